@@ -1,0 +1,43 @@
+//! Every environment variable that the program reads or sets, one constant each.
+
+use std::ffi::OsString;
+
+/// Set by Kubernetes in the containers of an Indexed Job: the completion index.
+pub(crate) const JOB_COMPLETION_INDEX: &str = "JOB_COMPLETION_INDEX";
+/// Set by Slurm in the tasks of an array job.
+pub(crate) const SLURM_ARRAY_TASK_ID: &str = "SLURM_ARRAY_TASK_ID";
+/// The `dvc` program to use instead of the one on the `PATH`.
+pub(crate) const DVC_FANOUT_DVC: &str = "DVC_FANOUT_DVC";
+/// The log filter of `tracing`, as in `dvc_fanout=debug`.
+pub(crate) const DVC_FANOUT_LOG: &str = "DVC_FANOUT_LOG";
+/// DVC's folder for its own per-project databases; each slot has its own.
+pub(crate) const DVC_SITE_CACHE_DIR: &str = "DVC_SITE_CACHE_DIR";
+/// Any value turns DVC's usage statistics off.
+pub(crate) const DVC_NO_ANALYTICS: &str = "DVC_NO_ANALYTICS";
+/// Overrides the place of DVC's per-user config file.
+pub(crate) const DVC_GLOBAL_CONFIG_DIR: &str = "DVC_GLOBAL_CONFIG_DIR";
+/// Overrides the place of DVC's machine-wide config file.
+pub(crate) const DVC_SYSTEM_CONFIG_DIR: &str = "DVC_SYSTEM_CONFIG_DIR";
+/// DVC sets it for commands if it is not set: the project's root.
+pub(crate) const DVC_ROOT: &str = "DVC_ROOT";
+/// Set by most CI systems: no progress bars.
+pub(crate) const CI: &str = "CI";
+/// No colours, see no-color.org.
+pub(crate) const NO_COLOR: &str = "NO_COLOR";
+/// The user's home, for per-user configuration.
+pub(crate) const HOME: &str = "HOME";
+/// The per-user configuration folder.
+pub(crate) const XDG_CONFIG_HOME: &str = "XDG_CONFIG_HOME";
+/// Where programs are looked for.
+pub(crate) const PATH: &str = "PATH";
+
+/// Reads a variable; an empty one counts as not set.
+pub(crate) fn read(name: &str) -> Option<OsString> {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// Reads a variable as text; one that is not UTF-8 counts as not set.
+pub(crate) fn read_text(name: &str) -> Option<String> {
+    read(name).and_then(|value| value.into_string().ok())
+}

@@ -1,0 +1,4 @@
+//! What the program computes. Pure: no files, processes, clock, environment or randomness.
+
+pub(crate) mod pipeline;
+pub(crate) mod value;

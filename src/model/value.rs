@@ -1,0 +1,180 @@
+//! Values as Python reads them from YAML, JSON, TOML and Python files.
+//!
+//! Equality and hashing follow Python's `==`: `1`, `1.0` and `true` are one value, NaN equals nothing, the order of a
+//! map's entries does not count, that of a list does, and a tuple equals the list of its items (DVC compares so).
+
+use std::hash::{Hash, Hasher};
+
+use indexmap::{Equivalent, IndexMap};
+
+/// Entries in file order; keys compare as Python does.
+pub(crate) type Map = IndexMap<Value, Value>;
+
+#[derive(Clone, Debug)]
+pub(crate) enum Value {
+    Null,
+    Bool(bool),
+    Int(i64),
+    /// An integer beyond 64 bits, in decimal without leading zeros or `+`.
+    BigInt(String),
+    Float(f64),
+    Str(String),
+    Bytes(Vec<u8>),
+    /// A date `YYYY-MM-DD` or a datetime (contains `T`), in Python's `isoformat()`.
+    Date(String),
+    List(Vec<Value>),
+    Tuple(Vec<Value>),
+    Set(Vec<Value>),
+    Map(Box<Map>),
+}
+
+/// Looks up a string key of a [`Map`] without allocating.
+pub(crate) struct StrKey<'a>(pub &'a str);
+
+impl Hash for StrKey<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        hash_str(self.0, state);
+    }
+}
+
+impl Equivalent<Value> for StrKey<'_> {
+    fn equivalent(&self, key: &Value) -> bool {
+        matches!(key, Value::Str(text) if text == self.0)
+    }
+}
+
+fn hash_str<H: Hasher>(text: &str, state: &mut H) {
+    state.write_u8(2);
+    text.hash(state);
+}
+
+impl Value {
+    /// A string value.
+    pub(crate) fn str(text: impl Into<String>) -> Self {
+        Value::Str(text.into())
+    }
+
+    pub(crate) fn as_str(&self) -> Option<&str> {
+        match self {
+            Value::Str(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_list(&self) -> Option<&[Value]> {
+        match self {
+            Value::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_map(&self) -> Option<&Map> {
+        match self {
+            Value::Map(map) => Some(map),
+            _ => None,
+        }
+    }
+
+    /// The value of a string key, where this is a map that has it.
+    pub(crate) fn get(&self, key: &str) -> Option<&Value> {
+        self.as_map()?.get(&StrKey(key))
+    }
+}
+
+/// Returns the integer that a bool, int or whole float stands for, as far as `i64` reaches.
+fn as_integer(value: &Value) -> Option<i64> {
+    match value {
+        Value::Bool(flag) => Some(i64::from(*flag)),
+        Value::Int(number) => Some(*number),
+        #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "checked by the guard")]
+        Value::Float(number) if number.fract() == 0.0 && number.abs() < i64::MAX as f64 => Some(*number as i64),
+        _ => None,
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        if let (Some(a), Some(b)) = (as_integer(self), as_integer(other)) {
+            return a == b;
+        }
+        match (self, other) {
+            (Value::Null, Value::Null) => true,
+            (Value::Float(a), Value::Float(b)) => a == b,
+            #[expect(clippy::float_cmp, reason = "Python compares exactly")]
+            (Value::BigInt(a), Value::Float(b)) | (Value::Float(b), Value::BigInt(a)) => {
+                a.parse::<f64>().is_ok_and(|a| a == *b)
+            }
+            (Value::BigInt(a), Value::BigInt(b)) | (Value::Str(a), Value::Str(b)) | (Value::Date(a), Value::Date(b)) => {
+                a == b
+            }
+            (Value::Bytes(a), Value::Bytes(b)) => a == b,
+            (Value::List(a) | Value::Tuple(a), Value::List(b) | Value::Tuple(b)) => a == b,
+            (Value::Set(a), Value::Set(b)) => a.len() == b.len() && a.iter().all(|item| b.contains(item)),
+            (Value::Map(a), Value::Map(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+/// NaN is not reflexive, as in Python; a NaN key can be stored but never found, which is what Python does too.
+impl Eq for Value {}
+
+impl Hash for Value {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        if let Some(number) = as_integer(self) {
+            state.write_u8(1);
+            number.hash(state);
+            return;
+        }
+        match self {
+            Value::Str(text) => hash_str(text, state),
+            Value::Date(text) => {
+                state.write_u8(3);
+                text.hash(state);
+            }
+            // Big numbers of both kinds may be equal, so they share a bucket; so do the containers.
+            Value::BigInt(_) | Value::Float(_) => state.write_u8(4),
+            Value::Bytes(bytes) => {
+                state.write_u8(5);
+                bytes.hash(state);
+            }
+            Value::List(items) | Value::Tuple(items) => {
+                state.write_u8(6);
+                items.hash(state);
+            }
+            Value::Null => state.write_u8(7),
+            Value::Set(_) | Value::Map(_) => state.write_u8(8),
+            Value::Bool(_) | Value::Int(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(a: Value, b: Value, equal: bool) {
+        assert_eq!(a == b, equal, "{a:?} == {b:?}");
+        let map: Map = [(a, Value::Null)].into_iter().collect();
+        assert_eq!(map.contains_key(&b), equal);
+    }
+
+    #[test]
+    fn equality_is_pythons() {
+        check(Value::Int(1), Value::Float(1.0), true);
+        check(Value::Bool(true), Value::Int(1), true);
+        check(Value::Bool(false), Value::Float(0.0), true);
+        check(Value::str("1"), Value::Int(1), false);
+        check(Value::Float(f64::NAN), Value::Float(f64::NAN), false);
+        check(Value::List(vec![Value::Int(1)]), Value::Tuple(vec![Value::Bool(true)]), true);
+        check(Value::BigInt("100000000000000000000".into()), Value::Float(1e20), true);
+    }
+
+    #[test]
+    fn a_string_key_is_found_without_allocating() {
+        let map: Map = [(Value::str("a"), Value::Int(1))].into_iter().collect();
+        assert_eq!(map.get(&StrKey("a")), Some(&Value::Int(1)));
+        assert_eq!(map.get(&StrKey("b")), None);
+    }
+}

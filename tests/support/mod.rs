@@ -1,0 +1,1 @@
+//! What the tests share: projects in temporary folders and the three real programs.
