@@ -1,8 +1,54 @@
 //! `dvc-fanout`: fans the `foreach` and `matrix` stages of a DVC project out and merges the results back.
+//!
+//! The map of the code; arrows only point down:
+//!
+//! | room | one responsibility |
+//! |---|---|
+//! | `main.rs` | parse, dispatch, print the one error, return the exit code |
+//! | `commands/` | the order of a command's steps, and the way from typed to meant |
+//! | `cli.rs` | flags and help texts |
+//! | `output/` | what people and programs read; alone prints |
+//! | `engine/` | start, watch and cancel work items; every engine starts the same `dvc-fanout work` |
+//! | `state/` | `.dvc/fanout`: paths, locks, journal, formats |
+//! | `adapters/` | one file per outside thing: dvc, git, processes, files |
+//! | `model/` | pure: stages and their graph, lock files and their merge, plans |
+//! | `diagnostic.rs`, `exit.rs`, `env.rs` | errors, exit codes, environment variables |
+//!
+//! Invariants, kept by `.clippy.toml` and `tests/tidy.rs`:
+//!
+//! 1. `model` computes: no files, processes, clock, environment or randomness.
+//! 2. Only `adapters::process` starts a program; only `adapters::fs` writes a file.
+//! 3. One writer per file: `launch` writes the journal, a worker writes only under its own item's directory, `collect`
+//!    alone touches the project's `dvc.lock`.
+//! 4. One loop orders what happens: journal the event, then show it.
+//! 5. DVC decides what a stage is and whether it changed; what is inferred here is checked against DVC by a test.
+//! 6. Any command may be killed at any instruction and run again; what to do next is read from disk.
+//! 7. Everything has a limit: waits, retries, queue lengths, log tails.
 
+mod adapters;
+mod cli;
+mod commands;
 mod diagnostic;
+mod engine;
 mod env;
 mod exit;
 mod model;
+mod output;
+mod state;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_env(env::DVC_FANOUT_LOG))
+        .with_writer(std::io::stderr)
+        .init();
+    let exit = commands::dispatch(&cli).unwrap_or_else(|diagnostic| {
+        output::text::error(&diagnostic);
+        diagnostic.exit
+    });
+    ExitCode::from(exit.code())
+}

@@ -104,9 +104,9 @@ impl PartialEq for Value {
             (Value::BigInt(a), Value::Float(b)) | (Value::Float(b), Value::BigInt(a)) => {
                 a.parse::<f64>().is_ok_and(|a| a == *b)
             }
-            (Value::BigInt(a), Value::BigInt(b)) | (Value::Str(a), Value::Str(b)) | (Value::Date(a), Value::Date(b)) => {
-                a == b
-            }
+            (Value::BigInt(a), Value::BigInt(b))
+            | (Value::Str(a), Value::Str(b))
+            | (Value::Date(a), Value::Date(b)) => a == b,
             (Value::Bytes(a), Value::Bytes(b)) => a == b,
             (Value::List(a) | Value::Tuple(a), Value::List(b) | Value::Tuple(b)) => a == b,
             (Value::Set(a), Value::Set(b)) => a.len() == b.len() && a.iter().all(|item| b.contains(item)),

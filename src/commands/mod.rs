@@ -1,0 +1,10 @@
+//! The subcommands: each file has the order of a command's steps and the way from typed to meant.
+
+use crate::cli::{Cli, Command};
+use crate::diagnostic::Diagnostic;
+use crate::exit::Exit;
+
+/// Runs the command that was typed.
+pub(crate) fn dispatch(cli: &Cli) -> Result<Exit, Diagnostic> {
+    match cli.command {}
+}

@@ -1,0 +1,1 @@
+//! Start, watch and cancel the work items of a plan and report events.

@@ -1,0 +1,3 @@
+//! What people and programs read. The only room that prints.
+
+pub(crate) mod text;

@@ -1,0 +1,93 @@
+//! Text for people: results on stdout, everything else on stderr.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use crate::diagnostic::Diagnostic;
+
+/// Prints a result to stdout, ending in one newline.
+///
+/// A reader that has gone away (`| head`) is no error.
+pub(crate) fn result(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    drop(writeln!(stdout, "{}", text.trim_end_matches('\n')).and_then(|()| stdout.flush()));
+}
+
+/// Prints a line for the user to stderr.
+pub(crate) fn note(text: &str) {
+    drop(writeln!(std::io::stderr().lock(), "{text}"));
+}
+
+/// Prints the one error that ends the program.
+pub(crate) fn error(diagnostic: &Diagnostic) {
+    drop(write!(std::io::stderr().lock(), "{}", render_error(diagnostic)));
+}
+
+/// Renders an error: what happened, where, the values that prove it, why, and what to do; ends in a newline.
+pub(crate) fn render_error(diagnostic: &Diagnostic) -> String {
+    let mut text = String::new();
+    let lead = if diagnostic.exit == crate::exit::Exit::Internal { "internal error" } else { "error" };
+    let mut line = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("a String takes every text");
+    line(format_args!("{lead}: {}", diagnostic.message));
+    if let Some(place) = &diagnostic.place {
+        line(format_args!("  --> {place}"));
+    }
+    for detail in &diagnostic.detail {
+        line(format_args!("  {detail}"));
+    }
+    for cause in &diagnostic.causes {
+        line(format_args!("cause: {cause}"));
+    }
+    for hint in &diagnostic.hints {
+        line(format_args!("hint: {hint}"));
+    }
+    text
+}
+
+/// Renders a count with its noun: "1 work item", "2 work items", "10,000 work items".
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", grouped(number))
+}
+
+/// Renders a number with a comma between groups of three digits.
+pub(crate) fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Place;
+
+    #[test]
+    fn counts_agree_with_their_noun() {
+        assert_eq!(count(1, "work item"), "1 work item");
+        assert_eq!(count(0, "work item"), "0 work items");
+        assert_eq!(count(10_000, "work item"), "10,000 work items");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+    }
+
+    #[test]
+    fn an_error_answers_what_where_why_and_what_to_do() {
+        let diagnostic = Diagnostic::project("stage `a` changed on both sides")
+            .at(Place::at("dvc.lock", 12, 3))
+            .detail("base 1  ours 2")
+            .cause("it moved on")
+            .hint("run `dvc-fanout plan` again");
+        assert_eq!(
+            render_error(&diagnostic),
+            "error: stage `a` changed on both sides\n  --> dvc.lock:12:3\n  base 1  ours 2\ncause: it moved on\n\
+             hint: run `dvc-fanout plan` again\n"
+        );
+    }
+}
