@@ -28,6 +28,8 @@ pub(crate) const NO_COLOR: &str = "NO_COLOR";
 pub(crate) const HOME: &str = "HOME";
 /// The per-user configuration folder.
 pub(crate) const XDG_CONFIG_HOME: &str = "XDG_CONFIG_HOME";
+/// The machine-wide configuration folders, separated by colons.
+pub(crate) const XDG_CONFIG_DIRS: &str = "XDG_CONFIG_DIRS";
 /// Where programs are looked for.
 pub(crate) const PATH: &str = "PATH";
 

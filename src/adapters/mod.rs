@@ -1,1 +1,3 @@
 //! One file per outside thing: thin, no decisions.
+
+pub(crate) mod config;

@@ -1,0 +1,322 @@
+//! DVC's config: the files of four levels merged into one, checked and typed (`dvc/config.py`, DVC 3.67).
+//!
+//! Later files win, key by key: system, global, `.dvc/config`, `.dvc/config.local`. Paths are relative to the
+//! directory of the file that names them.
+
+pub(crate) mod ini;
+mod schema;
+
+use indexmap::IndexMap;
+
+use crate::diagnostic::{Diagnostic, Place};
+use ini::{Entry, Item, Section};
+
+/// A config file that DVC would refuse (its exit code 251).
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct ConfigError {
+    pub place: Place,
+    pub message: String,
+}
+
+impl ConfigError {
+    pub(crate) fn new(place: Place, message: impl Into<String>) -> Self {
+        ConfigError { place, message: message.into() }
+    }
+}
+
+impl From<ConfigError> for Diagnostic {
+    fn from(error: ConfigError) -> Self {
+        Diagnostic::project(format!("DVC's config is not valid: {}", error.message)).at(error.place)
+    }
+}
+
+/// One config file, read already.
+pub(crate) struct ConfigFile {
+    /// How errors name it.
+    pub path: String,
+    /// The absolute directory it lies in: its paths are relative to it.
+    pub dir: String,
+    pub text: String,
+}
+
+/// How a file comes from the cache into the workspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkType {
+    Reflink,
+    Hardlink,
+    Symlink,
+    Copy,
+}
+
+impl LinkType {
+    fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "reflink" => Some(LinkType::Reflink),
+            "hardlink" => Some(LinkType::Hardlink),
+            "symlink" => Some(LinkType::Symlink),
+            "copy" => Some(LinkType::Copy),
+            _ => None,
+        }
+    }
+}
+
+/// How a map in `cmd` becomes arguments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ParsingConfig {
+    pub bool: BoolStyle,
+    pub list: ListStyle,
+}
+
+/// `parsing.bool`: what becomes of `key: false`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum BoolStyle {
+    /// Nothing.
+    #[default]
+    StoreTrue,
+    /// `--no-key`.
+    BooleanOptional,
+}
+
+/// `parsing.list`: what becomes of `key: [a, b]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ListStyle {
+    /// `--key a b`.
+    #[default]
+    Nargs,
+    /// `--key a --key b`.
+    Append,
+}
+
+/// The options of a remote as they stand in the files, paths made absolute.
+pub(crate) struct Remote {
+    pub url: String,
+    /// All options, `url` among them; each knows the file that set it.
+    pub options: Section,
+}
+
+/// The config that is in force for a project.
+pub(crate) struct DvcConfig {
+    /// No git: `.gitignore` means nothing.
+    pub no_scm: bool,
+    /// The default remote's name.
+    pub remote: Option<String>,
+    /// DVC runs `git add` on the files it changes.
+    pub autostage: bool,
+    /// DVC's own database of hashes, if not in its usual place.
+    pub site_cache_dir: Option<String>,
+    /// Absolute.
+    pub cache_dir: String,
+    /// In order of preference, never empty.
+    pub cache_types: Vec<LinkType>,
+    /// `cache.shared = group`.
+    pub cache_shared: bool,
+    pub parsing: ParsingConfig,
+    pub remotes: IndexMap<String, Remote>,
+    merged: Section,
+}
+
+impl DvcConfig {
+    /// Merges files, the weakest first; `root` is the project's absolute path, `home` what `~` stands for.
+    pub(crate) fn from_files(files: &[ConfigFile], root: &str, home: Option<&str>) -> Result<Self, ConfigError> {
+        let mut merged = Section::new();
+        for file in files {
+            let sections = named_sections(lower_keys(ini::parse(&file.path, &file.text)?));
+            merge(&mut merged, resolve_paths(sections, &|path: &str| resolve(path, &file.dir, home)));
+        }
+        schema::check(&merged)?;
+
+        let text = |section: &str, key: &str| match &section_of(&merged, section)?.get(key)?.item {
+            Item::Text(text) => Some(text.as_str()),
+            Item::List(_) | Item::Section(_) => None,
+        };
+        let is_set = |section: &str, key: &str, value: &str| {
+            text(section, key).is_some_and(|text| text.eq_ignore_ascii_case(value))
+        };
+        let cache = section_of(&merged, "cache");
+        for key in ["local", "dir"] {
+            let entry = cache.and_then(|cache| cache.get(key));
+            if let Some(entry) = entry.filter(|_| key == "local" || text("cache", key).is_some_and(is_url)) {
+                return Err(ConfigError::new(entry.place.clone(), "a cache outside the file system is not supported"));
+            }
+        }
+        let cache_types = match cache.and_then(|cache| cache.get("type")).map(|entry| &entry.item) {
+            Some(Item::Text(text)) => schema::link_types(text).filter_map(LinkType::from_name).collect(),
+            Some(Item::List(types)) => types.iter().filter_map(|name| LinkType::from_name(name)).collect(),
+            Some(Item::Section(_)) | None => vec![],
+        };
+        let remotes = section_of(&merged, "remote").into_iter().flatten().filter_map(|(name, entry)| {
+            let Item::Section(options) = &entry.item else { return None };
+            let Item::Text(url) = &options.get("url")?.item else { return None };
+            Some((name.clone(), Remote { url: url.clone(), options: options.clone() }))
+        });
+        Ok(DvcConfig {
+            no_scm: is_set("core", "no_scm", "true"),
+            remote: text("core", "remote").map(str::to_lowercase),
+            autostage: is_set("core", "autostage", "true"),
+            site_cache_dir: text("core", "site_cache_dir").map(str::to_owned),
+            cache_dir: text("cache", "dir").map_or_else(|| format!("{root}/.dvc/cache"), str::to_owned),
+            cache_types: if cache_types.is_empty() { vec![LinkType::Reflink, LinkType::Copy] } else { cache_types },
+            cache_shared: is_set("cache", "shared", "group"),
+            parsing: ParsingConfig {
+                bool: if is_set("parsing", "bool", "boolean_optional") {
+                    BoolStyle::BooleanOptional
+                } else {
+                    BoolStyle::StoreTrue
+                },
+                list: if is_set("parsing", "list", "append") { ListStyle::Append } else { ListStyle::Nargs },
+            },
+            remotes: remotes.collect(),
+            merged,
+        })
+    }
+
+    /// Writes a config file that has the same effect in another directory: `cache.dir` and all paths absolute.
+    ///
+    /// It holds the secrets of `.dvc/config.local` too: keep it private.
+    pub(crate) fn render_absolute(&self) -> Result<String, ConfigError> {
+        let unknown = || Place::file(".dvc/config");
+        let mut sections = Section::new();
+        for (name, entry) in &self.merged {
+            match (&entry.item, name.as_str()) {
+                (Item::Section(inner), "remote" | "machine" | "db") => {
+                    let named = inner.iter().map(|(inner, entry)| (format!("{name} \"{inner}\""), entry.clone()));
+                    sections.extend(named);
+                }
+                _ => {
+                    sections.insert(name.clone(), entry.clone());
+                }
+            }
+        }
+        let cache = sections
+            .entry("cache".to_owned())
+            .or_insert_with(|| Entry { item: Item::Section(Section::new()), place: unknown() });
+        if let Item::Section(cache) = &mut cache.item {
+            let dir = Entry { item: Item::Text(self.cache_dir.clone()), place: unknown() };
+            cache.insert("dir".to_owned(), dir);
+        }
+        let both = || ConfigError::new(unknown(), "a value has both kinds of triple quotes, which cannot be written");
+        ini::render(&sections).ok_or_else(both)
+    }
+}
+
+fn section_of<'a>(config: &'a Section, name: &str) -> Option<&'a Section> {
+    match &config.get(name)?.item {
+        Item::Section(section) => Some(section),
+        Item::Text(_) | Item::List(_) => None,
+    }
+}
+
+fn lower_keys(section: Section) -> Section {
+    let lower = |(name, entry): (String, Entry)| {
+        let item = match entry.item {
+            Item::Section(inner) => Item::Section(lower_keys(inner)),
+            item => item,
+        };
+        (name.to_lowercase(), Entry { item, place: entry.place })
+    };
+    section.into_iter().map(lower).collect()
+}
+
+/// Moves `remote "NAME"` to NAME in `remote`; `machine` and `db` likewise.
+fn named_sections(sections: Section) -> Section {
+    let mut result = Section::new();
+    for (name, entry) in sections {
+        let Some((kind, inner)) = named(&name) else {
+            result.insert(name, entry);
+            continue;
+        };
+        let place = entry.place.clone();
+        let kind = result.entry(kind.to_owned()).or_insert(Entry { item: Item::Section(Section::new()), place });
+        if let Item::Section(section) = &mut kind.item {
+            section.insert(inner.to_owned(), entry);
+        }
+    }
+    result
+}
+
+fn named(section: &str) -> Option<(&'static str, &str)> {
+    ["remote", "machine", "db"].into_iter().find_map(|kind| {
+        let name = section.trim().strip_prefix(kind)?.trim_start().strip_prefix('"')?.strip_suffix('"')?;
+        Some((kind, name))
+    })
+}
+
+fn merge(into: &mut Section, from: Section) {
+    for (name, entry) in from {
+        match (into.get_mut(&name).map(|known| &mut known.item), entry.item) {
+            (Some(Item::Section(known)), Item::Section(new)) => merge(known, new),
+            (_, item) => {
+                into.insert(name, Entry { item, place: entry.place });
+            }
+        }
+    }
+}
+
+/// The options of remotes that are paths.
+const REMOTE_PATHS: &[&str] = &[
+    "url",
+    "gdrive_user_credentials_file",
+    "gdrive_service_account_json_file_path",
+    "credentialpath",
+    "configpath",
+    "keyfile",
+    "cert_path",
+    "key_path",
+];
+
+fn resolve_paths(mut sections: Section, resolve: &dyn Fn(&str) -> String) -> Section {
+    let in_section = |entry: &mut Entry, keys: &[&str]| {
+        if let Item::Section(section) = &mut entry.item {
+            for key in keys {
+                if let Some(Item::Text(path)) = section.get_mut(*key).map(|entry| &mut entry.item) {
+                    *path = resolve(path);
+                }
+            }
+        }
+    };
+    for (name, keys) in [("remote", REMOTE_PATHS), ("machine", &["startup_script", "setup_script"])] {
+        if let Some(Item::Section(inner)) = sections.get_mut(name).map(|entry| &mut entry.item) {
+            inner.values_mut().for_each(|entry| in_section(entry, keys));
+        }
+    }
+    if let Some(entry) = sections.get_mut("cache") {
+        in_section(entry, &["dir"]);
+    }
+    sections
+}
+
+fn is_url(path: &str) -> bool {
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    path.split_once("://").is_some_and(|(scheme, _)| !scheme.is_empty() && scheme.chars().all(word))
+}
+
+fn resolve(path: &str, dir: &str, home: Option<&str>) -> String {
+    if is_url(path) || path.starts_with('/') {
+        return path.to_owned();
+    }
+    match (path.strip_prefix('~'), home) {
+        (Some(rest), Some(home)) if rest.is_empty() || rest.starts_with('/') => {
+            format!("{}{rest}", home.trim_end_matches('/'))
+        }
+        _ => normalise(&format!("{dir}/{path}")),
+    }
+}
+
+/// Removes `.`, `..` and doubled slashes from an absolute path, as text.
+fn normalise(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests;
