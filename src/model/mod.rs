@@ -2,4 +2,6 @@
 
 pub(crate) mod config;
 pub(crate) mod pipeline;
+pub(crate) mod plan;
+pub(crate) mod projection;
 pub(crate) mod value;
