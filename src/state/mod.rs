@@ -1,1 +1,4 @@
 //! `.dvc/fanout`: paths, the run lock, the journal, file formats and their versions.
+
+pub(crate) mod format;
+pub(crate) mod paths;

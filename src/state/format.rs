@@ -1,0 +1,306 @@
+//! The files of a run as they are on disk: plain JSON and JSON Lines, each with a version.
+//!
+//! Fields are only ever added. A reader refuses a version that it does not know.
+
+use serde::{Deserialize, Serialize};
+
+/// The version of everything here.
+pub(crate) const VERSION: u32 = 1;
+
+/// `plan.json`: what a run is about.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    pub version: u32,
+    /// The run's id, which sorts by time.
+    pub run: String,
+    /// RFC 3339.
+    pub created: String,
+    /// The version of this program.
+    pub program: String,
+    /// The version of DVC that was found.
+    pub dvc: String,
+    /// Where the project was, absolute.
+    pub root: String,
+    /// The project's folder in the git work tree, `""` for its top.
+    pub prefix: String,
+    /// The commit that was checked out; `None` before the first commit.
+    pub head: Option<String>,
+    /// The commit of the workspace as it was, under `refs/dvc-fanout/RUN`; `None` when there is nothing to do.
+    pub snapshot: Option<String>,
+    /// The tree of that commit without outs, `dvc.yaml`, `dvc.lock` and `.dvc` files: what every slot begins with.
+    pub workspace: Option<String>,
+    /// As typed.
+    pub targets: Vec<String>,
+    pub options: PlanOptions,
+    /// The files that the plan was made from, with the MD5 of each; `null` where there was none.
+    pub base: Vec<BaseFile>,
+    /// The number of work items.
+    pub work_items: usize,
+    /// In order; together they cover all work items.
+    pub phases: Vec<Phase>,
+    /// The number of stages that DVC sees and the number that may run, by template.
+    pub templates: Vec<Template>,
+}
+
+/// What was asked for, as far as it decides what is planned and how stages run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PlanOptions {
+    pub over: Option<String>,
+    pub force: bool,
+    pub single_item: bool,
+    pub pipeline: bool,
+    pub all_pipelines: bool,
+    pub recursive: bool,
+    pub downstream: bool,
+    pub glob: bool,
+    pub no_run_cache: bool,
+    pub pull: bool,
+    pub allow_missing_keys: bool,
+    /// The directory that targets are relative to, from the project's root.
+    pub cwd: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BaseFile {
+    /// Relative to the project's root.
+    pub path: String,
+    pub md5: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Phase {
+    pub kind: PhaseKind,
+    /// Whether `finalize` runs it, not `launch`.
+    pub trailing: bool,
+    /// The index of its first work item.
+    pub first: usize,
+    /// The number of its work items; their indexes are consecutive.
+    pub count: usize,
+}
+
+impl Phase {
+    pub(crate) fn indexes(&self) -> std::ops::Range<usize> {
+        self.first..self.first + self.count
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum PhaseKind {
+    Map,
+    Shared,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Template {
+    /// A group's address, or that of a stage that is written out.
+    pub address: String,
+    pub stages: usize,
+    pub planned: usize,
+}
+
+/// A line of `worklist.jsonl`: all that a worker needs to know of one work item.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WorkItem {
+    pub version: u32,
+    pub index: usize,
+    /// The key, or a stage's address; unique in the run.
+    pub id: String,
+    pub phase: usize,
+    /// In the order of `dvc repro`.
+    pub stages: Vec<PlannedStage>,
+    /// The projected `dvc.yaml` and `.dvc` files by path.
+    pub files: Vec<TextFile>,
+    pub inputs: Vec<Input>,
+    /// Directories that stages expect since they exist in the project.
+    pub directories: Vec<String>,
+    /// The work items, of earlier phases, whose results are inputs.
+    pub needs: Vec<usize>,
+    pub resources: Resources,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PlannedStage {
+    pub address: String,
+    /// The file that defines it.
+    pub file: String,
+    /// The name in its lock file; `None` for a `.dvc` file.
+    pub name: Option<String>,
+    /// Its place in the order of `dvc repro` over the whole project.
+    pub order: usize,
+    /// The bytes of its lock entry at plan time.
+    pub base: Option<String>,
+    pub outs: Vec<PlannedOut>,
+    /// Why it runs or may run, one line.
+    pub reason: String,
+    /// Whether DVC would take its outs from the run cache.
+    pub restores: bool,
+    /// Whether DVC only records it: a `.dvc` file or a frozen stage.
+    pub records: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PlannedOut {
+    /// As written, which is how the lock entry names it.
+    pub path: String,
+    /// Relative to the project's root.
+    pub resolved: String,
+    pub cache: bool,
+    pub persist: bool,
+    /// For an out that is not cached: the MD5 of what was there, a directory's files one by one.
+    pub before: Vec<FileDigest>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FileDigest {
+    /// Relative to the project's root.
+    pub path: String,
+    pub md5: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TextFile {
+    /// Relative to the project's root.
+    pub path: String,
+    pub text: String,
+}
+
+/// Something to put into the workspace before a work item runs. Paths are relative to the project's root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "from", rename_all = "snake_case")]
+pub(crate) enum Input {
+    /// A cache object, linked as the project links; a directory where the digest ends in `.dir`.
+    Cache {
+        path: String,
+        md5: String,
+        /// Of DVC 2: `files/md5` is not part of the object's path.
+        legacy: bool,
+        isexec: bool,
+        /// Only this path inside of a directory object, if only that is needed.
+        member: Option<String>,
+    },
+    /// A file or directory of the snapshot that slots do not begin with (an out that git tracks).
+    Snapshot { path: String },
+    /// A file or directory that neither git nor DVC knows: copied from the project.
+    Workspace { path: String },
+    /// The out of a stage of an earlier work item.
+    Result {
+        path: String,
+        index: usize,
+        stage: String,
+        /// The out as its lock entry names it.
+        out: String,
+        member: Option<String>,
+    },
+}
+
+/// What a work item asks for; `None` where nothing was said.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Resources {
+    pub cpus: Option<f64>,
+    pub memory_mib: Option<u64>,
+    pub gpus: Option<u32>,
+    pub timeout_seconds: Option<u64>,
+    pub retries: Option<u32>,
+    pub group: Option<String>,
+}
+
+/// `result.json`: what one attempt at a work item left.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WorkResult {
+    pub version: u32,
+    pub run: String,
+    pub index: usize,
+    pub id: String,
+    pub attempt: u32,
+    pub outcome: Outcome,
+    pub stages: Vec<StageResult>,
+    /// Files that go into the project: outs that are not cached, `.dvc` files, and others that git does not ignore.
+    pub files: Vec<ResultFile>,
+    /// Files of the snapshot that were deleted.
+    pub deleted: Vec<String>,
+    /// Lines that DVC added to `.gitignore` files.
+    pub ignore: Vec<IgnoreLines>,
+    pub dvc: String,
+    pub host: String,
+    /// RFC 3339.
+    pub started: String,
+    pub finished: String,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    Succeeded,
+    /// A stage's command, or what DVC made of the stage, failed: trying again does not help by itself.
+    StageFailed {
+        /// The address of the first stage that failed.
+        stage: String,
+        /// DVC's words.
+        message: String,
+    },
+    /// DVC, the disk or another service failed: worth another try.
+    ToolFailed { message: String },
+    TimedOut { seconds: u64 },
+    Interrupted { message: String },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct StageResult {
+    pub address: String,
+    pub state: StageState,
+    /// The bytes of its lock entry as DVC wrote them.
+    pub entry: Option<String>,
+    /// Files in its cached directory outs with the executable bit, which neither lock nor cache records.
+    pub executable: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StageState {
+    /// Its commands ran.
+    Ran,
+    /// DVC took its outs from the cache.
+    Restored,
+    /// DVC found that it had not changed after all.
+    Unchanged,
+    Failed,
+    /// A stage before it failed.
+    NotRun,
+}
+
+impl StageState {
+    /// Whether its lock entry and outs can be relied on.
+    pub(crate) fn is_good(self) -> bool {
+        match self {
+            StageState::Ran | StageState::Restored | StageState::Unchanged => true,
+            StageState::Failed | StageState::NotRun => false,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ResultFile {
+    /// Where it goes, relative to the project's root.
+    pub path: String,
+    /// Its name under `files/`.
+    pub blob: String,
+    /// Bytes.
+    pub size: u64,
+    pub md5: String,
+    pub executable: bool,
+    /// The target, where it is a symlink; the blob is empty then.
+    pub symlink: Option<String>,
+    /// The stage that declares it; `None` for any other file that changed.
+    pub stage: Option<String>,
+    /// The MD5 of what was there when the work item began.
+    pub before: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct IgnoreLines {
+    /// The `.gitignore` file, relative to the project's root.
+    pub path: String,
+    pub lines: Vec<String>,
+}

@@ -1,0 +1,135 @@
+//! Where everything under `.dvc/fanout` lies.
+//!
+//! ```text
+//! .dvc/fanout/.gitignore             ignores everything here but config.yaml
+//! .dvc/fanout/slots/N/               a worker's workspace; N.lock beside it
+//! .dvc/fanout/runs/RUN/plan.json     what was planned
+//!                  worklist.jsonl    one work item a line, line number = index
+//!                  worklist.index    where each line begins: 15 digits and a newline
+//!                  events.jsonl      the journal, written by `launch` and `finalize` alone
+//!                  launch.lock       held while the run is being launched
+//!                  results/INDEX/ATTEMPT.log
+//!                  results/INDEX/ATTEMPT/result.json
+//!                  results/INDEX/ATTEMPT/files/N
+//! ```
+
+use std::path::{Path, PathBuf};
+
+/// The folder `.dvc/fanout` of a project.
+#[derive(Clone, Debug)]
+pub(crate) struct FanoutDir(PathBuf);
+
+impl FanoutDir {
+    /// The folder of the project with this root.
+    pub(crate) fn of(project: &Path) -> Self {
+        FanoutDir(project.join(".dvc/fanout"))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn gitignore(&self) -> PathBuf {
+        self.0.join(".gitignore")
+    }
+
+    pub(crate) fn slots(&self) -> PathBuf {
+        self.0.join("slots")
+    }
+
+    pub(crate) fn runs(&self) -> PathBuf {
+        self.0.join("runs")
+    }
+
+    pub(crate) fn run(&self, run: &str) -> RunDir {
+        RunDir(self.runs().join(run))
+    }
+}
+
+/// The folder of one run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RunDir(PathBuf);
+
+impl RunDir {
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn plan(&self) -> PathBuf {
+        self.0.join("plan.json")
+    }
+
+    pub(crate) fn worklist(&self) -> PathBuf {
+        self.0.join("worklist.jsonl")
+    }
+
+    pub(crate) fn worklist_index(&self) -> PathBuf {
+        self.0.join("worklist.index")
+    }
+
+    pub(crate) fn events(&self) -> PathBuf {
+        self.0.join("events.jsonl")
+    }
+
+    pub(crate) fn launch_lock(&self) -> PathBuf {
+        self.0.join("launch.lock")
+    }
+
+    pub(crate) fn results(&self) -> PathBuf {
+        self.0.join("results")
+    }
+
+    /// Everything that workers leave of a work item.
+    pub(crate) fn work_item(&self, index: usize) -> PathBuf {
+        self.results().join(index.to_string())
+    }
+
+    /// The log of one attempt, which grows while it runs.
+    pub(crate) fn log(&self, index: usize, attempt: u32) -> PathBuf {
+        self.work_item(index).join(format!("{attempt}.log"))
+    }
+
+    /// The published result of one attempt.
+    pub(crate) fn attempt(&self, index: usize, attempt: u32) -> PathBuf {
+        self.work_item(index).join(attempt.to_string())
+    }
+}
+
+/// The folder of a slot: `workspace/`, DVC's databases, and the marker that says it is clean.
+#[derive(Clone, Debug)]
+pub(crate) struct SlotDir(PathBuf);
+
+impl SlotDir {
+    pub(crate) fn new(slots: &Path, slot: usize) -> Self {
+        SlotDir(slots.join(slot.to_string()))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The root of the git work tree.
+    pub(crate) fn workspace(&self) -> PathBuf {
+        self.0.join("workspace")
+    }
+
+    /// The index of the files that belong there, as git wrote it at checkout.
+    pub(crate) fn manifest(&self) -> PathBuf {
+        self.0.join("manifest.index")
+    }
+
+    /// Present only while the workspace is as checked out; names the tree.
+    pub(crate) fn clean(&self) -> PathBuf {
+        self.0.join("clean")
+    }
+
+    /// For `DVC_SITE_CACHE_DIR`.
+    pub(crate) fn site_cache(&self) -> PathBuf {
+        self.0.join("site-cache")
+    }
+
+    /// Held by the worker that uses the slot.
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.0.with_extension("lock")
+    }
+}
