@@ -1,6 +1,9 @@
 //! What the program computes. Pure: no files, processes, clock, environment or randomness.
 
 pub(crate) mod config;
+#[cfg(feature = "kubernetes")]
+#[expect(dead_code, reason = "the engine that uses it comes next")]
+pub(crate) mod job;
 pub(crate) mod pipeline;
 pub(crate) mod plan;
 pub(crate) mod projection;

@@ -241,9 +241,15 @@ pub(crate) enum Outcome {
         message: String,
     },
     /// DVC, the disk or another service failed: worth another try.
-    ToolFailed { message: String },
-    TimedOut { seconds: u64 },
-    Interrupted { message: String },
+    ToolFailed {
+        message: String,
+    },
+    TimedOut {
+        seconds: u64,
+    },
+    Interrupted {
+        message: String,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
