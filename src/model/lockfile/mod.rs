@@ -1,0 +1,118 @@
+//! Lock files: `dvc.lock` as DVC wrote it, entry by entry as bytes.
+//!
+//! ```yaml
+//! schema: '2.0'
+//! stages:
+//!   NAME:
+//!     cmd: …
+//!     deps: …
+//! ```
+//!
+//! [`Lockfile::parse`] finds each entry's lines without changing them, [`EntryRef::parse`] says what an entry means,
+//! and [`splice`] puts entries that a worker's DVC wrote into a file without touching any other byte.
+
+mod block;
+mod entry;
+mod scalar;
+mod splice;
+mod split;
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use indexmap::IndexMap;
+
+pub(crate) use entry::{LockEntry, LockItem};
+pub(crate) use splice::splice;
+
+/// What is wrong with a lock file, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub(crate) struct LockfileError {
+    /// From 1, in the file (or, for bytes that were never in a file, in those bytes).
+    pub line: usize,
+    /// A lowercase fragment without a full stop.
+    pub what: String,
+}
+
+impl LockfileError {
+    fn new(line: usize, what: impl Into<String>) -> Self {
+        LockfileError { line, what: what.into() }
+    }
+}
+
+/// A lock file, split into its entries in file order.
+#[derive(Debug)]
+pub(crate) struct Lockfile<'t> {
+    text: &'t str,
+    entries: IndexMap<Cow<'t, str>, Span>,
+    insertion: Insertion,
+}
+
+/// The lines of one entry, as byte offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    /// From 1.
+    line: usize,
+    start: usize,
+    end: usize,
+}
+
+/// Where new entries go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Insertion {
+    /// The offsets of what the new entries replace: nothing, or the `{}` of an empty `stages`.
+    at: Range<usize>,
+    /// What stands in front of them: the line `stages:` where the file has none.
+    prefix: &'static str,
+}
+
+impl<'t> Lockfile<'t> {
+    /// Splits a lock file; an empty text is a file without entries.
+    pub(crate) fn parse(text: &'t str) -> Result<Self, LockfileError> {
+        split::split(text)
+    }
+
+    pub(crate) fn entry(&self, name: &str) -> Option<EntryRef<'_>> {
+        let (_, name, span) = self.entries.get_full(name)?;
+        Some(EntryRef { name, line: span.line, text: &self.text[span.start..span.end] })
+    }
+
+    /// The stages' names, in file order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(AsRef::as_ref)
+    }
+}
+
+/// One stage's entry in a lock file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EntryRef<'l> {
+    name: &'l str,
+    line: usize,
+    text: &'l str,
+}
+
+impl<'l> EntryRef<'l> {
+    /// The entry's lines from its name on, as they stand in the file, without comments behind them.
+    pub(crate) fn text(&self) -> &'l str {
+        self.text
+    }
+
+    /// The line of its name, from 1.
+    pub(crate) fn line(&self) -> usize {
+        self.line
+    }
+
+    /// Reads the entry as DVC does.
+    pub(crate) fn parse(&self) -> Result<LockEntry, LockfileError> {
+        entry::parse(self.name, self.text).map_err(|error| self.locate(error))
+    }
+
+    /// Turns a line of the entry's own text into one of the file.
+    fn locate(&self, error: LockfileError) -> LockfileError {
+        LockfileError { line: error.line + self.line - 1, ..error }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+use super::*;
+use crate::model::value::Value;
+
+const FILE: &str = "\
+schema: '2.0'
+stages:
+  a:
+    cmd: echo a
+    deps:
+    - path: raw/a.csv
+      hash: md5
+      md5: 0cc175b9c0f1b6a831c399e269772661
+      size: 1
+    params:
+      params.yaml:
+        alpha: 1
+    outs:
+    - path: out
+      hash: md5
+      md5: 0cc175b9c0f1b6a831c399e269772661.dir
+      size: 12
+      nfiles: 3
+  'b: 1':
+    cmd: 'k: 000-x 001-x 002-x 003-x 004-x 005-x 006-x 007-x 008-x 009-x 010-x 011-x
+      # not a comment'
+";
+
+#[test]
+fn entries_are_found_with_their_lines() {
+    let file = Lockfile::parse(FILE).expect("DVC wrote it");
+    assert_eq!(file.names().collect::<Vec<_>>(), ["a", "b: 1"]);
+    let b = file.entry("b: 1").expect("it is there");
+    assert_eq!(b.line(), 19);
+    assert!(b.text().starts_with("  'b: 1':\n") && b.text().ends_with("comment'\n"));
+    assert!(file.entry("c").is_none());
+}
+
+#[test]
+fn an_entry_is_read_as_dvc_reads_it() {
+    let file = Lockfile::parse(FILE).expect("DVC wrote it");
+    let a = file.entry("a").expect("it is there").parse().expect("it is whole");
+    assert_eq!(a.cmd, Value::str("echo a"));
+    assert_eq!(a.params, [("params.yaml".to_owned(), vec![("alpha".to_owned(), Value::Int(1))])]);
+    assert_eq!(a.outs[0].path, "out");
+    assert_eq!(a.outs[0].recorded.nfiles, Some(3));
+    assert_eq!(a.deps[0].recorded.hash.as_deref(), Some("md5"));
+}
+
+#[test]
+fn a_known_name_keeps_its_place_and_a_new_one_goes_to_the_end() {
+    let spliced = splice(Some(FILE), &[("c", "  c:\n    cmd: c\n"), ("a", "  a:\n    cmd: new\n")]).expect("it fits");
+    let tail = &FILE[FILE.find("  'b: 1'").expect("it is there")..];
+    assert_eq!(spliced, format!("schema: '2.0'\nstages:\n  a:\n    cmd: new\n{tail}  c:\n    cmd: c\n"));
+}
+
+#[test]
+fn splicing_an_entry_into_its_own_file_changes_nothing() {
+    let file = Lockfile::parse(FILE).expect("DVC wrote it");
+    let entries: Vec<_> = file.names().map(|name| (name, file.entry(name).expect("named").text())).collect();
+    assert_eq!(splice(Some(FILE), &entries).as_deref(), Ok(FILE));
+    assert_eq!(splice(None, &entries).as_deref(), Ok(FILE));
+}
+
+#[track_caller]
+fn check_splice(file: &str, expected: &str) {
+    assert_eq!(splice(Some(file), &[("n", "  n:\n    cmd: n\n")]).as_deref(), Ok(expected));
+}
+
+#[test]
+fn stages_may_be_missing_empty_or_in_front() {
+    check_splice("", "schema: '2.0'\nstages:\n  n:\n    cmd: n\n");
+    check_splice("schema: '2.0'\n", "schema: '2.0'\nstages:\n  n:\n    cmd: n\n");
+    check_splice("schema: '2.0'\nstages: {}\n", "schema: '2.0'\nstages:\n  n:\n    cmd: n\n");
+    check_splice("schema: '2.0'\nstages:\n", "schema: '2.0'\nstages:\n  n:\n    cmd: n\n");
+    check_splice("schema: '2.0'\nstages:", "schema: '2.0'\nstages:\n  n:\n    cmd: n\n");
+    check_splice(
+        "stages:\n  a:\n    cmd: a\nschema: '2.0'\n",
+        "stages:\n  a:\n    cmd: a\n  n:\n    cmd: n\nschema: '2.0'\n",
+    );
+    check_splice(
+        "schema: '2.0'\nstages:\n  a:\n    cmd: a",
+        "schema: '2.0'\nstages:\n  a:\n    cmd: a\n  n:\n    cmd: n\n",
+    );
+    check_splice(
+        "schema: '2.0'\nstages: {}\ndatasets:\n- name: d\n  type: dvc\n",
+        "schema: '2.0'\nstages:\n  n:\n    cmd: n\ndatasets:\n- name: d\n  type: dvc\n",
+    );
+}
+
+#[test]
+fn anchors_are_numbered_over_the_whole_file() {
+    let entry = |name: &str, first: &str, second: &str| {
+        format!(
+            "  {name}:\n    cmd: c &id009\n    params:\n      params.yaml:\n        a: &{first}\n        - 1\n        b: &{second} []\n        \
+             c: *{second}\n        d: *{first}\n"
+        )
+    };
+    let file = format!("schema: '2.0'\nstages:\n{}", entry("a", "id002", "id001"));
+    let spliced = splice(Some(&file), &[("b", &entry("b", "id002", "id001"))]).expect("it fits");
+    assert_eq!(spliced, format!("{file}{}", entry("b", "id004", "id003")));
+    let replaced = splice(Some(&spliced), &[("a", "  a:\n    cmd: a\n")]).expect("it fits");
+    assert_eq!(replaced, format!("schema: '2.0'\nstages:\n  a:\n    cmd: a\n{}", entry("b", "id002", "id001")));
+}
+
+#[track_caller]
+fn check_refused(file: &str, line: usize, what: &str) {
+    let error = Lockfile::parse(file).expect_err("it must be refused");
+    assert_eq!((error.line, error.what.as_str()), (line, what));
+}
+
+#[test]
+fn what_dvc_refuses_is_refused() {
+    check_refused("a:\n  cmd: x\n", 1, "`a` does not belong into a lock file");
+    check_refused("schema: 2.0\nstages: {}\n", 1, "`schema` is not the string '2.0'");
+    check_refused("schema: '2.0'\nstages:\n  a:\n    cmd: x\n  a:\n    cmd: x\n", 5, "stage `a` appears twice");
+    check_refused("schema: '2.0'\nstages:\n  a: 5\n", 3, "an entry is not a map");
+}
+
+#[test]
+fn only_the_named_entry_is_spliced() {
+    for lines in [
+        "",
+        "  b:\n    cmd: x\n",
+        "  a:\n    cmd: x\n  b:\n    cmd: y\n",
+        "  a:\n    cmd: x\ndatasets: []\n",
+        "a:\n  cmd: x\n",
+    ] {
+        assert!(splice(None, &[("a", lines)]).is_err(), "{lines:?}");
+    }
+}
+
+/// The cases of DVC 3.67.1's own emitter, one JSON object a line: `id`, `expected.after`, `expected.reads_back_error`.
+const CONFORMANCE: &str = include_str!("../../../fixtures/conformance/lock.jsonl");
+
+#[test]
+fn every_file_that_dvc_wrote_splits_and_joins_to_itself() {
+    let mut count = 0;
+    for line in CONFORMANCE.lines() {
+        let case: serde_json::Value = serde_json::from_str(line).expect("the file is JSON Lines");
+        let expected = &case["expected"];
+        let locks = expected["locks"].as_object().into_iter().flatten().filter(|(path, _)| path.ends_with("dvc.lock"));
+        for text in expected["after"].as_str().into_iter().chain(locks.filter_map(|(_, text)| text.as_str())) {
+            let Ok(file) = Lockfile::parse(text) else { continue };
+            let entries: Vec<_> = file.names().map(|name| (name, file.entry(name).expect("named").text())).collect();
+            assert_eq!(splice(Some(text), &entries).as_deref(), Ok(text), "{}", case["id"]);
+            count += 1;
+        }
+    }
+    assert!(count > 500, "{count}");
+}
