@@ -1,3 +1,7 @@
 //! One file per outside thing: thin, no decisions.
 
 pub(crate) mod config;
+pub(crate) mod dvc;
+pub(crate) mod fs;
+pub(crate) mod git;
+pub(crate) mod process;

@@ -1,0 +1,213 @@
+//! DVC itself: finding it, its version, and the `dvc repro` of a worker.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::adapters::process::{self, Program};
+use crate::diagnostic::Diagnostic;
+use crate::env;
+
+/// The oldest DVC that works: lock entries with `hash: md5` and the cache below `files/md5` came with 3.0.
+pub(crate) const MINIMUM_VERSION: (u32, u32, u32) = (3, 0, 0);
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DvcError {
+    #[error("no `dvc` on the PATH")]
+    NotFound,
+    #[error("`{program}` does not work")]
+    Broken { program: String, output: String },
+    #[error("DVC {found} is too old: at least {} is needed", version_text(MINIMUM_VERSION))]
+    TooOld { found: String },
+}
+
+impl From<DvcError> for Diagnostic {
+    fn from(error: DvcError) -> Self {
+        let diagnostic = Diagnostic::project(error.to_string());
+        match error {
+            DvcError::NotFound => diagnostic
+                .hint("install it with `pip install 'dvc>=3'`, or activate the environment that has it")
+                .hint(format!("or set {} to its path", env::DVC_FANOUT_DVC)),
+            DvcError::Broken { output, .. } => {
+                output.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev().fold(diagnostic, Diagnostic::detail)
+            }
+            DvcError::TooOld { .. } => diagnostic.hint("upgrade it with `pip install --upgrade 'dvc>=3'`"),
+        }
+    }
+}
+
+fn version_text((major, minor, patch): (u32, u32, u32)) -> String {
+    format!("{major}.{minor}.{patch}")
+}
+
+/// A `dvc` program that was found.
+#[derive(Clone, Debug)]
+pub(crate) struct Dvc {
+    path: PathBuf,
+}
+
+/// How a worker's `dvc repro` differs from the plain one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ReproOptions {
+    pub force: bool,
+    pub no_run_cache: bool,
+    pub pull: bool,
+}
+
+impl Dvc {
+    /// Finds the program: what the environment names, else the first on the `PATH`.
+    pub(crate) fn find() -> Result<Dvc, DvcError> {
+        if let Some(path) = env::read(env::DVC_FANOUT_DVC) {
+            let path = PathBuf::from(path);
+            return if is_program(&path) { Ok(Dvc { path }) } else { Err(DvcError::NotFound) };
+        }
+        let path = env::read(env::PATH).unwrap_or_default();
+        let found = std::env::split_paths(&path).map(|directory| directory.join("dvc")).find(|path| is_program(path));
+        found.map(|path| Dvc { path }).ok_or(DvcError::NotFound)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Asks for the version and refuses one below the minimum.
+    pub(crate) fn version(&self) -> Result<String, DvcError> {
+        let program = self.program().arg("--version");
+        let broken = |output: String| DvcError::Broken { program: program.shown(), output };
+        let output = process::output(&program, None).map_err(|error| broken(error.to_string()))?;
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        let Some(version) = parse_version(&text).filter(|_| output.status.success()) else {
+            return Err(broken(format!("{text}\n{}", String::from_utf8_lossy(&output.stderr))));
+        };
+        if version < MINIMUM_VERSION { Err(DvcError::TooOld { found: text }) } else { Ok(text) }
+    }
+
+    /// The `dvc repro` that runs all stages of a slot's workspace.
+    ///
+    /// `--keep-going` records the good stages of a work item whose other stages fail; `--wait-for-lock` since a
+    /// command that starts DVC itself may hold the slot's lock when a stage ends.
+    pub(crate) fn repro(&self, site_cache: &Path, options: ReproOptions) -> Program {
+        let mut program = self
+            .program()
+            .arg("--wait-for-lock")
+            .arg("repro")
+            .arg("--all-pipelines")
+            .arg("--keep-going")
+            .env(env::DVC_SITE_CACHE_DIR, site_cache);
+        for (flag, on) in
+            [("--force", options.force), ("--no-run-cache", options.no_run_cache), ("--pull", options.pull)]
+        {
+            if on {
+                program = program.arg(flag);
+            }
+        }
+        program
+    }
+
+    /// Any other command.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Program {
+        arguments.iter().fold(self.program(), |program, argument| program.arg(*argument))
+    }
+
+    fn program(&self) -> Program {
+        // Statistics would start a process per call. The locale stays the user's, since commands inherit it; DVC's
+        // messages are not translated.
+        Program::new(OsString::from(&self.path)).env(env::DVC_NO_ANALYTICS, "1")
+    }
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+/// Reads `3.67.1`, also with a suffix like `3.67.2.dev3+g123`; a missing part is 0.
+fn parse_version(text: &str) -> Option<(u32, u32, u32)> {
+    let mut parts = text.trim().split('.').map(|part| {
+        let digits: String = part.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse::<u32>().ok()
+    });
+    let major = parts.next()??;
+    Some((major, parts.next().flatten().unwrap_or(0), parts.next().flatten().unwrap_or(0)))
+}
+
+/// What the output of `dvc repro --keep-going` says of stages, by address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ReproLog {
+    pub running: HashSet<String>,
+    pub restored: HashSet<String>,
+    pub unchanged: HashSet<String>,
+    /// The failed stages as DVC lists them in its last line, still quoted.
+    failed: String,
+    /// DVC's warnings about commands and files, by the stage that ran last before.
+    reasons: Vec<(String, String)>,
+    /// The last error that is not about stages.
+    pub error: Option<String>,
+}
+
+impl ReproLog {
+    /// Picks DVC's lines out of a log that commands write to as well.
+    pub(crate) fn read(log: &str) -> ReproLog {
+        let mut said = ReproLog::default();
+        let mut current = String::new();
+        for line in log.lines() {
+            if let Some(stage) = line.strip_prefix("Running stage '").and_then(|rest| rest.strip_suffix("':")) {
+                stage.clone_into(&mut current);
+                said.running.insert(stage.to_owned());
+            } else if let Some(rest) = line.strip_prefix("Stage '") {
+                if let Some(stage) = rest.strip_suffix("' didn't change, skipping") {
+                    said.unchanged.insert(stage.to_owned());
+                } else if let Some(stage) = rest.strip_suffix("' is cached - skipping run, checking out outputs") {
+                    said.restored.insert(stage.to_owned());
+                }
+            } else if let Some(reason) = line.strip_prefix("WARNING: ") {
+                if !reason.ends_with("due to this failure") {
+                    said.reasons.push((current.clone(), reason.to_owned()));
+                }
+            } else if let Some(stages) = line.strip_prefix("ERROR: failed to reproduce ") {
+                stages.clone_into(&mut said.failed);
+            } else if let Some(error) = line.strip_prefix("ERROR: ") {
+                said.error = Some(error.to_owned());
+            }
+        }
+        said
+    }
+
+    /// Whether DVC names the stage as failed.
+    pub(crate) fn has_failed(&self, address: &str) -> bool {
+        self.failed.contains(&format!("'{address}'"))
+    }
+
+    /// Why a stage failed, in DVC's words.
+    pub(crate) fn reason(&self, address: &str) -> String {
+        let own = self.reasons.iter().rfind(|(stage, _)| stage == address);
+        let any = own.or_else(|| self.reasons.last()).map(|(_, reason)| reason.clone());
+        let named = self.failed.split_once("': ").map(|(_, reason)| reason.to_owned());
+        any.or(named).unwrap_or_else(|| "DVC gave no reason".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_by_number() {
+        assert_eq!(parse_version("3.67.1"), Some((3, 67, 1)));
+        assert_eq!(parse_version("3.67.2.dev3+g12"), Some((3, 67, 2)));
+        assert_eq!(parse_version("4"), Some((4, 0, 0)));
+        assert_eq!(parse_version("dvc"), None);
+        assert!((2, 58, 2) < MINIMUM_VERSION && (3, 10, 0) > (3, 9, 9));
+    }
+    #[test]
+    fn the_log_tells_which_stages_failed_and_why() {
+        let log = "Running stage 'a@k1':\n> false\nRunning stage 'p/dvc.yaml:a@k2':\n> x\nWARNING: failed to run: x, exited \
+                   with 1\nWARNING: Stage 'b@k2' will be skipped due to this failure\nStage 'c' didn't change, \
+                   skipping\nStage 'd' is cached - skipping run, checking out outputs\nERROR: failed to reproduce \
+                   stages: 'p/dvc.yaml:a@k2' and 'nodep'\n";
+        let said = ReproLog::read(log);
+        assert!(said.has_failed("p/dvc.yaml:a@k2") && said.has_failed("nodep") && !said.has_failed("a@k1"));
+        assert_eq!(said.reason("p/dvc.yaml:a@k2"), "failed to run: x, exited with 1");
+        assert!(said.unchanged.contains("c") && said.restored.contains("d") && said.running.contains("a@k1"));
+    }
+}

@@ -1,0 +1,381 @@
+//! The file system: the only place that writes, links and removes files.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use md5::{Digest as _, Md5};
+use rustix::fs::FlockOperation;
+
+use crate::model::config::LinkType;
+
+/// Bytes read at a time when hashing and copying.
+const BLOCK: usize = 1 << 16;
+
+/// A file operation that failed, with the path it was about.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} `{}`", path.display())]
+pub(crate) struct FsError {
+    pub action: &'static str,
+    pub path: PathBuf,
+    pub source: io::Error,
+}
+
+impl FsError {
+    /// Whether the disk or the quota is full.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
+impl From<FsError> for crate::diagnostic::Diagnostic {
+    fn from(error: FsError) -> Self {
+        crate::diagnostic::Diagnostic::tool(error.to_string()).source(&error.source)
+    }
+}
+
+/// Names the action and the path of an `io::Error`.
+pub(crate) trait At<T> {
+    fn at(self, action: &'static str, path: &Path) -> Result<T, FsError>;
+}
+
+impl<T> At<T> for io::Result<T> {
+    fn at(self, action: &'static str, path: &Path) -> Result<T, FsError> {
+        self.map_err(|source| FsError { action, path: path.to_owned(), source })
+    }
+}
+
+impl<T> At<T> for rustix::io::Result<T> {
+    fn at(self, action: &'static str, path: &Path) -> Result<T, FsError> {
+        self.map_err(io::Error::from).at(action, path)
+    }
+}
+
+/// Creates a directory and those above it.
+pub(crate) fn create_dir(path: &Path) -> Result<(), FsError> {
+    fs::create_dir_all(path).at("create the directory", path)
+}
+
+/// Writes a file that appears whole or not at all: a temporary file beside it, synced, then renamed.
+///
+/// Directories above it are created.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    create_dir(parent)?;
+    let mut temporary = tempfile::Builder::new()
+        .prefix(".tmp-")
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(parent)
+        .at("create a temporary file in", parent)?;
+    temporary.write_all(bytes).at("write", path)?;
+    temporary.as_file().sync_all().at("sync", path)?;
+    temporary.persist(path).map_err(|error| error.error).at("rename a temporary file to", path)?;
+    Ok(())
+}
+
+/// Writes a file in place, where nobody else can see a half of it: inside a workspace or an unpublished result.
+pub(crate) fn write_plain(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
+    if let Some(parent) = path.parent() {
+        create_dir(parent)?;
+    }
+    #[expect(clippy::disallowed_methods, reason = "the room that writes files")]
+    fs::write(path, bytes).at("write", path)
+}
+
+/// Creates a file that must not exist yet.
+pub(crate) fn create_new(path: &Path) -> Result<File, FsError> {
+    OpenOptions::new().write(true).create_new(true).open(path).at("create", path)
+}
+
+/// Opens a file to append to, made if absent.
+pub(crate) fn append(path: &Path) -> Result<File, FsError> {
+    if let Some(parent) = path.parent() {
+        create_dir(parent)?;
+    }
+    OpenOptions::new().append(true).create(true).open(path).at("open", path)
+}
+
+/// Renames; a directory only onto nothing or an empty one.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), FsError> {
+    #[expect(clippy::disallowed_methods, reason = "the room that moves files")]
+    fs::rename(from, to).at("rename something to", to)
+}
+
+/// Makes the entries of a directory durable.
+pub(crate) fn sync_dir(path: &Path) -> Result<(), FsError> {
+    File::open(path).and_then(|dir| dir.sync_all()).at("sync the directory", path)
+}
+
+/// Reads a whole file.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, FsError> {
+    fs::read(path).at("read", path)
+}
+
+/// Reads a whole file as text; `None` where there is none.
+pub(crate) fn read_text_if_any(path: &Path) -> Result<Option<String>, FsError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).at("read", path),
+    }
+}
+
+/// The names in a directory, sorted; none where there is no directory.
+pub(crate) fn names(path: &Path) -> Result<Vec<String>, FsError> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+        Err(error) => return Err(error).at("list", path),
+    };
+    let mut names = vec![];
+    for entry in entries {
+        names.extend(entry.at("list", path)?.file_name().into_string().ok());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Removes a file, a symlink or a whole tree, also one with read-only directories; nothing there is fine.
+pub(crate) fn remove(path: &Path) -> Result<(), FsError> {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).at("remove", path),
+    };
+    if !metadata.is_dir() {
+        return fs::remove_file(path).at("remove", path);
+    }
+    if fs::remove_dir_all(path).is_err() {
+        make_writable(path);
+        fs::remove_dir_all(path).at("remove", path)?;
+    }
+    Ok(())
+}
+
+/// Gives the owner all rights on the directories of a tree, as far as that works.
+fn make_writable(path: &Path) {
+    let is_dir = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+    if is_dir && fs::set_permissions(path, fs::Permissions::from_mode(0o700)).is_ok() {
+        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+            make_writable(&entry.path());
+        }
+    }
+}
+
+/// Sets or clears the executable bit for the owner, as DVC does.
+pub(crate) fn set_executable(path: &Path, executable: bool) -> Result<(), FsError> {
+    let mode = fs::metadata(path).at("look at", path)?.mode();
+    let wanted = if executable { mode | 0o100 } else { mode & !0o111 };
+    if mode == wanted {
+        return Ok(());
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(wanted)).at("set the mode of", path)
+}
+
+/// The MD5 and the size of a file, following symlinks.
+pub(crate) fn digest(path: &Path) -> Result<(String, u64), FsError> {
+    let mut file = File::open(path).at("read", path)?;
+    let mut hasher = Md5::new();
+    let mut block = vec![0; BLOCK];
+    let mut size = 0;
+    loop {
+        let read = file.read(&mut block).at("read", path)?;
+        if read == 0 {
+            return Ok((hex(&hasher.finalize()), size));
+        }
+        hasher.update(&block[..read]);
+        size += read as u64;
+    }
+}
+
+/// The MD5 of bytes.
+pub(crate) fn digest_bytes(bytes: &[u8]) -> String {
+    hex(&Md5::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a String takes every text");
+        text
+    })
+}
+
+/// Copies a file, by reflink where the file system can; the new file is writable for its owner.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), FsError> {
+    let mut source = File::open(from).at("read", from)?;
+    let mut target = OpenOptions::new().write(true).create_new(true).mode(0o666).open(to).at("create", to)?;
+    if rustix::fs::ioctl_ficlone(&target, &source).is_err() {
+        io::copy(&mut source, &mut target).at("copy to", to)?;
+    }
+    Ok(())
+}
+
+/// Brings a cache object into a workspace by the first link type that works; the path must be free.
+///
+/// An empty file is never a hard link, as in DVC.
+pub(crate) fn link(object: &Path, to: &Path, types: &[LinkType]) -> Result<(), FsError> {
+    let mut last = None;
+    for kind in types {
+        let made = match kind {
+            LinkType::Hardlink if fs::metadata(object).is_ok_and(|metadata| metadata.len() == 0) => copy(object, to),
+            LinkType::Hardlink => fs::hard_link(object, to).at("link", to),
+            LinkType::Symlink => std::os::unix::fs::symlink(object, to).at("link", to),
+            // A reflink that is not possible becomes a copy anyway.
+            LinkType::Reflink | LinkType::Copy => copy(object, to),
+        };
+        match made {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_full() => return Err(error),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| FsError {
+        action: "link",
+        path: to.to_owned(),
+        source: io::Error::other("no link type is configured"),
+    }))
+}
+
+/// Makes a symlink; the path must be free.
+pub(crate) fn symlink(target: &str, path: &Path) -> Result<(), FsError> {
+    std::os::unix::fs::symlink(target, path).at("link", path)
+}
+
+/// A file that is locked by this process, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Locked {
+    _file: File,
+}
+
+/// Takes an exclusive lock without waiting; `None` if somebody else holds it.
+///
+/// The holder's process id is written into the file, for messages.
+pub(crate) fn try_lock(path: &Path) -> Result<Option<Locked>, FsError> {
+    if let Some(parent) = path.parent() {
+        create_dir(parent)?;
+    }
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).at("open", path)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+        Err(error) => return Err(error).at("lock", path),
+    }
+    file.set_len(0).at("write", path)?;
+    writeln!(file, "{}", std::process::id()).at("write", path)?;
+    Ok(Some(Locked { _file: file }))
+}
+
+/// The process id that the holder of a lock left in its file.
+pub(crate) fn lock_holder(path: &Path) -> Option<u32> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// What a walk finds at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Relative to where the walk began, with `/`.
+    pub path: String,
+    pub kind: FoundKind,
+    pub size: u64,
+    pub mode: u32,
+    pub inode: u64,
+    /// Seconds and nanoseconds.
+    pub modified: (i64, i64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FoundKind {
+    File,
+    Symlink,
+    Directory,
+    Other,
+}
+
+/// Lists everything below a directory, parents before children, not following symlinks; paths that `skip` says are
+/// left out with all below them, and so are names that are not UTF-8.
+pub(crate) fn walk(root: &Path, skip: &dyn Fn(&str) -> bool) -> Result<Vec<Found>, FsError> {
+    let mut found = vec![];
+    let mut stack = vec![String::new()];
+    while let Some(directory) = stack.pop() {
+        let absolute = root.join(&directory);
+        for entry in fs::read_dir(&absolute).at("list", &absolute)? {
+            let entry = entry.at("list", &absolute)?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let path = if directory.is_empty() { name } else { format!("{directory}/{name}") };
+            if skip(&path) {
+                continue;
+            }
+            let metadata = entry.metadata().at("look at", &entry.path())?;
+            let kind = match metadata.file_type() {
+                kind if kind.is_symlink() => FoundKind::Symlink,
+                kind if kind.is_dir() => FoundKind::Directory,
+                kind if kind.is_file() => FoundKind::File,
+                _ => FoundKind::Other,
+            };
+            if kind == FoundKind::Directory {
+                stack.push(path.clone());
+            }
+            found.push(Found {
+                path,
+                kind,
+                size: metadata.size(),
+                mode: metadata.mode(),
+                inode: metadata.ino(),
+                modified: (metadata.mtime(), metadata.mtime_nsec()),
+            });
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_written_file_is_whole_and_leaves_nothing_beside_it() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("a/b.json");
+        write(&path, b"1").expect("written");
+        write(&path, b"2").expect("written again");
+        assert_eq!(read(&path).expect("read"), b"2");
+        assert_eq!(names(path.parent().expect("it has one")).expect("listed"), ["b.json"]);
+        assert_eq!(digest(&path).expect("hashed"), ("c81e728d9d4c2f636f067f89cc14862c".into(), 1));
+    }
+
+    #[test]
+    fn a_lock_is_held_until_it_is_dropped() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("x.lock");
+        let held = try_lock(&path).expect("no error").expect("free");
+        assert!(try_lock(&path).expect("no error").is_none());
+        assert_eq!(lock_holder(&path), Some(std::process::id()));
+        drop(held);
+        assert!(try_lock(&path).expect("no error").is_some());
+    }
+
+    #[test]
+    fn a_tree_with_read_only_directories_is_removed() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let inner = dir.path().join("t/u");
+        write(&inner.join("f"), b"").expect("written");
+        fs::set_permissions(&inner, fs::Permissions::from_mode(0o500)).expect("mode");
+        remove(&dir.path().join("t")).expect("removed");
+        assert!(names(dir.path()).expect("listed").is_empty());
+    }
+
+    #[test]
+    fn an_object_comes_by_the_first_link_type_that_works() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let object = dir.path().join("object");
+        write(&object, b"x").expect("written");
+        link(&object, &dir.path().join("s"), &[LinkType::Symlink, LinkType::Copy]).expect("linked");
+        assert!(dir.path().join("s").is_symlink());
+        link(&object, &dir.path().join("c"), &[LinkType::Reflink, LinkType::Copy]).expect("copied");
+        assert_eq!(fs::metadata(dir.path().join("c")).expect("there").nlink(), 1);
+        assert!(link(&object, &dir.path().join("c"), &[LinkType::Copy]).is_err(), "the path is taken");
+    }
+}

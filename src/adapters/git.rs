@@ -1,0 +1,293 @@
+//! Git, through libgit2: the snapshot of a workspace, and the repositories that slots work in.
+//!
+//! The user's index, branch and working tree are never changed; only objects and refs below `refs/dvc-fanout` are.
+
+use std::path::{Path, PathBuf};
+
+use git2::build::CheckoutBuilder;
+use git2::{ErrorCode, FileMode, Index, IndexAddOption, ObjectType, Oid, Repository, RepositoryInitOptions, Signature};
+
+use crate::diagnostic::Diagnostic;
+
+/// The mode bits of an executable file in a git tree.
+const EXECUTABLE: u32 = 0o100_755;
+/// The mode of a symlink in a git tree.
+const SYMLINK: u32 = 0o120_000;
+/// The mode of a submodule in a git tree.
+const SUBMODULE: u32 = 0o160_000;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GitError {
+    #[error("`{}` is not in a git work tree", .0.display())]
+    NoRepository(PathBuf),
+    #[error("git failed to {action}")]
+    Failed { action: &'static str, source: git2::Error },
+}
+
+impl From<GitError> for Diagnostic {
+    fn from(error: GitError) -> Self {
+        match &error {
+            GitError::NoRepository(_) => Diagnostic::project(error.to_string())
+                .cause("workers see the project through a git snapshot of the workspace")
+                .hint("run `git init` in the project (and `dvc config --unset core.no_scm`)"),
+            GitError::Failed { source, .. } => Diagnostic::tool(error.to_string()).source(source),
+        }
+    }
+}
+
+trait Doing<T> {
+    fn doing(self, action: &'static str) -> Result<T, GitError>;
+}
+
+impl<T> Doing<T> for Result<T, git2::Error> {
+    fn doing(self, action: &'static str) -> Result<T, GitError> {
+        self.map_err(|source| GitError::Failed { action, source })
+    }
+}
+
+/// The repository that a project lies in.
+pub(crate) struct Git {
+    repository: Repository,
+    workdir: PathBuf,
+}
+
+/// A file of a tree.
+#[derive(Clone, Debug)]
+pub(crate) struct TreeFile {
+    pub bytes: Vec<u8>,
+    pub executable: bool,
+    pub symlink: bool,
+}
+
+/// The trees that workers begin with.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    /// The commit that holds everything.
+    pub commit: String,
+    /// The tree without what `leave_out` says.
+    pub workspace: String,
+}
+
+impl Git {
+    /// Opens the repository whose work tree holds a directory.
+    pub(crate) fn discover(directory: &Path) -> Result<Git, GitError> {
+        let repository = match Repository::discover(directory) {
+            Ok(repository) => repository,
+            Err(error) if error.code() == ErrorCode::NotFound => {
+                return Err(GitError::NoRepository(directory.to_owned()));
+            }
+            Err(source) => return Err(GitError::Failed { action: "open the repository", source }),
+        };
+        let workdir = repository.workdir().ok_or_else(|| GitError::NoRepository(directory.to_owned()))?.to_owned();
+        Ok(Git { repository, workdir })
+    }
+
+    /// The top of the work tree.
+    pub(crate) fn workdir(&self) -> &Path {
+        &self.workdir
+    }
+
+    /// The commit that is checked out; `None` before the first.
+    pub(crate) fn head(&self) -> Result<Option<String>, GitError> {
+        match self.repository.head().and_then(|head| head.peel_to_commit()) {
+            Ok(commit) => Ok(Some(commit.id().to_string())),
+            Err(error) if matches!(error.code(), ErrorCode::UnbornBranch | ErrorCode::NotFound) => Ok(None),
+            Err(source) => Err(GitError::Failed { action: "read HEAD", source }),
+        }
+    }
+
+    /// Says what operation is under way (a merge, a rebase), if any, or that the index has conflicts.
+    pub(crate) fn operation_in_progress(&self) -> Result<Option<String>, GitError> {
+        let conflicts = self.repository.index().doing("read the index")?.has_conflicts();
+        Ok(match self.repository.state() {
+            git2::RepositoryState::Clean => conflicts.then(|| "the index has unmerged paths".to_owned()),
+            state => Some(format!("a git operation is in progress ({state:?})").to_lowercase()),
+        })
+    }
+
+    /// Whether the index has a file at a path or below it, relative to the work tree.
+    pub(crate) fn is_tracked(&self, path: &str) -> Result<bool, GitError> {
+        let index = self.repository.index().doing("read the index")?;
+        Ok(index.get_path(Path::new(path), 0).is_some() || index.find_prefix(format!("{path}/")).is_ok())
+    }
+
+    /// The submodules of the work tree, by path.
+    pub(crate) fn submodules(&self) -> Result<Vec<String>, GitError> {
+        let index = self.repository.index().doing("read the index")?;
+        Ok(index
+            .iter()
+            .filter(|entry| entry.mode == SUBMODULE)
+            .map(|entry| String::from_utf8_lossy(&entry.path).into_owned())
+            .collect())
+    }
+
+    /// Records the work tree, uncommitted and untracked files included, as a commit below `refs/dvc-fanout`.
+    ///
+    /// `leave_out` gets paths relative to the work tree. The index on disk stays as it is: only the copy in memory
+    /// takes the changes.
+    pub(crate) fn snapshot(&self, run: &str, leave_out: &dyn Fn(&str) -> bool) -> Result<Snapshot, GitError> {
+        let mut index = self.repository.index().doing("read the index")?;
+        index.add_all(["*"], IndexAddOption::DEFAULT, None).doing("read the work tree")?;
+        index.update_all(["*"], None).doing("read the work tree")?;
+        let tree = index.write_tree().doing("write the snapshot's tree")?;
+        let mut workspace = Index::new().doing("make an index")?;
+        for entry in index.iter() {
+            if entry.mode != SUBMODULE && !std::str::from_utf8(&entry.path).is_ok_and(leave_out) {
+                workspace.add(&entry).doing("fill an index")?;
+            }
+        }
+        let workspace = workspace.write_tree_to(&self.repository).doing("write the workspace's tree")?;
+        let tree = self.repository.find_tree(tree).doing("read the snapshot's tree")?;
+        let parent = self.head()?.map(|head| self.find_commit(&head)).transpose()?;
+        let signature = Signature::now("dvc-fanout", "dvc-fanout@localhost").doing("make a signature")?;
+        let message = format!("workspace at the plan of run {run}\n");
+        let parents: Vec<&git2::Commit<'_>> = parent.iter().collect();
+        let commit = self
+            .repository
+            .commit(Some(&reference(run)), &signature, &signature, &message, &tree, &parents)
+            .doing("commit the snapshot")?;
+        Ok(Snapshot { commit: commit.to_string(), workspace: workspace.to_string() })
+    }
+
+    fn find_commit(&self, commit: &str) -> Result<git2::Commit<'_>, GitError> {
+        Oid::from_str(commit).and_then(|oid| self.repository.find_commit(oid)).doing("read a commit")
+    }
+
+    /// Removes the ref of a run's snapshot; none is fine.
+    pub(crate) fn forget(&self, run: &str) -> Result<(), GitError> {
+        match self.repository.find_reference(&reference(run)) {
+            Ok(mut reference) => reference.delete().doing("delete the snapshot's ref"),
+            Err(error) if error.code() == ErrorCode::NotFound => Ok(()),
+            Err(source) => Err(GitError::Failed { action: "look for the snapshot's ref", source }),
+        }
+    }
+
+    /// The files of a snapshot at a path or below it, as `(path, file)`; none where it has nothing there.
+    pub(crate) fn files_at(&self, commit: &str, path: &str) -> Result<Vec<(String, TreeFile)>, GitError> {
+        let tree = self.find_commit(commit)?.tree().doing("read the snapshot's tree")?;
+        let entry = match tree.get_path(Path::new(path)) {
+            Ok(entry) => entry,
+            Err(error) if error.code() == ErrorCode::NotFound => return Ok(vec![]),
+            Err(source) => return Err(GitError::Failed { action: "read the snapshot's tree", source }),
+        };
+        let mut files = vec![];
+        let mut stack = vec![(path.to_owned(), entry.id(), entry.filemode(), entry.kind())];
+        while let Some((path, id, mode, kind)) = stack.pop() {
+            match kind {
+                Some(ObjectType::Tree) => {
+                    let tree = self.repository.find_tree(id).doing("read a tree")?;
+                    for entry in &tree {
+                        let path = format!("{path}/{}", String::from_utf8_lossy(entry.name_bytes()));
+                        stack.push((path, entry.id(), entry.filemode(), entry.kind()));
+                    }
+                }
+                Some(ObjectType::Blob) => {
+                    let bytes = self.repository.find_blob(id).doing("read a blob")?.content().to_vec();
+                    let mode = mode.cast_unsigned();
+                    files.push((path, TreeFile { bytes, executable: mode == EXECUTABLE, symlink: mode == SYMLINK }));
+                }
+                _ => {}
+            }
+        }
+        Ok(files)
+    }
+
+    /// Whether a snapshot has something at a path.
+    pub(crate) fn has(&self, commit: &str, path: &str) -> Result<bool, GitError> {
+        let tree = self.find_commit(commit)?.tree().doing("read the snapshot's tree")?;
+        match tree.get_path(Path::new(path)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == ErrorCode::NotFound => Ok(false),
+            Err(source) => Err(GitError::Failed { action: "read the snapshot's tree", source }),
+        }
+    }
+
+    /// Whether git ignores a path, relative to the work tree.
+    pub(crate) fn is_ignored(&self, path: &str) -> Result<bool, GitError> {
+        self.repository.is_path_ignored(path).doing("ask for ignored paths")
+    }
+
+    /// Stages files, as `git add` does, for `core.autostage`.
+    pub(crate) fn stage(&self, paths: &[String]) -> Result<(), GitError> {
+        let mut index = self.repository.index().doing("read the index")?;
+        for path in paths {
+            if self.workdir.join(path).exists() {
+                index.add_path(Path::new(path)).doing("stage a file")?;
+            }
+        }
+        index.write().doing("write the index")
+    }
+
+    /// Makes a repository at `to` that borrows this one's objects, has its HEAD and the tree checked out.
+    ///
+    /// Returns the path of its index, which tells for each file what was written.
+    pub(crate) fn check_out(&self, tree: &str, head: Option<&str>, to: &Path) -> Result<PathBuf, GitError> {
+        let mut options = RepositoryInitOptions::new();
+        options.external_template(false).mkpath(true).no_reinit(true);
+        let repository = Repository::init_opts(to, &options).doing("make a slot's repository")?;
+        let objects = self.repository.commondir().join("objects");
+        repository.odb().and_then(|odb| odb.add_disk_alternate(&objects.to_string_lossy())).doing("borrow objects")?;
+        crate::adapters::fs::write_plain(
+            &repository.path().join("objects/info/alternates"),
+            format!("{}\n", objects.display()).as_bytes(),
+        )
+        .map_err(|error| GitError::Failed {
+            action: "borrow objects",
+            source: git2::Error::from_str(&error.to_string()),
+        })?;
+        let tree = Oid::from_str(tree).doing("read a tree's name")?;
+        let tree = repository.find_object(tree, Some(ObjectType::Tree)).doing("read the workspace's tree")?;
+        let mut checkout = CheckoutBuilder::new();
+        checkout.force().update_index(true);
+        repository.checkout_tree(&tree, Some(&mut checkout)).doing("check out the workspace")?;
+        if let Some(head) = head {
+            Oid::from_str(head).and_then(|head| repository.set_head_detached(head)).doing("set a slot's HEAD")?;
+        }
+        Ok(repository.path().join("index"))
+    }
+}
+
+/// The name of the ref that holds a run's snapshot.
+fn reference(run: &str) -> String {
+    format!("refs/dvc-fanout/{run}")
+}
+
+/// A file that belongs in a workspace, as git wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ManifestFile {
+    pub path: String,
+    /// The lower 32 bits.
+    pub size: u32,
+    /// The lower 32 bits.
+    pub inode: u32,
+    /// Seconds and nanoseconds; the lower 32 bits of the seconds.
+    pub modified: (i32, u32),
+    pub executable: bool,
+    pub symlink: bool,
+    /// The blob's object id.
+    pub blob: String,
+}
+
+/// Reads the files that an index lists, in order of path.
+pub(crate) fn read_manifest(index: &Path) -> Result<Vec<ManifestFile>, GitError> {
+    let index = Index::open(index).doing("read a slot's manifest")?;
+    Ok(index
+        .iter()
+        .map(|entry| ManifestFile {
+            path: String::from_utf8_lossy(&entry.path).into_owned(),
+            size: entry.file_size,
+            inode: entry.ino,
+            modified: (entry.mtime.seconds(), entry.mtime.nanoseconds()),
+            executable: entry.mode == u32::from(FileMode::BlobExecutable),
+            symlink: entry.mode == u32::from(FileMode::Link),
+            blob: entry.id.to_string(),
+        })
+        .collect())
+}
+
+/// Reads a blob of the repository in a slot's workspace.
+pub(crate) fn read_blob(workspace: &Path, blob: &str) -> Result<Vec<u8>, GitError> {
+    let repository = Repository::open(workspace).doing("open a slot's repository")?;
+    let blob = Oid::from_str(blob).and_then(|oid| repository.find_blob(oid)).doing("read a blob")?;
+    Ok(blob.content().to_vec())
+}
