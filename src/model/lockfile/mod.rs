@@ -12,7 +12,9 @@
 //! and [`splice`] puts entries that a worker's DVC wrote into a file without touching any other byte.
 
 mod block;
+pub(crate) mod conflict;
 mod entry;
+pub(crate) mod merge;
 mod scalar;
 mod splice;
 mod split;
