@@ -1,4 +1,5 @@
 //! `.dvc/fanout`: paths, the run lock, the journal, file formats and their versions.
 
 pub(crate) mod format;
+pub(crate) mod memo;
 pub(crate) mod paths;

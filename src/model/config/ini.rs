@@ -175,14 +175,22 @@ fn multiline(value: &str, lines: &[&str], at: &mut usize) -> Option<Item> {
 fn single_line(value: &str) -> Option<Item> {
     let mut items = Vec::new();
     match list_items(value, &mut items) {
-        Some(last) if items.is_empty() => Some(Item::Text(last.unwrap_or_default())),
-        Some(last) => Some(Item::List(items.into_iter().chain(last).collect())),
+        Some(Last::Text(text)) if items.is_empty() => Some(Item::Text(text)),
+        Some(Last::Nothing) if items.is_empty() => Some(Item::Text(String::new())),
+        Some(Last::Text(text)) => Some(Item::List(items.into_iter().chain([text]).collect())),
+        Some(Last::Nothing) => Some(Item::List(items)),
         None => value.strip_prefix(',').filter(|tail| is_comment(tail)).map(|_| Item::List(vec![])),
     }
 }
 
-/// Matches items that end in a comma, as many as possible, and what follows the last comma, if anything does.
-fn list_items(rest: &str, items: &mut Vec<String>) -> Option<Option<String>> {
+/// What follows the last comma of a value.
+enum Last {
+    Text(String),
+    Nothing,
+}
+
+/// Matches items that end in a comma, as many as possible, and what follows them.
+fn list_items(rest: &str, items: &mut Vec<String>) -> Option<Last> {
     let quoted = rest.starts_with(['"', '\'']);
     let bare = rest.find([',', '#']).filter(|end| !quoted && *end > 0);
     for end in quoted_ends(rest).chain(bare) {
@@ -196,13 +204,13 @@ fn list_items(rest: &str, items: &mut Vec<String>) -> Option<Option<String>> {
     }
     if quoted {
         let end = quoted_ends(rest).find(|end| is_comment(&rest[*end..]))?;
-        return Some(Some(unquote(&rest[..end]).to_owned()));
+        return Some(Last::Text(unquote(&rest[..end]).to_owned()));
     }
     let text = rest.split('#').next().unwrap_or_default().trim_end();
     match text {
-        "" => Some(None),
+        "" => Some(Last::Nothing),
         text if text.contains(',') => None,
-        text => Some(Some(text.to_owned())),
+        text => Some(Last::Text(text.to_owned())),
     }
 }
 
@@ -285,12 +293,12 @@ fn render_section(section: &Section, depth: usize, out: &mut String) -> Option<(
             }
             Item::Section(_) => continue,
         };
-        out.push_str(&format!("{indent}{} = {value}\n", quote(name)?));
+        out.extend([&indent, quote(name)?.as_str(), " = ", &value, "\n"]);
     }
     for (name, entry) in section {
         if let Item::Section(inner) = &entry.item {
             let (open, close) = ("[".repeat(depth + 1), "]".repeat(depth + 1));
-            out.push_str(&format!("{indent}{open}{}{close}\n", quote(name)?));
+            out.extend([&indent, open.as_str(), &quote(name)?, &close, "\n"]);
             render_section(inner, depth + 1, out)?;
         }
     }
