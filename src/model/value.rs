@@ -54,6 +54,21 @@ impl Value {
         Value::Str(text.into())
     }
 
+    /// Returns whether Python takes the value for false: null, false, zero and whatever is empty.
+    pub(crate) fn is_false(&self) -> bool {
+        match self {
+            Value::Null => true,
+            Value::Bool(flag) => !flag,
+            Value::Int(number) => *number == 0,
+            Value::Float(number) => *number == 0.0,
+            Value::BigInt(_) | Value::Date(_) => false,
+            Value::Str(text) => text.is_empty(),
+            Value::Bytes(bytes) => bytes.is_empty(),
+            Value::List(items) | Value::Tuple(items) | Value::Set(items) => items.is_empty(),
+            Value::Map(map) => map.is_empty(),
+        }
+    }
+
     pub(crate) fn as_str(&self) -> Option<&str> {
         match self {
             Value::Str(text) => Some(text),
@@ -100,7 +115,6 @@ impl PartialEq for Value {
         match (self, other) {
             (Value::Null, Value::Null) => true,
             (Value::Float(a), Value::Float(b)) => a == b,
-            #[expect(clippy::float_cmp, reason = "Python compares exactly")]
             (Value::BigInt(a), Value::Float(b)) | (Value::Float(b), Value::BigInt(a)) => {
                 a.parse::<f64>().is_ok_and(|a| a == *b)
             }
@@ -154,21 +168,21 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(a: Value, b: Value, equal: bool) {
-        assert_eq!(a == b, equal, "{a:?} == {b:?}");
+    fn check(a: Value, b: &Value, equal: bool) {
+        assert_eq!(a == *b, equal, "{a:?} == {b:?}");
         let map: Map = [(a, Value::Null)].into_iter().collect();
-        assert_eq!(map.contains_key(&b), equal);
+        assert_eq!(map.contains_key(b), equal);
     }
 
     #[test]
     fn equality_is_pythons() {
-        check(Value::Int(1), Value::Float(1.0), true);
-        check(Value::Bool(true), Value::Int(1), true);
-        check(Value::Bool(false), Value::Float(0.0), true);
-        check(Value::str("1"), Value::Int(1), false);
-        check(Value::Float(f64::NAN), Value::Float(f64::NAN), false);
-        check(Value::List(vec![Value::Int(1)]), Value::Tuple(vec![Value::Bool(true)]), true);
-        check(Value::BigInt("100000000000000000000".into()), Value::Float(1e20), true);
+        check(Value::Int(1), &Value::Float(1.0), true);
+        check(Value::Bool(true), &Value::Int(1), true);
+        check(Value::Bool(false), &Value::Float(0.0), true);
+        check(Value::str("1"), &Value::Int(1), false);
+        check(Value::Float(f64::NAN), &Value::Float(f64::NAN), false);
+        check(Value::List(vec![Value::Int(1)]), &Value::Tuple(vec![Value::Bool(true)]), true);
+        check(Value::BigInt("100000000000000000000".into()), &Value::Float(1e20), true);
     }
 
     #[test]
