@@ -107,6 +107,32 @@ pub(crate) fn sync_dir(path: &Path) -> Result<(), FsError> {
     File::open(path).and_then(|dir| dir.sync_all()).at("sync the directory", path)
 }
 
+/// Makes the content of a file durable.
+pub(crate) fn sync_file(path: &Path) -> Result<(), FsError> {
+    File::open(path).and_then(|file| file.sync_all()).at("sync", path)
+}
+
+/// Makes everything durable that was written to the file system of a path.
+pub(crate) fn sync_file_system(path: &Path) -> Result<(), FsError> {
+    let file = File::open(path).at("open", path)?;
+    rustix::fs::syncfs(file).at("sync the file system of", path)
+}
+
+/// Whether something is there, be it a broken symlink.
+pub(crate) fn exists(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// The permission bits of a file.
+pub(crate) fn mode(path: &Path) -> Result<u32, FsError> {
+    Ok(fs::symlink_metadata(path).at("look at", path)?.mode() & 0o7777)
+}
+
+/// Sets the permission bits of a file.
+pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<(), FsError> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).at("set the mode of", path)
+}
+
 /// Reads a whole file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, FsError> {
     fs::read(path).at("read", path)
@@ -175,7 +201,12 @@ pub(crate) fn set_executable(path: &Path, executable: bool) -> Result<(), FsErro
 
 /// The MD5 and the size of a file, following symlinks.
 pub(crate) fn digest(path: &Path) -> Result<(String, u64), FsError> {
-    let mut file = File::open(path).at("read", path)?;
+    digest_open(&mut File::open(path).at("read", path)?, path)
+}
+
+/// The MD5 and the size of what is left to read in a file, which has this path.
+pub(crate) fn digest_open(file: &mut File, path: impl AsRef<Path>) -> Result<(String, u64), FsError> {
+    let path = path.as_ref();
     let mut hasher = Md5::new();
     let mut block = vec![0; BLOCK];
     let mut size = 0;

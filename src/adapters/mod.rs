@@ -1,7 +1,9 @@
 //! One file per outside thing: thin, no decisions.
 
+pub(crate) mod beneath;
 pub(crate) mod config;
 pub(crate) mod dvc;
+pub(crate) mod dvc_lock;
 pub(crate) mod fs;
 pub(crate) mod git;
 pub(crate) mod process;

@@ -1,5 +1,6 @@
 //! `.dvc/fanout`: paths, the run lock, the journal, file formats and their versions.
 
+pub(crate) mod apply;
 pub(crate) mod format;
 pub(crate) mod memo;
 pub(crate) mod paths;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! .dvc/fanout/.gitignore             ignores everything here but config.yaml
+//! .dvc/fanout/apply/                 what `collect` is just changing in the project
 //! .dvc/fanout/slots/N/               a worker's workspace; N.lock beside it
 //! .dvc/fanout/runs/RUN/plan.json     what was planned
 //!                  worklist.jsonl    one work item a line, line number = index
@@ -35,6 +36,11 @@ impl FanoutDir {
 
     pub(crate) fn slots(&self) -> PathBuf {
         self.0.join("slots")
+    }
+
+    /// The changes that `collect` is making, while it makes them.
+    pub(crate) fn apply(&self) -> PathBuf {
+        self.0.join("apply")
     }
 
     pub(crate) fn runs(&self) -> PathBuf {

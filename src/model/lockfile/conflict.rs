@@ -141,7 +141,9 @@ fn fields(stage: &str, text: &str) -> Fields {
         let section = brief(section);
         match value {
             Value::List(items) if section != "cmd" => {
-                items.iter().for_each(|item| item_fields(&section, item, &mut fields))
+                for item in items {
+                    item_fields(&section, item, &mut fields);
+                }
             }
             Value::Map(files) => {
                 for (file, values) in files.iter() {
