@@ -1,8 +1,9 @@
 //! Flags and help texts: what was typed, nothing looked up.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Fan the foreach and matrix stages of a DVC project out over cores or a cluster
 ///
@@ -35,4 +36,74 @@ pub(crate) enum Format {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {}
+pub(crate) enum Command {
+    Work(WorkArgs),
+    #[command(hide = true)]
+    Guard(GuardArgs),
+}
+
+/// Do one work item: run its stages with `dvc repro` and publish the result
+///
+/// This is what engines start. The index comes from the argument, else from JOB_COMPLETION_INDEX, else from
+/// SLURM_ARRAY_TASK_ID. A work item that has a good result already is left alone.
+#[derive(Debug, Args)]
+pub(crate) struct WorkArgs {
+    /// The work item's index in the worklist, from 0 (with --shards: the shard's)
+    #[arg(value_name = "INDEX")]
+    pub index: Option<usize>,
+    /// The run; the latest by default
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
+    /// With --shards: deal out only the work items of this phase, from 0
+    #[arg(long, value_name = "N", requires = "shards")]
+    pub phase: Option<usize>,
+    /// Deal the work items out to this many shards and do those of one shard
+    #[arg(long, value_name = "N")]
+    pub shards: Option<usize>,
+    /// The number of this attempt; the next one by default
+    #[arg(long, value_name = "N", hide = true)]
+    pub attempt: Option<u32>,
+    /// The slot whose workspace is used; the first free one by default
+    #[arg(long, value_name = "N")]
+    pub slot: Option<usize>,
+    /// Where slots keep their workspaces; `.dvc/fanout/slots` by default
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
+    /// Stop the stages after this many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout_seconds: Option<u64>,
+    /// Lower the priority of the stages by this much, as nice(1) does
+    #[arg(long, value_name = "N")]
+    pub nice: Option<i32>,
+    /// With --shards: leave the rest of the shard undone after a failure
+    #[arg(long)]
+    pub stop_at_failure: bool,
+    /// Set a variable in the environment of the stages (can be repeated)
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = parse_variable)]
+    pub variables: Vec<(String, String)>,
+}
+
+impl WorkArgs {
+    /// The variables to set for the stages.
+    pub(crate) fn environment(&self) -> impl Iterator<Item = (OsString, OsString)> {
+        self.variables.iter().map(|(name, value)| (name.into(), value.into()))
+    }
+}
+
+/// Splits `NAME=VALUE`.
+fn parse_variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("it has no `=`")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Become a program that ends when the process that started it does
+#[derive(Debug, Args)]
+pub(crate) struct GuardArgs {
+    /// The process whose end ends the program
+    #[arg(long)]
+    pub parent: u32,
+    #[arg(long)]
+    pub nice: Option<i32>,
+    #[arg(last = true)]
+    pub command: Vec<OsString>,
+}

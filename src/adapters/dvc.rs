@@ -173,6 +173,11 @@ impl ReproLog {
         said
     }
 
+    /// Whether DVC came to its end and listed the stages that failed.
+    pub(crate) fn has_failures(&self) -> bool {
+        !self.failed.is_empty()
+    }
+
     /// Whether DVC names the stage as failed.
     pub(crate) fn has_failed(&self, address: &str) -> bool {
         self.failed.contains(&format!("'{address}'"))

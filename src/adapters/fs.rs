@@ -1,7 +1,7 @@
 //! The file system: the only place that writes, links and removes files.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -145,6 +145,16 @@ pub(crate) fn read_text_if_any(path: &Path) -> Result<Option<String>, FsError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).at("read", path),
     }
+}
+
+/// Reads at most the last `limit` bytes of a file.
+pub(crate) fn read_tail(path: &Path, limit: u64) -> Result<Vec<u8>, FsError> {
+    let mut file = File::open(path).at("read", path)?;
+    let size = file.metadata().at("read", path)?.len();
+    file.seek(SeekFrom::Start(size.saturating_sub(limit))).at("read", path)?;
+    let mut bytes = vec![];
+    file.take(limit).read_to_end(&mut bytes).at("read", path)?;
+    Ok(bytes)
 }
 
 /// The names in a directory, sorted; none where there is no directory.

@@ -1,6 +1,7 @@
 //! One file per outside thing: thin, no decisions.
 
 pub(crate) mod beneath;
+pub(crate) mod clock;
 pub(crate) mod config;
 pub(crate) mod dvc;
 pub(crate) mod dvc_lock;

@@ -1,10 +1,17 @@
 //! The subcommands: each file has the order of a command's steps and the way from typed to meant.
 
+mod guard;
+mod project;
+mod work;
+
 use crate::cli::{Cli, Command};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 
 /// Runs the command that was typed.
 pub(crate) fn dispatch(cli: &Cli) -> Result<Exit, Diagnostic> {
-    match cli.command {}
+    match &cli.command {
+        Command::Work(args) => work::run(cli, args),
+        Command::Guard(args) => guard::run(args),
+    }
 }

@@ -194,6 +194,18 @@ pub(crate) enum Input {
     },
 }
 
+impl Input {
+    /// Where it is put.
+    pub(crate) fn path(&self) -> &str {
+        match self {
+            Input::Cache { path, .. }
+            | Input::Snapshot { path }
+            | Input::Workspace { path }
+            | Input::Result { path, .. } => path,
+        }
+    }
+}
+
 /// What a work item asks for; `None` where nothing was said.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Resources {

@@ -4,3 +4,6 @@ pub(crate) mod apply;
 pub(crate) mod format;
 pub(crate) mod memo;
 pub(crate) mod paths;
+pub(crate) mod results;
+pub(crate) mod worklist;
+pub(crate) mod workspace;

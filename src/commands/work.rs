@@ -1,0 +1,428 @@
+//! `work`: one work item in a slot's workspace, from its line in the worklist to a published result.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::adapters::clock;
+use crate::adapters::dvc::{Dvc, ReproLog, ReproOptions};
+use crate::adapters::fs::{self, FoundKind};
+use crate::adapters::git::Git;
+use crate::adapters::process::{self, Ending};
+use crate::cli::{Cli, WorkArgs};
+use crate::commands::project::ProjectHome;
+use crate::diagnostic::Diagnostic;
+use crate::env;
+use crate::exit::Exit;
+use crate::output::text;
+use crate::state::format::{
+    IgnoreLines, Outcome, Plan, ResultFile, StageResult, StageState, VERSION, WorkItem, WorkResult,
+};
+use crate::state::paths::{RunDir, SlotDir};
+use crate::state::results::{self, Draft};
+use crate::state::worklist;
+use crate::state::workspace::{self, Sources, Workspace};
+
+/// Bytes at the end of a log that are searched for DVC's own lines.
+const LOG_TAIL: u64 = 4 << 20;
+/// How long a stopped `dvc` gets between TERM and KILL.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long processes that a command left behind are chased.
+const ORPHAN_GRACE: Duration = Duration::from_secs(5);
+/// The most slots that a worker without a number tries.
+const MAX_SLOTS: usize = 10_000;
+
+/// What was meant: the work items to do, one after another.
+struct WorkConfig {
+    run: RunDir,
+    plan: Plan,
+    indexes: Vec<usize>,
+}
+
+pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
+    let project = ProjectHome::find(cli)?;
+    let config = resolve(&project, args)?;
+    let (git, _) = project.git()?;
+    let dvc = Dvc::find()?;
+    let texts = project.worker_config()?;
+    let sources = Sources {
+        plan: &config.plan,
+        run: &config.run,
+        git: &git,
+        project: &project.root,
+        cache: Path::new(&project.config.cache_dir),
+        links: &project.config.cache_types,
+        config: (&texts.0, &texts.1),
+    };
+    let slots = args.scratch.clone().unwrap_or_else(|| project.fanout().slots());
+    let (slot, _lock) = take_slot(&slots, args.slot)?;
+    let mut exit = Exit::Success;
+    for &index in &config.indexes {
+        if results::best(&config.run, index)?.is_some_and(|published| published.succeeded()) {
+            text::note(&format!("work item {index} is done already"));
+            continue;
+        }
+        let item = worklist::read_one(&config.run, &config.plan, index)?;
+        let outcome = Worker { sources: &sources, dvc: &dvc, item: &item, slot: &slot, args }.run()?;
+        exit = worse(exit, &outcome);
+        if args.stop_at_failure && exit != Exit::Success {
+            break;
+        }
+    }
+    Ok(exit)
+}
+
+/// Looks up which work items are meant: the argument, else the index of a Job or array job; with `--shards`, the index
+/// is that of a shard.
+fn resolve(project: &ProjectHome, args: &WorkArgs) -> Result<WorkConfig, Diagnostic> {
+    let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
+    let from_environment = || {
+        [env::JOB_COMPLETION_INDEX, env::SLURM_ARRAY_TASK_ID]
+            .into_iter()
+            .find_map(|name| env::read_text(name).map(|value| (name, value)))
+    };
+    let index = match (args.index, from_environment()) {
+        (Some(index), _) => index,
+        (None, Some((name, value))) => value
+            .parse()
+            .map_err(|_| Diagnostic::usage(format!("{name} is `{value}`, which is no index of a work item")))?,
+        (None, None) => {
+            return Err(Diagnostic::usage("no work item was named")
+                .hint("give its index: `dvc-fanout work INDEX`")
+                .hint(format!("or set {} or {}", env::JOB_COMPLETION_INDEX, env::SLURM_ARRAY_TASK_ID)));
+        }
+    };
+    let out_of_range = |what: &str, count: usize| {
+        Diagnostic::usage(format!("there is no {what} {index}: there are {count}, counted from 0"))
+    };
+    let phase = match args.phase {
+        Some(phase) => Some(plan.phases.get(phase).ok_or_else(|| {
+            Diagnostic::usage(format!("there is no phase {phase}: the run has {}", plan.phases.len()))
+        })?),
+        None => None,
+    };
+    let range = phase.map_or(0..plan.work_items, |phase| phase.indexes());
+    let indexes: Vec<usize> = match args.shards {
+        Some(shards) if index >= shards => return Err(out_of_range("shard", shards)),
+        Some(shards) => range.skip(index).step_by(shards).collect(),
+        None if index >= plan.work_items => return Err(out_of_range("work item", plan.work_items)),
+        None => vec![index],
+    };
+    Ok(WorkConfig { run, plan, indexes })
+}
+
+/// Takes the slot with a number, or the first free one.
+fn take_slot(slots: &Path, wanted: Option<usize>) -> Result<(SlotDir, fs::Locked), Diagnostic> {
+    let numbers = wanted.map_or(0..MAX_SLOTS, |slot| slot..slot + 1);
+    for number in numbers {
+        let slot = SlotDir::new(slots, number);
+        if let Some(lock) = fs::try_lock(&slot.lock())? {
+            return Ok((slot, lock));
+        }
+        if wanted.is_some() {
+            let holder = fs::lock_holder(&slot.lock()).map_or_else(String::new, |id| format!(" by process {id}"));
+            return Err(Diagnostic::tool(format!("slot {number} is in use{holder}"))
+                .hint("leave `--slot` out to take a free one"));
+        }
+    }
+    Err(Diagnostic::tool(format!("all {MAX_SLOTS} slots are in use")))
+}
+
+/// The worse of an exit so far and that of another outcome.
+fn worse(exit: Exit, outcome: &Outcome) -> Exit {
+    let own = match outcome {
+        Outcome::Succeeded => Exit::Success,
+        Outcome::StageFailed { .. } | Outcome::TimedOut { .. } => Exit::WorkItemsFailed,
+        Outcome::ToolFailed { .. } => Exit::Tool,
+        Outcome::Interrupted { .. } => Exit::Signal(15),
+    };
+    match (exit, own) {
+        (Exit::Success, own) => own,
+        (Exit::WorkItemsFailed, own) if own != Exit::Success => own,
+        (exit, _) => exit,
+    }
+}
+
+/// One attempt at one work item.
+struct Worker<'a> {
+    sources: &'a Sources<'a>,
+    dvc: &'a Dvc,
+    item: &'a WorkItem,
+    slot: &'a SlotDir,
+    args: &'a WorkArgs,
+}
+
+/// What `dvc repro` left in the workspace.
+struct Left {
+    stages: Vec<StageResult>,
+    files: Vec<ResultFile>,
+    deleted: Vec<String>,
+    ignore: Vec<IgnoreLines>,
+}
+
+impl Worker<'_> {
+    fn run(&self) -> Result<Outcome, Diagnostic> {
+        let run = self.sources.run;
+        let index = self.item.index;
+        let attempt = match self.args.attempt {
+            Some(attempt) => attempt,
+            None => results::attempts(run, index)?.last().map_or(1, |last| last + 1),
+        };
+        let started = clock::now();
+        let log_path = run.log(index, attempt);
+        let log = fs::append(&log_path)?;
+        let workspace = Workspace::open(self.slot.clone(), self.sources)?;
+        workspace.fill(self.item, self.sources)?;
+        let ending = self.repro(&workspace, &log)?;
+        let draft = Draft::begin(run, index, attempt)?;
+        let said = ReproLog::read(&String::from_utf8_lossy(&fs::read_tail(&log_path, LOG_TAIL)?));
+        let (outcome, left) = match self.harvest(&workspace, &draft, &ending, &said) {
+            Ok(left) => (self.outcome(&ending, &said, &left.stages), left),
+            // A command may have removed the workspace itself: the attempt failed, and says why.
+            Err(error) => {
+                let left = Left { stages: vec![], files: vec![], deleted: vec![], ignore: vec![] };
+                (Outcome::ToolFailed { message: error.message }, left)
+            }
+        };
+        let result = WorkResult {
+            version: VERSION,
+            run: self.sources.plan.run.clone(),
+            index,
+            id: self.item.id.clone(),
+            attempt,
+            outcome: outcome.clone(),
+            stages: left.stages,
+            files: left.files,
+            deleted: left.deleted,
+            ignore: left.ignore,
+            dvc: self.sources.plan.dvc.clone(),
+            host: process::host(),
+            started,
+            finished: clock::now(),
+        };
+        draft.publish(&result)?;
+        // A workspace that cannot be reset is made anew by the next work item; this result stands.
+        if workspace.reset().is_ok() {
+            workspace.mark_clean(self.sources.plan)?;
+        }
+        Ok(outcome)
+    }
+
+    /// Runs the stages to their end, or to the timeout, or to a signal.
+    fn repro(&self, workspace: &Workspace, log: &std::fs::File) -> Result<Stopped, Diagnostic> {
+        let options = &self.sources.plan.options;
+        let options = ReproOptions { force: options.force, no_run_cache: options.no_run_cache, pull: options.pull };
+        let mut program = self.dvc.repro(&self.slot.site_cache(), options);
+        program.environment.extend(self.args.environment());
+        let timeout = self.args.timeout_seconds.or(self.item.resources.timeout_seconds);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Diagnostic::tool("cannot start the async runtime").source(&error))?;
+        process::adopt_orphans().map_err(|error| Diagnostic::tool("cannot adopt orphans").source(&error))?;
+        let directory = workspace.root();
+        let stopped = runtime.block_on(async {
+            let mut signals = process::Signals::listen()?;
+            let mut child = process::start(&program, &directory, log, self.args.nice)?;
+            let group = child.id();
+            let limit = Duration::from_secs(timeout.unwrap_or(u64::MAX / 4));
+            let stopped = tokio::select! {
+                ending = process::wait(&mut child) => Stopped::Ended(ending),
+                () = tokio::time::sleep(limit), if timeout.is_some() => {
+                    process::stop(&mut child, GRACE).await;
+                    Stopped::TimedOut(limit.as_secs())
+                }
+                signal = signals.next() => {
+                    process::stop(&mut child, GRACE).await;
+                    Stopped::Signalled(signal)
+                }
+            };
+            process::end_orphans(group, ORPHAN_GRACE).await;
+            Ok::<_, std::io::Error>(stopped)
+        });
+        stopped.map_err(|error| Diagnostic::tool(format!("cannot run `{}`", program.shown())).source(&error))
+    }
+
+    /// Takes what goes back to the project out of the workspace.
+    fn harvest(
+        &self,
+        workspace: &Workspace,
+        draft: &Draft,
+        ending: &Stopped,
+        said: &ReproLog,
+    ) -> Result<Left, Diagnostic> {
+        let root = workspace.root();
+        let mut entries: HashMap<&str, HashMap<String, String>> = HashMap::new();
+        for stage in self.item.stages.iter().filter(|stage| stage.name.is_some()) {
+            if !entries.contains_key(stage.file.as_str()) {
+                entries.insert(&stage.file, workspace::read_entries(&root, &stage.file)?);
+            }
+        }
+        let mut left = Left { stages: vec![], files: vec![], deleted: vec![], ignore: vec![] };
+        for stage in &self.item.stages {
+            let entry = stage.name.as_ref().and_then(|name| entries.get(stage.file.as_str())?.get(name)).cloned();
+            let state = stage_state(stage.base.as_ref() != entry.as_ref(), &stage.address, ending, said);
+            let mut executable = vec![];
+            if state.is_good() {
+                for out in &stage.outs {
+                    let at = root.join(&out.resolved);
+                    for (path, found) in files_below(&root, &out.resolved)? {
+                        if !out.cache {
+                            left.files.push(publish_file(draft, &root, &path, left.files.len(), Some(&stage.address))?);
+                        } else if at.is_dir() && found {
+                            executable.push(path);
+                        }
+                    }
+                }
+                if stage.name.is_none() {
+                    let file = publish_file(draft, &root, &stage.file, left.files.len(), Some(&stage.address))?;
+                    left.files.push(file);
+                }
+            }
+            left.stages.push(StageResult { address: stage.address.clone(), state, entry, executable });
+        }
+        self.harvest_others(workspace, draft, &mut left)?;
+        Ok(left)
+    }
+
+    /// Takes lines of `.gitignore` files and other files that changed and that git does not ignore.
+    fn harvest_others(&self, workspace: &Workspace, draft: &Draft, left: &mut Left) -> Result<(), Diagnostic> {
+        let root = workspace.root();
+        let below =
+            |path: &str, top: &str| path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let outs: Vec<&str> =
+            self.item.stages.iter().flat_map(|stage| &stage.outs).map(|out| out.resolved.as_str()).collect();
+        let inputs: Vec<&str> = self.item.inputs.iter().map(crate::state::format::Input::path).collect();
+        let written: Vec<&str> = self.item.files.iter().map(|file| file.path.as_str()).collect();
+        let known = |path: &str| {
+            path == ".dvc"
+                || path.starts_with(".dvc/")
+                || written.iter().any(|file| path == *file || path == workspace::lock_path(file))
+                || outs.iter().chain(&inputs).any(|top| below(path, top))
+        };
+        let changes = workspace.changes(&known)?;
+        let git = Git::discover(&root)?;
+        for path in changes.files {
+            if path == ".gitignore" || path.ends_with("/.gitignore") {
+                let before = workspace.original(&path)?.unwrap_or_default();
+                let before: Vec<String> = String::from_utf8_lossy(&before).lines().map(str::to_owned).collect();
+                let after = fs::read(&root.join(&path))?;
+                let lines = String::from_utf8_lossy(&after)
+                    .lines()
+                    .filter(|line| !before.iter().any(|other| other == line))
+                    .map(str::to_owned)
+                    .collect();
+                left.ignore.push(IgnoreLines { path, lines });
+            } else if !git.is_ignored(&workspace::join(&self.sources.plan.prefix, &path))? {
+                let mut file = publish_file(draft, &root, &path, left.files.len(), None)?;
+                file.before = workspace.original(&path)?.map(|bytes| fs::digest_bytes(&bytes));
+                left.files.push(file);
+            }
+        }
+        left.deleted = changes.deleted;
+        Ok(())
+    }
+
+    fn outcome(&self, stopped: &Stopped, said: &ReproLog, stages: &[StageResult]) -> Outcome {
+        let failed = stages.iter().find(|stage| stage.state == StageState::Failed);
+        match stopped {
+            Stopped::TimedOut(seconds) => Outcome::TimedOut { seconds: *seconds },
+            Stopped::Signalled(signal) => Outcome::Interrupted { message: format!("stopped by signal {signal}") },
+            Stopped::Ended(Ending::Exited(0)) => Outcome::Succeeded,
+            Stopped::Ended(ending) => match failed {
+                Some(stage) => {
+                    Outcome::StageFailed { stage: stage.address.clone(), message: said.reason(&stage.address) }
+                }
+                None => Outcome::ToolFailed {
+                    message: match &said.error {
+                        Some(error) => format!("`dvc repro` {ending}: {error}"),
+                        None => format!("`dvc repro` {ending}"),
+                    },
+                },
+            },
+        }
+    }
+}
+
+/// How a `dvc repro` came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stopped {
+    Ended(Ending),
+    TimedOut(u64),
+    Signalled(i32),
+}
+
+/// What became of a stage.
+///
+/// | dvc | entry | said | state |
+/// |---|---|---|---|
+/// | exit 0 | any | running / cached / else | ran / restored / unchanged |
+/// | failed | any | named as failed | failed |
+/// | failed | new | any | ran (or restored): it was recorded before something else failed |
+/// | failed | as before | unchanged | unchanged |
+/// | failed | as before | running, others named | ran: it came out as before |
+/// | failed | as before | else | not run |
+fn stage_state(recorded: bool, address: &str, stopped: &Stopped, said: &ReproLog) -> StageState {
+    let succeeded = *stopped == Stopped::Ended(Ending::Exited(0));
+    let ended = matches!(stopped, Stopped::Ended(Ending::Exited(_)));
+    if !succeeded && said.has_failed(address) {
+        return StageState::Failed;
+    }
+    if said.restored.contains(address) && (succeeded || recorded) {
+        return StageState::Restored;
+    }
+    let ran = said.running.contains(address);
+    if recorded || (ran && (succeeded || (ended && said.has_failures()))) {
+        return StageState::Ran;
+    }
+    if succeeded || said.unchanged.contains(address) { StageState::Unchanged } else { StageState::NotRun }
+}
+
+/// The files at a path or below it, relative to the root, each with whether it has the executable bit.
+fn files_below(root: &Path, path: &str) -> Result<Vec<(String, bool)>, Diagnostic> {
+    let at = root.join(path);
+    let Ok(metadata) = at.symlink_metadata() else { return Ok(vec![]) };
+    if !metadata.is_dir() {
+        use std::os::unix::fs::PermissionsExt as _;
+        return Ok(vec![(path.to_owned(), metadata.permissions().mode() & 0o100 != 0)]);
+    }
+    let found = fs::walk(&at, &|_| false)?;
+    let mut files: Vec<(String, bool)> = found
+        .into_iter()
+        .filter(|found| matches!(found.kind, FoundKind::File | FoundKind::Symlink))
+        .map(|found| (format!("{path}/{}", found.path), found.kind == FoundKind::File && found.mode & 0o100 != 0))
+        .collect();
+    files.sort_unstable();
+    Ok(files)
+}
+
+/// Copies a file into the result, under the next number.
+fn publish_file(
+    draft: &Draft,
+    root: &Path,
+    path: &str,
+    number: usize,
+    stage: Option<&str>,
+) -> Result<ResultFile, Diagnostic> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let from = root.join(path);
+    let blob = number.to_string();
+    let to = draft.blob(&blob);
+    let symlink = std::fs::read_link(&from).ok().map(|target| target.to_string_lossy().into_owned());
+    if symlink.is_some() {
+        fs::write_plain(&to, b"")?;
+    } else {
+        fs::copy(&from, &to)?;
+    }
+    let (md5, size) = fs::digest(&to)?;
+    let executable =
+        symlink.is_none() && from.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o100 != 0);
+    Ok(ResultFile {
+        path: path.to_owned(),
+        blob,
+        size,
+        md5,
+        executable,
+        symlink,
+        stage: stage.map(str::to_owned),
+        before: None,
+    })
+}

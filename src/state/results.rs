@@ -1,0 +1,143 @@
+//! Results of work items: how one is published, and which of several attempts counts.
+//!
+//! A result is written into a hidden directory beside its place and appears by one rename. Whatever else lies in a
+//! work item's directory is no result.
+
+use std::path::{Path, PathBuf};
+
+use crate::adapters::fs::{self, FsError};
+use crate::model::lockfile::Lockfile;
+use crate::model::pipeline::stage::Recorded;
+use crate::state::format::{Outcome, ResultFile, StageResult, VERSION, WorkResult};
+use crate::state::paths::RunDir;
+
+/// The name of the document in a result's directory.
+const RESULT: &str = "result.json";
+/// The folder of the contents of files.
+const FILES: &str = "files";
+
+/// A result on disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Published {
+    pub directory: PathBuf,
+    pub result: WorkResult,
+}
+
+impl Published {
+    pub(crate) fn succeeded(&self) -> bool {
+        self.result.outcome == Outcome::Succeeded
+    }
+
+    /// Where the content of a file lies.
+    pub(crate) fn blob(&self, file: &ResultFile) -> PathBuf {
+        self.directory.join(FILES).join(&file.blob)
+    }
+
+    /// The files that a stage declares at a path or below it, or only at or below a member of it.
+    pub(crate) fn files_of(&self, stage: &str, path: &str, member: Option<&str>) -> impl Iterator<Item = &ResultFile> {
+        let wanted = member.map_or_else(|| path.to_owned(), |member| format!("{path}/{member}"));
+        self.result.files.iter().filter(move |file| {
+            file.stage.as_deref() == Some(stage)
+                && file.path.strip_prefix(&wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+
+    fn stage(&self, address: &str) -> Option<&StageResult> {
+        self.result.stages.iter().find(|stage| stage.address == address && stage.state.is_good())
+    }
+
+    /// What a good stage's lock entry records of one of its outs.
+    pub(crate) fn recorded_out(&self, address: &str, out: &str) -> Option<Recorded> {
+        let entry = self.stage(address)?.entry.as_deref()?;
+        let text = crate::model::lockfile::splice(None, &[(stage_name(address), entry)]).ok()?;
+        let lock = Lockfile::parse(&text).ok()?;
+        let entry = lock.entry(stage_name(address))?.parse().ok()?;
+        entry.outs.into_iter().find(|item| item.path == out).map(|item| item.recorded)
+    }
+
+    /// The files with the executable bit in a good stage's directory outs.
+    pub(crate) fn executable_of(&self, address: &str) -> &[String] {
+        self.stage(address).map_or(&[], |stage| &stage.executable)
+    }
+
+    /// Whether a stage's entry and outs can be relied on.
+    pub(crate) fn is_good(&self, address: &str) -> bool {
+        self.stage(address).is_some()
+    }
+}
+
+/// The name of a stage in its lock file.
+fn stage_name(address: &str) -> &str {
+    address.split_once("dvc.yaml:").map_or(address, |(_, name)| name)
+}
+
+/// The attempts at a work item that have begun, ascending: each has a log.
+pub(crate) fn attempts(run: &RunDir, index: usize) -> Result<Vec<u32>, FsError> {
+    let names = fs::names(&run.work_item(index))?;
+    let mut attempts: Vec<u32> = names.iter().filter_map(|name| name.strip_suffix(".log")?.parse().ok()).collect();
+    attempts.sort_unstable();
+    Ok(attempts)
+}
+
+/// The published result that counts: the first attempt that succeeded, else the last one that published.
+///
+/// An attempt that arrives late never replaces a success.
+pub(crate) fn best(run: &RunDir, index: usize) -> Result<Option<Published>, FsError> {
+    let mut numbers: Vec<u32> = fs::names(&run.work_item(index))?.iter().filter_map(|name| name.parse().ok()).collect();
+    numbers.sort_unstable();
+    let mut last = None;
+    for attempt in numbers {
+        let Some(published) = read(&run.attempt(index, attempt))? else { continue };
+        if published.succeeded() {
+            return Ok(Some(published));
+        }
+        last = Some(published);
+    }
+    Ok(last)
+}
+
+/// Reads a result; `None` where the directory holds none that can be read.
+fn read(directory: &Path) -> Result<Option<Published>, FsError> {
+    let Some(text) = fs::read_text_if_any(&directory.join(RESULT))? else { return Ok(None) };
+    let result: Option<WorkResult> =
+        serde_json::from_str(&text).ok().filter(|result: &WorkResult| result.version == VERSION);
+    Ok(result.map(|result| Published { directory: directory.to_owned(), result }))
+}
+
+/// A result in the making.
+pub(crate) struct Draft {
+    run: RunDir,
+    index: usize,
+    directory: PathBuf,
+}
+
+impl Draft {
+    /// Begins a result of an attempt; its directory is hidden and named after this process.
+    pub(crate) fn begin(run: &RunDir, index: usize, attempt: u32) -> Result<Draft, FsError> {
+        let name = format!(".{attempt}-{}-{}", crate::adapters::process::host(), std::process::id());
+        let directory = run.work_item(index).join(name);
+        fs::remove(&directory)?;
+        fs::create_dir(&directory.join(FILES))?;
+        Ok(Draft { run: run.clone(), index, directory })
+    }
+
+    /// Where the content of the file with this name goes.
+    pub(crate) fn blob(&self, name: &str) -> PathBuf {
+        self.directory.join(FILES).join(name)
+    }
+
+    /// Publishes: everything durable, then one rename. Returns false where this attempt has a result already.
+    pub(crate) fn publish(self, result: &WorkResult) -> Result<bool, FsError> {
+        let text = serde_json::to_vec_pretty(result).expect("a result is plain data");
+        fs::write(&self.directory.join(RESULT), &text)?;
+        fs::sync_dir(&self.directory)?;
+        let place = self.run.attempt(self.index, result.attempt);
+        if place.exists() {
+            fs::remove(&self.directory)?;
+            return Ok(false);
+        }
+        fs::rename(&self.directory, &place)?;
+        fs::sync_dir(&self.run.work_item(self.index))?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,123 @@
+//! `plan.json` and `worklist.jsonl`: written once by `plan`, read by everything else.
+//!
+//! A worker reads one line of the worklist by its offset, so its cost does not depend on how many there are.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+
+use crate::adapters::fs::{self, At as _, FsError};
+use crate::diagnostic::{Diagnostic, Place};
+use crate::state::format::{Plan, VERSION, WorkItem};
+use crate::state::paths::{FanoutDir, RunDir};
+
+/// Digits of an offset in `worklist.index`.
+const OFFSET_DIGITS: usize = 15;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WorklistError {
+    #[error("there is no plan")]
+    NoPlan,
+    #[error("there is no run `{run}`")]
+    NoRun { run: String, known: Vec<String> },
+    #[error("`{path}` is not readable as it is")]
+    Broken { path: String, source: serde_json::Error },
+    #[error("`{path}` was written by a newer release (format {version}, this one knows {VERSION})")]
+    Newer { path: String, version: u32 },
+    #[error("there is no work item {index}: the run has {count}, from 0")]
+    OutOfRange { index: usize, count: usize },
+    #[error(transparent)]
+    Fs(#[from] FsError),
+}
+
+impl From<WorklistError> for Diagnostic {
+    fn from(error: WorklistError) -> Self {
+        let message = error.to_string();
+        match error {
+            WorklistError::NoPlan => Diagnostic::project(message).hint("run `dvc-fanout plan` first"),
+            WorklistError::NoRun { known, .. } => {
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                Diagnostic::usage(message).cause(format!("known runs: {known}"))
+            }
+            WorklistError::Broken { path, source } => {
+                Diagnostic::project(message).at(Place::file(path)).source(&source).hint("run `dvc-fanout plan` again")
+            }
+            WorklistError::Newer { .. } => Diagnostic::project(message).hint("use that release, or plan again"),
+            WorklistError::OutOfRange { .. } => Diagnostic::usage(message),
+            WorklistError::Fs(error) => error.into(),
+        }
+    }
+}
+
+/// Writes a plan; the run exists from the moment `plan.json` does.
+pub(crate) fn write(run: &RunDir, plan: &Plan, items: &[WorkItem]) -> Result<(), FsError> {
+    let (mut worklist, mut index) = (Vec::new(), String::new());
+    for item in items {
+        index.push_str(&format!("{:0OFFSET_DIGITS$}\n", worklist.len()));
+        serde_json::to_writer(&mut worklist, item).expect("a work item is plain data");
+        worklist.push(b'\n');
+    }
+    fs::write(&run.worklist(), &worklist)?;
+    fs::write(&run.worklist_index(), index.as_bytes())?;
+    fs::write(&run.plan(), &serde_json::to_vec_pretty(plan).expect("a plan is plain data"))
+}
+
+/// The ids of all runs, the oldest first.
+pub(crate) fn runs(fanout: &FanoutDir) -> Result<Vec<String>, FsError> {
+    Ok(fs::names(&fanout.runs())?.into_iter().filter(|run| fanout.run(run).plan().is_file()).collect())
+}
+
+/// Opens a run, the latest where none is named.
+pub(crate) fn open(fanout: &FanoutDir, run: Option<&str>) -> Result<(RunDir, Plan), WorklistError> {
+    let known = runs(fanout)?;
+    let name = match run {
+        Some(run) if known.iter().any(|other| other == run) => run,
+        Some(run) => return Err(WorklistError::NoRun { run: run.to_owned(), known }),
+        None => known.last().ok_or(WorklistError::NoPlan)?,
+    };
+    let run = fanout.run(name);
+    let path = run.plan();
+    let bytes = fs::read(&path)?;
+    let broken = |source| WorklistError::Broken { path: path.display().to_string(), source };
+    let version = serde_json::from_slice::<Versioned>(&bytes).map_err(broken)?.version;
+    if version > VERSION {
+        return Err(WorklistError::Newer { path: path.display().to_string(), version });
+    }
+    let plan = serde_json::from_slice(&bytes).map_err(broken)?;
+    Ok((run, plan))
+}
+
+#[derive(serde::Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+/// Reads one work item by its offset.
+pub(crate) fn read_one(run: &RunDir, plan: &Plan, index: usize) -> Result<WorkItem, WorklistError> {
+    if index >= plan.work_items {
+        return Err(WorklistError::OutOfRange { index, count: plan.work_items });
+    }
+    let path = run.worklist_index();
+    let mut offsets = File::open(&path).at("read", &path)?;
+    let mut digits = [0; OFFSET_DIGITS];
+    offsets.seek(SeekFrom::Start((index * (OFFSET_DIGITS + 1)) as u64)).at("read", &path)?;
+    offsets.read_exact(&mut digits).at("read", &path)?;
+    let offset = std::str::from_utf8(&digits).ok().and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX);
+    let path = run.worklist();
+    let mut worklist = File::open(&path).at("read", &path)?;
+    worklist.seek(SeekFrom::Start(offset)).at("read", &path)?;
+    let mut line = String::new();
+    BufReader::new(worklist).read_line(&mut line).at("read", &path)?;
+    serde_json::from_str(&line).map_err(|source| WorklistError::Broken { path: path.display().to_string(), source })
+}
+
+/// Reads all work items, in index order.
+pub(crate) fn read_all(run: &RunDir) -> Result<Vec<WorkItem>, WorklistError> {
+    let path = run.worklist();
+    let text = fs::read_text_if_any(&path)?.unwrap_or_default();
+    text.lines()
+        .map(|line| {
+            serde_json::from_str(line)
+                .map_err(|source| WorklistError::Broken { path: path.display().to_string(), source })
+        })
+        .collect()
+}

@@ -1,0 +1,478 @@
+//! A slot's workspace: a git work tree that holds the snapshot without outs, made once and reset between work items.
+//!
+//! The file `clean` names the tree that the workspace holds. It is removed before anything is put in and written after
+//! everything has been taken out again, so a workspace that a worker left in a hurry is made anew.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use crate::adapters::fs::{self, Found, FoundKind, FsError};
+use crate::adapters::git::{self, Git, GitError, ManifestFile};
+use crate::diagnostic::Diagnostic;
+use crate::model::config::LinkType;
+use crate::model::lockfile::{Lockfile, splice};
+use crate::state::format::{Input, Plan, WorkItem};
+use crate::state::paths::{RunDir, SlotDir};
+use crate::state::results;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WorkspaceError {
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    #[error(transparent)]
+    Git(#[from] GitError),
+    #[error("`{path}` is not in the cache: no object {md5}")]
+    NotInCache { path: String, md5: String },
+    #[error("the cache object {md5} of the directory `{path}` is not readable")]
+    BrokenObject { path: String, md5: String },
+    #[error("work item {index} has no good result, but its `{path}` is needed")]
+    NoResult { index: usize, path: String },
+    #[error("`{path}` is gone from the project since the plan was made")]
+    Gone { path: String },
+    #[error("the lock entries of `{path}` do not fit together")]
+    Lock { path: String },
+}
+
+impl From<WorkspaceError> for Diagnostic {
+    fn from(error: WorkspaceError) -> Self {
+        match error {
+            WorkspaceError::Fs(error) => error.into(),
+            WorkspaceError::Git(error) => error.into(),
+            WorkspaceError::NotInCache { .. } | WorkspaceError::BrokenObject { .. } => {
+                Diagnostic::project(error.to_string()).hint("fetch it with `dvc fetch`, then plan again")
+            }
+            WorkspaceError::NoResult { .. } => Diagnostic::project(error.to_string()).hint("run that work item first"),
+            WorkspaceError::Gone { .. } => Diagnostic::project(error.to_string()).hint("run `dvc-fanout plan` again"),
+            WorkspaceError::Lock { .. } => Diagnostic::internal(error.to_string()),
+        }
+    }
+}
+
+/// Where the things come from that a workspace is filled with.
+pub(crate) struct Sources<'a> {
+    pub plan: &'a Plan,
+    pub run: &'a RunDir,
+    pub git: &'a Git,
+    /// The project's root.
+    pub project: &'a Path,
+    /// The project's cache.
+    pub cache: &'a Path,
+    pub links: &'a [LinkType],
+    /// The text of `.dvc/config` and that of `.dvc/config.local`.
+    pub config: (&'a str, &'a str),
+}
+
+/// A workspace that is ready to be filled.
+pub(crate) struct Workspace {
+    slot: SlotDir,
+    /// The work tree's top.
+    top: PathBuf,
+    /// The project's folder in it, `""` for the top.
+    prefix: String,
+    manifest: Vec<ManifestFile>,
+}
+
+/// What the commands of a work item changed beside what they declare. Paths are relative to the project's root.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// New files, and files of the snapshot whose content or mode is another now.
+    pub files: Vec<String>,
+    /// Files of the snapshot that are gone.
+    pub deleted: Vec<String>,
+}
+
+impl Workspace {
+    /// Opens a slot's workspace, made anew if it holds another tree or is not clean. The slot's lock is held.
+    pub(crate) fn open(slot: SlotDir, sources: &Sources<'_>) -> Result<Workspace, WorkspaceError> {
+        let tree = sources.plan.workspace.as_deref().unwrap_or_default();
+        let marker = format!("{tree} {}\n", sources.plan.head.as_deref().unwrap_or("-"));
+        let top = slot.workspace();
+        if fs::read_text_if_any(&slot.clean())?.as_deref() != Some(&marker) {
+            fs::remove(&slot.clean())?;
+            fs::remove(&top)?;
+            let index = sources.git.check_out(tree, sources.plan.head.as_deref(), &top)?;
+            fs::write(&slot.manifest(), &fs::read(&index)?)?;
+            fs::create_dir(&slot.site_cache())?;
+        }
+        let manifest = git::read_manifest(&slot.manifest())?;
+        fs::remove(&slot.clean())?;
+        Ok(Workspace { slot, top, prefix: sources.plan.prefix.clone(), manifest })
+    }
+
+    /// The project's root in the workspace.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.top.join(&self.prefix)
+    }
+
+    /// Puts in what a work item needs: DVC's config, projected stages, lock entries, inputs.
+    pub(crate) fn fill(&self, item: &WorkItem, sources: &Sources<'_>) -> Result<(), WorkspaceError> {
+        let root = self.root();
+        fs::create_dir(&root.join(".dvc"))?;
+        fs::write_plain(&root.join(".dvc/config"), sources.config.0.as_bytes())?;
+        fs::write_plain(&root.join(".dvc/config.local"), sources.config.1.as_bytes())?;
+        for directory in &item.directories {
+            fs::create_dir(&root.join(directory))?;
+        }
+        for file in &item.files {
+            fs::write_plain(&root.join(&file.path), file.text.as_bytes())?;
+        }
+        for (path, text) in base_locks(item)? {
+            fs::write_plain(&root.join(path), text.as_bytes())?;
+        }
+        let mut results: HashMap<usize, results::Published> = HashMap::new();
+        for &index in &item.needs {
+            if let Some(published) = results::best(sources.run, index)? {
+                results.insert(index, published);
+            }
+        }
+        item.inputs.iter().try_for_each(|input| self.place(input, sources, &results))
+    }
+
+    fn place(
+        &self,
+        input: &Input,
+        sources: &Sources<'_>,
+        results: &HashMap<usize, results::Published>,
+    ) -> Result<(), WorkspaceError> {
+        let root = self.root();
+        match input {
+            Input::Cache { path, md5, legacy, isexec, member } => {
+                let object = CachedOut { path, md5, legacy: *legacy, isexec: *isexec, executable: &[] };
+                place_cached(&root, &object, member.as_deref(), sources)
+            }
+            Input::Snapshot { path } => {
+                let commit = sources.plan.snapshot.as_deref().unwrap_or_default();
+                let inside = join(&self.prefix, path);
+                for (file, content) in sources.git.files_at(commit, &inside)? {
+                    let to = self.top.join(file);
+                    make_parent(&to)?;
+                    if content.symlink {
+                        fs::symlink(&String::from_utf8_lossy(&content.bytes), &to)?;
+                    } else {
+                        fs::write_plain(&to, &content.bytes)?;
+                        fs::set_executable(&to, content.executable)?;
+                    }
+                }
+                Ok(())
+            }
+            Input::Workspace { path } => {
+                let from = sources.project.join(path);
+                if from.symlink_metadata().is_err() {
+                    return Err(WorkspaceError::Gone { path: path.clone() });
+                }
+                Ok(copy_tree(&from, &root.join(path))?)
+            }
+            Input::Result { path, index, stage, out, member } => {
+                let missing = || WorkspaceError::NoResult { index: *index, path: path.clone() };
+                let published = results.get(index).ok_or_else(missing)?;
+                let mut own = published.files_of(stage, path, member.as_deref()).peekable();
+                if own.peek().is_some() {
+                    for file in own {
+                        let to = root.join(&file.path);
+                        make_parent(&to)?;
+                        match &file.symlink {
+                            Some(target) => fs::symlink(target, &to)?,
+                            None => fs::copy(&published.blob(file), &to)?,
+                        }
+                        if file.executable {
+                            fs::set_executable(&to, true)?;
+                        }
+                    }
+                    return Ok(());
+                }
+                let recorded = published.recorded_out(stage, out).ok_or_else(missing)?;
+                let md5 = recorded.md5.as_deref().ok_or_else(missing)?;
+                let executable = published.executable_of(stage);
+                let object = CachedOut { path, md5, legacy: false, isexec: recorded.isexec, executable };
+                place_cached(&root, &object, member.as_deref(), sources)
+            }
+        }
+    }
+
+    /// Compares the workspace with the snapshot. `skip` says which paths (relative to the project's root) are known
+    /// already: inputs, declared outs, what `fill` wrote.
+    pub(crate) fn changes(&self, skip: &dyn Fn(&str) -> bool) -> Result<Changes, WorkspaceError> {
+        let known: HashMap<&str, &ManifestFile> = self.manifest.iter().map(|file| (file.path.as_str(), file)).collect();
+        let in_project = |path: &str| {
+            if self.prefix.is_empty() {
+                Some(path.to_owned())
+            } else {
+                path.strip_prefix(&self.prefix)?.strip_prefix('/').map(str::to_owned)
+            }
+        };
+        let mut seen = HashSet::new();
+        let mut changes = Changes::default();
+        for found in fs::walk(&self.top, &|path| self.is_internal(path))? {
+            let manifest = known.get(found.path.as_str());
+            seen.insert(found.path.clone());
+            let Some(path) = in_project(&found.path) else { continue };
+            if found.kind == FoundKind::Directory || found.kind == FoundKind::Other || skip(&path) {
+                continue;
+            }
+            if !manifest.is_some_and(|file| is_untouched(file, &found)) && !self.is_same(manifest.copied(), &found)? {
+                changes.files.push(path);
+            }
+        }
+        for file in &self.manifest {
+            if let Some(path) = in_project(&file.path).filter(|path| !seen.contains(&file.path) && !skip(path)) {
+                changes.deleted.push(path);
+            }
+        }
+        changes.files.sort_unstable();
+        changes.deleted.sort_unstable();
+        Ok(changes)
+    }
+
+    /// Reads a file of the snapshot as the workspace began with it; `None` where it had none.
+    pub(crate) fn original(&self, path: &str) -> Result<Option<Vec<u8>>, WorkspaceError> {
+        let inside = join(&self.prefix, path);
+        let found = self.manifest.binary_search_by(|file| file.path.as_str().cmp(&inside));
+        let file = found.ok().map(|at| &self.manifest[at]);
+        Ok(file.map(|file| git::read_blob(&self.top, &file.blob)).transpose()?)
+    }
+
+    /// Takes everything out again and says so; a failure leaves the slot to be made anew.
+    pub(crate) fn reset(&self) -> Result<(), WorkspaceError> {
+        let mut known: HashMap<&str, &ManifestFile> =
+            self.manifest.iter().map(|file| (file.path.as_str(), file)).collect();
+        let directories: HashSet<&str> = self.manifest.iter().flat_map(|file| ancestors(&file.path)).collect();
+        for found in fs::walk(&self.top, &|path| self.is_internal(path))? {
+            let stays = match found.kind {
+                FoundKind::Directory => {
+                    directories.contains(found.path.as_str()) || ancestors(&self.own()).any(|own| own == found.path)
+                }
+                FoundKind::File | FoundKind::Symlink => {
+                    known.get(found.path.as_str()).is_some_and(|file| is_untouched(file, &found))
+                }
+                FoundKind::Other => false,
+            };
+            if stays {
+                known.remove(found.path.as_str());
+            } else {
+                fs::remove(&self.top.join(&found.path))?;
+            }
+        }
+        for file in known.into_values() {
+            let path = self.top.join(&file.path);
+            let bytes = git::read_blob(&self.top, &file.blob)?;
+            if file.symlink {
+                make_parent(&path)?;
+                fs::symlink(&String::from_utf8_lossy(&bytes), &path)?;
+            } else {
+                fs::write_plain(&path, &bytes)?;
+                fs::set_executable(&path, file.executable)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks a workspace that was reset as ready for the next work item.
+    pub(crate) fn mark_clean(&self, plan: &Plan) -> Result<(), WorkspaceError> {
+        let tree = plan.workspace.as_deref().unwrap_or_default();
+        let marker = format!("{tree} {}\n", plan.head.as_deref().unwrap_or("-"));
+        Ok(fs::write(&self.slot.clean(), marker.as_bytes())?)
+    }
+
+    /// A path inside DVC's own folder, whose ancestors a reset keeps.
+    fn own(&self) -> String {
+        join(&self.prefix, ".dvc/tmp/x")
+    }
+
+    /// Git's and DVC's own state, which survives a reset.
+    fn is_internal(&self, path: &str) -> bool {
+        path == ".git" || path == join(&self.prefix, ".dvc/tmp")
+    }
+
+    /// Whether a file has the content and mode of the snapshot although it was touched.
+    fn is_same(&self, file: Option<&ManifestFile>, found: &Found) -> Result<bool, WorkspaceError> {
+        let Some(file) = file else { return Ok(false) };
+        if file.symlink != (found.kind == FoundKind::Symlink) {
+            return Ok(false);
+        }
+        let blob = git::read_blob(&self.top, &file.blob)?;
+        let path = self.top.join(&found.path);
+        if file.symlink {
+            let target = std::fs::read_link(&path).unwrap_or_default();
+            return Ok(target.as_os_str().as_encoded_bytes() == blob);
+        }
+        Ok(file.executable == (found.mode & 0o100 != 0) && fs::read(&path)? == blob)
+    }
+}
+
+/// The lock files of a work item with the entries that its stages had at plan time.
+fn base_locks(item: &WorkItem) -> Result<Vec<(String, String)>, WorkspaceError> {
+    let mut files: Vec<(String, Vec<(&str, &str)>)> = vec![];
+    for stage in &item.stages {
+        if let (Some(name), Some(base)) = (&stage.name, &stage.base) {
+            let path = lock_path(&stage.file);
+            match files.iter_mut().find(|(other, _)| *other == path) {
+                Some((_, entries)) => entries.push((name, base)),
+                None => files.push((path, vec![(name, base)])),
+            }
+        }
+    }
+    files
+        .into_iter()
+        .map(|(path, entries)| match splice(None, &entries) {
+            Ok(text) => Ok((path, text)),
+            Err(_) => Err(WorkspaceError::Lock { path }),
+        })
+        .collect()
+}
+
+/// The `dvc.lock` beside a `dvc.yaml`.
+pub(crate) fn lock_path(file: &str) -> String {
+    format!("{}.lock", file.strip_suffix(".yaml").unwrap_or(file))
+}
+
+/// Reads the lock entries that DVC left in a workspace, as `(stage name, bytes)`.
+pub(crate) fn read_entries(root: &Path, file: &str) -> Result<HashMap<String, String>, WorkspaceError> {
+    let path = lock_path(file);
+    let Some(text) = fs::read_text_if_any(&root.join(&path))? else { return Ok(HashMap::new()) };
+    let lock = Lockfile::parse(&text).map_err(|_| WorkspaceError::Lock { path })?;
+    Ok(lock.names().filter_map(|name| Some((name.to_owned(), lock.entry(name)?.text().to_owned()))).collect())
+}
+
+/// An out whose content is in the cache.
+pub(crate) struct CachedOut<'a> {
+    /// Relative to the project's root.
+    pub path: &'a str,
+    pub md5: &'a str,
+    pub legacy: bool,
+    pub isexec: bool,
+    /// Files with the executable bit inside of a directory, relative to the project's root.
+    pub executable: &'a [String],
+}
+
+/// Links a cached file or directory (or one member of it) to its path below `root`, which must be free.
+pub(crate) fn place_cached(
+    root: &Path,
+    out: &CachedOut<'_>,
+    member: Option<&str>,
+    sources: &Sources<'_>,
+) -> Result<(), WorkspaceError> {
+    let object = |md5: &str, path: &str| {
+        let object = object_path(sources.cache, md5, out.legacy);
+        if object.is_file() {
+            Ok(object)
+        } else {
+            Err(WorkspaceError::NotInCache { path: path.to_owned(), md5: md5.to_owned() })
+        }
+    };
+    let to = root.join(out.path);
+    if !out.md5.ends_with(".dir") {
+        make_parent(&to)?;
+        fs::link(&object(out.md5, out.path)?, &to, sources.links)?;
+        if out.isexec {
+            fs::set_executable(&to, true)?;
+        }
+        return Ok(());
+    }
+    let broken = || WorkspaceError::BrokenObject { path: out.path.to_owned(), md5: out.md5.to_owned() };
+    let bytes = fs::read(&object(out.md5, out.path)?)?;
+    let listing: Vec<serde_json::Map<String, serde_json::Value>> =
+        serde_json::from_slice(&bytes).map_err(|_| broken())?;
+    let inside = |relpath: &str| {
+        member.is_none_or(|member| {
+            relpath == member || relpath.strip_prefix(member).is_some_and(|rest| rest.starts_with('/'))
+        })
+    };
+    let mut files = vec![];
+    for entry in &listing {
+        let text = |key: &str| entry.get(key).and_then(serde_json::Value::as_str);
+        let (relpath, md5) = text("relpath").zip(text("md5")).ok_or_else(broken)?;
+        if Path::new(relpath).components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
+            return Err(broken());
+        }
+        if inside(relpath) {
+            files.push((relpath, md5));
+        }
+    }
+    fs::create_dir(&to)?;
+    for parent in files
+        .iter()
+        .filter_map(|(relpath, _)| relpath.rsplit_once('/'))
+        .map(|(parent, _)| parent)
+        .collect::<HashSet<_>>()
+    {
+        fs::create_dir(&to.join(parent))?;
+    }
+    files.par_iter().try_for_each(|(relpath, md5)| {
+        let path = format!("{}/{relpath}", out.path);
+        let to = root.join(&path);
+        fs::link(&object(md5, &path)?, &to, sources.links)?;
+        if out.executable.contains(&path) {
+            fs::set_executable(&to, true)?;
+        }
+        Ok(())
+    })
+}
+
+/// Where the cache keeps an object.
+fn object_path(cache: &Path, md5: &str, legacy: bool) -> PathBuf {
+    let base = if legacy { cache.to_owned() } else { cache.join("files/md5") };
+    let (first, rest) = md5.split_at_checked(2).unwrap_or((md5, ""));
+    base.join(first).join(rest)
+}
+
+fn make_parent(path: &Path) -> Result<(), FsError> {
+    path.parent().map_or(Ok(()), fs::create_dir)
+}
+
+/// Copies a file, a symlink or a tree, with executable bits.
+fn copy_tree(from: &Path, to: &Path) -> Result<(), FsError> {
+    make_parent(to)?;
+    if from.is_symlink() || from.is_file() {
+        return copy_one(from, to);
+    }
+    fs::create_dir(to)?;
+    for found in fs::walk(from, &|_| false)? {
+        match found.kind {
+            FoundKind::Directory => fs::create_dir(&to.join(&found.path))?,
+            FoundKind::File | FoundKind::Symlink => copy_one(&from.join(&found.path), &to.join(&found.path))?,
+            FoundKind::Other => {}
+        }
+    }
+    Ok(())
+}
+
+fn copy_one(from: &Path, to: &Path) -> Result<(), FsError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if let Ok(target) = std::fs::read_link(from) {
+        // A relative target would mean another file in another directory; what is behind it is what counts.
+        if from.is_file() {
+            let target = from.canonicalize().unwrap_or(target);
+            return copy_one(&target, to);
+        }
+        return fs::symlink(&target.to_string_lossy(), to);
+    }
+    fs::copy(from, to)?;
+    let executable = from.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o100 != 0);
+    if executable { fs::set_executable(to, true) } else { Ok(()) }
+}
+
+/// The directories above a path, the nearest first.
+fn ancestors(path: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(path.rsplit_once('/').map(|(parent, _)| parent), |path| {
+        path.rsplit_once('/').map(|(parent, _)| parent)
+    })
+}
+
+/// Joins a project's prefix and a path of the project.
+pub(crate) fn join(prefix: &str, path: &str) -> String {
+    if prefix.is_empty() { path.to_owned() } else { format!("{prefix}/{path}") }
+}
+
+/// Whether a file is the one that git wrote, by its stat data.
+fn is_untouched(file: &ManifestFile, found: &Found) -> bool {
+    let low = |number: u64| u32::try_from(number & u64::from(u32::MAX)).expect("masked");
+    let seconds = i32::try_from(found.modified.0 & i64::from(i32::MAX)).expect("masked");
+    file.size == low(found.size)
+        && file.inode == low(found.inode)
+        && file.modified.0 & i32::MAX == seconds
+        && i64::from(file.modified.1) == found.modified.1
+        && file.symlink == (found.kind == FoundKind::Symlink)
+        && (file.symlink || file.executable == (found.mode & 0o100 != 0))
+}
