@@ -1,6 +1,7 @@
 //! What the program computes. Pure: no files, processes, clock, environment or randomness.
 
 pub(crate) mod config;
+pub(crate) mod event;
 pub(crate) mod hash;
 #[cfg(feature = "kubernetes")]
 #[expect(dead_code, reason = "the engine that uses it comes next")]

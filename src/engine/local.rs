@@ -1,0 +1,423 @@
+//! The local engine: `dvc-fanout work` processes on this machine, one per slot.
+//!
+//! Each worker leads a process group of its own and dies with this process. Work items start longest first where their
+//! durations are known; one that needs more than is free waits while smaller ones go ahead, but not for ever.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::adapters::process::{self, Program};
+use crate::diagnostic::Diagnostic;
+use crate::engine::{Channels, Engine};
+use crate::exit::Exit;
+use crate::model::event::{Ending, Event, Stop, Task};
+
+/// How long a worker gets between TERM and KILL; it stops its own stages in that time.
+const GRACE: Duration = Duration::from_secs(20);
+/// The longest wait before another attempt.
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
+/// How many attempts at a work item may be lost to the machine before that counts as a failure.
+const MAX_LOST: u32 = 3;
+/// How many work items may overtake one that waits for room.
+const MAX_OVERTAKEN: u32 = 100;
+
+/// What the engine is asked to keep to.
+#[derive(Clone, Debug)]
+pub(crate) struct LocalConfig {
+    /// The number of slots, and of CPUs that work items share.
+    pub jobs: usize,
+    /// MiB that work items share; no limit where `None`.
+    pub memory_mib: Option<u64>,
+    /// The GPUs that work items share, as `CUDA_VISIBLE_DEVICES` names them.
+    pub gpus: Vec<String>,
+    /// The number of work items of a group that may run at the same time.
+    pub groups: BTreeMap<String, usize>,
+    /// Tries after the first, for work items that do not say.
+    pub retries: u32,
+    /// Whether a failed command is tried again as well.
+    pub retry_failed_commands: bool,
+    /// The first wait before another attempt; it doubles.
+    pub backoff: Duration,
+    /// For work items that do not say.
+    pub timeout: Option<Duration>,
+    pub nice: Option<i32>,
+    /// Start no more after this many work items have failed.
+    pub max_failed: Option<usize>,
+    /// The project's root, where workers start.
+    pub project: PathBuf,
+    pub run: String,
+}
+
+/// Opens the log of an attempt, which the worker and its stages write to.
+pub(crate) type OpenLog = Box<dyn Fn(usize, u32) -> Result<File, Diagnostic>>;
+
+pub(crate) struct LocalEngine {
+    config: LocalConfig,
+    open_log: OpenLog,
+}
+
+impl LocalEngine {
+    pub(crate) fn new(config: LocalConfig, open_log: OpenLog) -> Self {
+        LocalEngine { config, open_log }
+    }
+
+    /// The worker process of an attempt.
+    fn program(&self, task: &Task, slot: usize, gpus: &[String]) -> std::io::Result<Program> {
+        let mut program = Program::new(std::env::current_exe()?)
+            .arg("work")
+            .arg(task.index.to_string())
+            .arg("--run")
+            .arg(&self.config.run)
+            .arg("--slot")
+            .arg(slot.to_string())
+            .arg("--attempt")
+            .arg(task.attempt.to_string());
+        if let Some(timeout) = task.resources.timeout.or(self.config.timeout) {
+            program = program.arg("--timeout-seconds").arg(timeout.as_secs().to_string());
+        }
+        if let Some(nice) = self.config.nice {
+            program = program.arg("--nice").arg(nice.to_string());
+        }
+        if !self.config.gpus.is_empty() {
+            program = program.arg("--env").arg(format!("CUDA_VISIBLE_DEVICES={}", gpus.join(",")));
+        }
+        Ok(program)
+    }
+}
+
+/// A task on its way, with what the engine knows of its attempts.
+#[derive(Debug)]
+struct Waiting {
+    task: Task,
+    failures: u32,
+    lost: u32,
+    overtaken: u32,
+}
+
+/// What a running work item holds.
+#[derive(Debug)]
+struct Held {
+    slot: usize,
+    cpus: f64,
+    memory_mib: u64,
+    gpus: Vec<String>,
+    group: Option<String>,
+}
+
+/// What is free on this machine.
+#[derive(Debug)]
+struct Room {
+    slots: BTreeSet<usize>,
+    cpus: f64,
+    memory_mib: Option<u64>,
+    gpus: BTreeSet<String>,
+    groups: BTreeMap<String, usize>,
+}
+
+impl Room {
+    fn new(config: &LocalConfig) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "numbers of slots are small")]
+        let cpus = config.jobs as f64;
+        Room {
+            slots: (0..config.jobs).collect(),
+            cpus,
+            memory_mib: config.memory_mib,
+            gpus: config.gpus.iter().cloned().collect(),
+            groups: config.groups.clone(),
+        }
+    }
+
+    /// Takes what a task asks for; what no machine of this size could give is cut to all that there is.
+    fn take(&mut self, task: &Task, whole: &Room) -> Option<Held> {
+        let wanted = &task.resources;
+        let cpus = wanted.cpus.unwrap_or(1.0).min(whole.cpus);
+        let memory_mib = wanted.memory_mib.unwrap_or(0).min(whole.memory_mib.unwrap_or(u64::MAX));
+        let gpus = usize::try_from(wanted.gpus.unwrap_or(0)).unwrap_or(usize::MAX).min(whole.gpus.len());
+        let group = wanted.group.clone().filter(|group| self.groups.contains_key(group));
+        let fits = cpus <= self.cpus + f64::EPSILON
+            && self.memory_mib.is_none_or(|free| memory_mib <= free)
+            && gpus <= self.gpus.len()
+            && group.as_ref().is_none_or(|group| self.groups[group] > 0);
+        if !fits {
+            return None;
+        }
+        let slot = self.slots.pop_first()?;
+        self.cpus -= cpus;
+        self.memory_mib = self.memory_mib.map(|free| free - memory_mib);
+        let gpus = (0..gpus).filter_map(|_| self.gpus.pop_first()).collect();
+        if let Some(free) = group.as_ref().and_then(|group| self.groups.get_mut(group)) {
+            *free -= 1;
+        }
+        Some(Held { slot, cpus, memory_mib, gpus, group })
+    }
+
+    fn give_back(&mut self, held: Held) {
+        self.slots.insert(held.slot);
+        self.cpus += held.cpus;
+        self.memory_mib = self.memory_mib.map(|free| free + held.memory_mib);
+        self.gpus.extend(held.gpus);
+        if let Some(free) = held.group.as_ref().and_then(|group| self.groups.get_mut(group)) {
+            *free += 1;
+        }
+    }
+}
+
+/// What became of a task: it ended, or its wait for another attempt is over.
+enum Step {
+    Ended(Waiting, Held, Ending),
+    Rested(Waiting),
+}
+
+impl Engine for LocalEngine {
+    async fn run_phase(&mut self, _phase: usize, mut tasks: Vec<Task>, channels: Channels) -> Result<(), Diagnostic> {
+        let Channels { events, mut stop } = channels;
+        sort_longest_first(&mut tasks);
+        let mut queue: VecDeque<Waiting> =
+            tasks.into_iter().map(|task| Waiting { task, failures: 0, lost: 0, overtaken: 0 }).collect();
+        let whole = Room::new(&self.config);
+        let mut room = Room::new(&self.config);
+        let mut steps: JoinSet<Step> = JoinSet::new();
+        let mut failed = 0;
+        loop {
+            let full = self.config.max_failed.is_some_and(|limit| failed >= limit);
+            if *stop.borrow() == Stop::No && !full {
+                while let Some((waiting, held)) = next(&mut queue, &mut room, &whole) {
+                    let (index, attempt) = (waiting.task.index, waiting.task.attempt);
+                    drop(events.send(Event::AttemptStarted { index, attempt, place: format!("slot {}", held.slot) }));
+                    let log = (self.open_log)(index, attempt)?;
+                    let program = self.program(&waiting.task, held.slot, &held.gpus);
+                    let project = self.config.project.clone();
+                    let stop = stop.clone();
+                    steps.spawn_local(async move {
+                        let ending = match program {
+                            Ok(program) => run_worker(&program, &project, &log, stop).await,
+                            Err(error) => Ending::ToolFailed { message: error.to_string() },
+                        };
+                        Step::Ended(waiting, held, ending)
+                    });
+                }
+            } else {
+                queue.clear();
+            }
+            let step = tokio::select! {
+                step = steps.join_next() => step,
+                changed = stop.changed() => {
+                    if changed.is_err() {
+                        return Err(Diagnostic::internal("the engine's stop channel was closed"));
+                    }
+                    continue;
+                }
+            };
+            match step {
+                None => return Ok(()),
+                Some(Err(error)) => {
+                    return Err(Diagnostic::internal("a worker's task broke").source(&error));
+                }
+                Some(Ok(Step::Rested(waiting))) => queue.push_front(waiting),
+                Some(Ok(Step::Ended(mut waiting, held, ending))) => {
+                    room.give_back(held);
+                    let retry_after = self.retry_after(&mut waiting, &ending).filter(|_| *stop.borrow() == Stop::No);
+                    let (index, attempt) = (waiting.task.index, waiting.task.attempt);
+                    failed +=
+                        usize::from(retry_after.is_none() && !matches!(ending, Ending::Succeeded | Ending::Stopped));
+                    drop(events.send(Event::AttemptFinished { index, attempt, ending, retry_after }));
+                    if let Some(delay) = retry_after {
+                        waiting.task.attempt += 1;
+                        let mut stop = stop.clone();
+                        steps.spawn_local(async move {
+                            tokio::select! {
+                                () = tokio::time::sleep(delay) => {}
+                                _ = stop.wait_for(|stop| *stop != Stop::No) => {}
+                            }
+                            Step::Rested(waiting)
+                        });
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl LocalEngine {
+    /// How long to wait before another attempt, if there is to be one.
+    fn retry_after(&self, waiting: &mut Waiting, ending: &Ending) -> Option<Duration> {
+        let retries = waiting.task.resources.retries;
+        let allowed = retries.unwrap_or(self.config.retries);
+        let again = match ending {
+            Ending::Succeeded | Ending::Stopped => false,
+            Ending::Failed { .. } => {
+                waiting.failures += 1;
+                (self.config.retry_failed_commands || retries.is_some()) && waiting.failures <= allowed
+            }
+            Ending::ToolFailed { .. } => {
+                waiting.failures += 1;
+                waiting.failures <= allowed
+            }
+            Ending::Lost { .. } => {
+                waiting.lost += 1;
+                waiting.lost <= MAX_LOST
+            }
+        };
+        let exponent = (waiting.failures + waiting.lost).saturating_sub(1).min(16);
+        again.then(|| self.config.backoff.saturating_mul(1 << exponent).min(MAX_BACKOFF))
+    }
+}
+
+/// Sorts by expected duration, the longest first; those that are unknown come before all, since they may be long.
+fn sort_longest_first(tasks: &mut [Task]) {
+    tasks.sort_by(|a, b| {
+        let expected = |task: &Task| task.expected_seconds.unwrap_or(f64::INFINITY);
+        expected(b).total_cmp(&expected(a)).then(a.index.cmp(&b.index))
+    });
+}
+
+/// Takes the first task that there is room for; one that was overtaken too often holds the others back.
+fn next(queue: &mut VecDeque<Waiting>, room: &mut Room, whole: &Room) -> Option<(Waiting, Held)> {
+    let mut at = 0;
+    while at < queue.len() && !room.slots.is_empty() {
+        if let Some(held) = room.take(&queue[at].task, whole) {
+            for overtaken in queue.iter_mut().take(at) {
+                overtaken.overtaken += 1;
+            }
+            return queue.remove(at).map(|waiting| (waiting, held));
+        }
+        if queue[at].overtaken >= MAX_OVERTAKEN {
+            return None;
+        }
+        at += 1;
+    }
+    None
+}
+
+/// Runs one worker process to its end, or ends it when the engine is told to stop now.
+async fn run_worker(
+    program: &Program,
+    project: &std::path::Path,
+    log: &File,
+    mut stop: watch::Receiver<Stop>,
+) -> Ending {
+    let mut child = match process::start(program, project, log, None) {
+        Ok(child) => child,
+        Err(error) => return Ending::ToolFailed { message: format!("cannot start `{}`: {error}", program.shown()) },
+    };
+    let ending = tokio::select! {
+        ending = process::wait(&mut child) => ending,
+        _ = stop.wait_for(|stop| *stop == Stop::Now) => {
+            process::stop(&mut child, GRACE).await;
+            return Ending::Stopped;
+        }
+    };
+    classify(&ending)
+}
+
+/// Tells from a worker's exit what kind of end it was.
+fn classify(ending: &process::Ending) -> Ending {
+    let code = |exit: Exit| i32::from(exit.code());
+    match ending {
+        process::Ending::Exited(0) => Ending::Succeeded,
+        process::Ending::Exited(exit) if *exit == code(Exit::WorkItemsFailed) => {
+            Ending::Failed { message: "a stage failed".into() }
+        }
+        process::Ending::Exited(exit) if *exit > 128 => {
+            Ending::Lost { message: format!("the worker was ended by signal {}", exit - 128) }
+        }
+        process::Ending::Exited(exit) if *exit == code(Exit::Project) || *exit == code(Exit::Usage) => {
+            Ending::Failed { message: format!("the worker {ending}") }
+        }
+        process::Ending::Exited(_) | process::Ending::NotStarted(_) => {
+            Ending::ToolFailed { message: format!("the worker {ending}") }
+        }
+        process::Ending::Signalled(_) => Ending::Lost { message: format!("the worker {ending}") },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event::Resources;
+
+    fn task(index: usize, resources: Resources, expected_seconds: Option<f64>) -> Task {
+        Task { index, id: index.to_string(), attempt: 1, resources, expected_seconds }
+    }
+
+    fn config(jobs: usize) -> LocalConfig {
+        LocalConfig {
+            jobs,
+            memory_mib: Some(1000),
+            gpus: vec!["0".into(), "1".into()],
+            groups: BTreeMap::from([("api".to_owned(), 1)]),
+            retries: 2,
+            retry_failed_commands: false,
+            backoff: Duration::from_secs(1),
+            timeout: None,
+            nice: None,
+            max_failed: None,
+            project: PathBuf::new(),
+            run: "r".into(),
+        }
+    }
+
+    #[test]
+    fn the_longest_starts_first_and_the_unknown_before_it() {
+        let mut tasks = vec![
+            task(0, Resources::default(), Some(1.0)),
+            task(1, Resources::default(), Some(9.0)),
+            task(2, Resources::default(), None),
+        ];
+        sort_longest_first(&mut tasks);
+        assert_eq!(tasks.iter().map(|task| task.index).collect::<Vec<_>>(), [2, 1, 0]);
+    }
+
+    #[test]
+    fn what_does_not_fit_waits_and_gives_way() {
+        let config = config(3);
+        let (mut room, whole) = (Room::new(&config), Room::new(&config));
+        let api = || Resources { group: Some("api".into()), ..Resources::default() };
+        let big = Resources { memory_mib: Some(4000), gpus: Some(2), ..Resources::default() };
+        let mut queue: VecDeque<Waiting> =
+            [task(0, api(), None), task(1, api(), None), task(2, big.clone(), None), task(3, big, None)]
+                .into_iter()
+                .map(|task| Waiting { task, failures: 0, lost: 0, overtaken: 0 })
+                .collect();
+        let mut started = vec![];
+        while let Some((waiting, held)) = next(&mut queue, &mut room, &whole) {
+            started.push((waiting.task.index, held));
+        }
+        assert_eq!(
+            started.iter().map(|(index, _)| *index).collect::<Vec<_>>(),
+            [0, 2],
+            "one of the group, one with all memory"
+        );
+        assert_eq!(started[1].1.gpus, ["0", "1"]);
+        started.into_iter().for_each(|(_, held)| room.give_back(held));
+        assert_eq!(next(&mut queue, &mut room, &whole).map(|(waiting, _)| waiting.task.index), Some(1));
+    }
+
+    #[test]
+    fn commands_that_fail_are_not_tried_again_unless_asked() {
+        let engine = LocalEngine::new(config(1), Box::new(|_, _| Err(Diagnostic::internal("no log here"))));
+        let mut plain = Waiting { task: task(0, Resources::default(), None), failures: 0, lost: 0, overtaken: 0 };
+        assert_eq!(engine.retry_after(&mut plain, &Ending::Failed { message: String::new() }), None);
+        let tool = Ending::ToolFailed { message: String::new() };
+        let mut waiting = Waiting { task: task(0, Resources::default(), None), failures: 0, lost: 0, overtaken: 0 };
+        let waits: Vec<_> =
+            (0..3).map(|_| engine.retry_after(&mut waiting, &tool).map(|wait| wait.as_secs())).collect();
+        assert_eq!(waits, [Some(1), Some(2), None]);
+        let asked = Resources { retries: Some(1), ..Resources::default() };
+        let mut waiting = Waiting { task: task(0, asked, None), failures: 0, lost: 0, overtaken: 0 };
+        assert!(engine.retry_after(&mut waiting, &Ending::Failed { message: String::new() }).is_some());
+    }
+
+    #[test]
+    fn a_workers_exit_tells_the_class_of_its_end() {
+        assert_eq!(classify(&process::Ending::Exited(0)), Ending::Succeeded);
+        assert!(matches!(classify(&process::Ending::Exited(1)), Ending::Failed { .. }));
+        assert!(matches!(classify(&process::Ending::Exited(5)), Ending::ToolFailed { .. }));
+        assert!(matches!(classify(&process::Ending::Signalled(9)), Ending::Lost { .. }));
+    }
+}
