@@ -96,6 +96,11 @@ impl Hashed {
         }
     }
 
+    /// Whether it is a file that its owner may execute.
+    pub(crate) fn is_exec(&self) -> bool {
+        matches!(self, Hashed::File { is_exec: true, .. })
+    }
+
     /// Whether this is what a lock file records as `oid`.
     pub(crate) fn is(&self, oid: &str) -> bool {
         let (md5, oid) = match self {

@@ -214,10 +214,23 @@ fn item(value: &Value) -> Result<LockItem, What> {
             "size" => recorded.size = Some(count()?),
             "nfiles" => recorded.nfiles = Some(count()?),
             "isexec" => recorded.isexec = matches!(value, Value::Bool(true)),
-            "etag" | "checksum" | "version_id" | "cloud" | "files" | "dataset" => recorded.is_remote = true,
+            "files" => {
+                recorded.files = members(value).ok_or_else(wrong)?;
+                recorded.is_remote = true;
+            }
+            "etag" | "checksum" | "version_id" | "cloud" | "dataset" => recorded.is_remote = true,
             _ => return Err(format!("unknown field `{name}` of a dep or out")),
         }
     }
     let path = path.ok_or("a dep or out without `path`")?;
     Ok(LockItem { path, recorded })
+}
+
+/// Reads `files`; a member without `md5` (a cloud's) has an empty one.
+fn members(files: &Value) -> Option<Vec<(String, String)>> {
+    let member = |file: &Value| {
+        let md5 = file.get("md5").map_or(Some(""), Value::as_str)?;
+        Some((file.get("relpath")?.as_str()?.to_owned(), md5.to_owned()))
+    };
+    files.as_list()?.iter().map(member).collect()
 }

@@ -124,6 +124,8 @@ pub(crate) struct Recorded {
     pub size: Option<u64>,
     pub nfiles: Option<u64>,
     pub isexec: bool,
+    /// `files`: the members of a directory with their digests, instead of `md5`.
+    pub files: Vec<(String, String)>,
     /// The entry has `etag`, `checksum`, `version_id`, `cloud` or `files`: a dep or out that is not local.
     pub is_remote: bool,
 }
