@@ -1,9 +1,9 @@
 //! The block layout in which DVC writes a lock file, read as events in one pass over its lines.
 //!
 //! This is not YAML but the part of it that DVC's dumper makes: block maps and lists, `? ` keys, quoted and folded
-//! scalars, `[]`, `{}`, anchors on maps and lists. The reader stops at the first line it does not know (a comment, a
-//! blank line, flow style, a block scalar, a tab), so that what it accepts means to DVC what it means here; the rest is
-//! left to `model::yaml`. Layout as in `ruamel.yaml` 0.19.1 under DVC 3.67.
+//! scalars, `[]`, `{}`, anchors on maps and lists; and the comments and blank lines between them, which DVC keeps. The
+//! reader stops at the first line it does not know (flow style, a block scalar, a tag, a tab), so that what it accepts
+//! means to DVC what it means here; the rest is left to `model::yaml`. Layout as in `ruamel.yaml` 0.19.1 under DVC 3.67.
 
 use super::scalar::{Scalar, Style};
 
@@ -11,7 +11,8 @@ use super::scalar::{Scalar, Style};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event<'t> {
     Open(Kind),
-    /// The end of the innermost map or list; its position is the line behind it.
+    /// The end of the innermost map or list. Its offset is the end of its last line, its line the next one that is
+    /// neither blank nor a comment.
     Close,
     /// A key of the innermost map.
     Key(Scalar<'t>),
@@ -66,8 +67,20 @@ pub(super) fn read<'t>(text: &'t str, sink: impl FnMut(Event<'t>, Position)) -> 
         let line = text[..offset].matches('\n').count() + 1;
         return Err(Irregular { line, what: "a character that DVC would have written as an escape" });
     }
-    let mut reader = Reader { text, start: 0, at: 0, end: 0, next: 0, column: 0, line: 0, done: false, sink };
-    reader.advance()?;
+    let mut reader = Reader {
+        text,
+        start: 0,
+        at: 0,
+        end: 0,
+        next: 0,
+        read_to: 0,
+        skipped: false,
+        column: 0,
+        line: 0,
+        done: false,
+        sink,
+    };
+    reader.advance();
     if !reader.done {
         reader.block(reader.column)?;
     }
@@ -87,6 +100,10 @@ struct Reader<'t, S> {
     end: usize,
     /// Where the next line begins.
     next: usize,
+    /// Where the last line ends that was neither blank nor a comment, and was read.
+    read_to: usize,
+    /// Blank lines or comments stand above the line.
+    skipped: bool,
     /// The column of `at`, counting `- `, `? ` and `: ` as indentation.
     column: usize,
     line: usize,
@@ -111,29 +128,39 @@ impl<'t, S: FnMut(Event<'t>, Position)> Reader<'t, S> {
         (self.sink)(event, here);
     }
 
+    fn close(&mut self) {
+        (self.sink)(Event::Close, Position { line: self.line, line_start: self.start, offset: self.read_to });
+    }
+
     fn rest(&self) -> &'t str {
         &self.text[self.at..self.end]
     }
 
-    /// Moves to the next line, behind its indentation.
-    fn advance(&mut self) -> Step {
-        self.advance_in_quotes()?;
-        if self.rest().starts_with('#') { Err(self.irregular("a comment")) } else { Ok(()) }
+    /// Moves behind the indentation of the next line that is neither blank nor a comment.
+    fn advance(&mut self) {
+        self.read_to = self.next;
+        self.skipped = false;
+        loop {
+            self.next_line();
+            if self.done || !self.rest().is_empty() && !self.rest().starts_with('#') {
+                break;
+            }
+            self.skipped = true;
+        }
     }
 
-    /// Moves to the next line of a quoted scalar, where `#` is a character like others.
-    fn advance_in_quotes(&mut self) -> Step {
+    /// Moves behind the indentation of the next line.
+    fn next_line(&mut self) {
         self.start = self.next;
         if self.start == self.text.len() {
             (self.at, self.end, self.done) = (self.start, self.start, true);
-            return Ok(());
+            return;
         }
         self.line += 1;
         self.end = self.text[self.start..].find('\n').map_or(self.text.len(), |length| self.start + length);
         self.next = (self.end + 1).min(self.text.len());
         self.column = self.text.as_bytes()[self.start..self.end].iter().take_while(|byte| **byte == b' ').count();
         self.at = self.start + self.column;
-        if self.at == self.end { Err(self.irregular("a blank line")) } else { Ok(()) }
     }
 
     /// Consumes `length` characters of indentation such as `- `.
@@ -160,7 +187,7 @@ impl<'t, S: FnMut(Event<'t>, Position)> Reader<'t, S> {
             self.indent(2);
             self.item()?;
         }
-        self.emit(Event::Close);
+        self.close();
         Ok(())
     }
 
@@ -170,7 +197,8 @@ impl<'t, S: FnMut(Event<'t>, Position)> Reader<'t, S> {
         let column = self.column;
         if rest.is_empty() {
             self.emit(Event::Empty(Empty::Null));
-            self.advance()
+            self.advance();
+            Ok(())
         } else if rest.starts_with("- ") || rest.starts_with("? ") || self.key_length().is_some() {
             self.block(column)
         } else {
@@ -192,7 +220,7 @@ impl<'t, S: FnMut(Event<'t>, Position)> Reader<'t, S> {
                 self.value(column)?;
             }
         }
-        self.emit(Event::Close);
+        self.close();
         Ok(())
     }
 
@@ -207,7 +235,8 @@ impl<'t, S: FnMut(Event<'t>, Position)> Reader<'t, S> {
         }
         if self.rest() == ":" {
             self.emit(Event::Empty(Empty::Null));
-            return self.advance();
+            self.advance();
+            return Ok(());
         }
         if !self.rest().starts_with(": ") {
             return Err(self.irregular("a `?` key without its value"));
@@ -253,7 +282,7 @@ impl<'t, S: FnMut(Event<'t>, Position)> Reader<'t, S> {
     /// The map or list on the lines below a key or dash at `column`; null if there is none.
     fn nested(&mut self, column: usize) -> Step {
         let here = self.position();
-        self.advance()?;
+        self.advance();
         if !self.done && (self.column == column + 2 && !self.is_item() || self.column == column && self.is_item()) {
             return self.block(self.column);
         }
@@ -269,11 +298,13 @@ impl<'t, S: FnMut(Event<'t>, Position)> Reader<'t, S> {
         match self.rest() {
             "[]" => {
                 self.emit(Event::Empty(Empty::List));
-                self.advance()
+                self.advance();
+                Ok(())
             }
             "{}" => {
                 self.emit(Event::Empty(Empty::Map));
-                self.advance()
+                self.advance();
+                Ok(())
             }
             rest if rest.starts_with('&') => self.anchored(column),
             rest if rest.starts_with('*') => {
@@ -281,7 +312,8 @@ impl<'t, S: FnMut(Event<'t>, Position)> Reader<'t, S> {
                     return Err(self.irregular("text behind an alias"));
                 }
                 self.emit(Event::Anchor(Anchor::Alias, &rest[1..]));
-                self.advance()
+                self.advance();
+                Ok(())
             }
             _ => {
                 let here = self.position();
@@ -299,7 +331,7 @@ impl<'t, S: FnMut(Event<'t>, Position)> Reader<'t, S> {
         let is_item = self.text[..self.at].ends_with("- ");
         match behind {
             "" if is_item => {
-                self.advance()?;
+                self.advance();
                 if self.done || self.column != column + 2 {
                     return Err(self.irregular("an anchor without its value"));
                 }
@@ -332,11 +364,11 @@ impl<'t, S: FnMut(Event<'t>, Position)> Reader<'t, S> {
                     return Err(self.irregular("text behind a closing quote"));
                 }
                 let scalar = Scalar::of(&self.text[start..self.end]);
-                self.advance()?;
+                self.advance();
                 return Ok(scalar);
             }
-            self.advance_in_quotes()?;
-            if self.done || self.column <= column {
+            self.next_line();
+            if self.done || self.rest().is_empty() || self.column <= column {
                 return Err(self.irregular("a quote that is not closed"));
             }
             from = self.at;
@@ -351,9 +383,12 @@ impl<'t, S: FnMut(Event<'t>, Position)> Reader<'t, S> {
                 return Err(self.irregular("a comment or a key inside a value"));
             }
             let end = self.end;
-            self.advance()?;
+            self.advance();
             if self.done || self.column <= column {
                 return Ok(Scalar { raw: &self.text[start..end], style: Style::Plain });
+            }
+            if self.skipped {
+                return Err(self.irregular("a value that goes on behind a blank line or a comment"));
             }
         }
     }

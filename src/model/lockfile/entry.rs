@@ -6,7 +6,8 @@ use super::LockfileError;
 use super::block::{self, Empty, Event, Kind};
 use super::scalar::{Scalar, Style};
 use crate::model::pipeline::stage::Recorded;
-use crate::model::value::{Map, Value};
+use crate::model::value::{Map, StrKey, Value};
+use crate::model::yaml;
 
 /// An entry: what `dvc repro` recorded of a stage's last run.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,10 +39,16 @@ pub(super) fn parse(name: &str, text: &str) -> Result<LockEntry, LockfileError> 
 /// Returns what stands under the entry's name, as Python would read it.
 pub(super) fn value(name: &str, text: &str) -> Result<Value, LockfileError> {
     let mut builder = Builder::default();
-    block::read(text, |event, _| builder.event(event))
-        .map_err(|irregular| LockfileError::new(irregular.line, irregular.what))?;
-    let root = builder.finish().ok_or_else(|| LockfileError::new(1, "not in DVC's own layout"))?;
-    root.get(name).cloned().ok_or_else(|| LockfileError::new(1, format!("not the entry of stage `{name}`")))
+    let usual = block::read(text, |event, _| builder.event(event)).ok().and_then(|()| builder.finish());
+    let mut root = match usual {
+        Some(root) => root,
+        None => yaml::load(text.as_bytes()).map_err(LockfileError::from)?,
+    };
+    let entry = match &mut root {
+        Value::Map(map) if map.len() == 1 => map.swap_remove(&StrKey(name)),
+        _ => None,
+    };
+    entry.ok_or_else(|| LockfileError::new(1, format!("not the entry of stage `{name}`")))
 }
 
 /// Builds a value from the events of a text; leaves what is unusual to the YAML reader.

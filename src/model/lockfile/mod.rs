@@ -14,6 +14,7 @@
 mod block;
 pub(crate) mod conflict;
 mod entry;
+mod foreign;
 pub(crate) mod merge;
 mod scalar;
 mod splice;
@@ -71,6 +72,9 @@ struct Insertion {
 
 impl<'t> Lockfile<'t> {
     /// Splits a lock file; an empty text is a file without entries.
+    ///
+    /// A file that is not in DVC's own layout is understood as far as each entry has lines of its own, and refused with
+    /// the line that is in the way otherwise.
     pub(crate) fn parse(text: &'t str) -> Result<Self, LockfileError> {
         split::split(text)
     }

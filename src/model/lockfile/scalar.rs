@@ -30,7 +30,7 @@ impl<'t> Scalar<'t> {
     /// Returns the text that the scalar stands for, or `None` for an escape that YAML does not know.
     pub(super) fn text(&self) -> Option<Cow<'t, str>> {
         match self.style {
-            Style::Plain => Some(unfold(self.raw.trim_matches(' '))),
+            Style::Plain => Some(unfold(self.raw.trim_matches([' ', '\n']))),
             Style::Single => {
                 let text = unfold(inside(self.raw));
                 Some(if text.contains('\'') { Cow::Owned(text.replace("''", "'")) } else { text })

@@ -12,9 +12,9 @@ use super::{Lockfile, LockfileError};
 /// its place, a new one goes to the end of `stages`, in the given order. Then the `id001` anchors of the whole file are
 /// numbered as DVC numbers them whenever it writes it (`ruamel.yaml`: `serializer.py`), since each worker's begin at 1.
 pub(crate) fn splice(file: Option<&str>, entries: &[(&str, &str)]) -> Result<String, LockfileError> {
-    let text = file.filter(|text| !text.is_empty());
+    let text = file.unwrap_or_default();
     if entries.is_empty() {
-        return Ok(text.unwrap_or_default().to_owned());
+        return Ok(text.to_owned());
     }
     let mut given = HashMap::with_capacity(entries.len());
     for (name, lines) in entries {
@@ -23,7 +23,6 @@ pub(crate) fn splice(file: Option<&str>, entries: &[(&str, &str)]) -> Result<Str
             return Err(LockfileError::new(1, format!("stage `{name}` is to be written twice")));
         }
     }
-    let text = text.unwrap_or("schema: '2.0'\n");
     let file = Lockfile::parse(text)?;
     let spliced = file.splice(entries, &given);
     if spliced.contains("&id") { renumber(&spliced) } else { Ok(spliced) }

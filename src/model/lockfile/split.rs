@@ -7,13 +7,20 @@ use indexmap::map::Entry;
 
 use super::block::{self, Empty, Event, Position};
 use super::scalar::{Scalar, Style};
-use super::{Insertion, Lockfile, LockfileError, Span};
+use super::{Insertion, Lockfile, LockfileError, Span, foreign};
 
 pub(super) fn split(text: &str) -> Result<Lockfile<'_>, LockfileError> {
     let mut splitter = Splitter::new(text);
-    block::read(text, |event, position| splitter.event(event, position))
-        .map_err(|irregular| LockfileError::new(irregular.line, irregular.what))?;
-    splitter.finish()
+    match block::read(text, |event, position| splitter.event(event, position)) {
+        Ok(()) => splitter.finish(),
+        Err(_) => foreign::split(text),
+    }
+}
+
+/// A file without entries, to which the first ones bring the header.
+pub(super) fn empty(text: &str) -> Lockfile<'_> {
+    let at = text.len()..text.len();
+    Lockfile { text, entries: IndexMap::new(), insertion: Insertion { at, prefix: "schema: '2.0'\nstages:\n" } }
 }
 
 /// Follows the sections of the file: `schema`, `datasets`, and the names under `stages`.
@@ -23,6 +30,7 @@ struct Splitter<'t> {
     section: Section,
     schema: Option<bool>,
     insertion: Option<Insertion>,
+    has_sections: bool,
     entries: IndexMap<Cow<'t, str>, Span>,
     error: Option<LockfileError>,
 }
@@ -47,6 +55,7 @@ impl<'t> Splitter<'t> {
             section: Section::Datasets,
             schema: None,
             insertion: None,
+            has_sections: false,
             entries: IndexMap::new(),
             error: None,
         }
@@ -62,7 +71,7 @@ impl<'t> Splitter<'t> {
         }
         match self.schema {
             Some(true) => {}
-            None if self.text.is_empty() => {}
+            None if !self.has_sections => return Ok(empty(self.text)),
             None => return Err(LockfileError::new(1, "no `schema: '2.0'`: not a lock file of DVC 2 or later")),
             Some(false) => return Err(LockfileError::new(1, "`schema` is not the string '2.0'")),
         }
@@ -76,8 +85,13 @@ impl<'t> Splitter<'t> {
             Event::Open(_) => self.depth += 1,
             Event::Close => {
                 self.depth -= 1;
-                if self.depth == SECTIONS && self.section == Section::Stages {
-                    self.end_entry(at.line_start);
+                if self.section == Section::Stages
+                    && self.depth == ENTRIES
+                    && let Some((_, entry)) = self.entries.last_mut()
+                {
+                    entry.end = at.offset;
+                }
+                if self.section == Section::Stages && self.depth == SECTIONS {
                     self.insertion = Some(Insertion { at: at.line_start..at.line_start, prefix: "" });
                 }
             }
@@ -104,6 +118,7 @@ impl<'t> Splitter<'t> {
     }
 
     fn section(&mut self, key: &Scalar<'t>, at: Position) {
+        self.has_sections = true;
         self.section = match key.raw {
             "schema" => Section::Schema,
             "stages" => Section::Stages,
@@ -116,7 +131,6 @@ impl<'t> Splitter<'t> {
     }
 
     fn entry(&mut self, key: &Scalar<'t>, at: Position) {
-        self.end_entry(at.line_start);
         let Some(name) = key.text() else {
             return self.fail(at, "an escape that YAML does not know");
         };
@@ -135,11 +149,5 @@ impl<'t> Splitter<'t> {
     fn insert_behind_colon(&mut self, start: usize, end: usize) {
         let next = (end + 1).min(self.text.len());
         self.insertion = Some(Insertion { at: start..next, prefix: "\n" });
-    }
-
-    fn end_entry(&mut self, end: usize) {
-        if let Some((_, last)) = self.entries.last_mut() {
-            last.end = end;
-        }
     }
 }
