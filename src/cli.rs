@@ -1,6 +1,7 @@
 //! Flags and help texts: what was typed, nothing looked up.
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -37,9 +38,107 @@ pub(crate) enum Format {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Launch(LaunchArgs),
     Work(WorkArgs),
     #[command(hide = true)]
     Guard(GuardArgs),
+}
+
+/// Run the work items of a plan and watch them to the end
+///
+/// Results are published under `.dvc/fanout`; the project itself is not changed before `collect`. Launching again
+/// goes on where an earlier launch ended: work items that have a good result are not run again.
+///
+/// The first Ctrl-C starts no more work items, the second ends those that run.
+#[derive(Debug, Args)]
+pub(crate) struct LaunchArgs {
+    /// The run; the latest by default
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
+    /// Run only this phase, from 0; all but those of `finalize` by default
+    #[arg(long, value_name = "N")]
+    pub phase: Option<usize>,
+    #[command(flatten)]
+    pub local: LocalArgs,
+}
+
+/// What the local engine keeps to.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Local engine")]
+pub(crate) struct LocalArgs {
+    /// Work items at the same time; the number of CPUs by default
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
+    /// Tries after the first. By default 2 where a tool failed and none where a command did; with this flag, both
+    #[arg(long, value_name = "N")]
+    pub retries: Option<u32>,
+    /// Stop a work item after this many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout_seconds: Option<u64>,
+    /// Start no more work items after the first failure (by default, all run whatever happens to others)
+    #[arg(long)]
+    pub fail_fast: bool,
+    /// Start no more work items after this many have failed, or this part of all
+    #[arg(long, value_name = "N|P%", value_parser = MaxFailed::parse)]
+    pub max_failed: Option<MaxFailed>,
+    /// MiB of memory that work items share (those that ask for memory)
+    #[arg(long, value_name = "MIB")]
+    pub memory_mib: Option<u64>,
+    /// GPUs that work items share, as CUDA_VISIBLE_DEVICES names them
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub gpus: Vec<String>,
+    /// Let at most N work items of a group run at the same time (can be repeated)
+    #[arg(long = "group", value_name = "NAME=N", value_parser = parse_group)]
+    pub groups: Vec<(String, usize)>,
+    /// Lower the priority of the stages by this much, as nice(1) does
+    #[arg(long, value_name = "N")]
+    pub nice: Option<i32>,
+    /// Show no progress
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// How many failures are too many.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum MaxFailed {
+    Count(usize),
+    Percent(f64),
+}
+
+impl MaxFailed {
+    fn parse(text: &str) -> Result<MaxFailed, String> {
+        let bad = || "it is neither a number nor a percentage such as 10%".to_owned();
+        match text.strip_suffix('%') {
+            Some(percent) => match percent.parse::<f64>() {
+                Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(MaxFailed::Percent(percent)),
+                _ => Err(bad()),
+            },
+            None => text.parse().map(MaxFailed::Count).map_err(|_| bad()),
+        }
+    }
+
+    /// The number of failures after which no more is started, at least 1.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rounded part of a number of work items"
+    )]
+    pub(crate) fn of(self, work_items: usize) -> usize {
+        match self {
+            MaxFailed::Count(count) => count.max(1),
+            MaxFailed::Percent(percent) => ((work_items as f64 * percent / 100.0).ceil() as usize).max(1),
+        }
+    }
+}
+
+/// Splits `NAME=N`.
+fn parse_group(text: &str) -> Result<(String, usize), String> {
+    let (name, limit) = parse_variable(text)?;
+    match limit.parse() {
+        Ok(limit) if limit > 0 => Ok((name, limit)),
+        _ => Err("the limit of a group is a number from 1".to_owned()),
+    }
 }
 
 /// Do one work item: run its stages with `dvc repro` and publish the result

@@ -17,6 +17,9 @@ use tokio::process::{Child, Command};
 /// The hidden subcommand that ties a program's life to its parent's.
 pub(crate) const GUARD: &str = "guard";
 
+/// The number of the signal that Ctrl-C sends.
+pub(crate) const INTERRUPT: i32 = Signal::INT.as_raw();
+
 /// How often a group that was told to stop is looked at.
 const POLL: Duration = Duration::from_millis(20);
 

@@ -1,7 +1,9 @@
 //! The subcommands: each file has the order of a command's steps and the way from typed to meant.
 
 mod guard;
+mod launch;
 mod project;
+mod summary;
 mod work;
 
 use crate::cli::{Cli, Command};
@@ -11,6 +13,7 @@ use crate::exit::Exit;
 /// Runs the command that was typed.
 pub(crate) fn dispatch(cli: &Cli) -> Result<Exit, Diagnostic> {
     match &cli.command {
+        Command::Launch(args) => launch::run(cli, args),
         Command::Work(args) => work::run(cli, args),
         Command::Guard(args) => guard::run(args),
     }

@@ -1,3 +1,4 @@
 //! What people and programs read. The only room that prints.
 
+pub(crate) mod progress;
 pub(crate) mod text;

@@ -2,6 +2,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod format;
+pub(crate) mod journal;
 pub(crate) mod memo;
 pub(crate) mod paths;
 pub(crate) mod results;

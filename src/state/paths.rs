@@ -8,6 +8,7 @@
 //!                  worklist.jsonl    one work item a line, line number = index
 //!                  worklist.index    where each line begins: 15 digits and a newline
 //!                  events.jsonl      the journal, written by `launch` and `finalize` alone
+//!                  cancel            asks a running `launch` to end
 //!                  launch.lock       held while the run is being launched
 //!                  results/INDEX/ATTEMPT.log
 //!                  results/INDEX/ATTEMPT/result.json
@@ -79,6 +80,11 @@ impl RunDir {
 
     pub(crate) fn launch_lock(&self) -> PathBuf {
         self.0.join("launch.lock")
+    }
+
+    /// Present when somebody asked to end the launch.
+    pub(crate) fn cancel(&self) -> PathBuf {
+        self.0.join("cancel")
     }
 
     pub(crate) fn results(&self) -> PathBuf {

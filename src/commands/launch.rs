@@ -1,0 +1,356 @@
+//! `launch`: runs the work items of a plan, phase after phase, and watches them to the end.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::LocalSet;
+
+use crate::adapters::dvc::Dvc;
+use crate::adapters::process::Signals;
+use crate::adapters::{clock, fs};
+use crate::cli::{Cli, Format, LaunchArgs, LocalArgs};
+use crate::commands::project::ProjectHome;
+use crate::commands::summary;
+use crate::diagnostic::Diagnostic;
+use crate::engine::local::{LocalConfig, LocalEngine};
+use crate::engine::{Channels, Engine};
+use crate::env;
+use crate::exit::Exit;
+use crate::model::event::{Ending, Event, Resources, Stop, Task};
+use crate::output::progress::{Progress, Style};
+use crate::output::text;
+use crate::state::format::{Input, Outcome, Phase, PhaseKind, Plan, WorkItem};
+use crate::state::journal::{EndingKind, Journal, Journaled};
+use crate::state::paths::RunDir;
+use crate::state::{format, results, worklist};
+
+/// How often a request to cancel from another terminal is looked for, and the heartbeat is due.
+const TICK: Duration = Duration::from_millis(500);
+
+pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
+    let project = ProjectHome::find(cli)?;
+    let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
+    let phases: Vec<usize> = match args.phase {
+        Some(phase) if phase >= plan.phases.len() => {
+            return Err(Diagnostic::usage(format!("there is no phase {phase}: the run has {}", plan.phases.len())));
+        }
+        Some(phase) => vec![phase],
+        None => (0..plan.phases.len()).filter(|phase| !plan.phases[*phase].trailing).collect(),
+    };
+    if plan.work_items == 0 {
+        text::note("nothing to do: no stage has changed");
+        return Ok(Exit::Success);
+    }
+    check_base(&project.root, &plan)?;
+    let exit = launch(cli, &project, &run, &plan, &phases, &args.local)?;
+    if cli.format == Format::Text {
+        summary::print(&run, &plan, &phases)?;
+    }
+    Ok(exit)
+}
+
+/// Refuses a plan whose base has moved on.
+fn check_base(root: &Path, plan: &Plan) -> Result<(), Diagnostic> {
+    let moved: Vec<&str> = plan
+        .base
+        .iter()
+        .filter(|file| fs::digest(&root.join(&file.path)).ok().map(|(md5, _)| md5) != file.md5)
+        .map(|file| file.path.as_str())
+        .collect();
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let mut shown: Vec<&str> = moved.iter().take(5).copied().collect();
+    if moved.len() > shown.len() {
+        shown.push("…");
+    }
+    Err(Diagnostic::project(format!("the plan of run {} is out of date", plan.run))
+        .cause(format!("changed since it was made: {}", shown.join(", ")))
+        .hint("run `dvc-fanout plan` again; results that are published already can still be collected"))
+}
+
+/// Runs the work items of some phases that have no good result yet; holds the run's lock while it does.
+///
+/// Also what `finalize` uses for the trailing phases.
+pub(crate) fn launch(
+    cli: &Cli,
+    project: &ProjectHome,
+    run: &RunDir,
+    plan: &Plan,
+    phases: &[usize],
+    args: &LocalArgs,
+) -> Result<Exit, Diagnostic> {
+    Dvc::find()?;
+    let Some(_lock) = fs::try_lock(&run.launch_lock())? else {
+        let holder = fs::lock_holder(&run.launch_lock()).map_or_else(String::new, |id| format!(", by process {id}"));
+        return Err(Diagnostic::tool(format!("run {} is being launched already{holder}", plan.run))
+            .hint("wait for it, watch it with `dvc-fanout status`, or stop it with `dvc-fanout cancel`"));
+    };
+    fs::remove(&run.cancel())?;
+    let items = worklist::read_all(run)?;
+    let mut launch = Launch {
+        cli,
+        run,
+        plan,
+        items: &items,
+        args,
+        journal: Journal::open(run)?,
+        started: HashMap::new(),
+        exit: Exit::Success,
+        stop: watch::Sender::new(Stop::No),
+    };
+    let mut engine = local_engine(project, run, plan, args);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Diagnostic::tool("cannot start the async runtime").source(&error))?;
+    LocalSet::new().block_on(&runtime, launch.drive(&mut engine, phases))?;
+    Ok(launch.exit)
+}
+
+/// The local engine as asked for.
+fn local_engine(project: &ProjectHome, run: &RunDir, plan: &Plan, args: &LocalArgs) -> LocalEngine {
+    let jobs = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, Into::into), Into::into);
+    let config = LocalConfig {
+        jobs,
+        memory_mib: args.memory_mib,
+        gpus: args.gpus.clone(),
+        groups: args.groups.iter().cloned().collect::<BTreeMap<_, _>>(),
+        retries: args.retries.unwrap_or(2),
+        retry_failed_commands: args.retries.is_some(),
+        backoff: Duration::from_secs(1),
+        timeout: args.timeout_seconds.map(Duration::from_secs),
+        nice: args.nice,
+        max_failed: if args.fail_fast { Some(1) } else { args.max_failed.map(|limit| limit.of(plan.work_items)) },
+        project: project.root.clone(),
+        run: plan.run.clone(),
+    };
+    let run = run.clone();
+    LocalEngine::new(config, Box::new(move |index, attempt| Ok(fs::append(&run.log(index, attempt))?)))
+}
+
+/// A launch under way: the one loop that journals events and then shows them.
+struct Launch<'a> {
+    cli: &'a Cli,
+    run: &'a RunDir,
+    plan: &'a Plan,
+    items: &'a [WorkItem],
+    args: &'a LocalArgs,
+    journal: Journal,
+    /// When the running attempts began.
+    started: HashMap<usize, String>,
+    exit: Exit,
+    stop: watch::Sender<Stop>,
+}
+
+/// What a phase begins with.
+struct Ready {
+    tasks: Vec<Task>,
+    /// Work items that cannot run, each with those that it waits for in vain.
+    skipped: Vec<(usize, Vec<usize>)>,
+}
+
+impl Launch<'_> {
+    async fn drive(&mut self, engine: &mut impl Engine, phases: &[usize]) -> Result<(), Diagnostic> {
+        let mut signals =
+            Signals::listen().map_err(|error| Diagnostic::tool("cannot listen to signals").source(&error))?;
+        let (host, process) = (crate::adapters::process::host(), std::process::id());
+        self.record(Journaled::Launched { engine: "local".into(), host, process })?;
+        let total = phases.iter().map(|phase| self.plan.phases[*phase].count).sum();
+        let quiet = self.args.quiet || self.cli.format == Format::Json;
+        let style = Style::choose(quiet, std::io::stderr().is_terminal(), env::read(env::CI).is_some());
+        let mut progress = Progress::new(style, total);
+        for &number in phases {
+            let phase = &self.plan.phases[number];
+            let ready = self.ready(phase)?;
+            if phase.count > 0 {
+                self.record(Journaled::PhaseStarted { phase: number, work_items: ready.tasks.len() })?;
+            }
+            for (index, because) in ready.skipped {
+                let id = self.items[index].id.clone();
+                let names: Vec<&str> = because.iter().take(3).map(|index| self.items[*index].id.as_str()).collect();
+                progress.skipped(&id, &names.join(", "));
+                self.record(Journaled::WorkItemSkipped { index, id, because })?;
+                self.exit = Exit::WorkItemsFailed;
+            }
+            if ready.tasks.is_empty() || *self.stop.borrow() != Stop::No {
+                continue;
+            }
+            let (sender, mut events) = mpsc::unbounded_channel();
+            let channels = Channels { events: sender, stop: self.stop.subscribe() };
+            let running = engine.run_phase(number, ready.tasks, channels);
+            let mut running = std::pin::pin!(running);
+            let mut ended = None;
+            loop {
+                tokio::select! {
+                    biased;
+                    event = events.recv() => match event {
+                        Some(event) => self.take(event, &mut progress)?,
+                        None => break,
+                    },
+                    result = &mut running, if ended.is_none() => {
+                        ended = Some(result);
+                        events.close();
+                    }
+                    signal = signals.next() => self.on_signal(signal, &progress)?,
+                    () = tokio::time::sleep(TICK) => {
+                        progress.heartbeat();
+                        if fs::read_text_if_any(&self.run.cancel())?.is_some() && *self.stop.borrow() != Stop::Now {
+                            progress.note("cancelled from another terminal: ending what runs");
+                            self.stop(Stop::Now)?;
+                        }
+                    }
+                }
+            }
+            if let Some(result) = ended {
+                result?;
+            }
+        }
+        progress.finish();
+        if *self.stop.borrow() != Stop::No && self.exit == Exit::Success {
+            self.exit = Exit::Signal(2);
+        }
+        Ok(())
+    }
+
+    /// The work items of a phase that have no good result yet, and those that cannot have one.
+    fn ready(&self, phase: &Phase) -> Result<Ready, Diagnostic> {
+        let mut ready = Ready { tasks: vec![], skipped: vec![] };
+        let mut needed: HashMap<usize, Option<results::Published>> = HashMap::new();
+        for index in phase.indexes() {
+            let item = &self.items[index];
+            let best = results::best(self.run, index)?;
+            if best.as_ref().is_some_and(results::Published::succeeded) {
+                continue;
+            }
+            for &need in &item.needs {
+                if !needed.contains_key(&need) {
+                    needed.insert(need, results::best(self.run, need)?);
+                }
+            }
+            let is_missing = |input: &Input| match input {
+                Input::Result { index, stage, .. } => {
+                    let good = needed[index].as_ref().is_some_and(|published| published.is_good(stage));
+                    (!good).then_some(*index)
+                }
+                Input::Cache { .. } | Input::Snapshot { .. } | Input::Workspace { .. } => None,
+            };
+            let mut because: Vec<usize> = item.inputs.iter().filter_map(is_missing).collect();
+            because.dedup();
+            let tolerated = self.plan.options.allow_missing_keys && phase.kind == PhaseKind::Shared;
+            if !because.is_empty() && !tolerated {
+                ready.skipped.push((index, because));
+                continue;
+            }
+            let attempt = results::attempts(self.run, index)?.last().map_or(1, |last| last + 1);
+            ready.tasks.push(Task {
+                index,
+                id: item.id.clone(),
+                attempt,
+                resources: resources(&item.resources),
+                expected_seconds: None,
+            });
+        }
+        Ok(ready)
+    }
+
+    /// Journals an event, then shows it.
+    fn take(&mut self, event: Event, progress: &mut Progress) -> Result<(), Diagnostic> {
+        match event {
+            Event::AttemptStarted { index, attempt, place } => {
+                let id = self.items[index].id.clone();
+                self.started.insert(index, clock::now());
+                progress.started(index, &id, attempt, &place);
+                self.record(Journaled::AttemptStarted { index, id, attempt, place })
+            }
+            Event::AttemptFinished { index, attempt, ending, retry_after } => {
+                let id = self.items[index].id.clone();
+                let message = self.message(index, attempt, &ending)?;
+                let begun = self.started.remove(&index).unwrap_or_default();
+                let kind = match &ending {
+                    Ending::Succeeded => EndingKind::Succeeded,
+                    Ending::Failed { .. } => EndingKind::Failed,
+                    Ending::ToolFailed { .. } => EndingKind::ToolFailed,
+                    Ending::Lost { .. } => EndingKind::Lost,
+                    Ending::Stopped => EndingKind::Stopped,
+                };
+                if retry_after.is_none() {
+                    self.exit = match (&ending, self.exit) {
+                        (Ending::Succeeded | Ending::Stopped, exit) => exit,
+                        _ => Exit::WorkItemsFailed,
+                    };
+                }
+                progress.finished(index, &id, &ending, &message, retry_after);
+                self.record(Journaled::AttemptFinished {
+                    index,
+                    id,
+                    attempt,
+                    ending: kind,
+                    message: Some(message).filter(|message| !message.is_empty()),
+                    seconds: clock::seconds_between(&begun, &clock::now()),
+                    retry_after_seconds: retry_after.map(|wait| wait.as_secs_f64()),
+                })
+            }
+            Event::Noticed { message } => {
+                progress.note(&message);
+                self.record(Journaled::Noticed { message })
+            }
+        }
+    }
+
+    /// Why an attempt did not succeed: in the words of its result, else in the engine's, else in the worker's last.
+    fn message(&self, index: usize, attempt: u32, ending: &Ending) -> Result<String, Diagnostic> {
+        let fallback = match ending {
+            Ending::Succeeded | Ending::Stopped => return Ok(String::new()),
+            Ending::Failed { message } | Ending::ToolFailed { message } | Ending::Lost { message } => message,
+        };
+        let published = results::best(self.run, index)?.filter(|published| published.result.attempt == attempt);
+        Ok(match published.map(|published| published.result.outcome) {
+            Some(Outcome::StageFailed { stage, message }) => format!("stage `{stage}` {message}"),
+            Some(Outcome::ToolFailed { message } | Outcome::Interrupted { message }) => message,
+            Some(Outcome::TimedOut { seconds }) => format!("it took longer than {seconds} s"),
+            Some(Outcome::Succeeded) | None => match summary::last_error(&self.run.log(index, attempt)) {
+                Some(error) => format!("{fallback}: {error}"),
+                None => fallback.clone(),
+            },
+        })
+    }
+
+    fn on_signal(&mut self, signal: i32, progress: &Progress) -> Result<(), Diagnostic> {
+        self.exit = Exit::Signal(u8::try_from(signal).unwrap_or(u8::MAX));
+        // The first Ctrl-C lets what runs come to its end; a second one, or TERM, does not.
+        if signal == crate::adapters::process::INTERRUPT && *self.stop.borrow() == Stop::No {
+            progress.note("interrupted: starting no more (again: end what runs)");
+            self.stop(Stop::Draining)
+        } else {
+            progress.note("ending what runs");
+            self.stop(Stop::Now)
+        }
+    }
+
+    fn stop(&mut self, how: Stop) -> Result<(), Diagnostic> {
+        self.stop.send_replace(how);
+        self.record(Journaled::Stopping { now: how == Stop::Now })
+    }
+
+    fn record(&mut self, event: Journaled) -> Result<(), Diagnostic> {
+        let line = self.journal.append(event)?;
+        if self.cli.format == Format::Json {
+            text::result(&serde_json::to_string(&line).expect("an event is plain data"));
+        }
+        Ok(())
+    }
+}
+
+/// A work item's resources as the engine takes them.
+fn resources(resources: &format::Resources) -> Resources {
+    Resources {
+        cpus: resources.cpus,
+        memory_mib: resources.memory_mib,
+        gpus: resources.gpus,
+        timeout: resources.timeout_seconds.map(Duration::from_secs),
+        retries: resources.retries,
+        group: resources.group.clone(),
+    }
+}

@@ -1,0 +1,95 @@
+//! The last lines of a command that ran work items: counts, and the failures with the ends of their logs.
+
+use std::path::Path;
+
+use crate::adapters::fs;
+use crate::diagnostic::Diagnostic;
+use crate::output::text::{self, count};
+use crate::state::format::{Outcome, Plan, WorkItem};
+use crate::state::paths::RunDir;
+use crate::state::{results, worklist};
+
+/// The number of failures that are shown in full.
+const SHOWN: usize = 5;
+/// Lines of a log that are shown.
+const LOG_LINES: usize = 12;
+/// Bytes at the end of a log that are looked at.
+const LOG_BYTES: u64 = 16 << 10;
+
+/// What became of the work items of some phases.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub succeeded: usize,
+    pub failed: Vec<usize>,
+    pub not_run: usize,
+}
+
+/// Counts the results on disk.
+pub(crate) fn counts(run: &RunDir, plan: &Plan, phases: &[usize]) -> Result<Counts, Diagnostic> {
+    let mut counts = Counts::default();
+    for index in phases.iter().flat_map(|phase| plan.phases[*phase].indexes()) {
+        match results::best(run, index)? {
+            Some(published) if published.succeeded() => counts.succeeded += 1,
+            Some(published) if matches!(published.result.outcome, Outcome::Interrupted { .. }) => counts.not_run += 1,
+            Some(_) => counts.failed.push(index),
+            None if results::attempts(run, index)?.is_empty() => counts.not_run += 1,
+            None => counts.failed.push(index),
+        }
+    }
+    Ok(counts)
+}
+
+/// Prints counts and, last, the failures: stage, command, reason and the end of the log.
+pub(crate) fn print(run: &RunDir, plan: &Plan, phases: &[usize]) -> Result<(), Diagnostic> {
+    let counts = counts(run, plan, phases)?;
+    let mut line = format!("{} done", count(counts.succeeded, "work item"));
+    for (number, what) in [(counts.failed.len(), "failed"), (counts.not_run, "not run")] {
+        if number > 0 {
+            line.push_str(&format!(", {number} {what}"));
+        }
+    }
+    text::note(&line);
+    for &index in counts.failed.iter().take(SHOWN) {
+        let item = worklist::read_one(run, plan, index)?;
+        for line in failure(run, &item)? {
+            text::note(&line);
+        }
+    }
+    if counts.failed.len() > SHOWN {
+        text::note(&format!("… and {} more: `dvc-fanout status`", counts.failed.len() - SHOWN));
+    }
+    Ok(())
+}
+
+/// The lines about one failed work item.
+fn failure(run: &RunDir, item: &WorkItem) -> Result<Vec<String>, Diagnostic> {
+    let published = results::best(run, item.index)?;
+    let attempt = match &published {
+        Some(published) => published.result.attempt,
+        None => results::attempts(run, item.index)?.last().copied().unwrap_or(1),
+    };
+    let why = match published.map(|published| published.result.outcome) {
+        Some(Outcome::StageFailed { stage, message }) => format!("stage `{stage}` {message}"),
+        Some(Outcome::ToolFailed { message } | Outcome::Interrupted { message }) => message,
+        Some(Outcome::TimedOut { seconds }) => format!("it took longer than {seconds} s"),
+        Some(Outcome::Succeeded) | None => "its worker ended without a result".to_owned(),
+    };
+    let log = run.log(item.index, attempt);
+    let mut lines = vec![format!("failed: {} ({why})", item.id)];
+    lines.extend(tail(&log).into_iter().map(|line| format!("    {line}")));
+    lines.push(format!("  log: {}", log.display()));
+    Ok(lines)
+}
+
+/// The last lines of a log.
+fn tail(log: &Path) -> Vec<String> {
+    let bytes = fs::read_tail(log, LOG_BYTES).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].iter().map(|line| (*line).to_owned()).collect()
+}
+
+/// The last error that a worker printed into its log.
+pub(crate) fn last_error(log: &Path) -> Option<String> {
+    tail(log).into_iter().rev().find_map(|line| line.strip_prefix("error: ").map(str::to_owned))
+}

@@ -1,0 +1,118 @@
+//! `events.jsonl`: the journal of a run, one event a line. `launch`, `collect` and `finalize` append, one at a time.
+//!
+//! A line that was cut off by a crash is skipped when reading.
+
+use std::fs::File;
+use std::io::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use crate::adapters::clock;
+use crate::adapters::fs::{self, At as _, FsError};
+use crate::state::format::VERSION;
+use crate::state::paths::RunDir;
+
+/// A line of the journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Line {
+    pub version: u32,
+    /// RFC 3339.
+    pub time: String,
+    #[serde(flatten)]
+    pub event: Journaled,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Journaled {
+    /// A `launch` or `finalize` began.
+    Launched {
+        engine: String,
+        host: String,
+        process: u32,
+    },
+    PhaseStarted {
+        phase: usize,
+        work_items: usize,
+    },
+    AttemptStarted {
+        index: usize,
+        id: String,
+        attempt: u32,
+        place: String,
+    },
+    AttemptFinished {
+        index: usize,
+        id: String,
+        attempt: u32,
+        ending: EndingKind,
+        message: Option<String>,
+        seconds: f64,
+        retry_after_seconds: Option<f64>,
+    },
+    /// It did not run since something that it needs has failed.
+    WorkItemSkipped {
+        index: usize,
+        id: String,
+        because: Vec<usize>,
+    },
+    Noticed {
+        message: String,
+    },
+    /// The run was told to stop.
+    Stopping {
+        now: bool,
+    },
+    /// The results so far were merged into the project.
+    Collected {
+        stages: usize,
+        files: usize,
+    },
+    /// Everything is done; the snapshot's ref is gone.
+    Finalized {
+        failed: usize,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EndingKind {
+    Succeeded,
+    Failed,
+    ToolFailed,
+    Lost,
+    Stopped,
+}
+
+/// The journal of a run, open for appending.
+pub(crate) struct Journal {
+    file: File,
+    run: RunDir,
+}
+
+impl Journal {
+    pub(crate) fn open(run: &RunDir) -> Result<Journal, FsError> {
+        let mut file = fs::append(&run.events())?;
+        let tail = fs::read_tail(&run.events(), 1)?;
+        if tail.last().is_some_and(|byte| *byte != b'\n') {
+            file.write_all(b"\n").at("write", &run.events())?;
+        }
+        Ok(Journal { file, run: run.clone() })
+    }
+
+    /// Appends an event; it is in the kernel's hands when this returns, so it survives the end of this process.
+    pub(crate) fn append(&mut self, event: Journaled) -> Result<Line, FsError> {
+        let line = Line { version: VERSION, time: clock::now(), event };
+        let mut text = serde_json::to_vec(&line).expect("an event is plain data");
+        text.push(b'\n');
+        self.file.write_all(&text).at("write", &self.run.events())?;
+        Ok(line)
+    }
+}
+
+/// Reads the events of a run, the oldest first.
+pub(crate) fn read(run: &RunDir) -> Result<Vec<Line>, FsError> {
+    let text = fs::read_text_if_any(&run.events())?.unwrap_or_default();
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
