@@ -40,6 +40,7 @@ pub(crate) enum Format {
 pub(crate) enum Command {
     Launch(LaunchArgs),
     Work(WorkArgs),
+    Collect(CollectArgs),
     #[command(hide = true)]
     Guard(GuardArgs),
 }
@@ -193,6 +194,17 @@ impl WorkArgs {
 fn parse_variable(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("it has no `=`")?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Merge the results of a run into the project
+///
+/// Lock entries are merged three ways with what the project holds now, as the bytes that DVC wrote; so are files that
+/// DVC does not cache. It is all or nothing, may be run while other work items still run, and twice does no harm.
+#[derive(Debug, Args)]
+pub(crate) struct CollectArgs {
+    /// The run; the latest by default
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
 }
 
 /// Become a program that ends when the process that started it does

@@ -1,5 +1,6 @@
 //! The subcommands: each file has the order of a command's steps and the way from typed to meant.
 
+mod collect;
 mod guard;
 mod launch;
 mod project;
@@ -15,6 +16,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<Exit, Diagnostic> {
     match &cli.command {
         Command::Launch(args) => launch::run(cli, args),
         Command::Work(args) => work::run(cli, args),
+        Command::Collect(args) => collect::run(cli, args),
         Command::Guard(args) => guard::run(args),
     }
 }
