@@ -1,0 +1,3 @@
+//! The Kubernetes engine against the fake API server, and that against the recorded traffic of a real one.
+
+mod recorded;
