@@ -41,6 +41,7 @@ pub(crate) enum Command {
     Launch(LaunchArgs),
     Work(WorkArgs),
     Collect(CollectArgs),
+    Finalize(FinalizeArgs),
     #[command(hide = true)]
     Guard(GuardArgs),
 }
@@ -205,6 +206,38 @@ pub(crate) struct CollectArgs {
     /// The run; the latest by default
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
+}
+
+/// Bring collected outputs into the workspace, run the stages that are left, and end the run
+///
+/// What workers published is collected first. Stages behind a failed work item do not run.
+#[derive(Debug, Args)]
+pub(crate) struct FinalizeArgs {
+    /// The run; the latest by default
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
+    #[command(flatten)]
+    pub local: LocalArgs,
+    #[command(flatten)]
+    pub ending: EndingArgs,
+}
+
+/// What happens after everything has run.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Ending")]
+pub(crate) struct EndingArgs {
+    /// Run plain `dvc repro` over the whole project as the last word, and say whether it found anything to do
+    #[arg(long)]
+    pub full: bool,
+    /// Commit everything that changed, with this message or a plain one
+    #[arg(long, value_name = "MESSAGE", num_args = 0..=1, default_missing_value = "")]
+    pub commit: Option<String>,
+    /// Commit also where some work items failed
+    #[arg(long, requires = "commit")]
+    pub commit_partial: bool,
+    /// After the commit, push data with `dvc push` and then commits with `git push`
+    #[arg(long, requires = "commit")]
+    pub push: bool,
 }
 
 /// Become a program that ends when the process that started it does

@@ -1,6 +1,7 @@
 //! The subcommands: each file has the order of a command's steps and the way from typed to meant.
 
 mod collect;
+mod finalize;
 mod guard;
 mod launch;
 mod project;
@@ -17,6 +18,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<Exit, Diagnostic> {
         Command::Launch(args) => launch::run(cli, args),
         Command::Work(args) => work::run(cli, args),
         Command::Collect(args) => collect::run(cli, args),
+        Command::Finalize(args) => finalize::run(cli, args),
         Command::Guard(args) => guard::run(args),
     }
 }

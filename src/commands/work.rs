@@ -21,7 +21,7 @@ use crate::state::format::{
 use crate::state::paths::{RunDir, SlotDir};
 use crate::state::results::{self, Draft};
 use crate::state::worklist;
-use crate::state::workspace::{self, Sources, Workspace};
+use crate::state::workspace::{self, Placing, Sources, Workspace};
 
 /// Bytes at the end of a log that are searched for DVC's own lines.
 const LOG_TAIL: u64 = 4 << 20;
@@ -50,8 +50,7 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
         run: &config.run,
         git: &git,
         project: &project.root,
-        cache: Path::new(&project.config.cache_dir),
-        links: &project.config.cache_types,
+        placing: Placing { cache: Path::new(&project.config.cache_dir), links: &project.config.cache_types },
         config: (&texts.0, &texts.1),
     };
     let slots = args.scratch.clone().unwrap_or_else(|| project.fanout().slots());

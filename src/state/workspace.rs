@@ -57,11 +57,16 @@ pub(crate) struct Sources<'a> {
     pub git: &'a Git,
     /// The project's root.
     pub project: &'a Path,
+    pub placing: Placing<'a>,
+    /// The text of `.dvc/config` and that of `.dvc/config.local`.
+    pub config: (&'a str, &'a str),
+}
+
+/// Where cached data come from, and how.
+pub(crate) struct Placing<'a> {
     /// The project's cache.
     pub cache: &'a Path,
     pub links: &'a [LinkType],
-    /// The text of `.dvc/config` and that of `.dvc/config.local`.
-    pub config: (&'a str, &'a str),
 }
 
 /// A workspace that is ready to be filled.
@@ -140,7 +145,7 @@ impl Workspace {
         match input {
             Input::Cache { path, md5, legacy, isexec, member } => {
                 let object = CachedOut { path, md5, legacy: *legacy, isexec: *isexec, executable: &[] };
-                place_cached(&root, &object, member.as_deref(), sources)
+                place_cached(&root, &object, member.as_deref(), &sources.placing)
             }
             Input::Snapshot { path } => {
                 let commit = sources.plan.snapshot.as_deref().unwrap_or_default();
@@ -186,7 +191,7 @@ impl Workspace {
                 let md5 = recorded.md5.as_deref().ok_or_else(missing)?;
                 let executable = published.executable_of(stage);
                 let object = CachedOut { path, md5, legacy: false, isexec: recorded.isexec, executable };
-                place_cached(&root, &object, member.as_deref(), sources)
+                place_cached(&root, &object, member.as_deref(), &sources.placing)
             }
         }
     }
@@ -351,10 +356,10 @@ pub(crate) fn place_cached(
     root: &Path,
     out: &CachedOut<'_>,
     member: Option<&str>,
-    sources: &Sources<'_>,
+    placing: &Placing<'_>,
 ) -> Result<(), WorkspaceError> {
     let object = |md5: &str, path: &str| {
-        let object = object_path(sources.cache, md5, out.legacy);
+        let object = object_path(placing.cache, md5, out.legacy);
         if object.is_file() {
             Ok(object)
         } else {
@@ -364,7 +369,7 @@ pub(crate) fn place_cached(
     let to = root.join(out.path);
     if !out.md5.ends_with(".dir") {
         make_parent(&to)?;
-        fs::link(&object(out.md5, out.path)?, &to, sources.links)?;
+        fs::link(&object(out.md5, out.path)?, &to, placing.links)?;
         if out.isexec {
             fs::set_executable(&to, true)?;
         }
@@ -402,7 +407,7 @@ pub(crate) fn place_cached(
     files.par_iter().try_for_each(|(relpath, md5)| {
         let path = format!("{}/{relpath}", out.path);
         let to = root.join(&path);
-        fs::link(&object(md5, &path)?, &to, sources.links)?;
+        fs::link(&object(md5, &path)?, &to, placing.links)?;
         if out.executable.contains(&path) {
             fs::set_executable(&to, true)?;
         }

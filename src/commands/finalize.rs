@@ -1,0 +1,198 @@
+//! `finalize`: brings what was collected into the workspace, runs the stages that are left, and ends the run.
+
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use crate::adapters::dvc::Dvc;
+use crate::adapters::{fs, process};
+use crate::cli::{Cli, EndingArgs, FinalizeArgs, Format, LocalArgs};
+use crate::commands::project::ProjectHome;
+use crate::commands::{collect, launch, summary};
+use crate::diagnostic::Diagnostic;
+use crate::exit::Exit;
+use crate::output::text::{self, count};
+use crate::state::format::{Plan, PlannedStage, StageState, WorkItem};
+use crate::state::journal::{Journal, Journaled};
+use crate::state::paths::RunDir;
+use crate::state::results::{self, Published};
+use crate::state::worklist;
+use crate::state::workspace::{self, CachedOut, Placing};
+
+pub(crate) fn run(cli: &Cli, args: &FinalizeArgs) -> Result<Exit, Diagnostic> {
+    let project = ProjectHome::find(cli)?;
+    let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
+    finalize(cli, &project, &run, &plan, &args.local, &args.ending)
+}
+
+/// Collects, runs the trailing phases, and ends the run.
+pub(crate) fn finalize(
+    cli: &Cli,
+    project: &ProjectHome,
+    run: &RunDir,
+    plan: &Plan,
+    local: &LocalArgs,
+    ending: &EndingArgs,
+) -> Result<Exit, Diagnostic> {
+    let items = worklist::read_all(run)?;
+    let mut exit = Exit::Success;
+    collect::collect(project, run, &items)?;
+    place_outs(project, run, &items)?;
+    for phase in (0..plan.phases.len()).filter(|phase| plan.phases[*phase].trailing) {
+        exit = worst(exit, launch::launch(cli, project, run, plan, &[phase], local)?);
+        if matches!(exit, Exit::Signal(_)) {
+            return Ok(exit);
+        }
+        collect::collect(project, run, &items)?;
+        place_outs(project, run, &items[plan.phases[phase].indexes()])?;
+    }
+    let all: Vec<usize> = (0..plan.phases.len()).collect();
+    let counts = summary::counts(run, plan, &all)?;
+    if !counts.failed.is_empty() || counts.not_run > 0 {
+        exit = worst(exit, Exit::WorkItemsFailed);
+    }
+    if plan.work_items > 0 {
+        end(project, run, plan, counts.failed.len())?;
+        if cli.format == Format::Text {
+            summary::print(run, plan, &all)?;
+        }
+    }
+    if exit == Exit::Success && ending.full {
+        full(project, plan)?;
+    }
+    if let Some(message) = &ending.commit {
+        if exit == Exit::Success || ending.commit_partial {
+            commit(project, plan, message, ending.push)?;
+        } else {
+            text::note("not committed, since not everything succeeded (--commit-partial does)");
+        }
+    }
+    Ok(exit)
+}
+
+/// The worse of two exits.
+fn worst(a: Exit, b: Exit) -> Exit {
+    if a == Exit::Success { b } else { a }
+}
+
+/// Brings the outs of stages that ran into the workspace, as DVC would have left them.
+fn place_outs(project: &ProjectHome, run: &RunDir, items: &[WorkItem]) -> Result<(), Diagnostic> {
+    let placing = Placing { cache: Path::new(&project.config.cache_dir), links: &project.config.cache_types };
+    items.par_iter().try_for_each(|item| {
+        let Some(published) = results::best(run, item.index)? else { return Ok(()) };
+        for planned in item.stages.iter().filter(|stage| !stage.records) {
+            let state = published.result.stages.iter().find(|stage| stage.address == planned.address);
+            match state.map(|stage| stage.state) {
+                Some(StageState::Ran | StageState::Restored) => {
+                    place_stage(&project.root, planned, &published, &placing)?;
+                }
+                // DVC removes the outs of a stage before it runs it; what the cache has is not lost.
+                Some(StageState::Failed) => remove_outs(&project.root, planned)?,
+                Some(StageState::Unchanged | StageState::NotRun) | None => {}
+            }
+        }
+        Ok(())
+    })
+}
+
+fn place_stage(
+    root: &Path,
+    planned: &PlannedStage,
+    published: &Published,
+    placing: &Placing<'_>,
+) -> Result<(), Diagnostic> {
+    for out in planned.outs.iter().filter(|out| out.cache) {
+        let Some(recorded) = published.recorded_out(&planned.address, &out.path) else { continue };
+        let Some(md5) = &recorded.md5 else { continue };
+        fs::remove(&root.join(&out.resolved))?;
+        let executable = published.executable_of(&planned.address);
+        let legacy = recorded.hash.is_none();
+        let object = CachedOut { path: &out.resolved, md5, legacy, isexec: recorded.isexec, executable };
+        workspace::place_cached(root, &object, None, placing)?;
+    }
+    Ok(())
+}
+
+fn remove_outs(root: &Path, planned: &PlannedStage) -> Result<(), Diagnostic> {
+    for out in planned.outs.iter().filter(|out| out.cache && !out.persist && planned.base.is_some()) {
+        fs::remove(&root.join(&out.resolved))?;
+    }
+    Ok(())
+}
+
+/// Ends the run: the snapshot's ref and the slots go, plan, results and journal stay.
+fn end(project: &ProjectHome, run: &RunDir, plan: &Plan, failed: usize) -> Result<(), Diagnostic> {
+    Journal::open(run)?.append(Journaled::Finalized { failed })?;
+    let (git, _) = project.git()?;
+    git.forget(&plan.run)?;
+    fs::remove(&project.fanout().slots())?;
+    Ok(())
+}
+
+/// Runs plain `dvc repro` over the whole project as the last word.
+fn full(project: &ProjectHome, plan: &Plan) -> Result<(), Diagnostic> {
+    let mut arguments = vec!["repro"];
+    for (flag, on) in [
+        ("--all-pipelines", plan.options.all_pipelines),
+        ("--pipeline", plan.options.pipeline),
+        ("--single-item", plan.options.single_item),
+        ("--recursive", plan.options.recursive),
+        ("--downstream", plan.options.downstream),
+        ("--glob", plan.options.glob),
+    ] {
+        if on {
+            arguments.push(flag);
+        }
+    }
+    arguments.extend(plan.targets.iter().map(String::as_str));
+    let program = Dvc::find()?.command(&arguments);
+    let output = process::output(&program, Some(&project.root.join(&plan.options.cwd)))
+        .map_err(|error| Diagnostic::tool(format!("cannot run `{}`", program.shown())).source(&error))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        let diagnostic = Diagnostic::tool(format!("`{}` failed after everything was collected", program.shown()));
+        return Err(said
+            .lines()
+            .rev()
+            .take(12)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .fold(diagnostic, Diagnostic::detail));
+    }
+    let ran = said.lines().filter(|line| line.starts_with("Running stage '")).count();
+    text::note(&match ran {
+        0 => "dvc repro found nothing to do".to_owned(),
+        ran => format!("dvc repro ran {}:\n{said}", count(ran, "more stage")),
+    });
+    Ok(())
+}
+
+/// Commits what the run changed, and pushes where asked to, each step only after the one before.
+fn commit(project: &ProjectHome, plan: &Plan, message: &str, push: bool) -> Result<(), Diagnostic> {
+    let message = if message.is_empty() { format!("Run {} with dvc-fanout", plan.run) } else { message.to_owned() };
+    step(project, &process::Program::new("git").arg("add").arg("--all").arg("."))?;
+    let staged = process::Program::new("git").arg("diff").arg("--cached").arg("--quiet");
+    let clean = process::output(&staged, Some(&project.root)).is_ok_and(|output| output.status.success());
+    if clean {
+        text::note("nothing to commit");
+    } else {
+        step(project, &process::Program::new("git").arg("commit").arg("--message").arg(message))?;
+    }
+    if push {
+        step(project, &Dvc::find()?.command(&["push"]))?;
+        step(project, &process::Program::new("git").arg("push"))?;
+    }
+    Ok(())
+}
+
+fn step(project: &ProjectHome, program: &process::Program) -> Result<(), Diagnostic> {
+    let output = process::output(program, Some(&project.root))
+        .map_err(|error| Diagnostic::tool(format!("cannot run `{}`", program.shown())).source(&error))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let diagnostic = Diagnostic::tool(format!("`{}` failed; the steps before it are done", program.shown()));
+    Err(said.lines().rev().take(12).collect::<Vec<_>>().into_iter().rev().fold(diagnostic, Diagnostic::detail))
+}
