@@ -39,6 +39,7 @@ pub(crate) enum Format {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Launch(LaunchArgs),
+    Stages(StagesArgs),
     Work(WorkArgs),
     Collect(CollectArgs),
     Finalize(FinalizeArgs),
@@ -141,6 +142,27 @@ fn parse_group(text: &str) -> Result<(String, usize), String> {
         Ok(limit) if limit > 0 => Ok((name, limit)),
         _ => Err("the limit of a group is a number from 1".to_owned()),
     }
+}
+
+/// List the stages that DVC sees, as it resolves them
+///
+/// Without a target: all stages of the project, those of one foreach or matrix in one line. A target is a stage, a
+/// foreach or matrix, a `dvc.yaml` or a `.dvc` file, as for `dvc repro`. With `--format json` every stage is listed with
+/// its command, paths and params, besides the edges and the order in which `dvc repro` would run them.
+#[derive(Debug, Args)]
+pub(crate) struct StagesArgs {
+    /// What to select, written as for `dvc repro`
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
+    /// Take the names in targets for patterns (`build*`, `sub/dvc.yaml:g*`)
+    #[arg(long)]
+    pub glob: bool,
+    /// Select all stages of files below a TARGET that is a folder
+    #[arg(long, short = 'R')]
+    pub recursive: bool,
+    /// List every stage of a foreach or matrix in a line of its own
+    #[arg(long)]
+    pub expand: bool,
 }
 
 /// Do one work item: run its stages with `dvc repro` and publish the result

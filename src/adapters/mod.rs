@@ -8,3 +8,4 @@ pub(crate) mod dvc_lock;
 pub(crate) mod fs;
 pub(crate) mod git;
 pub(crate) mod process;
+pub(crate) mod project;

@@ -5,6 +5,7 @@ mod finalize;
 mod guard;
 mod launch;
 mod project;
+mod stages;
 mod summary;
 mod work;
 
@@ -16,6 +17,7 @@ use crate::exit::Exit;
 pub(crate) fn dispatch(cli: &Cli) -> Result<Exit, Diagnostic> {
     match &cli.command {
         Command::Launch(args) => launch::run(cli, args),
+        Command::Stages(args) => stages::run(cli, args),
         Command::Work(args) => work::run(cli, args),
         Command::Collect(args) => collect::run(cli, args),
         Command::Finalize(args) => finalize::run(cli, args),

@@ -1,4 +1,5 @@
 //! What people and programs read. The only room that prints.
 
+pub(crate) mod json;
 pub(crate) mod progress;
 pub(crate) mod text;

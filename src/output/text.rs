@@ -1,9 +1,11 @@
 //! Text for people: results on stdout, everything else on stderr.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 
 use crate::diagnostic::Diagnostic;
+use crate::model::pipeline::load::Project;
 
 /// Prints a result to stdout, ending in one newline.
 ///
@@ -61,6 +63,32 @@ pub(crate) fn grouped(number: usize) -> String {
         text.push(digit);
     }
     text
+}
+
+/// Renders stages, one a line; those of one foreach or matrix in one line with their number, unless `expand`ed.
+pub(crate) fn stages(project: &Project, listed: &[usize], cwd: &str, expand: bool) -> String {
+    let mut lines: Vec<String> = vec![];
+    let mut groups: HashMap<String, (usize, usize)> = HashMap::new();
+    for &index in listed {
+        let stage = &project.stages[index];
+        let address = stage.address_from(&project.root, cwd);
+        match &stage.generated {
+            Some(generated) if !expand => {
+                let group = address[..address.len() - generated.key.len() - 1].to_owned();
+                let line = lines.len();
+                let (_, keys) = groups.entry(group).or_insert_with(|| {
+                    lines.push(String::new());
+                    (line, 0)
+                });
+                *keys += 1;
+            }
+            _ => lines.push(address),
+        }
+    }
+    for (group, (line, keys)) in groups {
+        lines[line] = format!("{group} ({})", count(keys, "key"));
+    }
+    if lines.is_empty() { "no stages".to_owned() } else { lines.join("\n") }
 }
 
 #[cfg(test)]

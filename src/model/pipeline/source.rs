@@ -37,6 +37,60 @@ pub(crate) trait ProjectFiles {
     /// Returns whether git ignores the path; always false in a project without git.
     fn is_git_ignored(&self, path: &str, is_dir: bool) -> bool;
 
+    /// Whether DVC can use URLs of this type (`s3`, `ssh`, …); `http` and `https` it always can.
+    fn supports_scheme(&self, scheme: &str) -> bool;
+
     /// Returns the absolute path of the project's root, with `/`.
     fn root(&self) -> &str;
+}
+
+/// A project in memory, for tests.
+#[cfg(test)]
+pub(crate) struct MemoryFiles {
+    files: std::collections::BTreeMap<String, Vec<u8>>,
+}
+
+#[cfg(test)]
+impl MemoryFiles {
+    pub(crate) fn new(files: &[(&str, &str)]) -> Self {
+        let files = files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect();
+        MemoryFiles { files }
+    }
+}
+
+#[cfg(test)]
+impl ProjectFiles for MemoryFiles {
+    fn read(&self, path: &str) -> io::Result<Vec<u8>> {
+        self.files.get(path).cloned().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    }
+
+    fn kind(&self, path: &str) -> Option<FileKind> {
+        if self.files.contains_key(path) {
+            return Some(FileKind::File);
+        }
+        let directory = format!("{path}/");
+        (path.is_empty() || self.files.keys().any(|file| file.starts_with(&directory))).then_some(FileKind::Directory)
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {
+        let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+        let mut entries = std::collections::BTreeMap::new();
+        for rest in self.files.keys().filter_map(|file| file.strip_prefix(&prefix)) {
+            let (name, is_dir) = rest.split_once('/').map_or((rest, false), |(name, _)| (name, true));
+            entries.insert(name.to_owned(), is_dir);
+        }
+        Ok(entries.into_iter().map(|(name, is_dir)| DirEntry { name, is_dir, is_symlink: false }).collect())
+    }
+
+    fn is_git_ignored(&self, _path: &str, _is_dir: bool) -> bool {
+        false
+    }
+
+    fn supports_scheme(&self, scheme: &str) -> bool {
+        scheme.starts_with("http")
+    }
+
+    fn root(&self) -> &str {
+        "/home/me/project"
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::path;
 use crate::model::value::Value;
 
 /// The address of a stage as seen from the project's root: `name@key`, `sub/dvc.yaml:name@key` or `data/raw.dvc`.
@@ -136,8 +137,23 @@ impl Stage {
         self.generated.is_some()
     }
 
+    /// The address as DVC writes it in the directory `cwd`, a path of the model.
+    pub(crate) fn address_from(&self, root: &str, cwd: &str) -> String {
+        if cwd.is_empty() {
+            return self.address.0.clone();
+        }
+        let file = path::relative(root, cwd, &self.file);
+        match &self.name {
+            Some(name) => StageAddress::of(&file, name).0,
+            None => file,
+        }
+    }
+
     /// Whether it has a command but neither deps, params nor outs, so that it always runs.
     pub(crate) fn is_callback(&self) -> bool {
-        self.cmd.is_some() && self.deps.is_empty() && self.params.is_empty() && self.outs.is_empty()
+        self.cmd.as_ref().is_some_and(|cmd| !cmd.is_false())
+            && self.deps.is_empty()
+            && self.params.is_empty()
+            && self.outs.is_empty()
     }
 }

@@ -1,0 +1,67 @@
+//! The walk for stage files: which ones, and in which order.
+//!
+//! As in `collect_files` of `dvc/repo/index.py`, DVC 3.67: top-down, not through links, the files of a directory before
+//! its subdirectories. A directory that is an output of a stage already read is not entered. DVC takes names as the
+//! system lists them, here they are sorted.
+
+use std::collections::HashSet;
+
+use super::error::{Fault, LoadError, Problem};
+use super::load::Env;
+use super::path;
+use super::source::FileKind;
+
+/// Whether DVC reads stages from files of that name.
+pub(super) fn is_stage_file(path: &str) -> bool {
+    path::file_name(path) == "dvc.yaml" || path.ends_with(".dvc")
+}
+
+/// Calls `read` with each stage file; it returns the outputs of its stages, paths of the model.
+pub(super) fn walk(
+    env: &Env<'_>,
+    mut read: impl FnMut(&str) -> Result<Vec<String>, LoadError>,
+) -> Result<(), LoadError> {
+    let mut outputs: HashSet<String> = HashSet::new();
+    let mut waiting = vec![String::new()];
+    while let Some(directory) = waiting.pop() {
+        let (directories, files) = list(env, &directory)?;
+        for file in files {
+            outputs.extend(read(&file)?);
+        }
+        let entered = directories.into_iter().rev();
+        waiting.extend(entered.filter(|path| !outputs.contains(path) && !env.files.is_git_ignored(path, true)));
+    }
+    Ok(())
+}
+
+/// Returns the subdirectories and the stage files of a directory, without what DVC does not see.
+fn list(env: &Env<'_>, directory: &str) -> Result<(Vec<String>, Vec<String>), LoadError> {
+    let unreadable = |error| Fault::new(Problem::Read(error)).in_file(directory, b"");
+    let entries = match env.files.list(directory) {
+        Ok(entries) => entries,
+        // DVC passes over directories that it may not read.
+        Err(_) if !directory.is_empty() => return Ok((vec![], vec![])),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let (mut directories, mut files) = (vec![], vec![]);
+    for entry in entries {
+        let path = if directory.is_empty() { entry.name } else { format!("{directory}/{}", entry.name) };
+        if entry.is_dir {
+            if !is_ignored(env, &path, true)? && !env.ignore.is_subproject(&path) {
+                directories.push(path);
+            }
+        } else if is_stage_file(&path)
+            && !(entry.is_symlink && env.files.kind(&path) == Some(FileKind::Directory))
+            && !is_ignored(env, &path, false)?
+            && !env.files.is_git_ignored(&path, false)
+        {
+            files.push(path);
+        }
+    }
+    Ok((directories, files))
+}
+
+fn is_ignored(env: &Env<'_>, path: &str, is_dir: bool) -> Result<bool, LoadError> {
+    let rule = env.ignore.ignored_by(path, is_dir);
+    rule.map(|rule| rule.is_some()).map_err(|error| Fault::new(Problem::Ignore(error)).in_file(path, b""))
+}

@@ -1,0 +1,370 @@
+//! Who needs whom: the graph of stages, its checks, and the order of `dvc repro`.
+//!
+//! As in `dvc/repo/graph.py` and `dvc/repo/trie.py` of DVC 3.67: outputs are the keys of a trie of path components;
+//! a stage needs the stages whose outputs equal, contain or lie below one of its deps or params files.
+
+use std::collections::HashMap;
+
+use super::error::GraphError;
+use super::load::Project;
+use super::stage::Stage;
+
+/// The stages that each stage needs; indices into [`Project::stages`].
+#[derive(Debug)]
+pub(crate) struct Graph {
+    needs: Vec<Vec<usize>>,
+    needed_by: Vec<Vec<usize>>,
+    /// A frozen stage runs without its deps being brought up to date.
+    frozen: Vec<bool>,
+    /// A stage that DVC lists twice (`a@x` written out beside a group `a` with key `x`) is one node, the first.
+    repeated: Vec<bool>,
+}
+
+/// How far a selection reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// The stages and everything they need.
+    Upstream,
+    /// The stages and everything that needs them.
+    Downstream,
+    /// Everything connected with the stages.
+    Pipeline,
+}
+
+impl Graph {
+    /// Builds the graph and makes the checks that DVC makes with it.
+    ///
+    /// In this order: two outputs with one path, an output inside another, a stage's file inside an output, a cycle.
+    pub(crate) fn build(project: &Project) -> Result<Graph, GraphError> {
+        let outputs = OutputTrie::of(project)?;
+        check_files(project, &outputs)?;
+        let count = project.stages.len();
+        let mut repeated = vec![false; count];
+        for &stage in &project.repeated {
+            repeated[stage] = true;
+        }
+        let needs: Vec<Vec<usize>> =
+            (0..count).map(|stage| if repeated[stage] { vec![] } else { needs_of(project, &outputs, stage) }).collect();
+        let mut needed_by = vec![vec![]; count];
+        for (stage, needs) in needs.iter().enumerate() {
+            for &needed in needs {
+                needed_by[needed].push(stage);
+            }
+        }
+        let frozen = project.stages.iter().map(|stage| stage.frozen).collect();
+        let graph = Graph { needs, needed_by, frozen, repeated };
+        match graph.cycle() {
+            Some(cycle) => Err(GraphError::cycle(project, &cycle)),
+            None => Ok(graph),
+        }
+    }
+
+    /// The stages that `stage` needs, in the order in which `dvc repro` visits them.
+    pub(crate) fn needs(&self, stage: usize) -> &[usize] {
+        &self.needs[stage]
+    }
+
+    /// The stages that need `stage`, in collection order.
+    pub(crate) fn needed_by(&self, stage: usize) -> &[usize] {
+        &self.needed_by[stage]
+    }
+
+    /// Returns all stages in the order of `dvc repro --all-pipelines`.
+    pub(crate) fn order(&self) -> Vec<usize> {
+        self.order_of(&vec![true; self.needs.len()], 0..self.needs.len())
+    }
+
+    /// Returns the stages that `dvc repro` visits for `selected`, in its order; all of them if nothing is selected.
+    ///
+    /// DVC itself starts with a random one where fewer than half of the stages are selected; here the order of
+    /// collection holds then too.
+    pub(crate) fn order_from(&self, selected: &[usize], reach: Reach) -> Vec<usize> {
+        if selected.is_empty() {
+            return self.order();
+        }
+        match reach {
+            Reach::Upstream => self.order_within(selected, |stage| self.active_needs(stage).to_vec()),
+            Reach::Downstream => self.order_within(selected, |stage| self.active_needed_by(stage)),
+            Reach::Pipeline => {
+                let mut within = vec![false; self.needs.len()];
+                let mut nodes = vec![];
+                for &start in selected {
+                    if !within[start] {
+                        let mut pipeline = self.reach(&[start], |stage| {
+                            let mut beside = self.active_needed_by(stage);
+                            beside.extend(self.active_needs(stage));
+                            beside
+                        });
+                        pipeline.sort_unstable();
+                        pipeline.iter().for_each(|&stage| within[stage] = true);
+                        nodes.extend(pipeline);
+                    }
+                }
+                self.order_of(&within, nodes)
+            }
+        }
+    }
+
+    fn order_within(&self, selected: &[usize], next: impl Fn(usize) -> Vec<usize>) -> Vec<usize> {
+        let mut within = vec![false; self.needs.len()];
+        for stage in self.reach(selected, next) {
+            within[stage] = true;
+        }
+        self.order_of(&within, 0..self.needs.len())
+    }
+
+    /// Returns everything that can be reached from `selected`, in no useful order.
+    fn reach(&self, selected: &[usize], next: impl Fn(usize) -> Vec<usize>) -> Vec<usize> {
+        let mut seen = vec![false; self.needs.len()];
+        let mut reached = vec![];
+        let mut waiting = selected.to_vec();
+        while let Some(stage) = waiting.pop() {
+            if !std::mem::replace(&mut seen[stage], true) {
+                reached.push(stage);
+                waiting.extend(next(stage));
+            }
+        }
+        reached
+    }
+
+    fn active_needs(&self, stage: usize) -> &[usize] {
+        if self.frozen[stage] { &[] } else { &self.needs[stage] }
+    }
+
+    fn active_needed_by(&self, stage: usize) -> Vec<usize> {
+        self.needed_by[stage].iter().copied().filter(|&needing| !self.frozen[needing]).collect()
+    }
+
+    /// Depth-first post-order: `nodes` in the given order, each after what it needs.
+    fn order_of(&self, within: &[bool], nodes: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        let mut order = vec![];
+        let mut seen = vec![false; self.needs.len()];
+        let mut path: Vec<(usize, usize)> = vec![];
+        for node in nodes {
+            if !within[node] || self.repeated[node] || std::mem::replace(&mut seen[node], true) {
+                continue;
+            }
+            path.push((node, 0));
+            while let Some((stage, next)) = path.last_mut() {
+                if let Some(&needed) = self.active_needs(*stage).get(*next) {
+                    *next += 1;
+                    if within[needed] && !std::mem::replace(&mut seen[needed], true) {
+                        path.push((needed, 0));
+                    }
+                } else {
+                    order.push(*stage);
+                    path.pop();
+                }
+            }
+        }
+        order
+    }
+
+    /// Returns the stages of one cycle, each needing the next and the last the first.
+    fn cycle(&self) -> Option<Vec<usize>> {
+        #[derive(Clone, Copy, PartialEq)]
+        enum Mark {
+            New,
+            Open,
+            Done,
+        }
+        let mut marks = vec![Mark::New; self.needs.len()];
+        let mut path: Vec<(usize, usize)> = vec![];
+        for start in 0..self.needs.len() {
+            if marks[start] != Mark::New {
+                continue;
+            }
+            marks[start] = Mark::Open;
+            path.push((start, 0));
+            while let Some((stage, next)) = path.last_mut() {
+                let Some(&needed) = self.needs[*stage].get(*next) else {
+                    marks[*stage] = Mark::Done;
+                    path.pop();
+                    continue;
+                };
+                *next += 1;
+                match marks[needed] {
+                    Mark::New => {
+                        marks[needed] = Mark::Open;
+                        path.push((needed, 0));
+                    }
+                    Mark::Open => {
+                        let from = path.iter().position(|(stage, _)| *stage == needed).expect("it is open");
+                        return Some(path[from..].iter().map(|(stage, _)| *stage).collect());
+                    }
+                    Mark::Done => {}
+                }
+            }
+        }
+        None
+    }
+}
+
+fn check_files(project: &Project, outputs: &OutputTrie<'_>) -> Result<(), GraphError> {
+    let mut checked: Option<&str> = None;
+    for (index, stage) in project.stages.iter().enumerate() {
+        if checked.replace(&stage.file) != Some(&stage.file)
+            && let Some(output) = outputs.containing(&stage.file).into_iter().next()
+        {
+            return Err(GraphError::stage_in_output(project, index, output));
+        }
+    }
+    Ok(())
+}
+
+/// The needs of one stage: for each dep, then each params file, first the outputs that equal or contain it, outermost
+/// first, then those below it in trie order; the first mention counts.
+fn needs_of(project: &Project, outputs: &OutputTrie<'_>, index: usize) -> Vec<usize> {
+    let stage = &project.stages[index];
+    if is_without_edges(stage) {
+        return vec![];
+    }
+    let deps = stage.deps.iter().filter_map(|dep| graph_key(dep.resolved.as_ref(), &dep.path));
+    let params = stage.params.iter().map(|params| params.resolved.as_str());
+    let mut needs: Vec<usize> = vec![];
+    let mut seen = std::collections::HashSet::new();
+    for path in deps.chain(params) {
+        for output in outputs.containing(path).into_iter().chain(outputs.below(path)) {
+            if seen.insert(output.stage) {
+                needs.push(output.stage);
+            }
+        }
+    }
+    needs
+}
+
+/// What `dvc import` and `dvc import-db` wrote: its one dep lies in another repository or a database.
+fn is_without_edges(stage: &Stage) -> bool {
+    stage.cmd.is_none() && stage.outs.len() == 1 && stage.deps.len() == 1 && stage.deps[0].repo.is_some()
+}
+
+/// An output by its place: indices into [`Project::stages`] and that stage's `outs`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OutputRef {
+    pub stage: usize,
+    pub out: usize,
+}
+
+/// All outputs by path component. Children stand in the order in which they were first inserted.
+struct OutputTrie<'a> {
+    nodes: Vec<TrieNode>,
+    /// The child of a node by component; one map for all nodes is smaller and faster than one each.
+    children: HashMap<(usize, &'a str), usize>,
+    /// The nodes from the top of the file system down to the project's root: where relative paths begin.
+    root: Vec<usize>,
+}
+
+#[derive(Default)]
+struct TrieNode {
+    output: Option<OutputRef>,
+    children: Vec<usize>,
+}
+
+impl<'a> OutputTrie<'a> {
+    fn of(project: &'a Project) -> Result<Self, GraphError> {
+        let mut trie = OutputTrie { nodes: vec![TrieNode::default()], children: HashMap::new(), root: vec![0] };
+        for part in parts(&project.root) {
+            let child = trie.child_or_new(trie.root[trie.root.len() - 1], part);
+            trie.root.push(child);
+        }
+        for (stage, of_stage) in project.stages.iter().enumerate() {
+            for (out, output) in of_stage.outs.iter().enumerate() {
+                if let Some(key) = graph_key(output.resolved.as_ref(), &output.path) {
+                    trie.insert(project, key, OutputRef { stage, out })?;
+                }
+            }
+        }
+        Ok(trie)
+    }
+
+    fn insert(&mut self, project: &Project, key: &'a str, output: OutputRef) -> Result<(), GraphError> {
+        let (start, rest) = self.start(key);
+        let mut node = start[start.len() - 1];
+        let mut outer = start.iter().find_map(|&node| self.nodes[node].output);
+        for part in parts(rest) {
+            outer = outer.or(self.nodes[node].output);
+            node = self.child_or_new(node, part);
+        }
+        if let Some(other) = self.nodes[node].output {
+            return Err(GraphError::duplicate(project, other, output));
+        }
+        if let Some(inner) = self.below_node(node).first() {
+            return Err(GraphError::overlapping(project, output, *inner));
+        }
+        if let Some(outer) = outer {
+            return Err(GraphError::overlapping(project, outer, output));
+        }
+        self.nodes[node].output = Some(output);
+        Ok(())
+    }
+
+    fn child_or_new(&mut self, parent: usize, part: &'a str) -> usize {
+        let new = self.nodes.len();
+        let child = *self.children.entry((parent, part)).or_insert(new);
+        if child == new {
+            self.nodes.push(TrieNode::default());
+            self.nodes[parent].children.push(child);
+        }
+        child
+    }
+
+    /// Returns the nodes above and at which a key begins, and what of it is left to walk.
+    fn start<'k>(&self, key: &'k str) -> (Vec<usize>, &'k str) {
+        if key.starts_with('/') || is_url(key) {
+            (vec![0], key)
+        } else if key == ".." {
+            (self.root[..self.root.len() - 1].to_vec(), "")
+        } else if let Some(rest) = key.strip_prefix("../") {
+            (self.root[..self.root.len() - 1].to_vec(), rest)
+        } else {
+            (self.root.clone(), key)
+        }
+    }
+
+    /// Returns the outputs that equal or contain the path, outermost first.
+    fn containing(&self, key: &str) -> Vec<OutputRef> {
+        let (start, rest) = self.start(key);
+        let mut node = start[start.len() - 1];
+        let mut found: Vec<OutputRef> = start.iter().filter_map(|&node| self.nodes[node].output).collect();
+        for part in parts(rest) {
+            let Some(&child) = self.children.get(&(node, part)) else { break };
+            found.extend(self.nodes[child].output);
+            node = child;
+        }
+        found
+    }
+
+    /// Returns the outputs below the path, in trie order.
+    fn below(&self, key: &str) -> Vec<OutputRef> {
+        let (start, rest) = self.start(key);
+        let mut node = start[start.len() - 1];
+        for part in parts(rest) {
+            let Some(&child) = self.children.get(&(node, part)) else { return vec![] };
+            node = child;
+        }
+        self.below_node(node)
+    }
+
+    fn below_node(&self, node: usize) -> Vec<OutputRef> {
+        let mut found = vec![];
+        let mut waiting: Vec<usize> = self.nodes[node].children.iter().rev().copied().collect();
+        while let Some(node) = waiting.pop() {
+            found.extend(self.nodes[node].output);
+            waiting.extend(self.nodes[node].children.iter().rev());
+        }
+        found
+    }
+}
+
+/// The text under which a dep or out takes part in the graph: its path, or the URL; `None` if it does not.
+fn graph_key<'a>(resolved: Option<&'a String>, path: &'a str) -> Option<&'a str> {
+    resolved.map(String::as_str).or_else(|| is_url(path).then_some(path))
+}
+
+fn is_url(text: &str) -> bool {
+    text.contains("://") && !text.starts_with('/')
+}
+
+fn parts(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|part| !part.is_empty())
+}

@@ -1,0 +1,196 @@
+//! Documents for programs: one JSON document on stdout, with a `version`, additive only.
+
+use std::io::{BufWriter, Write as _};
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, SerializeSeq, Serializer};
+
+use crate::model::pipeline::graph::Graph;
+use crate::model::pipeline::load::Project;
+use crate::model::pipeline::stage::{Dep, Out, OutKind, Stage};
+use crate::model::value::Value;
+
+/// The version of the documents.
+const VERSION: u32 = 1;
+
+/// Prints the project: stages in collection order, edges, and the order of `dvc repro`.
+pub(crate) fn stages(project: &Project, graph: &Graph, selected: Option<&[usize]>, cwd: &str) {
+    let address = |stage: usize| project.stages[stage].address.0.as_str();
+    let all = 0..project.stages.len();
+    let document = StagesDocument {
+        version: VERSION,
+        stages: project.stages.iter().map(StageJson).collect(),
+        edges: all
+            .flat_map(|stage| graph.needs(stage).iter().map(move |&needed| [stage, needed]))
+            .map(|edge| edge.map(address))
+            .collect(),
+        order: graph.order().into_iter().map(address).collect(),
+        selected: selected
+            .map(|stages| stages.iter().map(|&stage| project.stages[stage].address_from(&project.root, cwd)).collect()),
+    };
+    print(&document);
+}
+
+/// Prints a document and a newline. A reader that has gone away is no error.
+fn print(document: &impl Serialize) {
+    let mut stdout = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
+    let written = serde_json::to_writer(&mut stdout, document);
+    drop(written.map_err(std::io::Error::from).and_then(|()| writeln!(stdout)).and_then(|()| stdout.flush()));
+}
+
+#[derive(Serialize)]
+struct StagesDocument<'p> {
+    version: u32,
+    stages: Vec<StageJson<'p>>,
+    /// `[stage, what it needs]`.
+    edges: Vec<[&'p str; 2]>,
+    /// As `dvc repro --all-pipelines` runs them.
+    order: Vec<&'p str>,
+    /// The stages that the targets name, addressed from the current directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    selected: Option<Vec<String>>,
+}
+
+struct StageJson<'p>(&'p Stage);
+
+impl Serialize for StageJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let stage = self.0;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("address", &stage.address.0)?;
+        map.serialize_entry("name", &stage.name)?;
+        map.serialize_entry("group", &stage.generated.as_ref().map(|generated| &generated.group))?;
+        map.serialize_entry("path", &stage.file)?;
+        map.serialize_entry("line", &stage.line)?;
+        map.serialize_entry("wdir", directory(&stage.wdir))?;
+        map.serialize_entry("cmd_raw", &stage.cmd.as_ref().map(ValueJson))?;
+        map.serialize_entry("deps", &stage.deps.iter().map(|dep| &dep.path).collect::<Vec<_>>())?;
+        map.serialize_entry("deps_resolved", &stage.deps.iter().map(DepJson).collect::<Vec<_>>())?;
+        map.serialize_entry("outs", &stage.outs.iter().map(OutJson).collect::<Vec<_>>())?;
+        map.serialize_entry("params", &ParamsJson(stage))?;
+        let params: Vec<&str> = stage.params.iter().map(|params| directory(&params.resolved)).collect();
+        map.serialize_entry("params_resolved", &params)?;
+        map.serialize_entry("frozen", &stage.frozen)?;
+        map.serialize_entry("always_changed", &stage.always_changed)?;
+        map.serialize_entry("callback", &stage.is_callback())?;
+        for (name, value) in [("desc", &stage.desc), ("meta", &stage.meta)] {
+            if let Some(value) = value {
+                map.serialize_entry(name, &ValueJson(value))?;
+            }
+        }
+        map.end()
+    }
+}
+
+/// The root itself is `.` for the reader.
+fn directory(path: &str) -> &str {
+    if path.is_empty() { "." } else { path }
+}
+
+struct DepJson<'p>(&'p Dep);
+
+impl Serialize for DepJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.resolved.as_deref().map(directory).serialize(serializer)
+    }
+}
+
+struct OutJson<'p>(&'p Out);
+
+impl Serialize for OutJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let out = self.0;
+        let kind = match out.kind {
+            OutKind::Out => "out",
+            OutKind::Metric => "metric",
+            OutKind::Plot => "plot",
+        };
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("path", &out.path)?;
+        map.serialize_entry("resolved", &out.resolved.as_deref().map(directory))?;
+        map.serialize_entry("kind", kind)?;
+        map.serialize_entry("cache", &out.cache)?;
+        map.serialize_entry("persist", &out.persist)?;
+        map.serialize_entry("push", &out.push)?;
+        if let Some(remote) = &out.remote {
+            map.serialize_entry("remote", remote)?;
+        }
+        for (name, value) in &out.flags {
+            map.serialize_entry(name, &ValueJson(value))?;
+        }
+        map.end()
+    }
+}
+
+struct ParamsJson<'p>(&'p Stage);
+
+impl Serialize for ParamsJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.params.len()))?;
+        for params in &self.0.params {
+            map.serialize_entry(&params.path, &params.keys)?;
+        }
+        map.end()
+    }
+}
+
+/// A value of Python's as JSON; what JSON cannot say is tagged: `{"$float": "nan"}`, `{"$date": …}`, `{"$bytes": …}`,
+/// `{"$set": […]}`, and `{"$map": [[key, value], …]}` where a key is no text.
+struct ValueJson<'v>(&'v Value);
+
+impl Serialize for ValueJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Null => serializer.serialize_unit(),
+            Value::Bool(flag) => serializer.serialize_bool(*flag),
+            Value::Int(number) => serializer.serialize_i64(*number),
+            Value::BigInt(digits) => tagged(serializer, "$int", digits),
+            Value::Float(number) if number.is_finite() => serializer.serialize_f64(*number),
+            Value::Float(number) if number.is_nan() => tagged(serializer, "$float", &"nan"),
+            Value::Float(number) if *number > 0.0 => tagged(serializer, "$float", &"inf"),
+            Value::Float(_) => tagged(serializer, "$float", &"-inf"),
+            Value::Str(text) => serializer.serialize_str(text),
+            Value::Bytes(bytes) => tagged(serializer, "$bytes", bytes),
+            Value::Date(date) => tagged(serializer, "$date", date),
+            Value::List(items) | Value::Tuple(items) => list(serializer, items),
+            Value::Set(items) => tagged(serializer, "$set", &ListJson(items)),
+            Value::Map(map) if map.keys().all(|key| key.as_str().is_some()) => {
+                let mut entries = serializer.serialize_map(Some(map.len()))?;
+                for (key, value) in map.iter() {
+                    entries.serialize_entry(key.as_str().unwrap_or_default(), &ValueJson(value))?;
+                }
+                entries.end()
+            }
+            Value::Map(map) => {
+                let pairs: Vec<_> = map.iter().map(|(key, value)| [ValueJson(key), ValueJson(value)]).collect();
+                tagged(serializer, "$map", &pairs)
+            }
+        }
+    }
+}
+
+struct ListJson<'v>(&'v [Value]);
+
+impl Serialize for ListJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        list(serializer, self.0)
+    }
+}
+
+fn list<S: Serializer>(serializer: S, items: &[Value]) -> Result<S::Ok, S::Error> {
+    let mut sequence = serializer.serialize_seq(Some(items.len()))?;
+    for item in items {
+        sequence.serialize_element(&ValueJson(item))?;
+    }
+    sequence.end()
+}
+
+fn tagged<S: Serializer>(
+    serializer: S,
+    tag: &'static str,
+    value: &(impl Serialize + ?Sized),
+) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(1))?;
+    map.serialize_entry(tag, value)?;
+    map.end()
+}
