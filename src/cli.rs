@@ -43,6 +43,11 @@ pub(crate) enum Command {
     Work(WorkArgs),
     Collect(CollectArgs),
     Finalize(FinalizeArgs),
+    MergeDriver(MergeDriverArgs),
+    /// Make git merge `dvc.lock` files entry by entry
+    ///
+    /// Adds a line to `.gitattributes`, which is for everybody, and sets this clone's git configuration.
+    InstallMergeDriver,
     #[command(hide = true)]
     Guard(GuardArgs),
 }
@@ -260,6 +265,29 @@ pub(crate) struct EndingArgs {
     /// After the commit, push data with `dvc push` and then commits with `git push`
     #[arg(long, requires = "commit")]
     pub push: bool,
+}
+
+/// Merge three versions of a `dvc.lock` for git
+///
+/// What git runs once `install-merge-driver` was run. Branches that ran different stages merge by themselves; a stage
+/// that changed on both sides gets conflict markers around its two entries, and the exit code is 1.
+#[derive(Debug, Args)]
+pub(crate) struct MergeDriverArgs {
+    /// The common ancestor's version (%O)
+    #[arg(value_name = "BASE")]
+    pub base: PathBuf,
+    /// Our version, overwritten by the result (%A)
+    #[arg(value_name = "OURS")]
+    pub ours: PathBuf,
+    /// The other branch's version (%B)
+    #[arg(value_name = "THEIRS")]
+    pub theirs: PathBuf,
+    /// The file's path in the repository, for messages (%P)
+    #[arg(value_name = "PATH", default_value = "dvc.lock")]
+    pub path: PathBuf,
+    /// The length of conflict markers (%L)
+    #[arg(value_name = "N", default_value_t = 7)]
+    pub marker_size: usize,
 }
 
 /// Become a program that ends when the process that started it does

@@ -3,7 +3,7 @@
 //! | code | meaning |
 //! |---|---|
 //! | 0 | done, or nothing to do |
-//! | 1 | some work items failed |
+//! | 1 | some work items failed; `merge-driver`: conflict markers are left, as git expects it |
 //! | 2 | the command line is wrong |
 //! | 3 | conflicts remain |
 //! | 4 | the project is not usable as it is |
@@ -21,6 +21,8 @@ pub(crate) enum Exit {
     Success,
     /// Some work items failed; everything good is kept.
     WorkItemsFailed,
+    /// `merge-driver` left conflict markers.
+    ConflictMarkers,
     /// The command line is wrong.
     Usage,
     /// A merge left conflicts; nothing was written.
@@ -42,7 +44,7 @@ impl Exit {
     pub(crate) fn code(self) -> u8 {
         match self {
             Exit::Success => 0,
-            Exit::WorkItemsFailed => 1,
+            Exit::WorkItemsFailed | Exit::ConflictMarkers => 1,
             Exit::Usage => 2,
             Exit::Conflicts => 3,
             Exit::Project => 4,

@@ -3,4 +3,5 @@
 
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
+mod merge_driver;
 mod support;

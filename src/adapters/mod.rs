@@ -7,5 +7,6 @@ pub(crate) mod dvc;
 pub(crate) mod dvc_lock;
 pub(crate) mod fs;
 pub(crate) mod git;
+pub(crate) mod git_merge;
 pub(crate) mod process;
 pub(crate) mod project;

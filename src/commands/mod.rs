@@ -4,6 +4,7 @@ mod collect;
 mod finalize;
 mod guard;
 mod launch;
+mod merge_driver;
 mod project;
 mod stages;
 mod summary;
@@ -21,6 +22,8 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<Exit, Diagnostic> {
         Command::Work(args) => work::run(cli, args),
         Command::Collect(args) => collect::run(cli, args),
         Command::Finalize(args) => finalize::run(cli, args),
+        Command::MergeDriver(args) => merge_driver::run(args),
+        Command::InstallMergeDriver => merge_driver::install(cli),
         Command::Guard(args) => guard::run(args),
     }
 }

@@ -2,3 +2,139 @@
 
 #[cfg(feature = "kubernetes")]
 pub(crate) mod apiserver;
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A project in a folder of its own, with a git and a DVC repository, out of reach of the user's settings.
+pub(crate) struct Project {
+    /// Also holds the home directory, so that it goes with the project.
+    _folder: tempfile::TempDir,
+    home: PathBuf,
+    root: PathBuf,
+}
+
+impl Project {
+    /// Copies `fixtures/NAME` and commits it.
+    pub(crate) fn from_fixture(name: &str) -> Self {
+        let project = Self::empty();
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
+        copy_tree(&fixture, &project.root);
+        project.commit("fixture");
+        project
+    }
+
+    /// A git and DVC repository with nothing in it.
+    pub(crate) fn empty() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let home = folder.path().join("home");
+        let root = folder.path().join("project");
+        std::fs::create_dir_all(&home).expect("made");
+        std::fs::create_dir_all(&root).expect("made");
+        let project = Project { _folder: folder, home, root };
+        project.git(["init", "--quiet", "--initial-branch=main"]);
+        project.dvc(["init", "--quiet"]);
+        project.commit("dvc init");
+        project
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    pub(crate) fn read(&self, path: &str) -> String {
+        std::fs::read_to_string(self.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// Writes a file and the directories above it.
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        let path = self.path(path);
+        std::fs::create_dir_all(path.parent().expect("it has one")).expect("made");
+        std::fs::write(path, text).expect("written");
+    }
+
+    /// Replaces text in a file that has it.
+    pub(crate) fn edit(&self, path: &str, from: &str, to: &str) {
+        let text = self.read(path);
+        assert!(text.contains(from), "`{path}` has no `{from}`:\n{text}");
+        self.write(path, &text.replace(from, to));
+    }
+
+    /// A program in the project's root with a clean environment.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.root).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", &self.home).env("LC_ALL", "C.UTF-8").env("TZ", "UTC");
+        command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
+        for (name, value) in [("NAME", "Test"), ("EMAIL", "test@example.com"), ("DATE", "2024-01-01T00:00:00Z")] {
+            command.env(format!("GIT_AUTHOR_{name}"), value).env(format!("GIT_COMMITTER_{name}"), value);
+        }
+        for folder in ["DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR", "DVC_SITE_CACHE_DIR"] {
+            command.env(folder, self.home.join(folder));
+        }
+        command.env("DVC_NO_ANALYTICS", "1");
+        command
+    }
+
+    /// Runs `dvc-fanout` and returns how it ended.
+    pub(crate) fn fanout<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Ran {
+        Ran::of(self.command(env!("CARGO_BIN_EXE_dvc-fanout")).args(arguments))
+    }
+
+    /// Runs `git`, which must succeed, and returns its stdout.
+    pub(crate) fn git<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> String {
+        Ran::of(self.command("git").args(arguments)).succeeded()
+    }
+
+    /// Runs `dvc`, which must succeed, and returns its stdout.
+    pub(crate) fn dvc<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> String {
+        Ran::of(self.command("dvc").args(arguments)).succeeded()
+    }
+
+    pub(crate) fn commit(&self, message: &str) {
+        self.git(["add", "--all"]);
+        self.git(["commit", "--quiet", "--allow-empty", "--message", message]);
+    }
+}
+
+/// How a program ended and what it wrote.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let Output { status, stdout, stderr } =
+            command.output().unwrap_or_else(|error| panic!("{command:?} must be on the PATH: {error}"));
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        Ran { code: status.code(), stdout: text(&stdout), stderr: text(&stderr) }
+    }
+
+    /// Returns stdout of a program that must have succeeded.
+    #[track_caller]
+    pub(crate) fn succeeded(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:#?}");
+        self.stdout
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("made");
+    for entry in std::fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {
+        let entry = entry.expect("listed");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("looked at").is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).expect("copied");
+        }
+    }
+}

@@ -15,6 +15,7 @@ mod block;
 pub(crate) mod conflict;
 mod entry;
 mod foreign;
+pub(crate) mod git_merge;
 pub(crate) mod merge;
 mod scalar;
 mod splice;

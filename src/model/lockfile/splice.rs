@@ -38,7 +38,8 @@ fn check(name: &str, lines: &str) -> Result<(), LockfileError> {
 }
 
 impl Lockfile<'_> {
-    fn splice(&self, entries: &[(&str, &str)], given: &HashMap<&str, &str>) -> String {
+    /// Replaces and adds lines, which need not be entries; empty ones remove an entry.
+    pub(super) fn splice(&self, entries: &[(&str, &str)], given: &HashMap<&str, &str>) -> String {
         let growth: usize = entries.iter().map(|(_, lines)| lines.len()).sum();
         let mut out = String::with_capacity(self.text.len() + growth);
         let mut copied = 0;
@@ -65,6 +66,9 @@ impl Lockfile<'_> {
 
 /// Adds whole lines, whether or not the last ones had their line feed.
 fn push_lines(out: &mut String, lines: &str) {
+    if lines.is_empty() {
+        return;
+    }
     if !out.is_empty() && !out.ends_with('\n') && !lines.starts_with('\n') {
         out.push('\n');
     }
@@ -82,7 +86,7 @@ struct Named {
 }
 
 /// Numbers the anchors `id001`, `id002`, … in the order in which the objects are met for the second time.
-fn renumber(text: &str) -> Result<String, LockfileError> {
+pub(super) fn renumber(text: &str) -> Result<String, LockfileError> {
     let file = Lockfile::parse(text)?;
     let mut objects: Vec<Named> = Vec::new();
     let mut met_twice: Vec<usize> = Vec::new();
