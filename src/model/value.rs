@@ -3,9 +3,13 @@
 //! Equality and hashing follow Python's `==`: `1`, `1.0` and `true` are one value, NaN equals nothing, the order of a
 //! map's entries does not count, that of a list does, and a tuple equals the list of its items (DVC compares so).
 
+use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
 
 use indexmap::{Equivalent, IndexMap};
+
+/// Digits that Python converts between text and integer (`sys.get_int_max_str_digits()`).
+const MAX_INT_DIGITS: usize = 4300;
 
 /// Entries in file order; keys compare as Python does.
 pub(crate) type Map = IndexMap<Value, Value>;
@@ -69,6 +73,15 @@ impl Value {
         }
     }
 
+    /// Returns whether Python can use the value as a key.
+    pub(crate) fn is_hashable(&self) -> bool {
+        match self {
+            Value::List(_) | Value::Set(_) | Value::Map(_) => false,
+            Value::Tuple(items) => items.iter().all(Value::is_hashable),
+            _ => true,
+        }
+    }
+
     pub(crate) fn as_str(&self) -> Option<&str> {
         match self {
             Value::Str(text) => Some(text),
@@ -94,6 +107,40 @@ impl Value {
     pub(crate) fn get(&self, key: &str) -> Option<&Value> {
         self.as_map()?.get(&StrKey(key))
     }
+}
+
+/// Returns the integer of some digits, `None` if there are none, too many, or others than the radix has.
+pub(crate) fn integer(negative: bool, digits: &str, radix: u32) -> Option<Value> {
+    if digits.is_empty() || digits.len() > MAX_INT_DIGITS || !digits.chars().all(|c| c.is_digit(radix)) {
+        return None;
+    }
+    let sign = if negative { "-" } else { "" };
+    match i64::from_str_radix(&format!("{sign}{digits}"), radix) {
+        Ok(number) => Some(Value::Int(number)),
+        Err(_) => Some(Value::BigInt(format!("{sign}{}", to_decimal(digits, radix)))),
+    }
+}
+
+/// Converts an integer that is not zero to decimal.
+fn to_decimal(digits: &str, radix: u32) -> String {
+    const LIMB: u64 = 1_000_000_000;
+    let mut limbs = vec![0_u64]; // least significant first
+    for digit in digits.chars().filter_map(|c| c.to_digit(radix)) {
+        let mut carry = u64::from(digit);
+        for limb in &mut limbs {
+            let value = *limb * u64::from(radix) + carry;
+            *limb = value % LIMB;
+            carry = value / LIMB;
+        }
+        if carry > 0 {
+            limbs.push(carry);
+        }
+    }
+    let mut text = String::with_capacity(limbs.len() * 9);
+    for limb in limbs.iter().rev() {
+        write!(text, "{limb:09}").expect("writing to a string does not fail");
+    }
+    text.trim_start_matches('0').to_owned()
 }
 
 /// Returns the integer that a bool, int or whole float stands for, as far as `i64` reaches.

@@ -31,8 +31,17 @@ pub(super) struct GraphNode<'a> {
     pub position: Position,
     pub tag: Tag,
     pub content: Content<'a>,
-    /// Merge keys of this mapping have been replaced by entries.
-    pub merged: bool,
+    pub merge: Merge,
+}
+
+/// What has been done about the merge keys of a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Merge {
+    /// Nothing, or there were none.
+    None,
+    InProgress,
+    /// They have been replaced by entries.
+    Done,
 }
 
 #[derive(Debug)]
@@ -57,7 +66,7 @@ impl<'a> Graph<'a> {
 
     fn add(&mut self, mark: Mark, tag: Tag, content: Content<'a>) -> NodeId {
         let id = NodeId(u32::try_from(self.nodes.len()).expect("a node takes at least one byte of a file below 4 GiB"));
-        self.nodes.push(GraphNode { position: mark.position(), tag, content, merged: false });
+        self.nodes.push(GraphNode { position: mark.position(), tag, content, merge: Merge::None });
         id
     }
 

@@ -2,7 +2,7 @@
 
 use indexmap::map::Entry as Slot;
 
-use super::compose::{Content, Graph, NodeId};
+use super::compose::{Content, Graph, Merge, NodeId};
 use super::scalar;
 use super::tag::Tag;
 use super::{Entries, Entry, MAX_ALIASED_NODES, MAX_DEPTH, Node, NodeValue, Position, YamlError};
@@ -152,7 +152,7 @@ impl Builder<'_> {
             key => key,
         };
         self.progress[id.index()] = Progress::Key;
-        if is_hashable(&key) { Ok(key) } else { Err(position.error("a collection cannot be a key")) }
+        if key.is_hashable() { Ok(key) } else { Err(position.error("a collection cannot be a key")) }
     }
 
     fn ordered_map(&mut self, items: &[NodeId]) -> Result<NodeValue, YamlError> {
@@ -161,7 +161,7 @@ impl Builder<'_> {
             let (key_id, value_id) = self.single_entry(*item)?;
             let key_position = self.graph.node(key_id).position;
             let key = self.build(key_id)?.into_value();
-            if !is_hashable(&key) || map.contains_key(&key) {
+            if !key.is_hashable() || map.contains_key(&key) {
                 return Err(key_position.error("a collection or a second time the same key in an ordered map"));
             }
             let node = self.build(value_id)?;
@@ -198,9 +198,12 @@ impl Builder<'_> {
         if depth > MAX_DEPTH {
             return Err(YamlError::too_deep(position));
         }
+        if node.merge == Merge::InProgress {
+            return Err(position.error("this map merges itself"));
+        }
         let Content::Mapping(entries) = &mut node.content else { return Ok(false) };
         let entries = std::mem::take(entries);
-        let already_merged = node.merged;
+        let already_merged = std::mem::replace(&mut node.merge, Merge::InProgress) == Merge::Done;
         let mut merged = Vec::new();
         let mut own = Vec::with_capacity(entries.len());
         for (key, value) in entries {
@@ -225,7 +228,7 @@ impl Builder<'_> {
         merged.append(&mut own);
         let node = self.graph.node_mut(id);
         node.content = Content::Mapping(merged);
-        node.merged = has_merged;
+        node.merge = if has_merged { Merge::Done } else { Merge::None };
         Ok(has_merged)
     }
 
@@ -244,14 +247,5 @@ impl Builder<'_> {
             }
             Content::Scalar(_) => Err(node.position.error("only a map or a list of maps can be merged")),
         }
-    }
-}
-
-/// Returns whether Python can use the value as a key.
-fn is_hashable(value: &Value) -> bool {
-    match value {
-        Value::List(_) | Value::Set(_) | Value::Map(_) => false,
-        Value::Tuple(items) => items.iter().all(is_hashable),
-        _ => true,
     }
 }

@@ -29,6 +29,8 @@ mod tests;
 mod timestamp;
 mod token;
 
+use std::borrow::Cow;
+
 use indexmap::IndexMap;
 
 use super::value::{Map, StrKey, Value};
@@ -131,9 +133,15 @@ impl Node {
     }
 }
 
+/// Decodes a file the way Python opens one for text: UTF-8, with CR LF and CR as LF.
+pub(crate) fn decode_text(bytes: &[u8]) -> Result<Cow<'_, str>, YamlError> {
+    reader::decode_text(bytes)
+}
+
 /// Reads a file with positions. An empty or false value at the top level is an empty map.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Node, YamlError> {
-    let text = reader::decode(bytes)?;
+    let text = decode_text(bytes)?;
+    reader::check_characters(&text)?;
     let (graph, root) = compose::compose(&text)?;
     let root = root.map(|root| construct::construct(graph, root)).transpose()?;
     let start = Position { line: 1, column: 1 };

@@ -51,22 +51,25 @@ pub(super) struct Reader<'a> {
 
 /// Decodes a file the way Python opens one for text: UTF-8, with CR LF and CR as LF.
 ///
-/// Returns an error at the first byte that is not UTF-8 and at the first character that YAML does not allow.
-pub(super) fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, YamlError> {
+/// Returns an error at the first byte that is not UTF-8.
+pub(super) fn decode_text(bytes: &[u8]) -> Result<Cow<'_, str>, YamlError> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]).into_owned();
         position_after(&valid).error("not valid UTF-8")
     })?;
-    let text = if text.contains('\r') {
-        Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n"))
-    } else {
-        Cow::Borrowed(text)
-    };
+    if text.contains('\r') {
+        return Ok(Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n")));
+    }
+    Ok(Cow::Borrowed(text))
+}
+
+/// Returns an error at the first character that YAML does not allow.
+pub(super) fn check_characters(text: &str) -> Result<(), YamlError> {
     if let Some((offset, c)) = text.char_indices().find(|(_, c)| !is_allowed(*c)) {
         let message = format!("the character U+{:04X} is not allowed", u32::from(c));
         return Err(position_after(&text[..offset]).error(message));
     }
-    Ok(text)
+    Ok(())
 }
 
 fn is_allowed(c: char) -> bool {

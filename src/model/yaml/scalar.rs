@@ -1,14 +1,9 @@
 //! The values of scalars, made from their text by the rules of Python's `int()`, `float()` and `base64`.
 
-use std::fmt::Write as _;
-
 use super::Version;
 use super::tag::Tag;
 use super::timestamp::Timestamp;
-use crate::model::value::Value;
-
-/// Digits that Python converts between text and integer (`sys.get_int_max_str_digits()`).
-const MAX_INT_DIGITS: usize = 4300;
+use crate::model::value::{Value, integer};
 
 /// Returns the value that a text has under a scalar type; `Err` says what it is not.
 pub(super) fn value(tag: &Tag, text: &str, version: Version) -> Result<Value, &'static str> {
@@ -91,36 +86,7 @@ fn python_int(negative: bool, text: &str, radix: u32) -> Option<Value> {
         _ => ["", ""],
     };
     let digits = prefix.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text);
-    let sign = if negative { "-" } else { "" };
-    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) || digits.len() > MAX_INT_DIGITS {
-        return None;
-    }
-    match i64::from_str_radix(&format!("{sign}{digits}"), radix) {
-        Ok(number) => Some(Value::Int(number)),
-        Err(_) => Some(Value::BigInt(format!("{sign}{}", to_decimal(digits, radix)))),
-    }
-}
-
-/// Converts an integer that is not zero to decimal.
-fn to_decimal(digits: &str, radix: u32) -> String {
-    const LIMB: u64 = 1_000_000_000;
-    let mut limbs = vec![0_u64]; // least significant first
-    for digit in digits.chars().filter_map(|c| c.to_digit(radix)) {
-        let mut carry = u64::from(digit);
-        for limb in &mut limbs {
-            let value = *limb * u64::from(radix) + carry;
-            *limb = value % LIMB;
-            carry = value / LIMB;
-        }
-        if carry > 0 {
-            limbs.push(carry);
-        }
-    }
-    let mut text = String::with_capacity(limbs.len() * 9);
-    for limb in limbs.iter().rev() {
-        write!(text, "{limb:09}").expect("writing to a string does not fail");
-    }
-    text.trim_start_matches('0').to_owned()
+    integer(negative, digits, radix)
 }
 
 fn float(text: &str, version: Version) -> Option<Value> {
