@@ -52,6 +52,11 @@ fn hash_str<H: Hasher>(text: &str, state: &mut H) {
     text.hash(state);
 }
 
+fn hash_big<H: Hasher>(digits: &str, state: &mut H) {
+    state.write_u8(4);
+    digits.hash(state);
+}
+
 impl Value {
     /// A string value.
     pub(crate) fn str(text: impl Into<String>) -> Self {
@@ -124,11 +129,18 @@ pub(crate) fn integer(negative: bool, digits: &str, radix: u32) -> Option<Value>
 /// Converts an integer that is not zero to decimal.
 fn to_decimal(digits: &str, radix: u32) -> String {
     const LIMB: u64 = 1_000_000_000;
+    if radix == 10 {
+        return digits.trim_start_matches('0').to_owned();
+    }
+    let values: Vec<u64> = digits.chars().filter_map(|c| c.to_digit(radix)).map(u64::from).collect();
+    let radix = u64::from(radix);
     let mut limbs = vec![0_u64]; // least significant first
-    for digit in digits.chars().filter_map(|c| c.to_digit(radix)) {
-        let mut carry = u64::from(digit);
+    // Seven digits at a time are less than a limb in every radix up to 16.
+    for chunk in values.chunks(7) {
+        let (mut carry, factor) =
+            chunk.iter().fold((0, 1), |(value, factor), digit| (value * radix + digit, factor * radix));
         for limb in &mut limbs {
-            let value = *limb * u64::from(radix) + carry;
+            let value = *limb * factor + carry;
             *limb = value % LIMB;
             carry = value / LIMB;
         }
@@ -145,13 +157,19 @@ fn to_decimal(digits: &str, radix: u32) -> String {
 
 /// Returns the integer that a bool, int or whole float stands for, as far as `i64` reaches.
 fn as_integer(value: &Value) -> Option<i64> {
+    const BOUND: f64 = 9_223_372_036_854_775_808.0; // 2^63
     match value {
         Value::Bool(flag) => Some(i64::from(*flag)),
         Value::Int(number) => Some(*number),
-        #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "checked by the guard")]
-        Value::Float(number) if number.fract() == 0.0 && number.abs() < i64::MAX as f64 => Some(*number as i64),
+        #[expect(clippy::cast_possible_truncation, reason = "checked by the guard")]
+        Value::Float(number) if number.fract() == 0.0 && (-BOUND..BOUND).contains(number) => Some(*number as i64),
         _ => None,
     }
+}
+
+/// Returns the digits of a whole float beyond `i64`, all of them, as those of a [`Value::BigInt`].
+fn big_digits(number: f64) -> Option<String> {
+    (number.is_finite() && number.fract() == 0.0).then(|| format!("{number:.0}"))
 }
 
 impl PartialEq for Value {
@@ -163,7 +181,7 @@ impl PartialEq for Value {
             (Value::Null, Value::Null) => true,
             (Value::Float(a), Value::Float(b)) => a == b,
             (Value::BigInt(a), Value::Float(b)) | (Value::Float(b), Value::BigInt(a)) => {
-                a.parse::<f64>().is_ok_and(|a| a == *b)
+                big_digits(*b).is_some_and(|b| *a == b)
             }
             (Value::BigInt(a), Value::BigInt(b))
             | (Value::Str(a), Value::Str(b))
@@ -193,8 +211,11 @@ impl Hash for Value {
                 state.write_u8(3);
                 text.hash(state);
             }
-            // Big numbers of both kinds may be equal, so they share a bucket; so do the containers.
-            Value::BigInt(_) | Value::Float(_) => state.write_u8(4),
+            Value::BigInt(digits) => hash_big(digits, state),
+            Value::Float(number) => match big_digits(*number) {
+                Some(digits) => hash_big(&digits, state),
+                None => number.to_bits().hash(state),
+            },
             Value::Bytes(bytes) => {
                 state.write_u8(5);
                 bytes.hash(state);
@@ -230,6 +251,47 @@ mod tests {
         check(Value::Float(f64::NAN), &Value::Float(f64::NAN), false);
         check(Value::List(vec![Value::Int(1)]), &Value::Tuple(vec![Value::Bool(true)]), true);
         check(Value::BigInt("100000000000000000000".into()), &Value::Float(1e20), true);
+        check(Value::BigInt("100000000000000000001".into()), &Value::Float(1e20), false);
+        check(Value::Int(i64::MIN), &Value::Float(-9_223_372_036_854_775_808.0), true);
+        check(Value::Int(i64::MAX), &Value::Float(9_223_372_036_854_775_808.0), false);
+        check(Value::BigInt("9223372036854775808".into()), &Value::Float(9_223_372_036_854_775_808.0), true);
+        check(Value::Float(0.5), &Value::Float(0.5), true);
+        check(Value::Float(f64::INFINITY), &Value::Float(f64::INFINITY), true);
+    }
+
+    #[test]
+    fn integers_have_any_size_up_to_pythons_limit() {
+        #[track_caller]
+        fn check(digits: &str, radix: u32, expected: Option<&str>) {
+            let found = integer(true, digits, radix).map(|value| match value {
+                Value::Int(number) => number.to_string(),
+                Value::BigInt(digits) => digits,
+                other => format!("{other:?}"),
+            });
+            assert_eq!(found.as_deref(), expected);
+        }
+        check("007", 10, Some("-7"));
+        check("8000000000000000", 16, Some("-9223372036854775808"));
+        check("000fffffffffffffffffff", 16, Some("-75557863725914323419135"));
+        check("1000000000000000000000000000", 8, Some("-2417851639229258349412352"));
+        check("00100000000000000000000", 10, Some("-100000000000000000000"));
+        check(&"1".repeat(4300), 10, Some(&format!("-{}", "1".repeat(4300))));
+        check(&"1".repeat(4301), 10, None);
+        check("", 10, None);
+        check("2", 2, None);
+    }
+
+    #[test]
+    fn numbers_of_all_kinds_spread_over_the_buckets() {
+        let hash = |value: &Value| {
+            let mut state = std::hash::DefaultHasher::new();
+            value.hash(&mut state);
+            state.finish()
+        };
+        let floats = (0..1000_i32).map(|n| Value::Float(f64::from(n) + 0.5));
+        let big = (0..1000).map(|n| Value::BigInt(format!("{n}00000000000000000000")));
+        let hashes: std::collections::HashSet<u64> = floats.chain(big).map(|value| hash(&value)).collect();
+        assert_eq!(hashes.len(), 2000);
     }
 
     #[test]

@@ -111,6 +111,7 @@ impl Builder<'_> {
         let Content::Mapping(entries) = &self.graph.node(id).content else { return Ok(Entries::new()) };
         let entries = entries.clone();
         let mut map = Entries::with_capacity(entries.len());
+        let mut has_nan = false;
         for (key_id, value_id) in entries {
             let key_node = self.graph.node_mut(key_id);
             let key_position = key_node.position;
@@ -118,6 +119,10 @@ impl Builder<'_> {
                 key_node.tag = Tag::Str;
             }
             let key = self.key(key_id)?;
+            // To Python the NaNs of a file are one object, hence one key; by value they are never equal.
+            if contains_nan(&key) && std::mem::replace(&mut has_nan, true) {
+                return Err(key_position.error("duplicate key `.nan`"));
+            }
             let node = self.build(value_id)?;
             match map.entry(key) {
                 // The key's place and spelling are those of the first, the value is that of the last.
@@ -161,8 +166,9 @@ impl Builder<'_> {
             let (key_id, value_id) = self.single_entry(*item)?;
             let key_position = self.graph.node(key_id).position;
             let key = self.build(key_id)?.into_value();
-            if !key.is_hashable() || map.contains_key(&key) {
-                return Err(key_position.error("a collection or a second time the same key in an ordered map"));
+            if !key.is_hashable() || contains_nan(&key) || map.contains_key(&key) {
+                let message = "a collection, a NaN or a second time the same key in an ordered map";
+                return Err(key_position.error(message));
             }
             let node = self.build(value_id)?;
             map.insert(key, Entry { key_position, node });
@@ -247,5 +253,13 @@ impl Builder<'_> {
             }
             Content::Scalar(_) => Err(node.position.error("only a map or a list of maps can be merged")),
         }
+    }
+}
+
+fn contains_nan(key: &Value) -> bool {
+    match key {
+        Value::Float(number) => number.is_nan(),
+        Value::Tuple(items) => items.iter().any(contains_nan),
+        _ => false,
     }
 }

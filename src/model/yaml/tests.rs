@@ -139,6 +139,7 @@ fn duplicate_keys_compare_like_python() {
     fails("a: 1\nb: 2\na: 3\n", "3:1 first given in line 1");
     fails("1: a\ntrue: b\n", "2:1 duplicate");
     fails("1: a\n1.0: b\n", "2:1 duplicate");
+    fails(".nan: a\n.NaN: b\n", "2:1 duplicate");
     check("1: a\n'1': b\n", r#"{1: "a", "1": "b"}"#);
     check("x: {a: 1, a: 2, <<: {b: 1}}", r#"{"x": {"b": 1, "a": 2}}"#);
     check("<<: {}\na: 1\n", r#"{"a": 1}"#);
