@@ -4,6 +4,7 @@ use std::io::{BufWriter, Write as _};
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeSeq, Serializer};
+use serde_json::value::RawValue;
 
 use crate::model::pipeline::graph::Graph;
 use crate::model::pipeline::load::Project;
@@ -144,7 +145,9 @@ impl Serialize for ValueJson<'_> {
             Value::Null => serializer.serialize_unit(),
             Value::Bool(flag) => serializer.serialize_bool(*flag),
             Value::Int(number) => serializer.serialize_i64(*number),
-            Value::BigInt(digits) => tagged(serializer, "$int", digits),
+            Value::BigInt(digits) => {
+                RawValue::from_string(digits.clone()).map_err(serde::ser::Error::custom)?.serialize(serializer)
+            }
             Value::Float(number) if number.is_finite() => serializer.serialize_f64(*number),
             Value::Float(number) if number.is_nan() => tagged(serializer, "$float", &"nan"),
             Value::Float(number) if *number > 0.0 => tagged(serializer, "$float", &"inf"),

@@ -12,8 +12,8 @@ use indexmap::IndexMap;
 use thiserror::Error;
 
 use super::source::{FileKind, ProjectFiles};
+use crate::model::formats::{self, FormatError};
 use crate::model::value::{Map, StrKey, Value};
-use crate::model::yaml::{self, YamlError};
 
 /// Variables, on top of those of a parent: a stage's own on the file's.
 #[derive(Debug, Default)]
@@ -60,7 +60,7 @@ pub(crate) enum ContextError {
     Invalid {
         path: String,
         #[source]
-        source: YamlError,
+        source: FormatError,
     },
 }
 
@@ -286,7 +286,8 @@ impl<'f> VarsFiles<'f> {
         }
         let bytes =
             self.files.read(path).map_err(|source| ContextError::Unreadable { path: path.to_owned(), source })?;
-        let value = yaml::load(&bytes).map_err(|source| ContextError::Invalid { path: path.to_owned(), source })?;
+        let value =
+            formats::load(path, &bytes).map_err(|source| ContextError::Invalid { path: path.to_owned(), source })?;
         let Value::Map(map) = value else {
             return Err(ContextError::NoMap { path: path.to_owned(), found: kind_of(&value) });
         };

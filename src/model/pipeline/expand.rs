@@ -6,9 +6,9 @@ use indexmap::IndexMap;
 use thiserror::Error;
 
 use super::context::{Context, kind_of};
-use super::python as python_text;
 use super::template::{FillError, Located, Rules, Template};
 use super::text;
+use crate::model::python_text;
 use crate::model::value::{Map, Value};
 use crate::model::yaml::Position;
 
@@ -125,28 +125,17 @@ pub(crate) fn matrix(
     context: &Context<'_>,
 ) -> Result<Expanded, Located<ExpandError>> {
     let at = |problem| Located { problem, position };
-    let mut axes: Vec<(String, Vec<(String, Value)>)> = vec![];
-    let mut add_axis = |key: Value, items: Vec<Item>| {
-        let axis = key_name(&key);
-        let items = items.into_iter().enumerate().map(|(index, item)| {
-            let name = if item.is_composite() { format!("{axis}{index}") } else { item.name() };
-            Ok((name, converted(item)?))
-        });
-        let items = items.collect::<Result<Vec<_>, ExpandError>>()?;
-        axes.push((axis, items));
-        Ok(())
-    };
+    let mut axes: Vec<(String, Vec<Item>)> = vec![];
     match data {
         Template::Map(entries) => {
             for (key, values) in entries {
                 let key = key.fill_key(context, Rules::LoopData)?;
-                add_axis(key, axis_items(values, position, context)?).map_err(at)?;
+                axes.push((key_name(&key), axis_items(values, position, context)?));
             }
         }
         Template::Value(Value::Map(map)) => {
             for (key, values) in map.iter() {
-                let items = axis_items(&Template::Value(values.clone()), position, context)?;
-                add_axis(key.clone(), items).map_err(at)?;
+                axes.push((key_name(key), axis_items(&Template::Value(values.clone()), position, context)?));
             }
         }
         Template::Value(_) | Template::Text { .. } | Template::List(_) => {
@@ -154,10 +143,31 @@ pub(crate) fn matrix(
         }
     }
     let count = axes.iter().map(|(_, items)| items.len()).try_fold(1_usize, usize::checked_mul);
-    if count.is_none_or(|count| count > MAX_KEYS) {
-        return Err(at(ExpandError::TooMany));
+    match count {
+        Some(0) => Ok(Expanded { items: IndexMap::new(), has_key: true }),
+        Some(count) if count <= MAX_KEYS => {
+            let axes = axes.into_iter().map(Axis::of).collect::<Result<Vec<_>, _>>().map_err(at)?;
+            Ok(Expanded { items: product(&axes), has_key: true })
+        }
+        Some(_) | None => Err(at(ExpandError::TooMany)),
     }
-    Ok(Expanded { items: product(&axes), has_key: true })
+}
+
+/// An axis of a matrix: each value with the part of the stage's name that it makes.
+struct Axis {
+    name: String,
+    values: Vec<(String, Value)>,
+}
+
+impl Axis {
+    fn of((name, items): (String, Vec<Item>)) -> Result<Axis, ExpandError> {
+        let mut values = Vec::with_capacity(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            let fragment = if item.is_composite() { format!("{name}{index}") } else { item.name() };
+            values.push((fragment, converted(item)?));
+        }
+        Ok(Axis { name, values })
+    }
 }
 
 /// The values of one axis: the items of a list, the keys of a map, the characters of a string.
@@ -177,18 +187,16 @@ fn axis_items(values: &Template, position: Position, context: &Context<'_>) -> R
     }
 }
 
-fn product(axes: &[(String, Vec<(String, Value)>)]) -> IndexMap<String, Value> {
+/// Combines the values of axes, none of which is empty.
+fn product(axes: &[Axis]) -> IndexMap<String, Value> {
     let mut combinations = IndexMap::new();
-    if axes.iter().any(|(_, items)| items.is_empty()) {
-        return combinations;
-    }
     let mut odometer = vec![0; axes.len()];
     loop {
-        let chosen = || axes.iter().zip(&odometer).map(|((axis, items), &at)| (axis, &items[at]));
-        let name = chosen().map(|(_, (name, _))| name.as_str()).collect::<Vec<_>>().join("-");
-        let item: Map = chosen().map(|(axis, (_, value))| (Value::str(axis.as_str()), value.clone())).collect();
+        let chosen = || axes.iter().zip(&odometer).map(|(axis, &at)| (axis.name.as_str(), &axis.values[at]));
+        let name = chosen().map(|(_, (fragment, _))| fragment.as_str()).collect::<Vec<_>>().join("-");
+        let item: Map = chosen().map(|(axis, (_, value))| (Value::str(axis), value.clone())).collect();
         combinations.insert(name, Value::Map(Box::new(item)));
-        let Some(turning) = (0..axes.len()).rev().find(|&axis| odometer[axis] + 1 < axes[axis].1.len()) else {
+        let Some(turning) = (0..axes.len()).rev().find(|&axis| odometer[axis] + 1 < axes[axis].values.len()) else {
             return combinations;
         };
         odometer[turning] += 1;

@@ -81,11 +81,6 @@ impl Pattern {
     }
 }
 
-/// Whether a whole name matches a shell pattern.
-pub(super) fn matches_name(pattern: &str, name: &str) -> bool {
-    matches!(glob(pattern, pattern), Ok(Some(tokens)) if matches_glob(&tokens, name))
-}
-
 fn segments(names: &[&str], line: &str) -> Result<Option<Vec<Segment>>, PatternError> {
     let mut segments = vec![];
     for (position, name) in names.iter().enumerate() {

@@ -161,15 +161,15 @@ fn pipeline(env: &Env<'_>, path: &str, node: &Node) -> Result<Content, Fault> {
         define::merge_vars(&mut context, &[VarsItem::File("params.yaml".to_owned())], env, directory, "vars")?;
     }
     define::merge_vars(&mut context, &vars, env, directory, "vars")?;
-    let mut content = Content { stages: vec![], groups: vec![], top: TopLevel::default() };
+    let mut read = Content { stages: vec![], groups: vec![], top: TopLevel::default() };
     if let Some(stages) = node.as_map().and_then(|map| map.get(&StrKey("stages"))).and_then(|entry| entry.node.as_map())
     {
         let mut definitions = Definitions::of(stages, &context)?;
-        content.stages = definitions.stages(env, path, &context)?;
-        content.groups = definitions.groups();
+        read.stages = definitions.stages(env, path, &context)?;
+        read.groups = definitions.groups();
     }
-    content.top = TopLevel::of(node, &context)?;
-    Ok(content)
+    read.top = TopLevel::of(node, &context)?;
+    Ok(read)
 }
 
 impl From<StageProblem> for Fault {

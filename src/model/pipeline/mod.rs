@@ -25,7 +25,6 @@ mod ignore_pattern;
 pub(crate) mod load;
 mod near;
 pub(crate) mod path;
-mod python;
 mod schema;
 pub(crate) mod source;
 pub(crate) mod stage;

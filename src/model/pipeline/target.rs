@@ -9,8 +9,8 @@ use super::graph::{Graph, Reach};
 use super::load::{Project, StageFile};
 use super::near;
 use super::path;
-use super::python as python_text;
 use crate::diagnostic::Diagnostic;
+use crate::model::python_text;
 
 /// The flags of `dvc repro` that say which stages are meant.
 #[derive(Clone, Copy, Debug, Default)]

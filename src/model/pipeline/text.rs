@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 
 use thiserror::Error;
 
-use super::python as python_text;
 use crate::model::config::{BoolStyle, ListStyle, ParsingConfig};
+use crate::model::python_text;
 use crate::model::value::{Map, Value};
 
 /// A map that cannot become arguments.
