@@ -45,18 +45,28 @@ fn reprs(items: &[Value]) -> String {
 
 /// The shortest text that reads back as the number: `1.0`, `1e-05`, `1e+16`, `inf`, `nan`.
 ///
-/// Rust's debug form changes to exponents at the same magnitudes as Python; only their spelling differs.
+/// Rust's debug form changes to exponents at the same magnitudes as Python. The exponent is spelled differently, and
+/// where two texts of the same length are equally near, Python takes the even digit, as Rust does for a given precision.
 pub(crate) fn float_repr(number: f64) -> String {
-    if number.is_nan() {
-        return "nan".to_owned();
+    if !number.is_finite() {
+        return number.to_string().to_lowercase();
     }
-    let text = format!("{number:?}");
-    match text.split_once('e') {
-        None => text,
-        Some((mantissa, exponent)) => match exponent.strip_prefix('-') {
-            Some(exponent) => format!("{mantissa}e-{exponent:0>2}"),
-            None => format!("{mantissa}e+{exponent:0>2}"),
-        },
+    let shortest = format!("{number:?}");
+    let decimals = |text: &str| text.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+    match shortest.split_once('e') {
+        None => {
+            let even = format!("{number:.*}", decimals(&shortest));
+            if even.parse() == Ok(number) { even } else { shortest }
+        }
+        Some((mantissa, _)) => {
+            let even = format!("{number:.*e}", decimals(mantissa));
+            let text = if even.parse() == Ok(number) { even } else { shortest };
+            let (mantissa, exponent) = text.split_once('e').expect("the form with an exponent");
+            match exponent.strip_prefix('-') {
+                Some(exponent) => format!("{mantissa}e-{exponent:0>2}"),
+                None => format!("{mantissa}e+{exponent:0>2}"),
+            }
+        }
     }
 }
 
@@ -247,6 +257,8 @@ mod tests {
         check_float(f64::NEG_INFINITY, "-inf");
         check_float(f64::NAN, "nan");
         check_float(5e-324, "5e-324");
+        check_float(811_376_019_104_808.25, "811376019104808.2");
+        check_float(168_898_538_960_395.625, "168898538960395.62");
     }
 
     #[test]
