@@ -2,7 +2,6 @@
 
 pub(crate) mod config;
 pub(crate) mod event;
-#[cfg_attr(not(test), expect(dead_code, reason = "the other rooms read params through it"))]
 pub(crate) mod formats;
 pub(crate) mod hash;
 #[cfg(feature = "kubernetes")]
@@ -13,7 +12,6 @@ pub(crate) mod lockfile;
 pub(crate) mod pipeline;
 pub(crate) mod plan;
 pub(crate) mod projection;
-#[cfg_attr(not(test), expect(dead_code, reason = "the other rooms write and match texts with it"))]
 pub(crate) mod python_text;
 pub(crate) mod value;
 pub(crate) mod yaml;

@@ -45,7 +45,7 @@ impl Format {
 
 /// Why and where a file is not of its format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
+#[error("invalid {}: {message}", format.name())]
 pub(crate) struct FormatError {
     pub format: Format,
     pub message: String,
