@@ -233,6 +233,24 @@ pub(crate) struct CollectArgs {
     /// The run; the latest by default
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
+    /// Where both sides changed the same thing, keep what the project has
+    #[arg(long, conflicts_with = "theirs")]
+    pub ours: bool,
+    /// Where both sides changed the same thing, take what the results have
+    #[arg(long)]
+    pub theirs: bool,
+    /// Collect only this work item, by its id or index (can be repeated)
+    #[arg(long, value_name = "ITEM")]
+    pub only: Vec<String>,
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Leave out files that no stage declares as an out
+    #[arg(long)]
+    pub declared_only: bool,
+    /// Wait at most this long for DVC's repository lock and for stages that `dvc` runs in the project itself
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub lock_timeout: u64,
 }
 
 /// Bring collected outputs into the workspace, run the stages that are left, and end the run

@@ -23,7 +23,7 @@ pub(crate) struct Beneath {
 /// What lies at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
-    File { mode: u32, size: u64 },
+    File { mode: u32, size: u64, links: u64 },
     Symlink { target: String },
     Directory,
     Other,
@@ -47,7 +47,8 @@ impl Beneath {
         };
         Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {
-                Seen::File { mode: stat.st_mode & 0o7777, size: u64::try_from(stat.st_size).unwrap_or(0) }
+                let size = u64::try_from(stat.st_size).unwrap_or(0);
+                Seen::File { mode: stat.st_mode & 0o7777, size, links: stat.st_nlink }
             }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(&parent, name, vec![]).at("read", &self.root.join(path))?;
@@ -94,17 +95,16 @@ impl Beneath {
         }
         let temporary = format!(".{name}.dvc-fanout-tmp");
         remove_if_any(&parent, &temporary).at("remove the temporary file of", &whole)?;
-        match std::fs::read_link(from) {
-            Ok(target) => rustix::fs::symlinkat(&target, &parent, temporary.as_str()).at("link", &whole)?,
-            Err(_) => {
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let mut source = File::open(from).at("read", from)?;
-                let mode = Mode::from(rustix::fs::fstat(&source).at("look at", from)?.st_mode & 0o777);
-                let copy = rustix::fs::openat(&parent, temporary.as_str(), flags, mode).at("create", &whole)?;
-                let mut copy = File::from(copy);
-                io::copy(&mut source, &mut copy).at("copy to", &whole)?;
-                copy.sync_all().at("sync", &whole)?;
-            }
+        if let Ok(target) = std::fs::read_link(from) {
+            rustix::fs::symlinkat(&target, &parent, temporary.as_str()).at("link", &whole)?;
+        } else {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let mut source = File::open(from).at("read", from)?;
+            let mode = Mode::from(rustix::fs::fstat(&source).at("look at", from)?.st_mode & 0o777);
+            let copy = rustix::fs::openat(&parent, temporary.as_str(), flags, mode).at("create", &whole)?;
+            let mut copy = File::from(copy);
+            io::copy(&mut source, &mut copy).at("copy to", &whole)?;
+            copy.sync_all().at("sync", &whole)?;
         }
         rustix::fs::renameat(&parent, temporary.as_str(), &parent, name).at("rename something to", &whole)?;
         super::fs::remove(from)

@@ -11,6 +11,7 @@ use crate::commands::project::ProjectHome;
 use crate::commands::{collect, launch, summary};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
+use crate::model::collection::Rejected;
 use crate::output::text::{self, count};
 use crate::state::format::{Plan, PlannedStage, StageState, WorkItem};
 use crate::state::journal::{Journal, Journaled};
@@ -36,19 +37,20 @@ pub(crate) fn finalize(
 ) -> Result<Exit, Diagnostic> {
     let items = worklist::read_all(run)?;
     let mut exit = Exit::Success;
-    collect::collect(project, run, &items)?;
-    place_outs(project, run, &items)?;
+    let mut rejected = vec![];
+    rejected.extend(collect::collect(project, run, plan, &items)?.rejected);
+    place_outs(project, run, &items, &rejected)?;
     for phase in (0..plan.phases.len()).filter(|phase| plan.phases[*phase].trailing) {
         exit = worst(exit, launch::launch(cli, project, run, plan, &[phase], local)?);
         if matches!(exit, Exit::Signal(_)) {
             return Ok(exit);
         }
-        collect::collect(project, run, &items)?;
-        place_outs(project, run, &items[plan.phases[phase].indexes()])?;
+        rejected.extend(collect::collect(project, run, plan, &items)?.rejected);
+        place_outs(project, run, &items[plan.phases[phase].indexes()], &rejected)?;
     }
     let all: Vec<usize> = (0..plan.phases.len()).collect();
     let counts = summary::counts(run, plan, &all)?;
-    if !counts.failed.is_empty() || counts.not_run > 0 {
+    if !counts.failed.is_empty() || counts.not_run > 0 || !rejected.is_empty() {
         exit = worst(exit, Exit::WorkItemsFailed);
     }
     if plan.work_items > 0 {
@@ -76,10 +78,19 @@ fn worst(a: Exit, b: Exit) -> Exit {
 }
 
 /// Brings the outs of stages that ran into the workspace, as DVC would have left them.
-fn place_outs(project: &ProjectHome, run: &RunDir, items: &[WorkItem]) -> Result<(), Diagnostic> {
+fn place_outs(
+    project: &ProjectHome,
+    run: &RunDir,
+    items: &[WorkItem],
+    rejected: &[Rejected],
+) -> Result<(), Diagnostic> {
     let placing = Placing { cache: Path::new(&project.config.cache_dir), links: &project.config.cache_types };
     items.par_iter().try_for_each(|item| {
         let Some(published) = results::best(run, item.index)? else { return Ok(()) };
+        let place = (item.index, published.result.attempt);
+        if rejected.iter().any(|rejected| (rejected.index, rejected.attempt) == place) {
+            return Ok(());
+        }
         for planned in item.stages.iter().filter(|stage| !stage.records) {
             let state = published.result.stages.iter().find(|stage| stage.address == planned.address);
             match state.map(|stage| stage.state) {

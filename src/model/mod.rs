@@ -1,5 +1,6 @@
 //! What the program computes. Pure: no files, processes, clock, environment or randomness.
 
+pub(crate) mod collection;
 pub(crate) mod config;
 pub(crate) mod event;
 pub(crate) mod formats;
@@ -13,5 +14,6 @@ pub(crate) mod pipeline;
 pub(crate) mod plan;
 pub(crate) mod projection;
 pub(crate) mod python_text;
+pub(crate) mod result_path;
 pub(crate) mod value;
 pub(crate) mod yaml;

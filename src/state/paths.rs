@@ -62,6 +62,11 @@ impl RunDir {
         &self.0
     }
 
+    /// The run's id.
+    pub(crate) fn name(&self) -> &str {
+        self.0.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+
     pub(crate) fn plan(&self) -> PathBuf {
         self.0.join("plan.json")
     }

@@ -3,13 +3,15 @@
 //! A result is written into a hidden directory beside its place and appears by one rename. Whatever else lies in a
 //! work item's directory is no result.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use crate::adapters::beneath::Beneath;
 use crate::adapters::fs::{self, FsError};
 use crate::model::lockfile::Lockfile;
 use crate::model::pipeline::stage::Recorded;
-use crate::state::format::{Outcome, ResultFile, StageResult, VERSION, WorkResult};
+use crate::state::format::{Outcome, ResultFile, StageResult, WorkResult};
 use crate::state::paths::RunDir;
+use crate::state::vetting::{self, Rejection};
 
 /// The name of the document in a result's directory.
 const RESULT: &str = "result.json";
@@ -83,25 +85,47 @@ pub(crate) fn attempts(run: &RunDir, index: usize) -> Result<Vec<u32>, FsError> 
 ///
 /// An attempt that arrives late never replaces a success.
 pub(crate) fn best(run: &RunDir, index: usize) -> Result<Option<Published>, FsError> {
-    let mut numbers: Vec<u32> = fs::names(&run.work_item(index))?.iter().filter_map(|name| name.parse().ok()).collect();
-    numbers.sort_unstable();
-    let mut last = None;
-    for attempt in numbers {
-        let Some(published) = read(&run.attempt(index, attempt))? else { continue };
-        if published.succeeded() {
-            return Ok(Some(published));
-        }
-        last = Some(published);
-    }
-    Ok(last)
+    Ok(examine(run, index)?.best)
 }
 
-/// Reads a result; `None` where the directory holds none that can be read.
-fn read(directory: &Path) -> Result<Option<Published>, FsError> {
-    let Some(text) = fs::read_text_if_any(&directory.join(RESULT))? else { return Ok(None) };
-    let result: Option<WorkResult> =
-        serde_json::from_str(&text).ok().filter(|result: &WorkResult| result.version == VERSION);
-    Ok(result.map(|result| Published { directory: directory.to_owned(), result }))
+/// What lies in the directory of a work item.
+#[derive(Debug, Default)]
+pub(crate) struct Examined {
+    /// The result that counts.
+    pub best: Option<Published>,
+    /// The results that do not count since another one does, the earliest attempt first.
+    pub others: Vec<Published>,
+    /// The attempts whose results cannot be believed.
+    pub rejected: Vec<(u32, Rejection)>,
+}
+
+/// Reads all published results of a work item.
+pub(crate) fn examine(run: &RunDir, index: usize) -> Result<Examined, FsError> {
+    let mut numbers: Vec<u32> = fs::names(&run.work_item(index))?.iter().filter_map(|name| name.parse().ok()).collect();
+    numbers.sort_unstable();
+    let mut examined = Examined::default();
+    for attempt in numbers {
+        match read(run, index, attempt) {
+            Ok(published) if examined.best.as_ref().is_some_and(Published::succeeded) => {
+                examined.others.push(published)
+            }
+            Ok(published) => examined.others.extend(examined.best.replace(published)),
+            Err(rejection) => examined.rejected.push((attempt, rejection)),
+        }
+    }
+    Ok(examined)
+}
+
+/// Reads a result and checks what can be checked without its work item.
+fn read(run: &RunDir, index: usize, attempt: u32) -> Result<Published, Rejection> {
+    let directory = run.attempt(index, attempt);
+    let unreadable = |error: FsError| Rejection::Unreadable(format!("{error}: {}", error.source));
+    let tree = Beneath::open(&directory).map_err(unreadable)?;
+    let bytes = tree.read(RESULT, vetting::MAX_DOCUMENT).map_err(unreadable)?;
+    let result: WorkResult =
+        serde_json::from_slice(&bytes).map_err(|error| Rejection::Unreadable(error.to_string()))?;
+    vetting::sound(&result, run.name(), index, attempt)?;
+    Ok(Published { directory, result })
 }
 
 /// A result in the making.

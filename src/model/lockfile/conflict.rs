@@ -11,14 +11,22 @@ use crate::model::value::Value;
 /// A conflict as a person or a program reads it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Conflict {
-    /// The stage's address.
-    pub stage: String,
-    /// The entry in the project's lock file; the file alone where it has none.
+    pub subject: Subject,
+    /// The entry in the project's lock file, the file alone where it has none; or the file that conflicts.
     pub place: Place,
     pub differences: Vec<Difference>,
     /// Unified, from ours to the first of theirs.
     pub diff: String,
     pub reason: Reason,
+}
+
+/// What the sides do not agree about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// A stage's lock entry, by the stage's address.
+    Stage(String),
+    /// A file that DVC does not cache, relative to the project's root.
+    File(String),
 }
 
 /// A field of the entry that is not the same on all sides; `None` where a side does not have it.
@@ -44,6 +52,8 @@ pub(crate) enum Reason {
     RemovedHere,
     /// The other side dropped the entry.
     RemovedThere,
+    /// A file is not what the plan saw and not what the work item made of it.
+    FileMovedOn,
 }
 
 impl Reason {
@@ -58,6 +68,7 @@ impl Reason {
             }
             Reason::WorkersDisagree => "several results hold different entries of the stage: two runs overlapped",
             Reason::RemovedHere => "the project's lock file lost the entry after the plan was made",
+            Reason::FileMovedOn => "the file changed in the project after the plan was made",
             Reason::RemovedThere => "the other side removed the entry that this side changed",
         }
     }
@@ -70,6 +81,7 @@ impl Reason {
             Reason::WorkersDisagree => "workers_disagree",
             Reason::RemovedHere => "removed_here",
             Reason::RemovedThere => "removed_there",
+            Reason::FileMovedOn => "file_moved_on",
         }
     }
 }
@@ -90,7 +102,7 @@ impl Conflict {
             .header("ours", "theirs")
             .to_string();
         Conflict {
-            stage: address.to_owned(),
+            subject: Subject::Stage(address.to_owned()),
             place,
             differences: differences(base.as_ref(), ours.as_ref(), &theirs),
             diff,

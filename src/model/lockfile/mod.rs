@@ -26,8 +26,8 @@ use std::ops::Range;
 
 use indexmap::IndexMap;
 
-pub(crate) use entry::{LockEntry, LockItem};
-pub(crate) use splice::splice;
+pub(crate) use entry::LockEntry;
+pub(crate) use splice::{is_as_dvc_writes, sole_entry, splice};
 
 /// What is wrong with a lock file, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,6 +100,11 @@ pub(crate) struct EntryRef<'l> {
 }
 
 impl<'l> EntryRef<'l> {
+    /// An entry by its lines, outside of any file.
+    pub(crate) fn of(name: &'l str, text: &'l str) -> Self {
+        EntryRef { name, line: 1, text }
+    }
+
     /// The entry's lines from its name on, as they stand in the file, without comments behind them.
     pub(crate) fn text(&self) -> &'l str {
         self.text

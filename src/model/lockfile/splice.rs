@@ -18,7 +18,7 @@ pub(crate) fn splice(file: Option<&str>, entries: &[(&str, &str)]) -> Result<Str
     }
     let mut given = HashMap::with_capacity(entries.len());
     for (name, lines) in entries {
-        check(name, lines)?;
+        sole_entry(name, lines)?;
         if given.insert(*name, *lines).is_some() {
             return Err(LockfileError::new(1, format!("stage `{name}` is to be written twice")));
         }
@@ -28,13 +28,25 @@ pub(crate) fn splice(file: Option<&str>, entries: &[(&str, &str)]) -> Result<Str
     if spliced.contains("&id") { renumber(&spliced) } else { Ok(spliced) }
 }
 
-/// Whether the lines are one entry of that name, at the place of an entry.
-fn check(name: &str, lines: &str) -> Result<(), LockfileError> {
+/// Checks that lines are the entry of that name and nothing else, at the place of an entry.
+pub(crate) fn sole_entry(name: &str, lines: &str) -> Result<(), LockfileError> {
     let document = format!("schema: '2.0'\nstages:\n{lines}");
     let file = Lockfile::parse(&document)
         .map_err(|error| LockfileError { line: error.line.saturating_sub(2).max(1), ..error })?;
     let is_entry = file.entry(name).is_some_and(|entry| entry.text() == lines);
     if is_entry { Ok(()) } else { Err(LockfileError::new(1, format!("not the entry of stage `{name}`"))) }
+}
+
+/// Whether DVC could have written these lines of an entry: no flow style, no tag but that of bytes, no anchor that
+/// somebody named.
+pub(crate) fn is_as_dvc_writes(lines: &str) -> bool {
+    let mut has_foreign_anchor = false;
+    let read = block::read(lines, |event, _| {
+        has_foreign_anchor |= matches!(event, Event::Anchor(_, name) if !is_generated(name));
+    });
+    // Bytes are a block scalar with a tag, and U+0085 and its like stand as they are in quotes; that is for YAML.
+    let is_rare = lines.contains(": !!binary |\n") || lines.contains(['\u{85}', '\u{2028}', '\u{2029}']);
+    !has_foreign_anchor && (read.is_ok() || is_rare && !lines.contains(['&', '*']))
 }
 
 impl Lockfile<'_> {

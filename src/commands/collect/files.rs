@@ -1,0 +1,249 @@
+//! Merges files that DVC does not cache: declared outs, file by file, and others that changed and git does not ignore.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use similar::TextDiff;
+
+use super::{Believed, CollectConfig, Good, Outcome, Resolution, change};
+use crate::adapters::beneath::{Beneath, Seen};
+use crate::adapters::fs;
+use crate::commands::project::ProjectHome;
+use crate::diagnostic::{Diagnostic, Place};
+use crate::model::collection::Rejected;
+use crate::model::lockfile::conflict::{Conflict, Difference, Reason, Subject};
+use crate::model::lockfile::merge::{Merge, merge_value};
+use crate::state::apply::{After, Content, content};
+use crate::state::format::{Plan, ResultFile};
+use crate::state::results::Published;
+use crate::state::workspace;
+
+/// Larger files are not shown as a diff.
+const MAX_DIFFED: u64 = 1 << 20;
+
+/// What the results make of one path.
+struct Candidate<'a> {
+    /// The place in the order of `dvc repro` of the stage, or work item, that it comes from.
+    order: usize,
+    base: Content,
+    theirs: Content,
+    /// Where the content lies; `None` where the path goes.
+    source: Option<(&'a ResultFile, &'a Published)>,
+}
+
+type Candidates<'a> = BTreeMap<&'a str, Candidate<'a>>;
+
+/// Adds the changes of files, removals first.
+pub(super) fn merge(
+    project: &ProjectHome,
+    plan: &Plan,
+    tree: &Beneath,
+    believed: &[Believed<'_>],
+    good: &[Good<'_>],
+    config: &CollectConfig,
+    outcome: &mut Outcome,
+) -> Result<(), Diagnostic> {
+    let mut candidates = Candidates::new();
+    for good in good {
+        declared(good, &mut candidates);
+    }
+    if !config.declared_only {
+        for result in believed {
+            undeclared(project, plan, result, &mut candidates, outcome)?;
+        }
+    }
+    let versions = versions(believed);
+    let (mut removals, mut writes) = (vec![], vec![]);
+    for (path, candidate) in &candidates {
+        let ours = content(tree, path)?;
+        let is_own = versions.get(path).is_some_and(|versions| versions.contains(&ours));
+        let has_strangers =
+            candidate.source.is_some() && ours == Content::Directory && has_strangers(project, path, &candidates)?;
+        let merged = merge_value(Some(&candidate.base), Some(&ours), &[Some(&candidate.theirs)], |a, b| a == b);
+        let takes_theirs = match merged {
+            Merge::Merged(value) => value == Some(&candidate.theirs),
+            Merge::Conflicted { .. } if is_own => true,
+            Merge::Conflicted { .. } => match config.resolution {
+                Resolution::Ours => false,
+                Resolution::Theirs => true,
+                Resolution::Report => {
+                    outcome.collection.conflicts.push(explain(tree, path, candidate, &ours));
+                    continue;
+                }
+            },
+        };
+        if !takes_theirs || config.resolution == Resolution::Ours && has_strangers {
+            continue;
+        }
+        if has_strangers {
+            outcome.collection.conflicts.push(explain(tree, path, candidate, &ours));
+            continue;
+        }
+        let Some((file, published)) = candidate.source else {
+            if ours != candidate.theirs {
+                removals.push(change(path, After::Nothing, None));
+            }
+            continue;
+        };
+        let executable = file.symlink.is_none().then_some(file.executable);
+        if ours != candidate.theirs {
+            let after = match &file.symlink {
+                Some(target) => After::Symlink(target.clone()),
+                None => After::Copy { from: published.blob(file), md5: file.md5.clone() },
+            };
+            writes.push(change(path, after, executable));
+        } else if executable.is_some_and(|executable| is_executable(tree, path).is_ok_and(|now| now != executable)) {
+            writes.push(change(path, After::Same, executable));
+        }
+    }
+    outcome.changes.extend(removals);
+    outcome.changes.extend(writes);
+    Ok(())
+}
+
+/// What a stage made of its outs that are not cached; what was there before and was not made again goes.
+fn declared<'a>(good: &Good<'a>, candidates: &mut Candidates<'a>) {
+    let (stage, published) = (good.stage, &good.result.published);
+    let order = stage.order;
+    for out in stage.outs.iter().filter(|out| !out.cache) {
+        let before: HashMap<&str, &str> =
+            out.before.iter().map(|file| (file.path.as_str(), file.md5.as_str())).collect();
+        let made: HashMap<&str, &ResultFile> =
+            published.files_of(&stage.address, &out.resolved, None).map(|file| (file.path.as_str(), file)).collect();
+        for (path, file) in &made {
+            let base = match before.get(path) {
+                Some(md5) => Content::File { md5: (*md5).to_owned() },
+                None if before.keys().any(|other| is_below(other, path)) => Content::Directory,
+                None => Content::Nothing,
+            };
+            candidates
+                .insert(path, Candidate { order, base, theirs: made_content(file), source: Some((file, published)) });
+        }
+        for (path, md5) in before.iter().filter(|(path, _)| !made.contains_key(*path)) {
+            let becomes_directory = made.keys().any(|other| is_below(other, path));
+            let theirs = if becomes_directory { Content::Directory } else { Content::Nothing };
+            let base = Content::File { md5: (*md5).to_owned() };
+            candidates.insert(path, Candidate { order, base, theirs, source: None });
+        }
+    }
+    // A `.dvc` file, which DVC rewrote; the worklist has it as it was.
+    for file in published.files_of(&stage.address, &stage.file, None).filter(|_| stage.name.is_none()) {
+        let before = good.result.item.files.iter().find(|text| text.path == file.path);
+        let base =
+            before.map_or(Content::Nothing, |text| Content::File { md5: fs::digest_bytes(text.text.as_bytes()) });
+        let theirs = made_content(file);
+        candidates.insert(&file.path, Candidate { order, base, theirs, source: Some((file, published)) });
+    }
+}
+
+/// What the commands of a work item did to files that no stage declares.
+///
+/// Of several work items that wrote one file the last in the order of `dvc repro` counts, as it would have been then.
+fn undeclared<'a>(
+    project: &ProjectHome,
+    plan: &Plan,
+    result: &'a Believed<'_>,
+    candidates: &mut Candidates<'a>,
+    outcome: &mut Outcome,
+) -> Result<(), Diagnostic> {
+    let published = &result.published;
+    let order = result.item.stages.iter().map(|stage| stage.order).max().unwrap_or(0);
+    let files = published.result.files.iter().filter(|file| file.stage.is_none());
+    let mut add = |path: &'a str, candidate: Candidate<'a>| {
+        if candidates.get(path).is_none_or(|other| other.order <= candidate.order) {
+            candidates.insert(path, candidate);
+        }
+    };
+    for file in files {
+        let (git, prefix) = project.git()?;
+        if git.is_ignored(&workspace::join(&prefix, &file.path))? {
+            outcome.collection.rejected.push(Rejected {
+                index: result.item.index,
+                id: result.item.id.clone(),
+                attempt: published.result.attempt,
+                reason: format!("path `{}` is refused: git ignores it", file.path),
+            });
+            continue;
+        }
+        let base = file.before.clone().map_or(Content::Nothing, |md5| Content::File { md5 });
+        add(&file.path, Candidate { order, base, theirs: made_content(file), source: Some((file, published)) });
+    }
+    for path in &published.result.deleted {
+        let (git, prefix) = project.git()?;
+        let snapshot = plan.snapshot.as_deref().unwrap_or_default();
+        let inside = workspace::join(&prefix, path);
+        let Some((_, file)) = git.files_at(snapshot, &inside)?.into_iter().find(|(file, _)| *file == inside) else {
+            continue;
+        };
+        let base = match (file.symlink, String::from_utf8_lossy(&file.bytes)) {
+            (true, target) => Content::Symlink { target: target.into_owned() },
+            (false, _) => Content::File { md5: fs::digest_bytes(&file.bytes) },
+        };
+        add(path, Candidate { order, base, theirs: Content::Nothing, source: None });
+    }
+    Ok(())
+}
+
+/// Every version of every path that this run made: where the project holds one of them, only this run changed it.
+fn versions<'a>(believed: &'a [Believed<'_>]) -> HashMap<&'a str, HashSet<Content>> {
+    let mut versions: HashMap<&str, HashSet<Content>> = HashMap::new();
+    let published = believed.iter().flat_map(|result| result.others.iter().chain([&result.published]));
+    for file in published.flat_map(|published| &published.result.files) {
+        versions.entry(&file.path).or_default().insert(made_content(file));
+    }
+    versions
+}
+
+fn made_content(file: &ResultFile) -> Content {
+    match &file.symlink {
+        Some(target) => Content::Symlink { target: target.clone() },
+        None => Content::File { md5: file.md5.clone() },
+    }
+}
+
+fn is_below(path: &str, top: &str) -> bool {
+    path.strip_prefix(top).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// Whether a directory holds anything that does not go.
+fn has_strangers(project: &ProjectHome, path: &str, candidates: &Candidates<'_>) -> Result<bool, Diagnostic> {
+    let found = fs::walk(&project.root.join(path), &|_| false)?;
+    let goes =
+        |inside: &str| candidates.get(format!("{path}/{inside}").as_str()).is_some_and(|file| file.source.is_none());
+    Ok(found.iter().any(|found| found.kind != fs::FoundKind::Directory && !goes(&found.path)))
+}
+
+fn is_executable(tree: &Beneath, path: &str) -> Result<bool, Diagnostic> {
+    Ok(matches!(tree.look(path)?, Some(Seen::File { mode, .. }) if mode & 0o100 != 0))
+}
+
+fn explain(tree: &Beneath, path: &str, candidate: &Candidate<'_>, ours: &Content) -> Conflict {
+    let side = |content: &Content| match content {
+        Content::Nothing => None,
+        Content::File { md5 } => Some(md5.clone()),
+        Content::Symlink { target } => Some(format!("a symlink to {target}")),
+        Content::Directory => Some("a directory".to_owned()),
+        Content::Other => Some("neither a file nor a directory".to_owned()),
+    };
+    let text = |bytes: Result<Vec<u8>, fs::FsError>| bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let is_small = candidate.source.is_none_or(|(file, _)| file.size <= MAX_DIFFED);
+    let our_text = if *ours == Content::Nothing { Some(String::new()) } else { text(tree.read(path, MAX_DIFFED)) };
+    let their_text = match candidate.source {
+        Some((file, published)) => is_small.then(|| text(fs::read(&published.blob(file)))).flatten(),
+        None => Some(String::new()),
+    };
+    let diff = our_text.zip(their_text).map_or(String::new(), |(ours, theirs)| {
+        TextDiff::from_lines(&ours, &theirs).unified_diff().header("ours", "theirs").to_string()
+    });
+    Conflict {
+        subject: Subject::File(path.to_owned()),
+        place: Place::file(path),
+        differences: vec![Difference {
+            field: "content".into(),
+            base: side(&candidate.base),
+            ours: side(ours),
+            theirs: vec![side(&candidate.theirs)],
+        }],
+        diff,
+        reason: Reason::FileMovedOn,
+    }
+}

@@ -1,0 +1,117 @@
+//! Merges lock entries.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{CollectConfig, Good, Outcome, Resolution, change};
+use crate::adapters::beneath::{Beneath, Seen};
+use crate::diagnostic::{Diagnostic, Place};
+use crate::model::lockfile::conflict::Conflict;
+use crate::model::lockfile::merge::{self, Contribution, same_entry};
+use crate::model::lockfile::{Lockfile, LockfileError, splice};
+use crate::state::apply::After;
+use crate::state::workspace;
+
+/// The largest lock file that is read.
+const MAX_LOCK: u64 = 1 << 30;
+
+/// Adds the change of every lock file that gets new entries; entries that the results agree about with the project, or
+/// that one side alone changed, are no conflict.
+pub(super) fn merge(
+    tree: &Beneath,
+    good: &[Good<'_>],
+    config: &CollectConfig,
+    outcome: &mut Outcome,
+) -> Result<(), Diagnostic> {
+    let mut by_lock: BTreeMap<String, Vec<Good<'_>>> = BTreeMap::new();
+    for good in good.iter().filter(|good| good.stage.name.is_some() && good.entry.is_some()) {
+        by_lock.entry(workspace::lock_path(&good.stage.file)).or_default().push(*good);
+    }
+    let mut written: Vec<(usize, String)> = vec![];
+    for (path, good) in by_lock {
+        let text = read(tree, &path)?;
+        let file = Lockfile::parse(&text).map_err(|error| refused(&path, &error))?;
+        let merged = merge_one(&path, &file, &good, config, outcome);
+        if !merged.is_empty() {
+            let spliced = splice(Some(&text), &merged).map_err(|error| refused(&path, &error))?;
+            outcome.changes.push(change(&path, After::Bytes(spliced.into_bytes()), None));
+            let planned: HashMap<_, _> = good.iter().map(|good| (good.stage.name.as_deref(), good.stage)).collect();
+            let stages = merged.iter().filter_map(|(name, _)| planned.get(&Some(*name)));
+            written.extend(stages.map(|stage| (stage.order, stage.address.clone())));
+        }
+    }
+    written.sort_unstable();
+    outcome.collection.stages = written.into_iter().map(|(_, address)| address).collect();
+    Ok(())
+}
+
+/// Returns the entries to write into one lock file.
+fn merge_one<'a>(
+    path: &str,
+    file: &'a Lockfile<'_>,
+    good: &[Good<'a>],
+    config: &CollectConfig,
+    outcome: &mut Outcome,
+) -> Vec<(&'a str, &'a str)> {
+    let contribution = |good: &Good<'a>| {
+        let stage = good.stage.name.as_deref()?;
+        Some(Contribution { stage, base: good.stage.base.as_deref(), theirs: good.entry })
+    };
+    let contributions: Vec<_> = good.iter().filter_map(contribution).collect();
+    let merged = merge::merge(file, &contributions);
+    let mut entries: Vec<_> = merged.changes.iter().filter_map(|(name, text)| Some((*name, (*text)?))).collect();
+    let is_new = |(name, _): &(&str, &str)| file.entry(name).is_none();
+    let by_name: HashMap<&str, &Good<'_>> =
+        good.iter().filter_map(|good| Some((good.stage.name.as_deref()?, good))).collect();
+    for conflict in merged.conflicts {
+        let theirs = conflict.theirs.last().copied().flatten();
+        let takes_theirs = match config.resolution {
+            Resolution::Theirs => true,
+            Resolution::Ours => false,
+            Resolution::Report => {
+                conflict.ours.is_some_and(|ours| is_of_another_attempt(by_name[conflict.stage], ours))
+            }
+        };
+        match theirs {
+            Some(theirs) if takes_theirs => entries.push((conflict.stage, theirs)),
+            _ if config.resolution == Resolution::Ours => {}
+            _ => {
+                let line = file.entry(conflict.stage).map(|entry| entry.line());
+                let place = Place { path: path.to_owned(), line, column: None };
+                let address = &by_name[conflict.stage].stage.address;
+                outcome.collection.conflicts.push(Conflict::explain(address, place, &conflict));
+            }
+        }
+    }
+    // What a resolution added takes its place among the new entries.
+    if entries.iter().any(is_new) {
+        entries.sort_by_key(|(name, _)| by_name[name].stage.order);
+    }
+    entries
+}
+
+/// Whether the project's entry is what an earlier attempt of this run left: then only this run changed it.
+fn is_of_another_attempt(good: &Good<'_>, ours: &str) -> bool {
+    let name = good.stage.name.as_deref().unwrap_or_default();
+    let stages = good.result.others.iter().flat_map(|other| &other.result.stages);
+    let mut entries =
+        stages.filter(|stage| stage.address == good.stage.address).filter_map(|stage| stage.entry.as_deref());
+    entries.any(|entry| same_entry(name, entry, ours))
+}
+
+fn read(tree: &Beneath, path: &str) -> Result<String, Diagnostic> {
+    match tree.look(path)? {
+        None => Ok(String::new()),
+        Some(Seen::File { .. }) => String::from_utf8(tree.read(path, MAX_LOCK)?)
+            .map_err(|_| Diagnostic::project(format!("`{path}` is not valid UTF-8")).at(Place::file(path))),
+        Some(Seen::Symlink { .. } | Seen::Directory | Seen::Other) => {
+            Err(Diagnostic::project(format!("`{path}` is not a regular file")).at(Place::file(path)))
+        }
+    }
+}
+
+fn refused(path: &str, error: &LockfileError) -> Diagnostic {
+    Diagnostic::project(format!("`{path}` cannot be merged into: {error}"))
+        .at(Place { path: path.to_owned(), line: Some(error.line), column: None })
+        .cause("it is not in the layout that DVC writes, so entries cannot be put in without touching others")
+        .hint("bring that line into DVC's layout, then run `dvc-fanout collect` again")
+}

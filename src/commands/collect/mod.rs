@@ -1,0 +1,302 @@
+//! `collect`: merges what workers published into the project, all or nothing.
+//!
+//! Lock entries, files that DVC does not cache and `.gitignore` lines are merged with what the project holds now;
+//! nothing is written while a conflict is left. A result that cannot be believed is rejected, the others are collected.
+
+mod files;
+mod ignores;
+mod locks;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use rayon::prelude::*;
+
+use crate::adapters::beneath::Beneath;
+use crate::adapters::dvc_lock::{self, Busy, RepositoryLock};
+use crate::cli::{Cli, CollectArgs, Format};
+use crate::commands::project::ProjectHome;
+use crate::diagnostic::Diagnostic;
+use crate::exit::Exit;
+use crate::model::collection::{Collection, Rejected};
+use crate::output::{self, text};
+use crate::state::apply::{self, After, Change, Content};
+use crate::state::format::{Plan, PlannedStage, WorkItem};
+use crate::state::journal::{Journal, Journaled};
+use crate::state::paths::RunDir;
+use crate::state::results::{self, Published};
+use crate::state::vetting::{self, Allowed};
+use crate::state::{worklist, workspace};
+
+/// How often paths that a running stage uses are looked at again.
+const POLL: Duration = Duration::from_millis(500);
+
+/// What to do where the project and the results changed the same thing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Resolution {
+    /// Write nothing and report it.
+    #[default]
+    Report,
+    Ours,
+    Theirs,
+}
+
+/// How to collect.
+#[derive(Clone, Debug)]
+pub(crate) struct CollectConfig {
+    pub resolution: Resolution,
+    /// The work items to collect; `None` for all.
+    pub only: Option<HashSet<usize>>,
+    pub dry_run: bool,
+    pub declared_only: bool,
+    pub lock_limit: Duration,
+}
+
+impl Default for CollectConfig {
+    fn default() -> Self {
+        CollectConfig {
+            resolution: Resolution::Report,
+            only: None,
+            dry_run: false,
+            declared_only: false,
+            lock_limit: Duration::from_secs(60),
+        }
+    }
+}
+
+pub(crate) fn run(cli: &Cli, args: &CollectArgs) -> Result<Exit, Diagnostic> {
+    let project = ProjectHome::find(cli)?;
+    let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
+    let items = worklist::read_all(&run)?;
+    let config = resolve(args, &items)?;
+    let collection = merge(&project, &run, &plan, &items, &config)?;
+    if cli.format == Format::Json {
+        text::result(&output::collection::document(&collection));
+    }
+    if !collection.conflicts.is_empty() {
+        return Err(output::collection::conflicts(&collection));
+    }
+    if cli.format == Format::Text {
+        output::collection::print(&collection);
+    }
+    Ok(if collection.rejected.is_empty() { Exit::Success } else { Exit::WorkItemsFailed })
+}
+
+fn resolve(args: &CollectArgs, items: &[WorkItem]) -> Result<CollectConfig, Diagnostic> {
+    let index_of = |name: &String| {
+        let known = items.iter().find(|item| item.id == *name || item.index.to_string() == *name);
+        known.map(|item| item.index).ok_or_else(|| {
+            Diagnostic::usage(format!("there is no work item `{name}`")).hint("see `dvc-fanout status` for their ids")
+        })
+    };
+    let only = args.only.iter().map(index_of).collect::<Result<HashSet<_>, _>>()?;
+    Ok(CollectConfig {
+        resolution: match (args.ours, args.theirs) {
+            (true, _) => Resolution::Ours,
+            (false, true) => Resolution::Theirs,
+            (false, false) => Resolution::Report,
+        },
+        only: (!args.only.is_empty()).then_some(only),
+        dry_run: args.dry_run,
+        declared_only: args.declared_only,
+        lock_limit: Duration::from_secs(args.lock_timeout),
+    })
+}
+
+/// Collects everything there is, as a step of another command; conflicts are its error.
+pub(crate) fn collect(
+    project: &ProjectHome,
+    run: &RunDir,
+    plan: &Plan,
+    items: &[WorkItem],
+) -> Result<Collection, Diagnostic> {
+    let collection = merge(project, run, plan, items, &CollectConfig::default())?;
+    if !collection.conflicts.is_empty() {
+        return Err(output::collection::conflicts(&collection));
+    }
+    for rejected in &collection.rejected {
+        text::note(&format!(
+            "rejected: work item `{}`, attempt {}: {}",
+            rejected.id, rejected.attempt, rejected.reason
+        ));
+    }
+    Ok(collection)
+}
+
+/// A work item's result that is believed, and the results of its other attempts.
+struct Believed<'a> {
+    item: &'a WorkItem,
+    published: Published,
+    others: Vec<Published>,
+}
+
+/// A good stage of a result.
+#[derive(Clone, Copy)]
+struct Good<'a> {
+    stage: &'a PlannedStage,
+    entry: Option<&'a str>,
+    result: &'a Believed<'a>,
+}
+
+/// What is to be written, and what stands in the way.
+#[derive(Default)]
+struct Outcome {
+    changes: Vec<Change>,
+    collection: Collection,
+}
+
+/// Merges results into the project.
+fn merge(
+    project: &ProjectHome,
+    run: &RunDir,
+    plan: &Plan,
+    items: &[WorkItem],
+    config: &CollectConfig,
+) -> Result<Collection, Diagnostic> {
+    let mut outcome = Outcome::default();
+    outcome.collection.run.clone_from(&plan.run);
+    outcome.collection.dry_run = config.dry_run;
+    // Everything that takes long happens before the lock is taken, which `dvc repro` must not miss for long.
+    let believed = examine(run, plan, items, config, &mut outcome.collection)?;
+    let good = good_stages(&believed);
+    let lock = lock_when_quiet(project, &believed, &good, config.lock_limit)?;
+    outcome.collection.left_alone = apply::recover(&project.root, &lock)?;
+    let tree = Beneath::open(&project.root)?;
+    files::merge(project, plan, &tree, &believed, &good, config, &mut outcome)?;
+    ignores::merge(&tree, &believed, &good, &mut outcome)?;
+    locks::merge(&tree, &good, config, &mut outcome)?;
+    let Outcome { mut changes, mut collection } = outcome;
+    let is_lock = |path: &str| path == "dvc.lock" || path.ends_with("/dvc.lock");
+    collection.files = changes.iter().map(|change| change.path.clone()).filter(|path| !is_lock(path)).collect();
+    collection.files.sort_unstable();
+    if !collection.conflicts.is_empty() || changes.is_empty() || config.dry_run {
+        return Ok(collection);
+    }
+    for change in &mut changes {
+        change.before = apply::content(&tree, &change.path)?;
+    }
+    apply::apply(&project.root, &changes, &lock)?;
+    drop(lock);
+    stage_in_git(project, &changes)?;
+    let (stages, files) = (collection.stages.len(), collection.files.len());
+    Journal::open(run)?.append(Journaled::Collected { stages, files })?;
+    Ok(collection)
+}
+
+/// Reads the results and sorts out those that cannot be believed.
+fn examine<'a>(
+    run: &RunDir,
+    plan: &Plan,
+    items: &'a [WorkItem],
+    config: &CollectConfig,
+    collection: &mut Collection,
+) -> Result<Vec<Believed<'a>>, Diagnostic> {
+    let allowed = Allowed::of(plan, items);
+    let wanted = |item: &&WorkItem| config.only.as_ref().is_none_or(|only| only.contains(&item.index));
+    let wanted: Vec<&WorkItem> = items.iter().filter(wanted).collect();
+    let examined: Vec<_> = wanted
+        .par_iter()
+        .map(|item| {
+            let mut examined = results::examine(run, item.index)?;
+            let verdict = examined.best.as_ref().map(|best| {
+                allowed.fits(item, &best.result).and_then(|()| vetting::contents(&best.directory, &best.result))
+            });
+            if let Some(Err(rejection)) = verdict
+                && let Some(best) = examined.best.take()
+            {
+                examined.rejected.push((best.result.attempt, rejection));
+            }
+            Ok(examined)
+        })
+        .collect::<Result<_, Diagnostic>>()?;
+    let mut believed = vec![];
+    for (item, examined) in wanted.into_iter().zip(examined) {
+        collection.rejected.extend(examined.rejected.into_iter().map(|(attempt, reason)| Rejected {
+            index: item.index,
+            id: item.id.clone(),
+            attempt,
+            reason: reason.to_string(),
+        }));
+        match examined.best {
+            Some(published) => believed.push(Believed { item, published, others: examined.others }),
+            None => collection.pending += 1,
+        }
+    }
+    Ok(believed)
+}
+
+/// The good stages of all results, in the order of `dvc repro`.
+fn good_stages<'a>(believed: &'a [Believed<'a>]) -> Vec<Good<'a>> {
+    let mut good: Vec<Good<'a>> = vec![];
+    for result in believed {
+        for stage in result.published.result.stages.iter().filter(|stage| stage.state.is_good()) {
+            let planned = result.item.stages.iter().find(|planned| planned.address == stage.address);
+            good.extend(planned.map(|planned| Good { stage: planned, entry: stage.entry.as_deref(), result }));
+        }
+    }
+    good.sort_by_key(|good| good.stage.order);
+    good
+}
+
+/// Takes DVC's repository lock while no stage that `dvc` runs in the project uses what is to be collected.
+///
+/// `dvc repro` gives the lock away while a command runs; what the command reads and writes must stay as it is until
+/// then, and its entry is written when it ends.
+fn lock_when_quiet(
+    project: &ProjectHome,
+    believed: &[Believed<'_>],
+    good: &[Good<'_>],
+    limit: Duration,
+) -> Result<RepositoryLock, Diagnostic> {
+    let root = &project.root;
+    let start = Instant::now();
+    let mut told = false;
+    let tell = |holder: &str| text::note(&format!("waiting for DVC's repository lock, which {holder} holds"));
+    loop {
+        let lock = RepositoryLock::acquire(root, limit.saturating_sub(start.elapsed()), &tell)?;
+        let busy = dvc_lock::busy_paths(root, &lock)?;
+        let Some(busy) = busy.into_iter().find(|busy| is_in_the_way(busy, project, believed, good)) else {
+            return Ok(lock);
+        };
+        drop(lock);
+        let what = format!("`{}` is in use by process {} (`{}`)", busy.path, busy.pid, busy.command);
+        if start.elapsed() >= limit {
+            return Err(Diagnostic::tool(what)
+                .cause("a stage that runs in the project uses what is to be collected")
+                .hint("run the command again when it is done, or wait longer with `--lock-timeout SECONDS`"));
+        }
+        if !told {
+            text::note(&format!("waiting: {what}"));
+            told = true;
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Whether a running stage makes an out of a collected stage, or reads or writes a file that may be written.
+fn is_in_the_way(busy: &Busy, project: &ProjectHome, believed: &[Believed<'_>], good: &[Good<'_>]) -> bool {
+    let Ok(path) = std::path::Path::new(&busy.path).strip_prefix(&project.root) else { return false };
+    let overlaps = |other: &str| path.starts_with(other) || std::path::Path::new(other).starts_with(path);
+    let mut outs = good.iter().flat_map(|good| &good.stage.outs).filter(|out| busy.is_written || !out.cache);
+    let mut files = believed.iter().flat_map(|result| &result.published.result.files);
+    outs.any(|out| overlaps(&out.resolved)) || files.any(|file| overlaps(&file.path))
+}
+
+/// Stages what DVC would stage, where `core.autostage` says so.
+fn stage_in_git(project: &ProjectHome, changes: &[Change]) -> Result<(), Diagnostic> {
+    if !project.config.autostage {
+        return Ok(());
+    }
+    let (git, prefix) = project.git()?;
+    let is_dvcs = |path: &str| path.ends_with("dvc.lock") || path.ends_with(".dvc") || path.ends_with(".gitignore");
+    let staged = changes.iter().map(|change| change.path.as_str()).filter(|path| is_dvcs(path));
+    let staged: Vec<String> = staged.map(|path| workspace::join(&prefix, path)).collect();
+    Ok(git.stage(&staged)?)
+}
+
+/// A change whose `before` is looked up just before it is made.
+fn change(path: &str, after: After, executable: Option<bool>) -> Change {
+    Change { path: path.to_owned(), before: Content::Nothing, after, executable }
+}

@@ -1,0 +1,33 @@
+//! What a `collect` did, would do, or could not do.
+
+use crate::model::lockfile::conflict::Conflict;
+
+/// The outcome of collecting a run's results into the project.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Collection {
+    pub run: String,
+    /// Nothing was written, by request.
+    pub dry_run: bool,
+    /// The addresses of the stages whose lock entries were written, in the order of `dvc repro`.
+    pub stages: Vec<String>,
+    /// The other files that were written or removed, sorted.
+    pub files: Vec<String>,
+    /// What the project and the results both changed; nothing was written then.
+    pub conflicts: Vec<Conflict>,
+    /// Results that were not believed.
+    pub rejected: Vec<Rejected>,
+    /// Files that an earlier, killed `collect` was to change and that somebody else changed since; left as they are.
+    pub left_alone: Vec<String>,
+    /// The number of work items that have no result yet.
+    pub pending: usize,
+}
+
+/// A result that was not believed; the others were collected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rejected {
+    pub index: usize,
+    /// The work item's id.
+    pub id: String,
+    pub attempt: u32,
+    pub reason: String,
+}

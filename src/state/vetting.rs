@@ -1,0 +1,232 @@
+//! Whether a published result may be believed: hostile until proven otherwise.
+//!
+//! | what | where |
+//! |---|---|
+//! | the document: size, version, run, index, attempt, every path | [`sound`], whenever a result is read |
+//! | its fit to the work item: stages, entries, outs, DVC's version | [`fits`], before it is collected |
+//! | the contents: regular files of the size and digest that the document says | [`contents`], before it is collected |
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use crate::adapters::beneath::{Beneath, Seen};
+use crate::adapters::fs::{self, FsError};
+use crate::model::lockfile::{EntryRef, LockfileError, is_as_dvc_writes, sole_entry};
+use crate::model::result_path::{self, UnsafePath};
+use crate::state::format::{Plan, PlannedStage, ResultFile, StageResult, VERSION, WorkItem, WorkResult};
+
+/// The largest `result.json` that is read.
+pub(crate) const MAX_DOCUMENT: u64 = 64 << 20;
+/// The most files that one result may bring.
+pub(crate) const MAX_FILES: usize = 100_000;
+/// The largest file that one result may bring; larger ones belong into the cache.
+pub(crate) const MAX_FILE: u64 = 4 << 30;
+
+/// Why a result is not collected.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Rejection {
+    #[error("`result.json` is not readable: {0}")]
+    Unreadable(String),
+    #[error("it is of format {0}, which this release does not know")]
+    Version(u32),
+    #[error("it says to be {said}, but lies where {expected} belongs")]
+    Misplaced { said: String, expected: String },
+    #[error("it was made with DVC {theirs}, the plan with DVC {ours}")]
+    OtherDvc { theirs: String, ours: String },
+    #[error("stage `{0}` is not part of the work item")]
+    UnknownStage(String),
+    #[error("the lock entry of stage `{stage}` is refused: {why}")]
+    Entry { stage: String, why: String },
+    #[error("it brings {count} files; the limit is {MAX_FILES}")]
+    TooManyFiles { count: usize },
+    #[error("path `{path}` is refused: {why}")]
+    Path { path: String, why: UnsafePath },
+    #[error("path `{path}` is refused: {why}")]
+    NotAllowed { path: String, why: &'static str },
+    #[error("the content of `{path}` is refused: {why}")]
+    Content { path: String, why: String },
+}
+
+/// Checks what a document says about itself and every path that it names.
+pub(crate) fn sound(result: &WorkResult, run: &str, index: usize, attempt: u32) -> Result<(), Rejection> {
+    if result.version != VERSION {
+        return Err(Rejection::Version(result.version));
+    }
+    let place = |run: &str, index: usize, attempt: u32| format!("work item {index} of run {run}, attempt {attempt}");
+    if (result.run.as_str(), result.index, result.attempt) != (run, index, attempt) {
+        let said = place(&result.run, result.index, result.attempt);
+        return Err(Rejection::Misplaced { said, expected: place(run, index, attempt) });
+    }
+    let count = result.files.len() + result.deleted.len() + result.ignore.len();
+    if count > MAX_FILES {
+        return Err(Rejection::TooManyFiles { count });
+    }
+    let refused = |path: &str, why| Rejection::Path { path: path.to_owned(), why };
+    let executable = result.stages.iter().flat_map(|stage| &stage.executable);
+    let ignores = result.ignore.iter().map(|ignore| &ignore.path);
+    let files = result.files.iter().map(|file| &file.path);
+    for path in files.clone().chain(&result.deleted).chain(ignores).chain(executable) {
+        result_path::check(path).map_err(|why| refused(path, why))?;
+    }
+    for file in &result.files {
+        if let Some(target) = &file.symlink {
+            result_path::check_link(&file.path, target).map_err(|why| refused(&file.path, why))?;
+        }
+        if file.blob.is_empty() || !file.blob.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(Rejection::Content {
+                path: file.path.clone(),
+                why: "its name in the result is no number".into(),
+            });
+        }
+    }
+    let mut seen = HashSet::new();
+    match files.chain(&result.deleted).find(|path| !seen.insert(path.as_str())) {
+        Some(path) => Err(Rejection::NotAllowed { path: path.clone(), why: "the result names it twice" }),
+        None => Ok(()),
+    }
+}
+
+/// What the whole plan says about who may write where.
+pub(crate) struct Allowed<'a> {
+    plan: &'a Plan,
+    /// The declared outs of all work items.
+    outs: HashSet<&'a str>,
+}
+
+impl<'a> Allowed<'a> {
+    pub(crate) fn of(plan: &'a Plan, items: &'a [WorkItem]) -> Self {
+        let stages = items.iter().flat_map(|item| &item.stages);
+        Allowed { plan, outs: stages.flat_map(|stage| &stage.outs).map(|out| out.resolved.as_str()).collect() }
+    }
+
+    /// Checks a result against its work item.
+    pub(crate) fn fits(&self, item: &WorkItem, result: &WorkResult) -> Result<(), Rejection> {
+        if major(&result.dvc) != major(&self.plan.dvc) {
+            return Err(Rejection::OtherDvc { theirs: result.dvc.clone(), ours: self.plan.dvc.clone() });
+        }
+        let planned = |address: &str| item.stages.iter().find(|stage| stage.address == address);
+        let mut seen = HashSet::new();
+        for stage in &result.stages {
+            let known = planned(&stage.address).filter(|_| seen.insert(&stage.address));
+            entry_fits(known.ok_or_else(|| Rejection::UnknownStage(stage.address.clone()))?, stage)?;
+        }
+        for file in &result.files {
+            match &file.stage {
+                Some(stage) => {
+                    let known = planned(stage).ok_or_else(|| Rejection::UnknownStage(stage.clone()))?;
+                    declared_fits(known, file)?;
+                }
+                None => self.undeclared_fits(&file.path)?,
+            }
+        }
+        for path in &result.deleted {
+            self.undeclared_fits(path)?;
+        }
+        for ignore in &result.ignore {
+            let name = ignore.path.rsplit('/').next().unwrap_or_default();
+            let is_one_line_each = ignore.lines.iter().all(|line| !line.contains(['\n', '\r', '\0']));
+            if name != ".gitignore" || !is_one_line_each {
+                let why = "it is not a `.gitignore` with lines";
+                return Err(Rejection::NotAllowed { path: ignore.path.clone(), why });
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks a path that no stage of the work item declares.
+    fn undeclared_fits(&self, path: &str) -> Result<(), Rejection> {
+        let refused = |why| Err(Rejection::NotAllowed { path: path.to_owned(), why });
+        let name = path.rsplit('/').next().unwrap_or_default();
+        if matches!(name, "dvc.yaml" | "dvc.lock" | ".dvcignore" | ".gitignore") || name.ends_with(".dvc") {
+            return refused("only DVC writes such files");
+        }
+        let above = |path: &'_ str| path.rsplit_once('/').map(|(above, _)| above.to_owned());
+        let mut at = Some(path.to_owned());
+        while let Some(path) = at {
+            if self.outs.contains(path.as_str()) {
+                return refused("it is an out that another way brings");
+            }
+            at = above(&path);
+        }
+        Ok(())
+    }
+}
+
+fn major(version: &str) -> &str {
+    version.split('.').next().unwrap_or_default()
+}
+
+/// Checks that a good stage's entry is just the entry of that stage, with its outs.
+fn entry_fits(planned: &PlannedStage, stage: &StageResult) -> Result<(), Rejection> {
+    let refused = |why: String| Rejection::Entry { stage: stage.address.clone(), why };
+    let (Some(name), Some(text), true) = (&planned.name, &stage.entry, stage.state.is_good()) else { return Ok(()) };
+    let unreadable = |error: LockfileError| refused(format!("line {}: {error}", error.line));
+    let entry = sole_entry(name, text).and_then(|()| EntryRef::of(name, text).parse()).map_err(unreadable)?;
+    if !is_as_dvc_writes(text) {
+        return Err(refused("it is not as DVC writes it".to_owned()));
+    }
+    let mut recorded: Vec<&str> = entry.outs.iter().map(|out| out.path.as_str()).collect();
+    let mut declared: Vec<&str> = planned.outs.iter().map(|out| out.path.as_str()).collect();
+    recorded.sort_unstable();
+    declared.sort_unstable();
+    declared.dedup();
+    recorded.dedup();
+    if recorded != declared {
+        return Err(refused("its outs are not those of the stage".to_owned()));
+    }
+    let is_digest = |md5: &str| {
+        let digits = md5.strip_suffix(".dir").unwrap_or(md5);
+        digits.len() == 32 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let digests = entry.deps.iter().chain(&entry.outs).filter_map(|item| item.recorded.md5.as_deref());
+    match digests.into_iter().find(|md5| !is_digest(md5)) {
+        Some(md5) => Err(refused(format!("`{md5}` is no digest"))),
+        None => Ok(()),
+    }
+}
+
+/// Checks that a file lies at or below an out of its stage that DVC does not cache, or is its `.dvc` file.
+fn declared_fits(planned: &PlannedStage, file: &ResultFile) -> Result<(), Rejection> {
+    let below = |top: &str| file.path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let is_out = planned.outs.iter().any(|out| !out.cache && below(&out.resolved));
+    let is_dvc_file = planned.name.is_none() && file.path == planned.file;
+    if is_out || is_dvc_file {
+        return Ok(());
+    }
+    Err(Rejection::NotAllowed {
+        path: file.path.clone(),
+        why: "its stage does not declare it as an out that is not cached",
+    })
+}
+
+/// Checks the contents of the files of a result in its directory.
+pub(crate) fn contents(directory: &Path, result: &WorkResult) -> Result<(), Rejection> {
+    if result.files.is_empty() {
+        return Ok(());
+    }
+    let refused = |file: &ResultFile, why: String| Rejection::Content { path: file.path.clone(), why };
+    let unreadable = |error: &FsError| Rejection::Unreadable(error.to_string());
+    let tree = Beneath::open(directory).map_err(|error| unreadable(&error))?;
+    for file in &result.files {
+        let blob = format!("files/{}", file.blob);
+        let size = match tree.look(&blob).map_err(|error| unreadable(&error))? {
+            Some(Seen::File { links: 1, size, .. }) => size,
+            Some(Seen::File { .. }) => return Err(refused(file, "it is a hard link".into())),
+            Some(Seen::Symlink { .. }) => return Err(refused(file, "it is a symlink".into())),
+            Some(Seen::Directory | Seen::Other) => return Err(refused(file, "it is not a regular file".into())),
+            None => return Err(refused(file, "it is missing".into())),
+        };
+        if size > MAX_FILE {
+            return Err(refused(file, format!("it has {size} bytes; the limit is {MAX_FILE}")));
+        }
+        if size != file.size {
+            return Err(refused(file, format!("it has {size} bytes, not {}", file.size)));
+        }
+        let digest = tree.open_file(&blob).and_then(|mut open| fs::digest_open(&mut open, &blob));
+        let (md5, _) = digest.map_err(|error| unreadable(&error))?;
+        if md5 != file.md5 {
+            return Err(refused(file, format!("its MD5 is {md5}, not {}", file.md5)));
+        }
+    }
+    Ok(())
+}
