@@ -8,7 +8,6 @@ pub(crate) mod hash;
 #[cfg(feature = "kubernetes")]
 #[expect(dead_code, reason = "the engine that uses it comes next")]
 pub(crate) mod job;
-#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the rooms that read lock files come next"))]
 pub(crate) mod lockfile;
 pub(crate) mod pipeline;
 pub(crate) mod plan;
