@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::model::hash::HashName;
+
 /// Fan the foreach and matrix stages of a DVC project out over cores or a cluster
 ///
 /// `dvc-fanout run` leaves the repository as a serial `dvc repro` would: the same dvc.lock, cache and files. It is
@@ -48,6 +50,8 @@ pub(crate) enum Command {
     ///
     /// Adds a line to `.gitattributes`, which is for everybody, and sets this clone's git configuration.
     InstallMergeDriver,
+    #[command(subcommand, hide = true)]
+    Debug(DebugCommand),
     #[command(hide = true)]
     Guard(GuardArgs),
 }
@@ -165,9 +169,33 @@ pub(crate) struct StagesArgs {
     /// Select all stages of files below a TARGET that is a folder
     #[arg(long, short = 'R')]
     pub recursive: bool,
+    /// Say which stages `dvc repro` would run, and why; without changing anything
+    #[arg(long)]
+    pub changed: bool,
     /// List every stage of a foreach or matrix in a line of its own
     #[arg(long)]
     pub expand: bool,
+}
+
+/// Look at one of the things that other commands rest on
+#[derive(Debug, Subcommand)]
+pub(crate) enum DebugCommand {
+    Hash(HashArgs),
+}
+
+/// Hash a file or directory as DVC does
+#[derive(Debug, Args)]
+pub(crate) struct HashArgs {
+    /// Which hash: `md5`, or `md5-dos2unix` as DVC 2 had it
+    #[arg(long, value_name = "NAME", default_value = "md5", value_parser = parse_hash_name)]
+    pub name: HashName,
+    #[arg(value_name = "PATH")]
+    pub path: String,
+}
+
+fn parse_hash_name(text: &str) -> Result<HashName, String> {
+    let known = [HashName::Md5, HashName::Md5Dos2unix];
+    known.into_iter().find(|name| name.name() == text).ok_or_else(|| "it is `md5` or `md5-dos2unix`".to_owned())
 }
 
 /// Do one work item: run its stages with `dvc repro` and publish the result

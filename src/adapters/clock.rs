@@ -8,6 +8,11 @@ pub(crate) fn now() -> String {
     format!("{:.3}", now.round(Unit::Millisecond).unwrap_or(now))
 }
 
+/// Now, in nanoseconds since 1970.
+pub(crate) fn nanoseconds() -> i64 {
+    i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+}
+
 /// An id for a run: the time to the second and four hexadecimal digits, so ids sort by time and are DNS labels.
 pub(crate) fn run_id() -> String {
     let now = Timestamp::now();

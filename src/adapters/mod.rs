@@ -1,12 +1,15 @@
 //! One file per outside thing: thin, no decisions.
 
 pub(crate) mod beneath;
+pub(crate) mod cache;
 pub(crate) mod clock;
 pub(crate) mod config;
 pub(crate) mod dvc;
 pub(crate) mod dvc_lock;
+pub(crate) mod facts;
 pub(crate) mod fs;
 pub(crate) mod git;
 pub(crate) mod git_merge;
+pub(crate) mod hash;
 pub(crate) mod process;
 pub(crate) mod project;

@@ -1,6 +1,8 @@
 //! The subcommands: each file has the order of a command's steps and the way from typed to meant.
 
+mod changes;
 mod collect;
+mod debug;
 mod finalize;
 mod guard;
 mod launch;
@@ -24,6 +26,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<Exit, Diagnostic> {
         Command::Finalize(args) => finalize::run(cli, args),
         Command::MergeDriver(args) => merge_driver::run(args),
         Command::InstallMergeDriver => merge_driver::install(cli),
+        Command::Debug(args) => debug::run(cli, args),
         Command::Guard(args) => guard::run(args),
     }
 }

@@ -1,14 +1,16 @@
 //! `stages`: what DVC sees, natively read.
 
+use super::changes::Changes;
 use super::project::ProjectHome;
 use crate::adapters::project::DiskFiles;
 use crate::cli::{Cli, Format, StagesArgs};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
+use crate::model::changed::Outlook;
 use crate::model::pipeline::graph::Graph;
 use crate::model::pipeline::load::Project;
 use crate::model::pipeline::target::{self, TargetOptions};
-use crate::output::{json, text};
+use crate::output::{changes, json, text};
 
 /// Lists the stages of the project or of the targets.
 pub(crate) fn run(cli: &Cli, args: &StagesArgs) -> Result<Exit, Diagnostic> {
@@ -21,12 +23,38 @@ pub(crate) fn run(cli: &Cli, args: &StagesArgs) -> Result<Exit, Diagnostic> {
         [] => None,
         targets => Some(target::name(&project, &graph, &home.cwd, targets, options)?),
     };
+    let changes = if args.changed {
+        let order = match args.targets.as_slice() {
+            [] => graph.order(),
+            targets => target::select(&project, &graph, &home.cwd, targets, options)?,
+        };
+        let changes = Changes::assess(&project, &graph, &order, &files, &home.config)?;
+        changes.refuse_problems(&project)?;
+        Some((order, changes))
+    } else {
+        None
+    };
+    let of_stage = |stage: usize| changes.as_ref().and_then(|(_, changes)| changes.of_stage(stage));
     match cli.format {
-        Format::Json => json::stages(&project, &graph, selected.as_deref(), &home.cwd),
+        Format::Json => json::stages(&project, &graph, selected.as_deref(), &home.cwd, &of_stage),
+        Format::Text if let Some((order, changes)) = &changes => {
+            text::result(&changed_text(&project, order, changes, &home.cwd));
+        }
         Format::Text => {
             let listed = selected.unwrap_or_else(|| graph.order());
             text::result(&text::stages(&project, &listed, &home.cwd, args.expand));
         }
     }
     Ok(Exit::Success)
+}
+
+/// The stages that are not unchanged, each with its reasons, and how many will come to what.
+fn changed_text(project: &Project, order: &[usize], found: &Changes, cwd: &str) -> String {
+    let address = |stage: usize| project.stages[stage].address_from(&project.root, cwd);
+    let stages = order.iter().filter_map(|stage| Some((*stage, found.of_stage(*stage)?)));
+    let stages = stages.filter(|(_, stage)| stage.forecast.outlook != Outlook::Unchanged);
+    let mut lines: Vec<String> =
+        stages.flat_map(|(stage, found)| changes::lines(&address(stage), found, &address)).collect();
+    lines.push(changes::summary(found.forecasts.iter().flatten()));
+    lines.join("\n")
 }

@@ -1,5 +1,6 @@
 //! What the program computes. Pure: no files, processes, clock, environment or randomness.
 
+pub(crate) mod changed;
 pub(crate) mod collection;
 pub(crate) mod config;
 pub(crate) mod event;

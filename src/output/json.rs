@@ -6,6 +6,8 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 use serde_json::value::RawValue;
 
+use super::changes::{ReasonJson, StageChanges, outlook_name};
+use crate::model::hash::Hashed;
 use crate::model::pipeline::graph::Graph;
 use crate::model::pipeline::load::Project;
 use crate::model::pipeline::stage::{Dep, Out, OutKind, Stage};
@@ -15,12 +17,19 @@ use crate::model::value::Value;
 const VERSION: u32 = 1;
 
 /// Prints the project: stages in collection order, edges, and the order of `dvc repro`.
-pub(crate) fn stages(project: &Project, graph: &Graph, selected: Option<&[usize]>, cwd: &str) {
+pub(crate) fn stages<'p>(
+    project: &'p Project,
+    graph: &Graph,
+    selected: Option<&[usize]>,
+    cwd: &str,
+    changes: &dyn Fn(usize) -> Option<StageChanges<'p>>,
+) {
     let address = |stage: usize| project.stages[stage].address.0.as_str();
+    let stage = |(index, stage): (usize, &'p Stage)| StageJson { stage, changes: changes(index), address: &address };
     let all = 0..project.stages.len();
     let document = StagesDocument {
         version: VERSION,
-        stages: project.stages.iter().map(StageJson).collect(),
+        stages: project.stages.iter().enumerate().map(stage).collect(),
         edges: all
             .flat_map(|stage| graph.needs(stage).iter().map(move |&needed| [stage, needed]))
             .map(|edge| edge.map(address))
@@ -30,6 +39,23 @@ pub(crate) fn stages(project: &Project, graph: &Graph, selected: Option<&[usize]
             .map(|stages| stages.iter().map(|&stage| project.stages[stage].address_from(&project.root, cwd)).collect()),
     };
     print(&document);
+}
+
+/// Prints what a file or directory hashes to.
+pub(crate) fn hash(hashed: &Hashed) {
+    #[derive(Serialize)]
+    struct HashDocument {
+        version: u32,
+        md5: String,
+        size: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        nfiles: Option<u64>,
+    }
+    let nfiles = match hashed {
+        Hashed::File { .. } => None,
+        Hashed::Directory { nfiles, .. } => Some(*nfiles),
+    };
+    print(&HashDocument { version: VERSION, md5: hashed.oid(), size: hashed.size(), nfiles });
 }
 
 /// Prints a document and a newline. A reader that has gone away is no error.
@@ -52,11 +78,16 @@ struct StagesDocument<'p> {
     selected: Option<Vec<String>>,
 }
 
-struct StageJson<'p>(&'p Stage);
+struct StageJson<'p> {
+    stage: &'p Stage,
+    /// What `--changed` found out.
+    changes: Option<StageChanges<'p>>,
+    address: &'p dyn Fn(usize) -> &'p str,
+}
 
 impl Serialize for StageJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let stage = self.0;
+        let stage = self.stage;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("address", &stage.address.0)?;
         map.serialize_entry("name", &stage.name)?;
@@ -78,6 +109,13 @@ impl Serialize for StageJson<'_> {
             if let Some(value) = value {
                 map.serialize_entry(name, &ValueJson(value))?;
             }
+        }
+        if let Some(StageChanges { observation, forecast }) = self.changes {
+            map.serialize_entry("changed", &observation.is_changed())?;
+            map.serialize_entry("outlook", outlook_name(&forecast.outlook))?;
+            map.serialize_entry("reasons", &observation.reasons.iter().map(ReasonJson).collect::<Vec<_>>())?;
+            let upstream: Vec<&str> = forecast.upstream.iter().map(|stage| (self.address)(*stage)).collect();
+            map.serialize_entry("upstream", &upstream)?;
         }
         map.end()
     }
@@ -137,7 +175,7 @@ impl Serialize for ParamsJson<'_> {
 
 /// A value of Python's as JSON; what JSON cannot say is tagged: `{"$float": "nan"}`, `{"$date": …}`, `{"$bytes": …}`,
 /// `{"$set": […]}`, and `{"$map": [[key, value], …]}` where a key is no text.
-struct ValueJson<'v>(&'v Value);
+pub(super) struct ValueJson<'v>(pub &'v Value);
 
 impl Serialize for ValueJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

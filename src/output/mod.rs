@@ -1,5 +1,6 @@
 //! What people and programs read. The only room that prints.
 
+pub(crate) mod changes;
 pub(crate) mod collection;
 pub(crate) mod json;
 pub(crate) mod progress;

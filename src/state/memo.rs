@@ -20,6 +20,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::adapters::fs::{self, FsError};
+use crate::adapters::hash::Memory;
 use crate::model::hash::{HashName, Md5};
 
 const VERSION: u32 = 1;
@@ -78,23 +79,6 @@ impl Memo {
         Memo { path, root, now, known, new: Mutex::new(Vec::new()) }
     }
 
-    /// The hash of the file with this metadata, if it was hashed before and has not been written to since.
-    pub(crate) fn get(&self, metadata: &Metadata, name: HashName) -> Option<Md5> {
-        let remembered = self.known.get(&key(metadata, name)).filter(|known| known.stamp == stamp(metadata))?;
-        remembered.used.store(true, Ordering::Relaxed);
-        Some(remembered.md5)
-    }
-
-    /// Remembers a hash; `before` is the file's metadata from before it was read, `after` from afterwards.
-    pub(crate) fn remember(&self, before: &Metadata, after: &Metadata, name: HashName, md5: Md5) {
-        let stamp = stamp(before);
-        let settled = stamp.mtime.max(stamp.ctime) < self.now - SETTLED_NANOS;
-        if settled && stamp == self::stamp(after) {
-            let mut new = self.new.lock().expect("nobody panics while holding it");
-            new.push((key(before, name), stamp, md5));
-        }
-    }
-
     /// Writes the memo if there is anything new in it.
     pub(crate) fn save(self) -> Result<(), FsError> {
         let new = self.new.into_inner().expect("nobody panics while holding it");
@@ -109,6 +93,23 @@ impl Memo {
         let fresh = |stamp, md5| Remembered { stamp, md5, age: 0, used: AtomicBool::new(true) };
         entries.extend(new.into_iter().map(|(key, stamp, md5)| (key, fresh(stamp, md5))));
         fs::write(&self.path, &render(&entries, self.root))
+    }
+}
+
+impl Memory for Memo {
+    fn get(&self, metadata: &Metadata, name: HashName) -> Option<Md5> {
+        let remembered = self.known.get(&key(metadata, name)).filter(|known| known.stamp == stamp(metadata))?;
+        remembered.used.store(true, Ordering::Relaxed);
+        Some(remembered.md5)
+    }
+
+    fn remember(&self, before: &Metadata, after: &Metadata, name: HashName, md5: Md5) {
+        let stamp = stamp(before);
+        let settled = stamp.mtime.max(stamp.ctime) < self.now - SETTLED_NANOS;
+        if settled && stamp == self::stamp(after) {
+            let mut new = self.new.lock().expect("nobody panics while holding it");
+            new.push((key(before, name), stamp, md5));
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! .dvc/fanout/.gitignore             ignores everything here but config.yaml
 //! .dvc/fanout/apply/                 what `collect` is just changing in the project
+//! .dvc/fanout/hashes.jsonl           hashes of files, to be computed only once; see `memo`
 //! .dvc/fanout/slots/N/               a worker's workspace; N.lock beside it
 //! .dvc/fanout/runs/RUN/plan.json     what was planned
 //!                  worklist.jsonl    one work item a line, line number = index
@@ -33,6 +34,11 @@ impl FanoutDir {
 
     pub(crate) fn gitignore(&self) -> PathBuf {
         self.0.join(".gitignore")
+    }
+
+    /// Hashes of files that were computed before.
+    pub(crate) fn hashes(&self) -> PathBuf {
+        self.0.join("hashes.jsonl")
     }
 
     pub(crate) fn slots(&self) -> PathBuf {

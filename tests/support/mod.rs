@@ -2,6 +2,7 @@
 
 #[cfg(feature = "kubernetes")]
 pub(crate) mod apiserver;
+pub(crate) mod oracle;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

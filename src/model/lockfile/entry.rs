@@ -167,7 +167,7 @@ fn is_digest(text: &str) -> bool {
 type What = String;
 
 /// Checks the shape as DVC's schema does (`LOCKFILE_SCHEMA`, DVC 3.67).
-fn entry(value: &Value) -> Result<LockEntry, What> {
+pub(super) fn entry(value: &Value) -> Result<LockEntry, What> {
     let map = value.as_map().ok_or("not a map")?;
     let mut entry = LockEntry { cmd: Value::Null, deps: vec![], params: vec![], outs: vec![] };
     let mut has_cmd = false;

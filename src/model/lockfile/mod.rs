@@ -26,7 +26,9 @@ use std::ops::Range;
 
 use indexmap::IndexMap;
 
-pub(crate) use entry::LockEntry;
+use crate::model::yaml;
+
+pub(crate) use entry::{LockEntry, LockItem};
 pub(crate) use splice::{is_as_dvc_writes, sole_entry, splice};
 
 /// What is wrong with a lock file, and where.
@@ -89,6 +91,11 @@ impl<'t> Lockfile<'t> {
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(AsRef::as_ref)
     }
+}
+
+/// Reads a file of the run cache: an entry without its name; `None` where DVC would take it for damaged.
+pub(crate) fn parse_run(text: &[u8]) -> Option<LockEntry> {
+    entry::entry(&yaml::load(text).ok()?).ok()
 }
 
 /// One stage's entry in a lock file.

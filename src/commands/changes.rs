@@ -1,0 +1,131 @@
+//! What DVC would run, and why: the facts of the disk put to `model::changed`.
+//!
+//! Nothing is changed by asking: not the workspace, not the cache, not DVC's own databases.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use crate::adapters::cache::Cache;
+use crate::adapters::clock;
+use crate::adapters::facts::DiskFacts;
+use crate::diagnostic::{Diagnostic, Place};
+use crate::model::changed::{FactError, Forecast, Observation, Selection, Subject, forecast, observe};
+use crate::model::config::DvcConfig;
+use crate::model::lockfile::{LockEntry, Lockfile, LockfileError};
+use crate::model::pipeline::graph::Graph;
+use crate::model::pipeline::load::Project;
+use crate::model::pipeline::source::ProjectFiles;
+use crate::model::pipeline::stage::Stage;
+use crate::output::changes::StageChanges;
+use crate::state::memo::Memo;
+use crate::state::paths::FanoutDir;
+
+/// What was found out about the selected stages. Each list has one element per stage of the project.
+pub(crate) struct Changes {
+    /// What `dvc.lock` has; `None` for a stage that was never run, a `.dvc` file and a stage that is not selected.
+    #[expect(dead_code, reason = "`plan` hands them to the work items")]
+    pub entries: Vec<Option<LockEntry>>,
+    /// As things are now; `None` for a stage that is not selected.
+    pub observations: Vec<Option<Observation>>,
+    /// What `dvc repro` would do; `None` for a stage that is not selected.
+    pub forecasts: Vec<Option<Forecast>>,
+}
+
+impl Changes {
+    /// Finds out what `dvc repro` would do with the stages of `order`.
+    pub(crate) fn assess(
+        project: &Project,
+        graph: &Graph,
+        order: &[usize],
+        files: &dyn ProjectFiles,
+        config: &DvcConfig,
+    ) -> Result<Changes, Diagnostic> {
+        let entries = read_locks(&project.stages, order, files)?;
+        let subject = |stage: usize| Subject { stage: &project.stages[stage], entry: entries[stage].as_ref() };
+        let subjects: Vec<Subject<'_>> = order.iter().map(|stage| subject(*stage)).collect();
+        let root = Path::new(files.root());
+        let memo = Memo::load(FanoutDir::of(root).hashes(), root, clock::nanoseconds());
+        let cache = Cache::new(&config.cache_dir);
+        let facts = DiskFacts::gather(files.root(), &memo, &cache, &subjects);
+
+        let mut observations: Vec<Option<Observation>> = Vec::new();
+        observations.resize_with(project.stages.len(), || None);
+        let observed = order.par_iter().map(|stage| (*stage, observe(subject(*stage), &facts)));
+        for (stage, observation) in observed.collect::<Vec<_>>() {
+            observations[stage] = Some(observation.map_err(|error| unknown(&project.stages[stage], &error))?);
+        }
+        let selection =
+            Selection { order, subject: &subject, observations: &observations, needs: &|stage| graph.needs(stage) };
+        let forecasts = forecast(&selection, &facts)
+            .map_err(|error| Diagnostic::project("what DVC would run cannot be told").source(&error))?;
+        drop(facts);
+        if let Err(error) = memo.save() {
+            tracing::warn!("hashes are not remembered: {error}");
+        }
+        Ok(Changes { entries, observations, forecasts })
+    }
+
+    /// What was found out about a stage; `None` if it is not selected.
+    pub(crate) fn of_stage(&self, stage: usize) -> Option<StageChanges<'_>> {
+        let observation = self.observations[stage].as_ref()?;
+        Some(StageChanges { observation, forecast: self.forecasts[stage].as_ref()? })
+    }
+
+    /// Fails if something could not be looked at, as `dvc status` does, though `dvc repro` need not get there.
+    pub(crate) fn refuse_problems(&self, project: &Project) -> Result<(), Diagnostic> {
+        let problems = self.observations.iter().zip(&project.stages);
+        let problems = problems.filter_map(|(seen, stage)| Some((stage, seen.as_ref()?.problem.clone()?)));
+        problems.map(|(stage, problem)| Err(unknown(stage, &problem))).next().unwrap_or(Ok(()))
+    }
+}
+
+fn unknown(stage: &Stage, error: &FactError) -> Diagnostic {
+    Diagnostic::project(format!("whether stage `{}` changed cannot be told", stage.address)).source(error)
+}
+
+/// Reads the lock files of the selected stages, each once.
+fn read_locks(
+    stages: &[Stage],
+    order: &[usize],
+    files: &dyn ProjectFiles,
+) -> Result<Vec<Option<LockEntry>>, Diagnostic> {
+    let mut entries: Vec<Option<LockEntry>> = Vec::new();
+    entries.resize_with(stages.len(), || None);
+    let named = |stage: &usize| stages[*stage].name.as_deref().map(|name| (stages[*stage].file.as_str(), *stage, name));
+    let pipelines: BTreeSet<&str> = order.iter().filter_map(named).map(|(file, ..)| file).collect();
+    for pipeline in pipelines {
+        let path = lock_path(pipeline);
+        let broken = |error: LockfileError| {
+            Diagnostic::project(format!("`{path}` is not valid: {error}")).at(Place {
+                path: path.clone(),
+                line: Some(error.line),
+                column: None,
+            })
+        };
+        let text = match files.read(&path) {
+            Ok(bytes) => String::from_utf8(bytes).map_err(|_| Diagnostic::project(format!("`{path}` is not UTF-8")))?,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(Diagnostic::project(format!("cannot read `{path}`")).source(&error)),
+        };
+        let lockfile = Lockfile::parse(&text).map_err(broken)?;
+        let wanted: Vec<(usize, &str)> = order
+            .iter()
+            .filter_map(named)
+            .filter(|(file, ..)| *file == pipeline)
+            .map(|(_, stage, name)| (stage, name))
+            .collect();
+        let read = |(stage, name): &(usize, &str)| Some((*stage, lockfile.entry(name)?.parse()));
+        for (stage, entry) in wanted.par_iter().filter_map(read).collect::<Vec<_>>() {
+            entries[stage] = Some(entry.map_err(broken)?);
+        }
+    }
+    Ok(entries)
+}
+
+/// The lock file beside a `dvc.yaml`.
+fn lock_path(pipeline: &str) -> String {
+    format!("{}lock", pipeline.strip_suffix("yaml").unwrap_or(pipeline))
+}

@@ -1,0 +1,29 @@
+//! `debug`: the parts that other commands rest on, to be tried by hand and by tests.
+
+use super::project::ProjectHome;
+use crate::adapters::clock;
+use crate::adapters::hash::Hasher;
+use crate::cli::{Cli, DebugCommand, HashArgs};
+use crate::diagnostic::Diagnostic;
+use crate::exit::Exit;
+use crate::model::pipeline::path;
+use crate::output::json;
+use crate::state::memo::Memo;
+
+pub(crate) fn run(cli: &Cli, command: &DebugCommand) -> Result<Exit, Diagnostic> {
+    match command {
+        DebugCommand::Hash(args) => hash(cli, args),
+    }
+}
+
+/// Prints the hash of a path as JSON.
+fn hash(cli: &Cli, args: &HashArgs) -> Result<Exit, Diagnostic> {
+    let home = ProjectHome::find(cli)?;
+    let memo = Memo::load(home.fanout().hashes(), &home.root, clock::nanoseconds());
+    let path = path::resolve(&home.root.display().to_string(), &home.cwd, &args.path);
+    let hashed = Hasher::new(&home.root, &memo).hash(&path, args.name);
+    let hashed = hashed.map_err(|error| Diagnostic::project("it cannot be hashed").source(&error))?;
+    let hashed = hashed.ok_or_else(|| Diagnostic::usage(format!("nothing lies at `{}`", args.path)))?;
+    json::hash(&hashed);
+    Ok(Exit::Success)
+}

@@ -1,0 +1,249 @@
+//! What changed and why: the lines for people and the members of a stage in JSON.
+//!
+//! ```text
+//! train@a: runs
+//!   dep data/a.csv: md5 1f3870be → 9e107d9d, 12 → 14 bytes
+//!   params params.yaml: lr: 0.1 → 0.2
+//! report: may run
+//!   upstream train@a
+//! 3 stages run, 1 stage may run, 12 stages are unchanged
+//! ```
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+use similar::{ChangeTag, TextDiff};
+
+use super::json::ValueJson;
+use super::text::count;
+use crate::model::changed::{
+    DataChange, Expected, Forecast, Observation, Outlook, ParamChange, ParamsFileChange, Reason,
+};
+use crate::model::hash::Hashed;
+use crate::model::value::Value;
+
+/// What was found out about one stage.
+#[derive(Clone, Copy)]
+pub(crate) struct StageChanges<'a> {
+    pub observation: &'a Observation,
+    pub forecast: &'a Forecast,
+}
+
+/// The lines of a stage that is not unchanged; `addresses` names the stages of the project.
+pub(crate) fn lines(address: &str, changes: StageChanges<'_>, addresses: &dyn Fn(usize) -> String) -> Vec<String> {
+    let verb = match &changes.forecast.outlook {
+        Outlook::Unchanged => "is unchanged",
+        Outlook::Restore(_) => "is restored from the cache",
+        Outlook::Record => "is recorded without running",
+        Outlook::Run => "runs",
+        Outlook::MayRun => "may run",
+    };
+    let mut lines = vec![format!("{address}: {verb}")];
+    let upstream = changes.forecast.upstream.iter().map(|stage| format!("upstream {}", addresses(*stage)));
+    lines.extend(
+        changes.observation.reasons.iter().flat_map(reason_lines).chain(upstream).map(|line| format!("  {line}")),
+    );
+    lines
+}
+
+/// The last line: how many stages will come to what.
+pub(crate) fn summary<'a>(forecasts: impl Iterator<Item = &'a Forecast>) -> String {
+    let mut counts = [0_usize; 5];
+    for forecast in forecasts {
+        let place = match &forecast.outlook {
+            Outlook::Run => 0,
+            Outlook::MayRun => 1,
+            Outlook::Restore(_) => 2,
+            Outlook::Record => 3,
+            Outlook::Unchanged => 4,
+        };
+        counts[place] += 1;
+    }
+    let verbs = [
+        ["runs", "run"],
+        ["may run", "may run"],
+        ["is restored from the cache", "are restored from the cache"],
+        ["is recorded without running", "are recorded without running"],
+        ["is unchanged", "are unchanged"],
+    ];
+    let parts = counts.into_iter().zip(verbs).filter(|(number, _)| *number > 0);
+    let parts: Vec<String> =
+        parts.map(|(number, verbs)| format!("{} {}", count(number, "stage"), verbs[usize::from(number > 1)])).collect();
+    if parts.is_empty() { "no stages".to_owned() } else { parts.join(", ") }
+}
+
+/// Renders a reason; more than one line for a command, whose changed lines follow.
+pub(crate) fn reason_lines(reason: &Reason) -> Vec<String> {
+    let line = match reason {
+        Reason::New => "never run: `dvc.lock` has no entry".to_owned(),
+        Reason::Command { recorded, now } => return command_lines(recorded, now),
+        Reason::AlwaysChanged => "always changed".to_owned(),
+        Reason::Callback => "always changed: a command without deps, params and outs".to_owned(),
+        Reason::Dep { path, change } => format!("dep {path}: {}", data_text(change)),
+        Reason::Out { path, change } => format!("out {path}: {}", data_text(change)),
+        Reason::ParamsFile { path, change: ParamsFileChange::Deleted } => format!("params {path}: missing"),
+        Reason::ParamsFile { path, change: ParamsFileChange::New } => format!("params {path}: nothing is recorded"),
+        Reason::Param { path, key, change } => {
+            let change = match change {
+                ParamChange::New { now } => format!("new: {}", value_text(now)),
+                ParamChange::Deleted { recorded: Some(recorded) } => format!("{} → missing", value_text(recorded)),
+                ParamChange::Deleted { recorded: None } => "missing".to_owned(),
+                ParamChange::Modified { recorded, now } => format!("{} → {}", value_text(recorded), value_text(now)),
+            };
+            format!("params {path}: {key}: {change}")
+        }
+    };
+    vec![line]
+}
+
+fn data_text(change: &DataChange) -> String {
+    match change {
+        DataChange::Deleted { recorded: None } => "missing".to_owned(),
+        DataChange::Deleted { recorded: Some(recorded) } => format!("missing, was md5 {}", short(&recorded.oid)),
+        DataChange::NotInCache { recorded } => format!("md5 {} is not in the cache", short(&recorded.oid)),
+        DataChange::Modified { recorded: None, now } => format!("md5 {}, nothing is recorded", short(&now.oid())),
+        DataChange::Modified { recorded: Some(recorded), now } => {
+            let size = match recorded.size {
+                Some(size) if size != now.size() => format!(", {} → {} bytes", size, now.size()),
+                _ => String::new(),
+            };
+            format!("md5 {} → {}{size}", short(&recorded.oid), short(&now.oid()))
+        }
+    }
+}
+
+/// The first digits of a digest, and `.dir`.
+fn short(oid: &str) -> String {
+    let (digits, suffix) = oid.strip_suffix(".dir").map_or((oid, ""), |digits| (digits, ".dir"));
+    format!("{}{suffix}", digits.get(..8).unwrap_or(digits))
+}
+
+fn value_text(value: &Value) -> String {
+    serde_json::to_string(&ValueJson(value)).unwrap_or_default()
+}
+
+fn command_lines(recorded: &Value, now: &Value) -> Vec<String> {
+    let (old, new) = (command_text(recorded), command_text(now));
+    if old == new {
+        return vec![format!("command: {} → {}", value_text(recorded), value_text(now))];
+    }
+    let mut lines = vec!["command:".to_owned()];
+    for change in TextDiff::from_lines(&old, &new).iter_all_changes() {
+        let sign = match change.tag() {
+            ChangeTag::Delete => '-',
+            ChangeTag::Insert => '+',
+            ChangeTag::Equal => continue,
+        };
+        lines.push(format!("  {sign} {}", change.value().trim_end_matches('\n')));
+    }
+    lines
+}
+
+/// A command as lines; what is no text as JSON.
+fn command_text(cmd: &Value) -> String {
+    match cmd {
+        Value::Str(text) => text.clone(),
+        Value::List(items) => items.iter().map(command_text).collect::<Vec<_>>().join("\n"),
+        other => value_text(other),
+    }
+}
+
+/// The word for an outlook in JSON.
+pub(super) fn outlook_name(outlook: &Outlook) -> &'static str {
+    match outlook {
+        Outlook::Unchanged => "unchanged",
+        Outlook::Restore(_) => "restore",
+        Outlook::Record => "record",
+        Outlook::Run => "run",
+        Outlook::MayRun => "may_run",
+    }
+}
+
+/// A reason in JSON: `kind`, then what it is about, then `recorded` and `now` where there are such.
+pub(super) struct ReasonJson<'a>(pub &'a Reason);
+
+impl Serialize for ReasonJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match self.0 {
+            Reason::New => map.serialize_entry("kind", "new")?,
+            Reason::AlwaysChanged => map.serialize_entry("kind", "always_changed")?,
+            Reason::Callback => map.serialize_entry("kind", "callback")?,
+            Reason::Command { recorded, now } => {
+                map.serialize_entry("kind", "command")?;
+                map.serialize_entry("recorded", &ValueJson(recorded))?;
+                map.serialize_entry("now", &ValueJson(now))?;
+            }
+            Reason::Dep { path, change } | Reason::Out { path, change } => {
+                map.serialize_entry("kind", if matches!(self.0, Reason::Dep { .. }) { "dep" } else { "out" })?;
+                map.serialize_entry("path", path)?;
+                data_members(&mut map, change)?;
+            }
+            Reason::ParamsFile { path, change } => {
+                map.serialize_entry("kind", "params_file")?;
+                map.serialize_entry("path", path)?;
+                let change = match change {
+                    ParamsFileChange::Deleted => "deleted",
+                    ParamsFileChange::New => "new",
+                };
+                map.serialize_entry("change", change)?;
+            }
+            Reason::Param { path, key, change } => {
+                map.serialize_entry("kind", "param")?;
+                map.serialize_entry("path", path)?;
+                map.serialize_entry("key", key)?;
+                param_members(&mut map, change)?;
+            }
+        }
+        map.end()
+    }
+}
+
+fn data_members<M: SerializeMap>(map: &mut M, change: &DataChange) -> Result<(), M::Error> {
+    let (name, recorded, now) = match change {
+        DataChange::Deleted { recorded } => ("deleted", recorded.as_ref(), None),
+        DataChange::NotInCache { recorded } => ("not_in_cache", Some(recorded), None),
+        DataChange::Modified { recorded, now } => ("modified", recorded.as_ref(), Some(now)),
+    };
+    map.serialize_entry("change", name)?;
+    if let Some(recorded) = recorded {
+        map.serialize_entry("recorded", &DataJson::recorded(recorded))?;
+    }
+    if let Some(now) = now {
+        map.serialize_entry("now", &DataJson::found(now))?;
+    }
+    Ok(())
+}
+
+fn param_members<M: SerializeMap>(map: &mut M, change: &ParamChange) -> Result<(), M::Error> {
+    let (name, recorded, now) = match change {
+        ParamChange::New { now } => ("new", None, Some(now)),
+        ParamChange::Deleted { recorded } => ("deleted", recorded.as_ref(), None),
+        ParamChange::Modified { recorded, now } => ("modified", Some(recorded), Some(now)),
+    };
+    map.serialize_entry("change", name)?;
+    if let Some(recorded) = recorded {
+        map.serialize_entry("recorded", &ValueJson(recorded))?;
+    }
+    if let Some(now) = now {
+        map.serialize_entry("now", &ValueJson(now))?;
+    }
+    Ok(())
+}
+
+/// A file or directory: `md5` ends in `.dir` for a directory.
+#[derive(Serialize)]
+struct DataJson {
+    md5: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+}
+
+impl DataJson {
+    fn recorded(recorded: &Expected) -> Self {
+        DataJson { md5: recorded.oid.clone(), size: recorded.size }
+    }
+
+    fn found(found: &Hashed) -> Self {
+        DataJson { md5: found.oid(), size: Some(found.size()) }
+    }
+}
