@@ -24,7 +24,7 @@ pub(crate) enum Value {
     Float(f64),
     Str(String),
     Bytes(Vec<u8>),
-    /// A date `YYYY-MM-DD` or a datetime (contains `T`), in Python's `isoformat()`.
+    /// A date `YYYY-MM-DD`, a datetime (contains `T`) or, from TOML, a time, in Python's `isoformat()`.
     Date(String),
     List(Vec<Value>),
     Tuple(Vec<Value>),

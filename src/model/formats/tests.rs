@@ -62,6 +62,7 @@ fn json_is_pythons() {
 #[test]
 fn toml_keeps_order_and_dates() {
     check("p.toml", "b = 1\na = [1.5, 'x']\n[t.u]\nk = true\n", "{'b': 1, 'a': [1.5, 'x'], 't': {'u': {'k': True}}}");
+    check("p.toml", "[t.u]\n[b]\n[t]\nk = 1\n", "{'t': {'u': {}, 'k': 1}, 'b': {}}");
     check("p.toml", "a = 0xFF\nb = 99999999999999999999\nc = -1_0", "{'a': 255, 'b': 99999999999999999999, 'c': -10}");
     check(
         "p.toml",

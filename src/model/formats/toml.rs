@@ -1,4 +1,6 @@
 //! TOML, with dates and times in the form of Python's `isoformat()`.
+//!
+//! The parser knows TOML 1.1, so it accepts line breaks in inline tables, which DVC's does not.
 
 use std::fmt::Write as _;
 
@@ -13,43 +15,56 @@ pub(super) fn parse(text: &str) -> Result<Value, SyntaxError> {
         let offset = error.span().map_or(0, |span| span.start);
         SyntaxError::new(offset, error.message().to_lowercase().trim_end_matches('.'))
     })?;
-    self::table(table.get_ref())
+    self::table(table.get_ref()).map(|(map, _)| map)
 }
 
-fn table(table: &DeTable<'_>) -> Result<Value, SyntaxError> {
-    let mut map = Map::with_capacity(table.len());
+/// Returns the map and where its first key stands.
+///
+/// The parser moves a table that `[t.u]` began to the later `[t]`; Python leaves it where it was first named.
+fn table(table: &DeTable<'_>) -> Result<(Value, usize), SyntaxError> {
+    let mut entries = Vec::with_capacity(table.len());
     for (key, item) in table {
-        map.insert(Value::str(key.get_ref().as_ref()), value(item.get_ref(), item.span().start)?);
+        let (value, first) = value(item.get_ref(), item.span().start)?;
+        entries.push((first.min(key.span().start), Value::str(key.get_ref().as_ref()), value));
     }
-    Ok(Value::Map(Box::new(map)))
+    entries.sort_by_key(|(first, _, _)| *first);
+    let first = entries.first().map_or(usize::MAX, |(first, _, _)| *first);
+    let map: Map = entries.into_iter().map(|(_, key, value)| (key, value)).collect();
+    Ok((Value::Map(Box::new(map)), first))
 }
 
-fn array(array: &DeArray<'_>) -> Result<Value, SyntaxError> {
-    let items: Result<_, _> = array.iter().map(|item| value(item.get_ref(), item.span().start)).collect();
-    Ok(Value::List(items?))
+fn array(array: &DeArray<'_>) -> Result<(Value, usize), SyntaxError> {
+    let mut items = Vec::with_capacity(array.len());
+    let mut first = usize::MAX;
+    for item in array {
+        let (item, offset) = value(item.get_ref(), item.span().start)?;
+        items.push(item);
+        first = first.min(offset);
+    }
+    Ok((Value::List(items), first))
 }
 
-fn value(value: &DeValue<'_>, offset: usize) -> Result<Value, SyntaxError> {
+/// Returns the value and where the first thing in it stands.
+fn value(value: &DeValue<'_>, offset: usize) -> Result<(Value, usize), SyntaxError> {
     let error = |message| SyntaxError::new(offset, message);
-    match value {
-        DeValue::String(text) => Ok(Value::str(text.as_ref())),
+    let scalar = match value {
+        DeValue::Array(items) => return array(items),
+        DeValue::Table(entries) => return table(entries),
+        DeValue::String(text) => Value::str(text.as_ref()),
         DeValue::Integer(number) => {
             let text = number.as_str();
             let digits = text.trim_start_matches(['+', '-']);
-            integer(text.starts_with('-'), digits, number.radix())
-                .ok_or_else(|| error("an integer with too many digits"))
+            let number = integer(text.starts_with('-'), digits, number.radix());
+            number.ok_or_else(|| error("an integer with too many digits"))?
         }
-        DeValue::Float(number) => number.as_str().parse().map(Value::Float).map_err(|_| error("expected a number")),
-        DeValue::Boolean(flag) => Ok(Value::Bool(*flag)),
-        DeValue::Datetime(moment) => {
-            if moment.date.is_some_and(|date| date.year == 0) {
-                return Err(error("there is no year 0"));
-            }
-            Ok(Value::Date(iso_format(moment)))
+        DeValue::Float(number) => Value::Float(number.as_str().parse().map_err(|_| error("expected a number"))?),
+        DeValue::Boolean(flag) => Value::Bool(*flag),
+        DeValue::Datetime(moment) if moment.date.is_some_and(|date| date.year == 0) => {
+            return Err(error("there is no year 0"));
         }
-        DeValue::Array(items) => array(items),
-        DeValue::Table(entries) => table(entries),
-    }
+        DeValue::Datetime(moment) => Value::Date(iso_format(moment)),
+    };
+    Ok((scalar, offset))
 }
 
 fn iso_format(moment: &Datetime) -> String {

@@ -13,8 +13,9 @@
 //! | types of nodes | `tag.rs`, `scalar.rs`, `timestamp.rs` |
 //! | graph to a tree: keys, merge keys, limits | `construct.rs` |
 //!
-//! Known differences: what Python can hold but no file can (lone surrogates, collections that contain themselves) is an
-//! error here, so is a list used as a key by an alias, and what exceeds the limits below.
+//! Known differences: what Python can hold but no file can (lone surrogates, collections that contain or merge
+//! themselves) is an error here, so are a list used as a key by an alias, digits other than ASCII under `!!int` and
+//! `!!float`, and what exceeds the limits below.
 
 mod compose;
 mod construct;
