@@ -1,5 +1,8 @@
 //! Flags and help texts: what was typed, nothing looked up.
 
+#[cfg(feature = "kubernetes")]
+pub(crate) mod kubernetes;
+
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -70,15 +73,30 @@ pub(crate) struct LaunchArgs {
     /// Run only this phase, from 0; all but those of `finalize` by default
     #[arg(long, value_name = "N")]
     pub phase: Option<usize>,
+    /// What runs the work items
+    #[arg(long, value_enum, default_value_t = EngineArg::Local)]
+    pub engine: EngineArg,
     #[command(flatten)]
     pub local: LocalArgs,
+    #[cfg(feature = "kubernetes")]
+    #[command(flatten)]
+    pub kubernetes: kubernetes::KubernetesArgs,
 }
 
-/// What the local engine keeps to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EngineArg {
+    /// Processes on this machine.
+    Local,
+    /// Pods of Indexed Jobs in a Kubernetes cluster.
+    #[cfg(feature = "kubernetes")]
+    Kubernetes,
+}
+
+/// What engines keep to; some of it concerns the local engine alone.
 #[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Local engine")]
+#[command(next_help_heading = "Running")]
 pub(crate) struct LocalArgs {
-    /// Work items at the same time; the number of CPUs by default
+    /// Work items at the same time; by default the number of CPUs, or 10 pods in a cluster
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<NonZeroUsize>,
     /// Tries after the first. By default 2 where a tool failed and none where a command did; with this flag, both
@@ -216,6 +234,15 @@ pub(crate) struct WorkArgs {
     /// Deal the work items out to this many shards and do those of one shard
     #[arg(long, value_name = "N")]
     pub shards: Option<usize>,
+    /// Do a shard of a cluster Job's work items, as the launcher dealt them out
+    #[arg(long, value_name = "NAME", hide = true, conflicts_with_all = ["shards", "attempt"])]
+    pub job: Option<String>,
+    /// With --job: only see whether this machine sees all that work items need
+    #[arg(long, hide = true, requires = "job")]
+    pub check: bool,
+    /// DVC's cache, where this machine sees it elsewhere than the project's configuration says
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
     /// The number of this attempt; the next one by default
     #[arg(long, value_name = "N", hide = true)]
     pub attempt: Option<u32>,

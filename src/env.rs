@@ -24,6 +24,12 @@ pub(crate) const DVC_ROOT: &str = "DVC_ROOT";
 pub(crate) const CI: &str = "CI";
 /// No colours, see no-color.org.
 pub(crate) const NO_COLOR: &str = "NO_COLOR";
+/// The text of a kubeconfig, as the Iterative provider took it.
+#[cfg(feature = "kubernetes")]
+pub(crate) const KUBECONFIG_DATA: &str = "KUBECONFIG_DATA";
+/// The same by its other name.
+#[cfg(feature = "kubernetes")]
+pub(crate) const KUBERNETES_CONFIGURATION: &str = "KUBERNETES_CONFIGURATION";
 /// The user's home, for per-user configuration.
 pub(crate) const HOME: &str = "HOME";
 /// The per-user configuration folder.

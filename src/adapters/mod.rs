@@ -11,5 +11,7 @@ pub(crate) mod fs;
 pub(crate) mod git;
 pub(crate) mod git_merge;
 pub(crate) mod hash;
+#[cfg(feature = "kubernetes")]
+pub(crate) mod kube;
 pub(crate) mod process;
 pub(crate) mod project;

@@ -41,7 +41,7 @@ pub(crate) fn finalize(
     rejected.extend(collect::collect(project, run, plan, &items)?.rejected);
     place_outs(project, run, &items, &rejected)?;
     for phase in (0..plan.phases.len()).filter(|phase| plan.phases[*phase].trailing) {
-        exit = worst(exit, launch::launch(cli, project, run, plan, &[phase], local)?);
+        exit = worst(exit, launch::launch(cli, project, run, plan, &[phase], local, launch::EngineChoice::Local)?);
         if matches!(exit, Exit::Signal(_)) {
             return Ok(exit);
         }

@@ -1,5 +1,10 @@
 //! `launch`: runs the work items of a plan, phase after phase, and watches them to the end.
 
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
+#[cfg(feature = "kubernetes")]
+mod settings;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -11,10 +16,12 @@ use tokio::task::LocalSet;
 use crate::adapters::dvc::Dvc;
 use crate::adapters::process::Signals;
 use crate::adapters::{clock, fs};
-use crate::cli::{Cli, Format, LaunchArgs, LocalArgs};
+use crate::cli::{Cli, EngineArg, Format, LaunchArgs, LocalArgs};
 use crate::commands::project::ProjectHome;
 use crate::commands::summary;
 use crate::diagnostic::Diagnostic;
+#[cfg(feature = "kubernetes")]
+use crate::engine::PhaseEnd;
 use crate::engine::local::{LocalConfig, LocalEngine};
 use crate::engine::{Channels, Engine};
 use crate::env;
@@ -45,11 +52,29 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
         return Ok(Exit::Success);
     }
     check_base(&project.root, &plan)?;
-    let exit = launch(cli, &project, &run, &plan, &phases, &args.local)?;
+    let engine = match args.engine {
+        EngineArg::Local => EngineChoice::Local,
+        #[cfg(feature = "kubernetes")]
+        EngineArg::Kubernetes => {
+            let config = kubernetes::resolve(&project, &plan, &args.kubernetes, &args.local)?;
+            if args.kubernetes.dry_run {
+                return kubernetes::dry_run(config, &run, &plan, &phases);
+            }
+            EngineChoice::Kubernetes(Box::new(config))
+        }
+    };
+    let exit = launch(cli, &project, &run, &plan, &phases, &args.local, engine)?;
     if cli.format == Format::Text {
         summary::print(&run, &plan, &phases)?;
     }
     Ok(exit)
+}
+
+/// What runs the work items.
+pub(crate) enum EngineChoice {
+    Local,
+    #[cfg(feature = "kubernetes")]
+    Kubernetes(Box<crate::engine::kubernetes::KubernetesConfig>),
 }
 
 /// Refuses a plan whose base has moved on.
@@ -82,8 +107,8 @@ pub(crate) fn launch(
     plan: &Plan,
     phases: &[usize],
     args: &LocalArgs,
+    engine: EngineChoice,
 ) -> Result<Exit, Diagnostic> {
-    Dvc::find()?;
     let Some(_lock) = fs::try_lock(&run.launch_lock())? else {
         let holder = fs::lock_holder(&run.launch_lock()).map_or_else(String::new, |id| format!(", by process {id}"));
         return Err(Diagnostic::tool(format!("run {} is being launched already{holder}", plan.run))
@@ -102,11 +127,26 @@ pub(crate) fn launch(
         exit: Exit::Success,
         stop: watch::Sender::new(Stop::No),
     };
-    let mut engine = local_engine(project, run, plan, args);
+    match engine {
+        EngineChoice::Local => {
+            Dvc::find()?;
+            block_on(launch.drive(&mut local_engine(project, run, plan, args), phases))?;
+        }
+        #[cfg(feature = "kubernetes")]
+        EngineChoice::Kubernetes(config) => {
+            let files = Box::new(kubernetes::Files(run.clone()));
+            let mut engine = crate::engine::kubernetes::KubernetesEngine::new(*config, files);
+            block_on(launch.drive(&mut engine, phases))?;
+        }
+    }
+    Ok(launch.exit)
+}
+
+/// Runs what is asynchronous to its end, on this thread.
+fn block_on<T>(future: impl Future<Output = Result<T, Diagnostic>>) -> Result<T, Diagnostic> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Diagnostic::tool("cannot start the async runtime").source(&error))?;
-    LocalSet::new().block_on(&runtime, launch.drive(&mut engine, phases))?;
-    Ok(launch.exit)
+    LocalSet::new().block_on(&runtime, future)
 }
 
 /// The local engine as asked for.
@@ -152,18 +192,18 @@ struct Ready {
 }
 
 impl Launch<'_> {
-    async fn drive(&mut self, engine: &mut impl Engine, phases: &[usize]) -> Result<(), Diagnostic> {
+    async fn drive<E: Engine>(&mut self, engine: &mut E, phases: &[usize]) -> Result<(), Diagnostic> {
         let mut signals =
             Signals::listen().map_err(|error| Diagnostic::tool("cannot listen to signals").source(&error))?;
         let (host, process) = (crate::adapters::process::host(), std::process::id());
-        self.record(Journaled::Launched { engine: "local".into(), host, process })?;
+        self.record(Journaled::Launched { engine: E::NAME.into(), host, process })?;
         let total = phases.iter().map(|phase| self.plan.phases[*phase].count).sum();
         let quiet = self.args.quiet || self.cli.format == Format::Json;
         let style = Style::choose(quiet, std::io::stderr().is_terminal(), env::read(env::CI).is_some());
         let mut progress = Progress::new(style, total);
         for &number in phases {
             let phase = &self.plan.phases[number];
-            let ready = self.ready(phase)?;
+            let ready = ready(self.run, self.plan, self.items, phase)?;
             if phase.count > 0 {
                 self.record(Journaled::PhaseStarted { phase: number, work_items: ready.tasks.len() })?;
             }
@@ -193,7 +233,7 @@ impl Launch<'_> {
                         ended = Some(result);
                         events.close();
                     }
-                    signal = signals.next() => self.on_signal(signal, &progress)?,
+                    signal = signals.next() => self.on_signal(signal, E::DRAINING, &progress)?,
                     () = tokio::time::sleep(TICK) => {
                         progress.heartbeat();
                         if fs::read_text_if_any(&self.run.cancel())?.is_some() && *self.stop.borrow() != Stop::Now {
@@ -203,56 +243,23 @@ impl Launch<'_> {
                     }
                 }
             }
-            if let Some(result) = ended {
-                result?;
+            #[cfg(feature = "kubernetes")]
+            if let Some(PhaseEnd::Detached) = ended.transpose()? {
+                progress.note(&format!(
+                    "watch the run again with `dvc-fanout launch {} --engine {}`",
+                    self.plan.run,
+                    E::NAME
+                ));
+                break;
             }
+            #[cfg(not(feature = "kubernetes"))]
+            ended.transpose()?;
         }
         progress.finish();
         if *self.stop.borrow() != Stop::No && self.exit == Exit::Success {
             self.exit = Exit::Signal(2);
         }
         Ok(())
-    }
-
-    /// The work items of a phase that have no good result yet, and those that cannot have one.
-    fn ready(&self, phase: &Phase) -> Result<Ready, Diagnostic> {
-        let mut ready = Ready { tasks: vec![], skipped: vec![] };
-        let mut needed: HashMap<usize, Option<results::Published>> = HashMap::new();
-        for index in phase.indexes() {
-            let item = &self.items[index];
-            let best = results::best(self.run, index)?;
-            if best.as_ref().is_some_and(results::Published::succeeded) {
-                continue;
-            }
-            for &need in &item.needs {
-                if !needed.contains_key(&need) {
-                    needed.insert(need, results::best(self.run, need)?);
-                }
-            }
-            let is_missing = |input: &Input| match input {
-                Input::Result { index, stage, .. } => {
-                    let good = needed[index].as_ref().is_some_and(|published| published.is_good(stage));
-                    (!good).then_some(*index)
-                }
-                Input::Cache { .. } | Input::Snapshot { .. } | Input::Workspace { .. } => None,
-            };
-            let mut because: Vec<usize> = item.inputs.iter().filter_map(is_missing).collect();
-            because.dedup();
-            let tolerated = self.plan.options.allow_missing_keys && phase.kind == PhaseKind::Shared;
-            if !because.is_empty() && !tolerated {
-                ready.skipped.push((index, because));
-                continue;
-            }
-            let attempt = results::attempts(self.run, index)?.last().map_or(1, |last| last + 1);
-            ready.tasks.push(Task {
-                index,
-                id: item.id.clone(),
-                attempt,
-                resources: resources(&item.resources),
-                expected_seconds: None,
-            });
-        }
-        Ok(ready)
     }
 
     /// Journals an event, then shows it.
@@ -317,11 +324,11 @@ impl Launch<'_> {
         })
     }
 
-    fn on_signal(&mut self, signal: i32, progress: &Progress) -> Result<(), Diagnostic> {
+    fn on_signal(&mut self, signal: i32, draining: &str, progress: &Progress) -> Result<(), Diagnostic> {
         self.exit = Exit::Signal(u8::try_from(signal).unwrap_or(u8::MAX));
         // The first Ctrl-C lets what runs come to its end; a second one, or TERM, does not.
         if signal == crate::adapters::process::INTERRUPT && *self.stop.borrow() == Stop::No {
-            progress.note("interrupted: starting no more (again: end what runs)");
+            progress.note(draining);
             self.stop(Stop::Draining)
         } else {
             progress.note("ending what runs");
@@ -341,6 +348,47 @@ impl Launch<'_> {
         }
         Ok(())
     }
+}
+
+/// The work items of a phase that have no good result yet, and those that cannot have one.
+fn ready(run: &RunDir, plan: &Plan, items: &[WorkItem], phase: &Phase) -> Result<Ready, Diagnostic> {
+    let mut ready = Ready { tasks: vec![], skipped: vec![] };
+    let mut needed: HashMap<usize, Option<results::Published>> = HashMap::new();
+    for index in phase.indexes() {
+        let item = &items[index];
+        let best = results::best(run, index)?;
+        if best.as_ref().is_some_and(results::Published::succeeded) {
+            continue;
+        }
+        for &need in &item.needs {
+            if !needed.contains_key(&need) {
+                needed.insert(need, results::best(run, need)?);
+            }
+        }
+        let is_missing = |input: &Input| match input {
+            Input::Result { index, stage, .. } => {
+                let good = needed[index].as_ref().is_some_and(|published| published.is_good(stage));
+                (!good).then_some(*index)
+            }
+            Input::Cache { .. } | Input::Snapshot { .. } | Input::Workspace { .. } => None,
+        };
+        let mut because: Vec<usize> = item.inputs.iter().filter_map(is_missing).collect();
+        because.dedup();
+        let tolerated = plan.options.allow_missing_keys && phase.kind == PhaseKind::Shared;
+        if !because.is_empty() && !tolerated {
+            ready.skipped.push((index, because));
+            continue;
+        }
+        let attempt = results::attempts(run, index)?.last().map_or(1, |last| last + 1);
+        ready.tasks.push(Task {
+            index,
+            id: item.id.clone(),
+            attempt,
+            resources: resources(&item.resources),
+            expected_seconds: None,
+        });
+    }
+    Ok(ready)
 }
 
 /// A work item's resources as the engine takes them.

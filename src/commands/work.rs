@@ -1,5 +1,7 @@
 //! `work`: one work item in a slot's workspace, from its line in the worklist to a published result.
 
+mod check;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use crate::state::format::{
 };
 use crate::state::paths::{RunDir, SlotDir};
 use crate::state::results::{self, Draft};
+use crate::state::shards;
 use crate::state::worklist;
 use crate::state::workspace::{self, Placing, Sources, Workspace};
 
@@ -40,7 +43,13 @@ struct WorkConfig {
 }
 
 pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
-    let project = ProjectHome::find(cli)?;
+    let mut project = ProjectHome::find(cli)?;
+    if let Some(cache) = &args.cache_dir {
+        project.config.cache_dir = cache.to_string_lossy().into_owned();
+    }
+    if args.check {
+        return check::run(&project, args);
+    }
     let config = resolve(&project, args)?;
     let (git, _) = project.git()?;
     let dvc = Dvc::find()?;
@@ -100,6 +109,10 @@ fn resolve(project: &ProjectHome, args: &WorkArgs) -> Result<WorkConfig, Diagnos
         })?),
         None => None,
     };
+    if let Some(job) = &args.job {
+        let indexes = job_indexes(&run, job, index)?;
+        return Ok(WorkConfig { run, plan, indexes });
+    }
     let range = phase.map_or(0..plan.work_items, |phase| phase.indexes());
     let indexes: Vec<usize> = match args.shards {
         Some(shards) if index >= shards => return Err(out_of_range("shard", shards)),
@@ -108,6 +121,31 @@ fn resolve(project: &ProjectHome, args: &WorkArgs) -> Result<WorkConfig, Diagnos
         None => vec![index],
     };
     Ok(WorkConfig { run, plan, indexes })
+}
+
+/// The work items of a shard of a cluster Job that are to be done (again).
+///
+/// A shard is tried again as a whole; a work item whose command failed in an earlier try is left alone then, unless
+/// such are to be tried again.
+fn job_indexes(run: &RunDir, job: &str, shard: usize) -> Result<Vec<usize>, Diagnostic> {
+    let shards = shards::read(run, job)?.ok_or_else(|| {
+        Diagnostic::project(format!("the run's directory does not know the Job `{job}`"))
+            .cause("this machine sees another copy of the run than the launcher, or an old state of it")
+    })?;
+    if shard >= shards.count {
+        return Err(Diagnostic::usage(format!("there is no shard {shard} of the Job: there are {}", shards.count)));
+    }
+    let mut indexes = vec![];
+    for item in shards.of(shard) {
+        let has_failed = |published: &results::Published| {
+            published.result.attempt >= item.attempt
+                && matches!(published.result.outcome, Outcome::StageFailed { .. } | Outcome::TimedOut { .. })
+        };
+        if shards.retry_commands || !results::best(run, item.index)?.as_ref().is_some_and(has_failed) {
+            indexes.push(item.index);
+        }
+    }
+    Ok(indexes)
 }
 
 /// Takes the slot with a number, or the first free one.

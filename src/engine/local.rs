@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::adapters::process::{self, Program};
 use crate::diagnostic::Diagnostic;
-use crate::engine::{Channels, Engine};
+use crate::engine::{Channels, Engine, PhaseEnd};
 use crate::exit::Exit;
 use crate::model::event::{Ending, Event, Stop, Task};
 
@@ -174,7 +174,15 @@ enum Step {
 }
 
 impl Engine for LocalEngine {
-    async fn run_phase(&mut self, _phase: usize, mut tasks: Vec<Task>, channels: Channels) -> Result<(), Diagnostic> {
+    const NAME: &'static str = "local";
+    const DRAINING: &'static str = "interrupted: starting no more (again: end what runs)";
+
+    async fn run_phase(
+        &mut self,
+        _phase: usize,
+        mut tasks: Vec<Task>,
+        channels: Channels,
+    ) -> Result<PhaseEnd, Diagnostic> {
         let Channels { events, mut stop } = channels;
         sort_longest_first(&mut tasks);
         let mut queue: VecDeque<Waiting> =
@@ -214,7 +222,7 @@ impl Engine for LocalEngine {
                 }
             };
             match step {
-                None => return Ok(()),
+                None => return Ok(PhaseEnd::Done),
                 Some(Err(error)) => {
                     return Err(Diagnostic::internal("a worker's task broke").source(&error));
                 }

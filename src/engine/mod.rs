@@ -3,6 +3,8 @@
 //! Every engine starts the same `dvc-fanout work`. What counts is what workers published; an engine only says how
 //! attempts ended, and never looks into results.
 
+#[cfg(feature = "kubernetes")]
+pub(crate) mod kubernetes;
 pub(crate) mod local;
 
 use tokio::sync::{mpsc, watch};
@@ -11,6 +13,7 @@ use crate::diagnostic::Diagnostic;
 use crate::model::event::{Event, Stop, Task};
 
 /// What an engine works with while a phase runs.
+#[derive(Clone)]
 pub(crate) struct Channels {
     /// Takes events; what is sent is journaled before anything else happens to it.
     pub events: mpsc::UnboundedSender<Event>,
@@ -18,10 +21,38 @@ pub(crate) struct Channels {
     pub stop: watch::Receiver<Stop>,
 }
 
+#[cfg(feature = "kubernetes")]
+impl Channels {
+    /// Sends an event; nobody listens where the launch is over already.
+    pub(crate) fn send(&self, event: Event) {
+        drop(self.events.send(event));
+    }
+
+    /// Says something that a person should know.
+    pub(crate) fn notice(&self, message: String) {
+        self.send(Event::Noticed { message });
+    }
+}
+
+/// How a phase came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PhaseEnd {
+    /// Each task has ended for good, or the engine was stopped.
+    Done,
+    /// The work items go on without the launcher.
+    #[cfg(feature = "kubernetes")]
+    Detached,
+}
+
 /// A way to run work items that do not need one another.
 pub(crate) trait Engine {
+    /// What journal and status call it.
+    const NAME: &'static str;
+    /// What the first Ctrl-C does, and what a second one would.
+    const DRAINING: &'static str;
+
     /// Runs the tasks of a phase until each has ended for good or the engine was stopped.
     ///
     /// Fails only where the engine itself cannot go on; work items that fail are events.
-    async fn run_phase(&mut self, phase: usize, tasks: Vec<Task>, channels: Channels) -> Result<(), Diagnostic>;
+    async fn run_phase(&mut self, phase: usize, tasks: Vec<Task>, channels: Channels) -> Result<PhaseEnd, Diagnostic>;
 }

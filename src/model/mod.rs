@@ -7,7 +7,6 @@ pub(crate) mod event;
 pub(crate) mod formats;
 pub(crate) mod hash;
 #[cfg(feature = "kubernetes")]
-#[expect(dead_code, reason = "the engine that uses it comes next")]
 pub(crate) mod job;
 pub(crate) mod lockfile;
 pub(crate) mod pipeline;
@@ -15,5 +14,6 @@ pub(crate) mod plan;
 pub(crate) mod projection;
 pub(crate) mod python_text;
 pub(crate) mod result_path;
+pub(crate) mod shards;
 pub(crate) mod value;
 pub(crate) mod yaml;

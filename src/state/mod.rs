@@ -6,6 +6,7 @@ pub(crate) mod journal;
 pub(crate) mod memo;
 pub(crate) mod paths;
 pub(crate) mod results;
+pub(crate) mod shards;
 pub(crate) mod vetting;
 pub(crate) mod worklist;
 pub(crate) mod workspace;

@@ -10,6 +10,8 @@
 //!                  worklist.index    where each line begins: 15 digits and a newline
 //!                  events.jsonl      the journal, written by `launch` and `finalize` alone
 //!                  cancel            asks a running `launch` to end
+//!                  jobs/NAME.json    the work items of a cluster Job
+//!                  jobs/NAME.checked left by a pod that sees all that workers need
 //!                  launch.lock       held while the run is being launched
 //!                  results/INDEX/ATTEMPT.log
 //!                  results/INDEX/ATTEMPT/result.json
@@ -96,6 +98,16 @@ impl RunDir {
     /// Present when somebody asked to end the launch.
     pub(crate) fn cancel(&self) -> PathBuf {
         self.0.join("cancel")
+    }
+
+    /// Which work items a cluster Job does.
+    pub(crate) fn job(&self, name: &str) -> PathBuf {
+        self.0.join("jobs").join(format!("{name}.json"))
+    }
+
+    /// Left by a pod that saw all that workers need.
+    pub(crate) fn check(&self, name: &str) -> PathBuf {
+        self.0.join("jobs").join(format!("{name}.checked"))
     }
 
     pub(crate) fn results(&self) -> PathBuf {

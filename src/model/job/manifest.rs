@@ -2,17 +2,17 @@
 
 use serde_json::{Map, Value, json};
 
+use super::explain::final_codes;
 use super::name::{digest, job_name, label_value, object_name};
 use super::options::{JobPlan, PodOptions, Security};
 use super::volume::{Source, Volume};
 use super::{Problem, patch, validate, yaml};
-use crate::exit::Exit;
 
 /// Who made an object.
 pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "dvc-fanout");
 /// The label, and in full the annotation, with the run's id.
 pub(crate) const RUN: &str = "dvc-fanout/run";
-pub(crate) const PHASE: &str = "dvc-fanout/phase";
+pub(crate) const PART: &str = "dvc-fanout/part";
 /// The annotation with the digest of what was sent: the server fills in defaults, so specs are never compared.
 pub(crate) const SPEC_HASH: &str = "dvc-fanout/spec-hash";
 /// The one container of a worker's pod.
@@ -21,8 +21,6 @@ pub(crate) const CONTAINER: &str = "worker";
 pub(crate) const SCRATCH: &str = "/dvc-fanout";
 
 const KUEUE_QUEUE: &str = "kueue.x-k8s.io/queue-name";
-/// Exit codes after which a second try cannot help. The codes ascend, as the server wants them.
-const FINAL: [Exit; 4] = [Exit::Usage, Exit::Conflicts, Exit::Project, Exit::Internal];
 
 /// The objects of one Job, in the order in which they are made.
 #[derive(Clone, Debug)]
@@ -56,10 +54,10 @@ impl Manifest {
         if problems.is_empty() { Ok(Manifest { claims: claims(options, &plan.run), job }) } else { Err(problems) }
     }
 
-    /// The Job's name: the same for the same run, phase, class and generation.
+    /// The Job's name: the same for the same run, part, class and generation.
     pub(crate) fn name(plan: &JobPlan) -> String {
-        let mut parts = vec!["fanout".to_owned(), plan.run.clone(), format!("p{}", plan.phase)];
-        parts.extend((plan.class > 0).then(|| format!("c{}", plan.class)));
+        let mut parts = vec!["fanout".to_owned(), plan.run.clone(), plan.part.clone()];
+        parts.extend(plan.class.as_ref().map(|class| format!("c{class}")));
         parts.extend((plan.generation > 1).then(|| format!("g{}", plan.generation)));
         job_name(&parts.iter().map(String::as_str).collect::<Vec<_>>(), plan.shards)
     }
@@ -82,7 +80,7 @@ fn labels(options: &PodOptions, run: &str) -> Map<String, Value> {
 
 fn pod_labels(options: &PodOptions, plan: &JobPlan) -> Map<String, Value> {
     let mut labels = labels(options, &plan.run);
-    labels.insert(PHASE.to_owned(), plan.phase.to_string().into());
+    labels.insert(PART.to_owned(), label_value(&plan.part).into());
     labels
 }
 
@@ -121,8 +119,7 @@ fn job_spec(options: &PodOptions, plan: &JobPlan, template: Value) -> Value {
 
 /// A lost machine is not counted, a hopeless index is not tried again, everything else counts.
 fn failure_rules(options: &PodOptions) -> Value {
-    let commands = (!options.retry_commands).then_some(Exit::WorkItemsFailed);
-    let codes: Vec<u8> = commands.into_iter().chain(FINAL).map(Exit::code).collect();
+    let codes = final_codes(options.retry_commands);
     json!([
         { "action": "Ignore", "onPodConditions": [{ "type": "DisruptionTarget", "status": "True" }] },
         { "action": "FailIndex", "onExitCodes": { "containerName": CONTAINER, "operator": "In", "values": codes } },

@@ -9,12 +9,15 @@
 //! | `yaml.rs` | the same as YAML |
 //! | `patch.rs` | a user's own changes to the pod template |
 //! | `validate.rs` | the API server's rules, checked before anything is sent |
+//! | `observed.rs`, `explain.rs` | what is seen in a cluster, and why it is so |
 //! | `indexes.rs` | `completedIndexes` and `failedIndexes` of a Job's status |
 
+pub(crate) mod explain;
 pub(crate) mod indexes;
 pub(crate) mod machine;
 pub(crate) mod manifest;
 pub(crate) mod name;
+pub(crate) mod observed;
 pub(crate) mod options;
 mod patch;
 pub(crate) mod quantity;

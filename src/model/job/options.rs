@@ -94,13 +94,14 @@ pub(crate) struct User {
     pub gid: Option<u32>,
 }
 
-/// One Job of a run: the work items of a phase that ask for the same resources.
+/// One Job of a run: the work items of a phase that ask for the same resources, or a check.
 #[derive(Clone, Debug)]
 pub(crate) struct JobPlan {
     pub run: String,
-    pub phase: usize,
-    /// Which of the phase's resource classes.
-    pub class: usize,
+    /// What of the run it does: `p0` for its first phase, `check`.
+    pub part: String,
+    /// The name of the phase's resource class; `None` for work items that ask for nothing.
+    pub class: Option<String>,
     /// 1, 2, …: a phase that is launched again after its Job ended gets a new Job.
     pub generation: u32,
     /// Completions: one index does one shard of the class's work items.

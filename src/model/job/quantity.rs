@@ -31,11 +31,6 @@ impl Quantity {
         Ok(Quantity { text: text.to_owned(), milli })
     }
 
-    /// Returns the amount in whole units, bytes for memory, rounded up.
-    pub(crate) fn units(&self) -> u128 {
-        self.milli.div_ceil(1000)
-    }
-
     /// Whether it is a whole number, as GPUs must be.
     pub(crate) fn is_whole(&self) -> bool {
         self.milli.is_multiple_of(1000)
@@ -130,6 +125,6 @@ mod tests {
         let parse = |text| Quantity::parse(text).expect("a quantity");
         assert_eq!(parse("1Gi"), parse("1024Mi"));
         assert!(parse("1G") < parse("1Gi"));
-        assert_eq!(parse("1500m").units(), 2);
+        assert!(!parse("1500m").is_whole() && parse("2000m").is_whole());
     }
 }

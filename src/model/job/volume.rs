@@ -40,6 +40,11 @@ pub(crate) enum VolumeError {
 }
 
 impl Volume {
+    /// Whether a claim is made for it.
+    pub(crate) fn is_made(&self) -> bool {
+        matches!(self.source, Source::NewClaim { .. })
+    }
+
     pub(crate) fn parse(text: &str) -> Result<Self, VolumeError> {
         let shape = || VolumeError::Shape(text.to_owned());
         let size =

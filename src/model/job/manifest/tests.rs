@@ -46,8 +46,8 @@ fn options() -> PodOptions {
 fn plan() -> JobPlan {
     JobPlan {
         run: "20261122-184000".to_owned(),
-        phase: 0,
-        class: 0,
+        part: "p0".to_owned(),
+        class: None,
         generation: 1,
         shards: 10,
         resources: Resources::default(),
@@ -97,7 +97,7 @@ fn every_option_reaches_the_manifest() {
     options.fs_group = Some(2000);
     options.patch = Some(json!({ "hostNetwork": true }));
     let mut plan = plan();
-    plan.class = 1;
+    plan.class = Some("5e1f0a".to_owned());
     plan.generation = 3;
     plan.resources =
         Resources { disk: Quantity::parse("20G").ok(), ..Resources::parse_machine("m+t4").expect("a size") };

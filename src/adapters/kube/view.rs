@@ -1,0 +1,92 @@
+//! Objects as the API has them, reduced to what is looked at.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::ResourceExt as _;
+
+use crate::model::job::indexes::IndexSet;
+use crate::model::job::manifest::{RUN, SPEC_HASH};
+use crate::model::job::observed::{ContainerEnd, JobEnd, PodPhase, Said, SeenJob, SeenPod, Warning};
+
+const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
+const DISRUPTION: &str = "DisruptionTarget";
+
+pub(super) fn job(job: &Job) -> SeenJob {
+    let status = job.status.clone().unwrap_or_default();
+    // A list that does not parse would be the server's bug; the pods and the results say the same.
+    let indexes = |list: Option<String>| IndexSet::parse(&list.unwrap_or_default()).unwrap_or_default();
+    let end = status
+        .conditions
+        .unwrap_or_default()
+        .into_iter()
+        .find(|condition| condition.status == "True" && matches!(condition.type_.as_str(), "Complete" | "Failed"));
+    SeenJob {
+        name: job.name_any(),
+        uid: job.uid().unwrap_or_default(),
+        run: job.annotations().get(RUN).cloned(),
+        spec_hash: job.annotations().get(SPEC_HASH).cloned(),
+        is_suspended: job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or(false),
+        is_deleted: job.metadata.deletion_timestamp.is_some(),
+        active: status.active.and_then(|active| active.try_into().ok()).unwrap_or(0),
+        completed: indexes(status.completed_indexes),
+        failed: indexes(status.failed_indexes),
+        end: end.map(|condition| JobEnd {
+            is_complete: condition.type_ == "Complete",
+            reason: condition.reason.unwrap_or_default(),
+            message: condition.message.unwrap_or_default(),
+        }),
+    }
+}
+
+pub(super) fn pod(pod: &Pod) -> SeenPod {
+    let status = pod.status.clone().unwrap_or_default();
+    let state = status.container_statuses.unwrap_or_default().into_iter().next().and_then(|status| status.state);
+    let (waiting, terminated) = state.map_or((None, None), |state| (state.waiting, state.terminated));
+    let conditions = status.conditions.unwrap_or_default();
+    let condition = |kind: &str, value: &str| {
+        let found = conditions.iter().find(|condition| condition.type_ == kind && condition.status == value);
+        found.map(|condition| Said {
+            reason: condition.reason.clone().unwrap_or_default(),
+            message: condition.message.clone().unwrap_or_default(),
+        })
+    };
+    let limits = pod.spec.as_ref().and_then(|spec| spec.containers.first()?.resources.as_ref()?.limits.as_ref());
+    SeenPod {
+        name: pod.name_any(),
+        uid: pod.uid().unwrap_or_default(),
+        index: pod.labels().get(INDEX).and_then(|index| index.parse().ok()),
+        phase: match status.phase.as_deref() {
+            Some("Succeeded") => PodPhase::Succeeded,
+            Some("Failed") => PodPhase::Failed,
+            // `Unknown` is a node that does not answer: the controller decides over its pods in time.
+            Some("Running" | "Unknown") => PodPhase::Running,
+            Some(_) | None => PodPhase::Pending,
+        },
+        failures_before: pod.annotations().get(FAILURES).and_then(|count| count.parse().ok()).unwrap_or(0),
+        waiting: waiting.map(|waiting| Said {
+            reason: waiting.reason.unwrap_or_default(),
+            message: waiting.message.unwrap_or_default(),
+        }),
+        ended: terminated.map(|ended| ContainerEnd {
+            code: ended.exit_code,
+            reason: ended.reason.unwrap_or_default(),
+            message: ended.message.unwrap_or_default(),
+        }),
+        unschedulable: condition("PodScheduled", "False").map(|said| said.message),
+        disrupted: condition(DISRUPTION, "True"),
+        failed: status.reason.map(|reason| Said { reason, message: status.message.unwrap_or_default() }),
+        memory_limit: limits.and_then(|limits| limits.get("memory")).map(|limit| limit.0.clone()),
+    }
+}
+
+/// Returns an event that warns; `None` for the ordinary ones.
+pub(super) fn warning(event: &Event) -> Option<Warning> {
+    let message = event.message.clone().unwrap_or_default();
+    let said = Said { reason: event.reason.clone().unwrap_or_default(), message };
+    let count = event.count.and_then(|count| count.try_into().ok()).unwrap_or(1);
+    (event.type_.as_deref() == Some("Warning")).then_some(Warning { said, count })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,326 @@
+//! From the Kubernetes flags to what the engine keeps to, and the run's directory as the engine sees it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+use super::settings;
+use crate::adapters::fs;
+use crate::adapters::kube::{Access, Cluster};
+use crate::adapters::process;
+use crate::cli::LocalArgs;
+use crate::cli::kubernetes::{KeepArg, KubernetesArgs, SecurityArg};
+use crate::commands::project::ProjectHome;
+use crate::diagnostic::Diagnostic;
+use crate::engine::kubernetes as engine;
+use crate::engine::kubernetes::{ItemFiles, Keep, KubernetesConfig, RunFiles};
+use crate::env;
+use crate::exit::Exit;
+use crate::model::event::Ending;
+use crate::model::job::machine::Resources;
+use crate::model::job::manifest::SCRATCH;
+use crate::model::job::options::{EnvVar, PodOptions, Security, User};
+use crate::model::job::quantity::Quantity;
+use crate::model::job::volume::Volume;
+use crate::model::shards::Shards;
+use crate::model::yaml;
+use crate::output::text;
+use crate::state::format::{Outcome, Plan};
+use crate::state::paths::RunDir;
+use crate::state::{results, shards, worklist};
+
+/// Pods at a time unless said otherwise.
+const DEFAULT_WORKERS: u32 = 10;
+const DEFAULT_GRACE_SECONDS: u32 = 30;
+const DEFAULT_STUCK_SECONDS: u64 = 900;
+const DEFAULT_PATIENCE_SECONDS: u64 = 900;
+
+/// Looks up what was meant.
+pub(crate) fn resolve(
+    project: &ProjectHome,
+    plan: &Plan,
+    typed: &KubernetesArgs,
+    local: &LocalArgs,
+) -> Result<KubernetesConfig, Diagnostic> {
+    let args = settings::with_file(&project.root, typed)?;
+    let maps = Maps::parse(&args.maps)?;
+    let volumes: Vec<Volume> = args
+        .volumes
+        .iter()
+        .map(|volume| Volume::parse(volume).map_err(|error| Diagnostic::usage("a volume is wrong").source(&error)))
+        .collect::<Result<_, _>>()?;
+    let (git, _) = project.git()?;
+    let pod_project = seen_by_pods(&maps, &volumes, &project.root, "the project")?;
+    seen_by_pods(&maps, &volumes, git.workdir(), "the git repository")?;
+    let cache = seen_by_pods(&maps, &volumes, Path::new(&project.config.cache_dir), "DVC's cache")?;
+    let mut worker_arguments = vec!["--scratch".to_owned(), format!("{SCRATCH}/slots")];
+    worker_arguments.extend(["--cache-dir".to_owned(), cache]);
+    let workers = local.jobs.map_or(Ok(DEFAULT_WORKERS), |jobs| u32::try_from(jobs.get()));
+    let workers = workers.map_err(|_| Diagnostic::usage("`--jobs` is more than any cluster takes"))?;
+    let max_failed = if local.fail_fast { Some(1) } else { local.max_failed.map(|limit| limit.of(plan.work_items)) };
+    Ok(KubernetesConfig {
+        access: access(&args),
+        pods: pod_options(&args, local, volumes, pod_project, workers)?,
+        run: plan.run.clone(),
+        groups: local.groups.iter().cloned().collect(),
+        max_failed,
+        timeout: local.timeout_seconds.map(Duration::from_secs),
+        detach: args.detach,
+        check: !args.no_check,
+        keep: match args.keep.unwrap_or(KeepArg::Failed) {
+            KeepArg::Always => Keep::Always,
+            KeepArg::Failed => Keep::Failed,
+            KeepArg::Never => Keep::Never,
+        },
+        stuck_limit: Duration::from_secs(args.stuck_seconds.unwrap_or(DEFAULT_STUCK_SECONDS)),
+        worker_arguments,
+    })
+}
+
+fn access(args: &KubernetesArgs) -> Access {
+    let contents = [env::KUBECONFIG_DATA, env::KUBERNETES_CONFIGURATION].into_iter().find_map(env::read_text);
+    Access {
+        kubeconfig: args.kubeconfig.as_ref().map(PathBuf::from),
+        contents,
+        context: args.context.clone(),
+        namespace: args.namespace.clone(),
+        patience: Duration::from_secs(args.patience_seconds.unwrap_or(DEFAULT_PATIENCE_SECONDS)),
+    }
+}
+
+fn pod_options(
+    args: &KubernetesArgs,
+    local: &LocalArgs,
+    volumes: Vec<Volume>,
+    project: String,
+    workers: u32,
+) -> Result<PodOptions, Diagnostic> {
+    let image = args.image.clone().ok_or_else(|| {
+        Diagnostic::usage("no image for the workers was named")
+            .hint("give `--image`, or `image:` under `kubernetes:` in .dvc/fanout/config.yaml")
+    })?;
+    let script = args.script.as_ref().map(|file| fs::read(Path::new(file))).transpose()?;
+    let script = script.map(String::from_utf8).transpose();
+    Ok(PodOptions {
+        namespace: args.namespace.clone().unwrap_or_else(|| "default".to_owned()),
+        image,
+        image_pull_policy: args.image_pull_policy.clone(),
+        pull_secrets: args.pull_secrets.clone(),
+        workers,
+        resources: resources(args)?,
+        gpu_resource: args.gpu_resource.clone().unwrap_or_else(|| "nvidia.com/gpu".to_owned()),
+        no_limits: args.no_limits,
+        node_selector: pairs("--node-selector", &args.node_selector)?,
+        tolerations: args.tolerations.iter().map(|taint| toleration(taint)).collect::<Result<_, _>>()?,
+        affinity: structure("--affinity", args.affinity.as_ref())?,
+        topology_spread: match structure("--topology-spread", args.topology_spread.as_ref())? {
+            Some(Json::Array(constraints)) => constraints,
+            Some(constraint) => vec![constraint],
+            None => vec![],
+        },
+        priority_class: args.priority_class.clone(),
+        runtime_class: args.runtime_class.clone(),
+        scheduler: args.scheduler.clone(),
+        service_account: args.service_account.clone(),
+        mount_token: args.mount_token,
+        tags: pairs("--tag", &args.tags)?,
+        env: args.env.iter().map(|variable| variable_of(variable)).collect::<Result<_, _>>()?,
+        volumes,
+        project,
+        program: args.worker_program.clone().unwrap_or_else(|| "dvc-fanout".to_owned()),
+        script: script.map_err(|error| Diagnostic::usage("the script is no UTF-8 text").source(&error))?,
+        entrypoint: args.entrypoint.clone(),
+        deadline_seconds: args.job_timeout_seconds,
+        grace_seconds: args.grace_seconds.unwrap_or(DEFAULT_GRACE_SECONDS),
+        retries: local.retries.unwrap_or(2),
+        retry_commands: local.retries.is_some(),
+        max_failed: None,
+        ttl_seconds: args.ttl_seconds,
+        queue: args.queue.clone(),
+        security: match args.security.unwrap_or(SecurityArg::Restricted) {
+            SecurityArg::Restricted => Security::Restricted,
+            SecurityArg::Image => Security::Image,
+        },
+        user: user(args.run_as.as_deref())?,
+        fs_group: args.fs_group,
+        patch: structure("--pod-template", args.pod_template.as_ref())?,
+    })
+}
+
+/// The machine, with what the single flags say instead.
+fn resources(args: &KubernetesArgs) -> Result<Resources, Diagnostic> {
+    let machine = args.machine.as_deref().map(Resources::parse_machine).transpose();
+    let machine =
+        machine.map_err(|error| Diagnostic::usage("the machine is wrong").source(&error))?.unwrap_or_default();
+    let quantity = |flag: &str, text: Option<&String>| {
+        let parsed = text.map(|text| Quantity::parse(text)).transpose();
+        parsed.map_err(|error| Diagnostic::usage(format!("`{flag}` is wrong")).source(&error))
+    };
+    let own = Resources {
+        cpus: quantity("--pod-cpus", args.pod_cpus.as_ref())?,
+        memory: quantity("--pod-memory", args.pod_memory.as_ref())?,
+        gpus: args.pod_gpus.unwrap_or(0),
+        disk: quantity("--pod-disk", args.pod_disk.as_ref())?,
+        accelerator: None,
+    };
+    Ok(own.or(&machine))
+}
+
+fn pairs(flag: &str, texts: &[String]) -> Result<Vec<(String, String)>, Diagnostic> {
+    let pair = |text: &String| {
+        let (key, value) = text.split_once('=')?;
+        Some((key.to_owned(), value.to_owned()))
+    };
+    let wrong = |text: &String| Diagnostic::usage(format!("`{flag} {text}` is not KEY=VALUE"));
+    texts.iter().map(|text| pair(text).ok_or_else(|| wrong(text))).collect()
+}
+
+/// `KEY[=VALUE][:EFFECT]`, as kubectl writes taints, or JSON.
+fn toleration(text: &str) -> Result<Json, Diagnostic> {
+    if text.starts_with('{') {
+        return serde_json::from_str(text)
+            .map_err(|error| Diagnostic::usage(format!("`--toleration {text}` is no JSON")).source(&error));
+    }
+    let (taint, effect) = text.split_once(':').map_or((text, None), |(taint, effect)| (taint, Some(effect)));
+    let mut toleration = match taint.split_once('=') {
+        Some((key, value)) => serde_json::json!({ "key": key, "operator": "Equal", "value": value }),
+        None => serde_json::json!({ "key": taint, "operator": "Exists" }),
+    };
+    if let Some(effect) = effect {
+        toleration["effect"] = effect.into();
+    }
+    Ok(toleration)
+}
+
+/// A value given as YAML, which JSON is too.
+fn structure(flag: &str, text: Option<&String>) -> Result<Option<Json>, Diagnostic> {
+    let Some(text) = text else { return Ok(None) };
+    let value = yaml::load(text.as_bytes())
+        .map_err(|error| Diagnostic::usage(format!("the value of `{flag}` is no YAML")).cause(error.message))?;
+    Ok(Some(settings::json(&value)))
+}
+
+/// `NAME=VALUE`, or a name whose value is taken from here.
+fn variable_of(text: &str) -> Result<EnvVar, Diagnostic> {
+    if let Some((name, value)) = text.split_once('=') {
+        return Ok(EnvVar { name: name.to_owned(), value: value.to_owned() });
+    }
+    let value = env::read_text(text).ok_or_else(|| {
+        Diagnostic::usage(format!("the variable `{text}` is to be passed to pods, but it is not set here"))
+            .hint(format!("set it, or give its value: `--pod-env {text}=…`"))
+    })?;
+    Ok(EnvVar { name: text.to_owned(), value })
+}
+
+/// By default the user who launches, so that files on a shared volume belong to who made the project.
+fn user(text: Option<&str>) -> Result<Option<User>, Diagnostic> {
+    let Some(text) = text else {
+        let (uid, gid) = process::user();
+        return Ok((uid != 0).then_some(User { uid, gid: Some(gid) }));
+    };
+    let (uid, gid) = text.split_once(':').map_or((text, None), |(uid, gid)| (uid, Some(gid)));
+    let wrong = || Diagnostic::usage(format!("`--run-as {text}` is not UID[:GID]"));
+    let gid = gid.map(|gid| gid.parse().map_err(|_| wrong())).transpose()?;
+    Ok(Some(User { uid: uid.parse().map_err(|_| wrong())?, gid }))
+}
+
+/// Where pods see folders of this machine; the longest local path first.
+struct Maps(Vec<(PathBuf, String)>);
+
+impl Maps {
+    fn parse(texts: &[String]) -> Result<Self, Diagnostic> {
+        let mut maps: Vec<(PathBuf, String)> = vec![];
+        for (local, pod) in pairs("--map", texts)? {
+            if !local.starts_with('/') || !pod.starts_with('/') {
+                return Err(Diagnostic::usage(format!("`--map {local}={pod}`: both sides are absolute paths")));
+            }
+            // The project's root has its symlinks resolved.
+            let local = PathBuf::from(&local).canonicalize().unwrap_or_else(|_| PathBuf::from(local));
+            maps.push((local, pod.trim_end_matches('/').to_owned()));
+        }
+        maps.sort_by_key(|(local, _)| std::cmp::Reverse(local.as_os_str().len()));
+        Ok(Maps(maps))
+    }
+
+    fn of(&self, path: &Path) -> String {
+        let mapped = self.0.iter().find_map(|(local, pod)| {
+            let rest = path.strip_prefix(local).ok()?;
+            Some(Path::new(if pod.is_empty() { "/" } else { pod }).join(rest))
+        });
+        let mapped = mapped.unwrap_or_else(|| path.to_owned());
+        mapped.to_string_lossy().trim_end_matches('/').to_owned()
+    }
+}
+
+/// Where pods see a path; refused where no volume holds it.
+fn seen_by_pods(maps: &Maps, volumes: &[Volume], path: &Path, what: &str) -> Result<String, Diagnostic> {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let seen = maps.of(&path);
+    if volumes.iter().any(|volume| Path::new(&seen).starts_with(&volume.mount)) {
+        return Ok(seen);
+    }
+    Err(Diagnostic::usage(format!("pods would not see {what}: no volume is mounted at or above `{seen}`"))
+        .cause(format!("here it is `{}`", path.display()))
+        .hint("give the volume that holds it, as in `--volume pvc:NAME:/data`")
+        .hint("if pods see it elsewhere than this machine, say so: `--map /here=/data`"))
+}
+
+/// Prints the manifests of what would be launched.
+pub(super) fn dry_run(
+    mut config: KubernetesConfig,
+    run: &RunDir,
+    plan: &Plan,
+    phases: &[usize],
+) -> Result<Exit, Diagnostic> {
+    let items = worklist::read_all(run)?;
+    // The context's namespace where there is a kubeconfig; there need not be one.
+    if let Ok(cluster) = super::block_on(async { Ok(Cluster::connect(&config.access).await?) }) {
+        config.pods.namespace = cluster.namespace;
+    }
+    for &phase in phases {
+        let ready = super::ready(run, plan, &items, &plan.phases[phase])?;
+        for manifest in engine::manifests(&config, &Files(run.clone()), phase, ready.tasks)? {
+            text::result(&manifest.to_yaml());
+        }
+    }
+    Ok(Exit::Success)
+}
+
+/// The run's directory as the engine sees it.
+pub(crate) struct Files(pub RunDir);
+
+impl RunFiles for Files {
+    fn item(&self, index: usize) -> Result<ItemFiles, Diagnostic> {
+        let begun = results::attempts(&self.0, index)?.last().copied();
+        let best = results::best(&self.0, index)?;
+        let result = best.map(|published| (published.result.attempt, ending(published.result.outcome)));
+        Ok(ItemFiles { begun, result })
+    }
+
+    fn shards(&self, job: &str) -> Result<Option<Shards>, Diagnostic> {
+        shards::read(&self.0, job)
+    }
+
+    fn write_shards(&self, job: &str, list: &Shards) -> Result<(), Diagnostic> {
+        Ok(shards::write(&self.0, job, list)?)
+    }
+
+    fn forget_check(&self, job: &str) -> Result<(), Diagnostic> {
+        Ok(fs::remove(&self.0.check(job))?)
+    }
+
+    fn was_checked(&self, job: &str) -> Result<bool, Diagnostic> {
+        Ok(fs::read_text_if_any(&self.0.check(job))?.is_some())
+    }
+}
+
+fn ending(outcome: Outcome) -> Ending {
+    match outcome {
+        Outcome::Succeeded => Ending::Succeeded,
+        Outcome::StageFailed { stage, message } => Ending::Failed { message: format!("stage `{stage}` {message}") },
+        Outcome::TimedOut { seconds } => Ending::Failed { message: format!("it took longer than {seconds} s") },
+        Outcome::ToolFailed { message } => Ending::ToolFailed { message },
+        Outcome::Interrupted { message } => Ending::Lost { message },
+    }
+}

@@ -1,0 +1,217 @@
+//! What became of the work items of a Job.
+//!
+//! Results on the volume come first. Where a pod ended and left none, its end explains it; where there is no pod, the
+//! Job's status does.
+//!
+//! | on the volume | the pod of its shard | event |
+//! |---|---|---|
+//! | a success, or a failed command that is not to be tried again | any | finished, for good |
+//! | another result | runs | none yet: the worker goes on, the shard may be tried again |
+//! | another result | ended | finished; again if the shard is |
+//! | begun, no result | ended | finished as the pod ended; again if the shard is |
+//! | not begun | ended, not tried again | finished as the pod ended |
+//! | nothing | ended well | waited for: the volume may lag behind |
+
+use std::time::Duration;
+
+use crate::diagnostic::Diagnostic;
+use crate::engine::kubernetes::{ItemFiles, RunFiles};
+use crate::model::event::{Ending, Event};
+use crate::model::shards::{ShardItem, Shards};
+
+/// About how long the Job controller waits before it tries an index again.
+pub(super) const RETRY_DELAY: Duration = Duration::from_secs(10);
+
+/// A work item on its way.
+#[derive(Debug)]
+struct Item {
+    index: usize,
+    /// The first attempt that belongs to this Job.
+    first: u32,
+    /// The last attempts that were told as begun and as finished; 0 before the first.
+    begun: u32,
+    finished: u32,
+    /// Nothing more will be told.
+    is_done: bool,
+}
+
+impl Item {
+    fn new(item: &ShardItem) -> Self {
+        Item { index: item.index, first: item.attempt, begun: 0, finished: 0, is_done: false }
+    }
+
+    /// What the volume holds of this Job's attempts.
+    fn look(&self, files: &dyn RunFiles) -> Result<ItemFiles, Diagnostic> {
+        let ItemFiles { begun, result } = files.item(self.index)?;
+        let ours = |attempt: &u32| *attempt >= self.first;
+        let counts = |(attempt, ending): &(u32, Ending)| *attempt >= self.first || *ending == Ending::Succeeded;
+        Ok(ItemFiles { begun: begun.filter(ours), result: result.filter(counts) })
+    }
+
+    fn tell_begun(&mut self, attempt: u32, place: &str, events: &mut Vec<Event>) {
+        if attempt > self.begun {
+            self.begun = attempt;
+            events.push(Event::AttemptStarted { index: self.index, attempt, place: place.to_owned() });
+        }
+    }
+
+    fn tell_finished(&mut self, attempt: u32, ending: Ending, again: bool, events: &mut Vec<Event>) {
+        self.finished = attempt.max(self.finished);
+        self.is_done = !again;
+        let retry_after = again.then_some(RETRY_DELAY);
+        events.push(Event::AttemptFinished { index: self.index, attempt, ending, retry_after });
+    }
+}
+
+/// How a shard's pod ended.
+#[derive(Clone, Debug)]
+pub(super) struct ShardEnd {
+    pub place: String,
+    /// What it means for a work item without a result.
+    pub ending: Ending,
+    /// Whether the shard is tried again.
+    pub again: bool,
+}
+
+/// The work items of a Job, by shard.
+pub(super) struct Items {
+    shards: Vec<Vec<Item>>,
+    /// Whether a command that failed is tried again with its shard.
+    retry_commands: bool,
+    left: usize,
+}
+
+impl Items {
+    /// Takes those work items of a Job that are still to be told about.
+    pub(super) fn new(list: &Shards, wanted: impl Fn(usize) -> bool) -> Self {
+        let mut left = 0;
+        let shards = (0..list.count).map(|shard| {
+            let items: Vec<Item> = list.of(shard).filter(|item| wanted(item.index)).map(Item::new).collect();
+            left += items.len();
+            items
+        });
+        Items { shards: shards.collect(), retry_commands: list.retry_commands, left }
+    }
+
+    /// How many work items have not ended for good.
+    pub(super) fn left(&self) -> usize {
+        self.left
+    }
+
+    /// Looks what a running pod has done since the last look.
+    pub(super) fn look(&mut self, shard: usize, place: &str, files: &dyn RunFiles) -> Result<Vec<Event>, Diagnostic> {
+        let mut events = vec![];
+        let retry_commands = self.retry_commands;
+        for item in self.open(shard) {
+            let found = item.look(files)?;
+            if let Some(begun) = found.begun {
+                item.tell_begun(begun, place, &mut events);
+            }
+            match found.result {
+                Some((attempt, ending)) if is_final(&ending, retry_commands) => {
+                    item.tell_finished(attempt, ending, false, &mut events);
+                }
+                // It may be tried again; its attempt is over and the worker is at a later work item.
+                Some((attempt, _)) if Some(attempt) == found.begun => {}
+                // A worker does one after another: what comes behind this one has not begun.
+                Some(_) | None => break,
+            }
+        }
+        self.count();
+        Ok(events)
+    }
+
+    /// Settles a shard whose pod ended. Returns `None` where results are missing that should be there.
+    pub(super) fn settle(
+        &mut self,
+        shard: usize,
+        end: &ShardEnd,
+        files: &dyn RunFiles,
+        is_patient: bool,
+    ) -> Result<Option<Vec<Event>>, Diagnostic> {
+        let mut events = vec![];
+        let mut found = vec![];
+        let retry_commands = self.retry_commands;
+        for item in self.open(shard) {
+            let files = item.look(files)?;
+            let is_missing = files.result.is_none() && end.ending == Ending::Succeeded;
+            if is_missing && is_patient {
+                return Ok(None);
+            }
+            found.push(files);
+        }
+        for (item, found) in self.open(shard).zip(found) {
+            if let Some(begun) = found.begun {
+                item.tell_begun(begun, &end.place, &mut events);
+            }
+            match (found.result, found.begun) {
+                (Some((attempt, ending)), _) if is_final(&ending, retry_commands) => {
+                    item.tell_finished(attempt, ending, false, &mut events);
+                }
+                (Some((attempt, ending)), begun) if begun.is_none_or(|begun| attempt >= begun) => {
+                    if attempt > item.finished || !end.again {
+                        let ending = if end.ending == Ending::Stopped { Ending::Stopped } else { ending };
+                        item.tell_finished(attempt, ending, end.again, &mut events);
+                    }
+                }
+                (_, Some(begun)) if begun > item.finished || !end.again => {
+                    item.tell_finished(begun, without_result(&end.ending, &end.place), end.again, &mut events);
+                }
+                // What was never begun in a run that was stopped is nothing to speak of.
+                (_, None) if end.ending == Ending::Stopped => item.is_done = true,
+                (_, None) if !end.again => {
+                    let (attempt, ending) = (item.first, without_result(&end.ending, &end.place));
+                    item.tell_finished(attempt, ending, false, &mut events);
+                }
+                (_, Some(_) | None) => {}
+            }
+        }
+        self.count();
+        Ok(Some(events))
+    }
+
+    /// Settles every shard that is left.
+    pub(super) fn settle_all(&mut self, end: &ShardEnd, files: &dyn RunFiles) -> Result<Vec<Event>, Diagnostic> {
+        let mut events = vec![];
+        for shard in 0..self.shards.len() {
+            events.extend(self.settle(shard, end, files, false)?.unwrap_or_default());
+        }
+        Ok(events)
+    }
+
+    /// The shards that have work items left.
+    pub(super) fn open_shards(&self) -> impl Iterator<Item = usize> + '_ {
+        let is_open = |items: &[Item]| items.iter().any(|item| !item.is_done);
+        self.shards.iter().enumerate().filter(move |(_, items)| is_open(items)).map(|(shard, _)| shard)
+    }
+
+    fn open(&mut self, shard: usize) -> impl Iterator<Item = &mut Item> {
+        self.shards.get_mut(shard).into_iter().flatten().filter(|item| !item.is_done)
+    }
+
+    fn count(&mut self) {
+        self.left = self.shards.iter().flatten().filter(|item| !item.is_done).count();
+    }
+}
+
+/// Whether a published ending stands: no other attempt at the work item follows in this Job.
+fn is_final(ending: &Ending, retry_commands: bool) -> bool {
+    match ending {
+        Ending::Succeeded => true,
+        Ending::Failed { .. } => !retry_commands,
+        Ending::ToolFailed { .. } | Ending::Lost { .. } | Ending::Stopped => false,
+    }
+}
+
+/// A pod that ended well and a volume without the result do not go together.
+fn without_result(ending: &Ending, place: &str) -> Ending {
+    match ending {
+        Ending::Succeeded => Ending::ToolFailed {
+            message: format!("`{place}` ended well, but its result is not here: pods see another volume"),
+        },
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

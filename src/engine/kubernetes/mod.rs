@@ -1,0 +1,239 @@
+//! The Kubernetes engine: a phase becomes Indexed Jobs whose pods run `dvc-fanout work` on a shared volume.
+//!
+//! | file | |
+//! |---|---|
+//! | `classes.rs` | which work items share a Job |
+//! | `submit.rs` | create a Job or go on with the one that is there; clean up |
+//! | `drive.rs` | watch a Job to its end |
+//! | `items.rs` | what became of its work items: results first, pods second, the Job's status last |
+//! | `stuck.rs` | pods that do not start, explained |
+//!
+//! What counts is what workers publish on the volume; the cluster only says when to look, and why there is nothing.
+
+mod classes;
+mod drive;
+mod items;
+mod stuck;
+mod submit;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use classes::Class;
+
+use crate::adapters::kube::{Access, Cluster, KubeError, Right};
+use crate::diagnostic::Diagnostic;
+use crate::engine::{Channels, Engine, PhaseEnd};
+use crate::exit::Exit;
+use crate::model::event::{Ending, Task};
+use crate::model::job::manifest::Manifest;
+use crate::model::job::options::PodOptions;
+use crate::model::shards::Shards;
+
+/// Since this minor version all that the Jobs use is generally available.
+const MINIMUM_MINOR: u32 = 33;
+
+/// What the launcher does in the cluster; `contrib/kubernetes/role.yaml` grants it.
+const RIGHTS: [Right; 11] = [
+    right("create", "batch", "jobs"),
+    right("get", "batch", "jobs"),
+    right("list", "batch", "jobs"),
+    right("watch", "batch", "jobs"),
+    right("delete", "batch", "jobs"),
+    right("list", "", "pods"),
+    right("watch", "", "pods"),
+    Right { verb: "get", group: "", resource: "pods", subresource: "log" },
+    right("get", "", "pods"),
+    right("list", "", "events"),
+    right("get", "", "events"),
+];
+/// Needed as well where claims are made from a storage class.
+const CLAIM_RIGHTS: [Right; 1] = [right("create", "", "persistentvolumeclaims")];
+
+const fn right(verb: &'static str, group: &'static str, resource: &'static str) -> Right {
+    Right { verb, group, resource, subresource: "" }
+}
+
+/// What the engine is asked to keep to.
+#[derive(Clone, Debug)]
+pub(crate) struct KubernetesConfig {
+    pub access: Access,
+    pub pods: PodOptions,
+    pub run: String,
+    /// The number of work items of a group that may run at the same time.
+    pub groups: BTreeMap<String, usize>,
+    /// The most work items that may fail before a Job is given up.
+    pub max_failed: Option<usize>,
+    /// Seconds that a work item may take, for those that do not say.
+    pub timeout: Option<Duration>,
+    /// Create the Jobs and leave them alone.
+    pub detach: bool,
+    /// Have a pod look at the volumes before work begins.
+    pub check: bool,
+    pub keep: Keep,
+    /// How long Jobs may make no progress while something is in their way.
+    pub stuck_limit: Duration,
+    /// Arguments of every worker, behind those that say which work items it does.
+    pub worker_arguments: Vec<String>,
+}
+
+/// Which Jobs are left in the cluster after their end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    Always,
+    /// Those that did not complete.
+    Failed,
+    Never,
+}
+
+/// What there is of a work item on the volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ItemFiles {
+    /// The last attempt that has begun.
+    pub begun: Option<u32>,
+    /// The last attempt that has published, and how it ended. A success counts as the last whatever came after it.
+    pub result: Option<(u32, Ending)>,
+}
+
+/// The run's directory, as far as the engine has to do with it.
+pub(crate) trait RunFiles {
+    fn item(&self, index: usize) -> Result<ItemFiles, Diagnostic>;
+    /// Which work items the Job of this name does; `None` where there is no such Job.
+    fn shards(&self, job: &str) -> Result<Option<Shards>, Diagnostic>;
+    fn write_shards(&self, job: &str, shards: &Shards) -> Result<(), Diagnostic>;
+    /// Whether the pod of the check of this name has written to the directory.
+    fn was_checked(&self, job: &str) -> Result<bool, Diagnostic>;
+    fn forget_check(&self, job: &str) -> Result<(), Diagnostic>;
+}
+
+pub(crate) struct KubernetesEngine {
+    config: KubernetesConfig,
+    files: Box<dyn RunFiles>,
+    cluster: Option<Cluster>,
+    is_checked: bool,
+}
+
+impl KubernetesEngine {
+    pub(crate) fn new(config: KubernetesConfig, files: Box<dyn RunFiles>) -> Self {
+        KubernetesEngine { config, files, cluster: None, is_checked: false }
+    }
+
+    /// Connects once and checks what can be checked before anything is made.
+    async fn connect(&mut self) -> Result<Cluster, Diagnostic> {
+        if let Some(cluster) = &self.cluster {
+            return Ok(cluster.clone());
+        }
+        let cluster = Cluster::connect(&self.config.access).await?;
+        check_version(cluster.version().await?)?;
+        let claims = self.config.pods.volumes.iter().any(|volume| volume.is_made());
+        let needed: Vec<Right> = RIGHTS.into_iter().chain(CLAIM_RIGHTS.into_iter().filter(|_| claims)).collect();
+        check_rights(&cluster.namespace, &cluster.missing_rights(&needed).await?)?;
+        self.cluster = Some(cluster.clone());
+        Ok(cluster)
+    }
+}
+
+impl Engine for KubernetesEngine {
+    const NAME: &'static str = "kubernetes";
+    const DRAINING: &'static str = "interrupted: the Jobs go on without this launcher (again: cancel them)";
+
+    async fn run_phase(&mut self, phase: usize, tasks: Vec<Task>, channels: Channels) -> Result<PhaseEnd, Diagnostic> {
+        let cluster = self.connect().await?;
+        self.config.pods.namespace.clone_from(&cluster.namespace);
+        let submitter = submit::Submitter {
+            config: &self.config,
+            files: &*self.files,
+            cluster: &cluster,
+            channels: channels.clone(),
+            phase,
+            is_checked: Cell::new(self.is_checked),
+        };
+        let mut jobs = vec![];
+        for class in classes::split(tasks) {
+            jobs.extend(submitter.submit(class).await?);
+        }
+        self.is_checked = submitter.is_checked.get();
+        if self.config.detach {
+            for job in &jobs {
+                channels.notice(format!("Job `{}` runs in namespace `{}`", job.seen.name, cluster.namespace));
+            }
+            return Ok(PhaseEnd::Detached);
+        }
+        let drives = jobs
+            .into_iter()
+            .map(|job| drive::Drive::new(&self.config, &*self.files, &cluster, job, channels.clone()).run());
+        let mut end = PhaseEnd::Done;
+        for ended in futures::future::join_all(drives).await {
+            if ended? == PhaseEnd::Detached {
+                end = PhaseEnd::Detached;
+            }
+        }
+        Ok(end)
+    }
+}
+
+/// Returns the Jobs that a phase would be launched as.
+///
+/// Which work items they do is written to the run's directory, so that Jobs made from these manifests find them; a
+/// launch then goes on with those Jobs.
+pub(crate) fn manifests(
+    config: &KubernetesConfig,
+    files: &dyn RunFiles,
+    phase: usize,
+    tasks: Vec<Task>,
+) -> Result<Vec<Manifest>, Diagnostic> {
+    let manifest = |class: Class| {
+        let options = submit::class_options(config, &class);
+        let dealt = class.shards(options.workers, options.retry_commands);
+        let name = Manifest::name(&submit::job_plan(config, phase, &class, 1, dealt.count));
+        let shards = match files.shards(&name)? {
+            Some(known) => known,
+            None => {
+                files.write_shards(&name, &dealt)?;
+                dealt
+            }
+        };
+        submit::manifest(&options, &submit::job_plan(config, phase, &class, 1, shards.count))
+    };
+    classes::split(tasks).into_iter().map(manifest).collect()
+}
+
+fn check_version((major, minor): (u32, u32)) -> Result<(), Diagnostic> {
+    if (major, minor) >= (1, MINIMUM_MINOR) {
+        return Ok(());
+    }
+    Err(Diagnostic::tool(format!("the cluster runs Kubernetes {major}.{minor}, which is too old"))
+        .cause(format!("Indexed Jobs with limits for each index are stable since 1.{MINIMUM_MINOR}")))
+}
+
+fn check_rights(namespace: &str, missing: &[Right]) -> Result<(), Diagnostic> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut diagnostic = Diagnostic::tool(format!("you may not do all that is needed in namespace `{namespace}`"));
+    for right in missing {
+        let Right { verb, group, resource, subresource } = right;
+        let slash = if subresource.is_empty() { "" } else { "/" };
+        let group = if group.is_empty() { String::new() } else { format!(" of group `{group}`") };
+        diagnostic = diagnostic.detail(format!("missing: {verb} {resource}{slash}{subresource}{group}"));
+    }
+    Err(diagnostic.hint("have the Role of contrib/kubernetes/role.yaml bound to you, or use another `--namespace`"))
+}
+
+impl From<KubeError> for Diagnostic {
+    fn from(error: KubeError) -> Self {
+        let diagnostic = Diagnostic::new(Exit::Tool, error.to_string());
+        let diagnostic = match std::error::Error::source(&error) {
+            Some(source) => diagnostic.source(source),
+            None => diagnostic,
+        };
+        match error {
+            KubeError::Config(_) => diagnostic.hint("set KUBECONFIG, or name a file with `--kubeconfig`"),
+            KubeError::Refused { code: 401, .. } => diagnostic.hint("log in to the cluster again"),
+            KubeError::Refused { .. } => diagnostic,
+            KubeError::Away { .. } => diagnostic
+                .hint("launch again when the cluster answers: Jobs go on without the launcher, and are found again"),
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Creates the Job of a class, or finds the one that an earlier launch made.
+//!
+//! | the Job of this name | then |
+//! |---|---|
+//! | is not there | create it |
+//! | is not ours | refuse |
+//! | is over | look at the next generation |
+//! | is being deleted | wait until it is gone, then create it |
+//! | goes on, made from the same options | go on with it |
+//! | goes on, made from other options | refuse: nothing is changed behind the user's back |
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::adapters::kube::{Cluster, Created, Propagation};
+use crate::diagnostic::Diagnostic;
+use crate::engine::Channels;
+use crate::engine::kubernetes::classes::Class;
+use crate::engine::kubernetes::{Keep, KubernetesConfig, RunFiles, drive};
+use crate::model::job::Problem;
+use crate::model::job::manifest::{Manifest, SPEC_HASH};
+use crate::model::job::observed::{JobEnd, SeenJob};
+use crate::model::job::options::{JobPlan, PodOptions};
+use crate::model::shards::Shards;
+
+/// How often one phase of a run may be launched again.
+const MAX_GENERATIONS: u32 = 100;
+/// How long a Job that is being deleted may take to go.
+const DELETION_LIMIT: Duration = Duration::from_mins(2);
+const DELETION_POLL: Duration = Duration::from_millis(500);
+
+/// A Job of this run in the cluster.
+pub(super) struct Submitted {
+    pub seen: SeenJob,
+    pub shards: Shards,
+    /// Those of its work items that this launch asked for.
+    pub wanted: BTreeSet<usize>,
+    pub retries: u32,
+}
+
+pub(super) struct Submitter<'a> {
+    pub config: &'a KubernetesConfig,
+    pub files: &'a dyn RunFiles,
+    pub cluster: &'a Cluster,
+    pub channels: Channels,
+    pub phase: usize,
+    /// Whether a pod has seen the volumes, so that no other need look.
+    pub is_checked: Cell<bool>,
+}
+
+impl Submitter<'_> {
+    /// Returns the Jobs that do the work items of a class: usually one; two where an earlier launch's still runs and
+    /// does not have all of them.
+    pub(super) async fn submit(&self, mut class: Class) -> Result<Vec<Submitted>, Diagnostic> {
+        let mut jobs = vec![];
+        let options = class_options(self.config, &class);
+        for generation in 1..=MAX_GENERATIONS {
+            if class.tasks.is_empty() {
+                return Ok(jobs);
+            }
+            let dealt = class.shards(options.workers, options.retry_commands);
+            let mut plan = job_plan(self.config, self.phase, &class, generation, dealt.count);
+            let name = Manifest::name(&plan);
+            let found = self.find(&name).await?;
+            let (seen, shards) = match found {
+                Some(seen) if seen.end.is_some() => continue,
+                Some(seen) => {
+                    let shards = self.files.shards(&name)?.ok_or_else(|| unknown_job(&seen))?;
+                    plan = job_plan(self.config, self.phase, &class, generation, shards.count);
+                    self.check_same(&seen, &manifest(&options, &plan)?)?;
+                    (seen, shards)
+                }
+                None => {
+                    self.check(&class).await?;
+                    self.files.write_shards(&name, &dealt)?;
+                    (self.create(&manifest(&options, &plan)?).await?, dealt)
+                }
+            };
+            let own: BTreeSet<usize> = shards.items.iter().map(|item| item.index).collect();
+            let wanted = class.tasks.iter().map(|task| task.index).filter(|index| own.contains(index)).collect();
+            class.tasks.retain(|task| !own.contains(&task.index));
+            jobs.push(Submitted { seen, shards, wanted, retries: options.retries });
+        }
+        Err(Diagnostic::tool(format!("phase {} of the run was launched {MAX_GENERATIONS} times", self.phase))
+            .hint("make a new plan: `dvc-fanout plan`"))
+    }
+
+    /// Returns the Job of a name if it is this run's; one that is being deleted is waited for.
+    async fn find(&self, name: &str) -> Result<Option<SeenJob>, Diagnostic> {
+        let begun = tokio::time::Instant::now();
+        loop {
+            match self.cluster.job(name).await? {
+                Some(seen) if seen.run.as_deref() != Some(&self.config.run) => return Err(foreign(&seen)),
+                Some(seen) if seen.is_deleted && begun.elapsed() > DELETION_LIMIT => {
+                    return Err(Diagnostic::tool(format!("Job `{name}` is being deleted and does not go")));
+                }
+                Some(seen) if seen.is_deleted => tokio::time::sleep(DELETION_POLL).await,
+                found => return Ok(found),
+            }
+        }
+    }
+
+    /// Has a pod look whether it sees the run and the cache; said early, once, instead of by every worker.
+    async fn check(&self, class: &Class) -> Result<(), Diagnostic> {
+        if !self.config.check || self.is_checked.get() {
+            return Ok(());
+        }
+        let mut options = class_options(self.config, class);
+        options.retries = 0;
+        let mut plan = job_plan(self.config, self.phase, class, 1, 1);
+        plan.part = "check".to_owned();
+        plan.class = None;
+        let name = Manifest::name(&plan);
+        plan.arguments = ["work", "--run", &self.config.run, "--job", &name, "--check"].map(str::to_owned).to_vec();
+        plan.arguments.extend(self.config.worker_arguments.iter().cloned());
+        // One that an earlier launch left behind says nothing of today.
+        if let Some(old) = self.find(&name).await? {
+            cancel(self.cluster, &old, Duration::ZERO).await?;
+        }
+        self.files.forget_check(&name)?;
+        let seen = self.create(&manifest(&options, &plan)?).await?;
+        drive::check(self.config, self.files, self.cluster, seen, self.channels.clone()).await?;
+        self.is_checked.set(true);
+        Ok(())
+    }
+
+    async fn create(&self, manifest: &Manifest) -> Result<SeenJob, Diagnostic> {
+        for claim in &manifest.claims {
+            self.cluster.create_claim(claim).await?;
+        }
+        let created = self.cluster.create_job(&manifest.job).await;
+        let created = created.map_err(|error| refused_job(error.into(), &manifest.job))?;
+        let seen = match created {
+            Created::New(seen) => seen,
+            // The answer to an earlier try was lost, or another launcher was faster.
+            Created::Exists => {
+                let name = manifest.job["metadata"]["name"].as_str().unwrap_or_default();
+                let seen = self.find(name).await?;
+                seen.ok_or_else(|| Diagnostic::tool(format!("Job `{name}` was there, and then it was not")))?
+            }
+        };
+        self.check_same(&seen, manifest)?;
+        Ok(seen)
+    }
+
+    /// Refuses a Job that was made from something else.
+    fn check_same(&self, seen: &SeenJob, manifest: &Manifest) -> Result<(), Diagnostic> {
+        if seen.run.as_deref() != Some(&self.config.run) {
+            return Err(foreign(seen));
+        }
+        let wanted = manifest.job["metadata"]["annotations"][SPEC_HASH].as_str();
+        if seen.spec_hash.as_deref() == wanted {
+            return Ok(());
+        }
+        Err(Diagnostic::tool(format!("Job `{}` runs already, made from other options", seen.name))
+            .cause("the image, resources, volumes or other flags differ from those it was launched with")
+            .hint("launch with the same options to watch it")
+            .hint(format!("or delete it first: `kubectl delete job {}`", seen.name)))
+    }
+}
+
+fn foreign(seen: &SeenJob) -> Diagnostic {
+    Diagnostic::tool(format!("there is a Job `{}` that this run did not make", seen.name))
+        .hint("use another `--namespace`, or delete the Job if nobody needs it")
+}
+
+fn unknown_job(seen: &SeenJob) -> Diagnostic {
+    Diagnostic::tool(format!("Job `{}` runs already, but the run's directory does not know its work items", seen.name))
+        .cause("it was launched from another copy of the project, or the directory was changed")
+        .hint(format!("delete it first: `kubectl delete job {}`", seen.name))
+}
+
+fn refused_job(diagnostic: Diagnostic, job: &Value) -> Diagnostic {
+    let namespace = job["metadata"]["namespace"].as_str().unwrap_or_default();
+    diagnostic.detail(format!("in namespace `{namespace}`"))
+}
+
+/// Makes the manifest, or says everything that is wrong with it.
+pub(super) fn manifest(options: &PodOptions, plan: &JobPlan) -> Result<Manifest, Diagnostic> {
+    Manifest::new(options, plan).map_err(|problems: Vec<Problem>| {
+        let wrong = Diagnostic::usage("the cluster would refuse the Job");
+        problems.iter().fold(wrong, |wrong, problem| wrong.detail(problem.to_string()))
+    })
+}
+
+/// The options of a class's Job.
+pub(super) fn class_options(config: &KubernetesConfig, class: &Class) -> PodOptions {
+    let mut options = config.pods.clone();
+    if let Some(retries) = class.retries {
+        options.retries = retries;
+        options.retry_commands = true;
+    }
+    if let Some(limit) = class.group.as_ref().and_then(|group| config.groups.get(group)) {
+        options.workers = options.workers.min(u32::try_from(*limit).unwrap_or(u32::MAX));
+    }
+    // Kubernetes gives up when more than this many have failed.
+    let max = config.max_failed.map(|limit| u32::try_from(limit.saturating_sub(1)).unwrap_or(u32::MAX));
+    options.max_failed = max.or(options.max_failed);
+    options
+}
+
+/// The plan of a class's Job.
+pub(super) fn job_plan(
+    config: &KubernetesConfig,
+    phase: usize,
+    class: &Class,
+    generation: u32,
+    shards: usize,
+) -> JobPlan {
+    let mut plan = JobPlan {
+        run: config.run.clone(),
+        part: format!("p{phase}"),
+        class: class.name.clone(),
+        generation,
+        shards: u32::try_from(shards).unwrap_or(u32::MAX),
+        resources: class.resources.clone(),
+        arguments: vec![],
+    };
+    let name = Manifest::name(&plan);
+    plan.arguments = ["work", "--run", &config.run, "--job", &name].map(str::to_owned).to_vec();
+    if let Some(timeout) = config.timeout {
+        plan.arguments.extend(["--timeout-seconds".to_owned(), timeout.as_secs().to_string()]);
+    }
+    plan.arguments.extend(config.worker_arguments.iter().cloned());
+    plan
+}
+
+/// Deletes a Job that is over, as far as it is not to be kept.
+pub(super) async fn clean_up(
+    config: &KubernetesConfig,
+    cluster: &Cluster,
+    seen: &SeenJob,
+    end: Option<&JobEnd>,
+) -> Result<(), Diagnostic> {
+    let keep = match config.keep {
+        Keep::Always => true,
+        Keep::Failed => end.is_none_or(|end| !end.is_complete),
+        Keep::Never => false,
+    };
+    if !keep {
+        cluster.delete_job(seen, Propagation::Background).await?;
+    }
+    Ok(())
+}
+
+/// Ends a Job and its pods, and waits until they are gone.
+pub(super) async fn cancel(cluster: &Cluster, seen: &SeenJob, grace: Duration) -> Result<(), Diagnostic> {
+    cluster.delete_job(seen, Propagation::Foreground).await?;
+    let begun = tokio::time::Instant::now();
+    while begun.elapsed() < grace + DELETION_LIMIT {
+        match cluster.job(&seen.name).await? {
+            Some(found) if found.uid == seen.uid => tokio::time::sleep(DELETION_POLL).await,
+            Some(_) | None => return Ok(()),
+        }
+    }
+    Err(Diagnostic::tool(format!("Job `{}` was deleted, but its pods do not end", seen.name))
+        .hint(format!("look at them with `kubectl get pods -l batch.kubernetes.io/job-name={}`", seen.name)))
+}
