@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests start programs and write files by themselves")]
 
 mod changed;
+mod collect;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod merge_driver;

@@ -7,11 +7,12 @@ pub(crate) mod oracle;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::rc::Rc;
 
 /// A project in a folder of its own, with a git and a DVC repository, out of reach of the user's settings.
 pub(crate) struct Project {
     /// Also holds the home directory, so that it goes with the project.
-    _folder: tempfile::TempDir,
+    folder: Rc<tempfile::TempDir>,
     home: PathBuf,
     root: PathBuf,
 }
@@ -33,11 +34,19 @@ impl Project {
         let root = folder.path().join("project");
         std::fs::create_dir_all(&home).expect("made");
         std::fs::create_dir_all(&root).expect("made");
-        let project = Project { _folder: folder, home, root };
+        let project = Project { folder: Rc::new(folder), home, root };
         project.git(["init", "--quiet", "--initial-branch=main"]);
         project.dvc(["init", "--quiet"]);
         project.commit("dvc init");
         project
+    }
+
+    /// Another machine's clone of what is committed, in the same folder; it goes with this project.
+    pub(crate) fn clone_beside(&self, name: &str) -> Project {
+        let root = self.root.with_file_name(name);
+        let from = self.root.to_str().expect("it is UTF-8");
+        self.git(["clone", "--quiet", from, root.to_str().expect("it is UTF-8")]);
+        Project { folder: Rc::clone(&self.folder), home: self.home.clone(), root }
     }
 
     pub(crate) fn root(&self) -> &Path {
