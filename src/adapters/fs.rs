@@ -128,6 +128,11 @@ pub(crate) fn mode(path: &Path) -> Result<u32, FsError> {
     Ok(fs::symlink_metadata(path).at("look at", path)?.mode() & 0o7777)
 }
 
+/// Sets the time of modification of a file.
+pub(crate) fn set_modified(path: &Path, time: std::time::SystemTime) -> Result<(), FsError> {
+    OpenOptions::new().write(true).open(path).and_then(|file| file.set_modified(time)).at("set the time of", path)
+}
+
 /// Sets the permission bits of a file.
 pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<(), FsError> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).at("set the mode of", path)

@@ -255,7 +255,8 @@ fn lock_when_quiet(
     let mut told = false;
     let tell = |holder: &str| text::note(&format!("waiting for DVC's repository lock, which {holder} holds"));
     loop {
-        let lock = RepositoryLock::acquire(root, limit.saturating_sub(start.elapsed()), &tell)?;
+        let lock =
+            RepositoryLock::acquire(root, project.config.hardlink_lock, limit.saturating_sub(start.elapsed()), &tell)?;
         let busy = dvc_lock::busy_paths(root, &lock)?;
         let Some(busy) = busy.into_iter().find(|busy| is_in_the_way(busy, project, believed, good)) else {
             return Ok(lock);

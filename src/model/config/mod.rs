@@ -103,6 +103,8 @@ pub(crate) struct DvcConfig {
     pub remote: Option<String>,
     /// DVC runs `git add` on the files it changes.
     pub autostage: bool,
+    /// DVC's repository lock is a hard link, for file systems without `flock`.
+    pub hardlink_lock: bool,
     /// DVC's own database of hashes, if not in its usual place.
     pub site_cache_dir: Option<String>,
     /// Absolute.
@@ -154,6 +156,7 @@ impl DvcConfig {
             no_scm: is_set("core", "no_scm", "true"),
             remote: text("core", "remote").map(str::to_lowercase),
             autostage: is_set("core", "autostage", "true"),
+            hardlink_lock: is_set("core", "hardlink_lock", "true"),
             site_cache_dir: text("core", "site_cache_dir").map(str::to_owned),
             cache_dir: text("cache", "dir").map_or_else(|| format!("{root}/.dvc/cache"), str::to_owned),
             cache_types: if cache_types.is_empty() { vec![LinkType::Reflink, LinkType::Copy] } else { cache_types },

@@ -38,7 +38,7 @@ impl Fixture {
         std::fs::create_dir_all(root.join("results")).expect("made");
         std::fs::write(root.join("results/0"), "from a result").expect("written");
 
-        let lock = RepositoryLock::acquire(root, Duration::ZERO, &|_| {}).expect("free");
+        let lock = RepositoryLock::acquire(root, false, Duration::ZERO, &|_| {}).expect("free");
         let tree = Beneath::open(root).expect("opened");
         let change = |path: &str, after: After, executable: Option<bool>| Change {
             path: path.into(),
