@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use serde_json::{Value, json};
 
 use crate::support::apiserver::client::{call, watch};
-use crate::support::apiserver::faults::Fate;
+use crate::support::apiserver::faults::{Fate, Faults};
 use crate::support::apiserver::{ApiServer, Options};
 
 /// A line of a recording.
@@ -257,7 +257,7 @@ fn an_expired_watch_ends_with_the_recorded_error() {
     while server.requests("watch jobs") == 0 {
         std::thread::yield_now();
     }
-    server.faults(|faults| faults.expire_streams());
+    server.faults(Faults::expire_streams);
     let last = events.join().expect("the watch ends").pop().expect("an error");
     let lines = recording("16-watch-expiry");
     let real = lines.iter().find(|line| line.0["body"]["type"] == "ERROR").expect("an error");

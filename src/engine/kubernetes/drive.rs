@@ -204,13 +204,11 @@ impl<'a> Drive<'a> {
             return Over::Cancelled;
         }
         let mut stop = self.channels.stop.clone();
-        match timeout(DETACH_DELAY, stop.wait_for(|stop| *stop == Stop::Now)).await {
-            Ok(_) => Over::Cancelled,
-            Err(_) => {
-                self.channels.notice(format!("Job `{}` goes on without this launcher", self.job.name));
-                Over::Detached
-            }
+        if timeout(DETACH_DELAY, stop.wait_for(|stop| *stop == Stop::Now)).await.is_ok() {
+            return Over::Cancelled;
         }
+        self.channels.notice(format!("Job `{}` goes on without this launcher", self.job.name));
+        Over::Detached
     }
 
     fn on_job(&mut self, change: Change<SeenJob>) -> Option<Over> {

@@ -29,6 +29,7 @@ use crate::exit::Exit;
 use crate::model::event::{Ending, Task};
 use crate::model::job::manifest::Manifest;
 use crate::model::job::options::PodOptions;
+use crate::model::job::volume::Volume;
 use crate::model::shards::Shards;
 
 /// Since this minor version all that the Jobs use is generally available.
@@ -126,7 +127,7 @@ impl KubernetesEngine {
         }
         let cluster = Cluster::connect(&self.config.access).await?;
         check_version(cluster.version().await?)?;
-        let claims = self.config.pods.volumes.iter().any(|volume| volume.is_made());
+        let claims = self.config.pods.volumes.iter().any(Volume::is_made);
         let needed: Vec<Right> = RIGHTS.into_iter().chain(CLAIM_RIGHTS.into_iter().filter(|_| claims)).collect();
         check_rights(&cluster.namespace, &cluster.missing_rights(&needed).await?)?;
         self.cluster = Some(cluster.clone());
@@ -187,12 +188,11 @@ pub(crate) fn manifests(
         let options = submit::class_options(config, &class);
         let dealt = class.shards(options.workers, options.retry_commands);
         let name = Manifest::name(&submit::job_plan(config, phase, &class, 1, dealt.count));
-        let shards = match files.shards(&name)? {
-            Some(known) => known,
-            None => {
-                files.write_shards(&name, &dealt)?;
-                dealt
-            }
+        let shards = if let Some(known) = files.shards(&name)? {
+            known
+        } else {
+            files.write_shards(&name, &dealt)?;
+            dealt
         };
         submit::manifest(&options, &submit::job_plan(config, phase, &class, 1, shards.count))
     };

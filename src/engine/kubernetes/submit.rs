@@ -111,7 +111,7 @@ impl Submitter<'_> {
         let mut options = class_options(self.config, class);
         options.retries = 0;
         let mut plan = job_plan(self.config, self.phase, class, 1, 1);
-        plan.part = "check".to_owned();
+        "check".clone_into(&mut plan.part);
         plan.class = None;
         let name = Manifest::name(&plan);
         plan.arguments = ["work", "--run", &self.config.run, "--job", &name, "--check"].map(str::to_owned).to_vec();

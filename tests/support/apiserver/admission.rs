@@ -7,13 +7,13 @@ use super::status;
 use super::store::Kind;
 
 /// A `422` for a field.
-fn invalid(job: &Value, field: &str, message: &str) -> Box<Response> {
+fn invalid(job: &Value, field: &str, message: &str) -> Response {
     let name = job["metadata"]["name"].as_str().unwrap_or_default();
-    Box::new(status::invalid(Kind::Job, name, field, message))
+    status::invalid(Kind::Job, name, field, message)
 }
 
 /// Checks a Job and completes it as the server does.
-pub(super) fn job(job: &mut Value) -> Result<(), Box<Response>> {
+pub(super) fn job(job: &mut Value) -> Result<(), Response> {
     check(job)?;
     let (name, uid) = (job["metadata"]["name"].clone(), job["metadata"]["uid"].clone());
     job["metadata"]["generation"] = 1.into();
@@ -59,7 +59,7 @@ fn default(object: &mut Value, field: &str, value: Value) {
 }
 
 /// The rules that the launcher could break; it checks them itself, so few are enough here.
-fn check(job: &Value) -> Result<(), Box<Response>> {
+fn check(job: &Value) -> Result<(), Response> {
     let spec = &job["spec"];
     let Some(completions) = spec["completions"].as_u64() else {
         return Err(invalid(job, "spec.completions", "Required value: when completion mode is Indexed"));

@@ -115,9 +115,10 @@ fn access_review(state: &State, body: &[u8]) -> Response {
     if !text("subresource").is_empty() {
         resource = format!("{resource}/{}", text("subresource"));
     }
-    review["status"] = match state.faults.is_forbidden(&verb, &resource) {
-        true => json!({ "allowed": false }),
-        false => json!({ "allowed": true, "reason": "RBAC: allowed by the fake" }),
+    review["status"] = if state.faults.is_forbidden(&verb, &resource) {
+        json!({ "allowed": false })
+    } else {
+        json!({ "allowed": true, "reason": "RBAC: allowed by the fake" })
     };
     Response::json(201, &review)
 }
@@ -141,7 +142,7 @@ fn create(state: &mut State, target: &Target<'_>, request: &Request) -> Response
     match target.kind {
         Kind::Job => {
             if let Err(response) = admission::job(&mut object) {
-                return *response;
+                return response;
             }
         }
         Kind::Claim => object["status"] = json!({ "phase": "Bound" }),

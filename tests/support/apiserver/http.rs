@@ -47,12 +47,14 @@ impl Response {
     }
 }
 
+type WriteStream = Box<dyn FnOnce(&mut Chunks) -> io::Result<bool>>;
+
 /// What a request is answered with.
 pub(super) enum Answer {
     Whole(Response),
     /// A body without a known end; the function writes it until it is over. `false` leaves out the regular end, as a
     /// connection does that is cut.
-    Stream(Box<dyn FnOnce(&mut Chunks) -> io::Result<bool>>),
+    Stream(WriteStream),
     /// The connection is closed without an answer.
     HangUp,
 }
@@ -166,10 +168,10 @@ fn decode(text: &str) -> String {
 fn write_response(writer: &mut TcpStream, response: &Response) -> io::Result<()> {
     let mut head = format!("HTTP/1.1 {} Status\r\n", response.status);
     for (name, value) in &response.headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        head += &[name, ": ", value, "\r\n"].concat();
     }
     if response.status != 204 {
-        head.push_str(&format!("Content-Length: {}\r\n", response.body.len()));
+        head += &["Content-Length: ", &response.body.len().to_string(), "\r\n"].concat();
     }
     head.push_str("\r\n");
     let mut whole = head.into_bytes();

@@ -35,11 +35,11 @@ enum Stage {
 
 pub(super) fn run(cluster: &Cluster) {
     let mut pods: BTreeMap<String, Stage> = BTreeMap::new();
-    let mut seen = 0;
+    let mut read_to = 0;
     let mut state = cluster.lock();
     while !cluster.is_stopped() {
         let before = state.store.version();
-        for change in state.store.changes_after(seen, Kind::Pod) {
+        for change in state.store.changes_after(read_to, Kind::Pod) {
             let name = pod::name(&change.object).to_owned();
             if change.what == "ADDED" {
                 let stage = begin(cluster, &mut state, &change.object);
@@ -49,7 +49,7 @@ pub(super) fn run(cluster: &Cluster) {
             }
         }
         // What the kubelet itself has written since is news for it once more, and does nothing.
-        seen = before;
+        read_to = before;
         pods.retain(|name, stage| advance(cluster, &mut state, name, stage));
         if state.store.version() == before {
             state = cluster.wait(state, TICK);
@@ -107,7 +107,7 @@ fn begin(cluster: &Cluster, state: &mut State, new: &Arc<Value>) -> Stage {
         pod["status"]["phase"] = "Running".into();
         pod["status"]["startTime"] = now();
         set_condition(pod, json!({ "type": "Ready", "status": "True" }));
-        set_container(pod, json!({ "running": { "startedAt": now() } }));
+        set_container(pod, &json!({ "running": { "startedAt": now() } }));
         if fate == Some(Fate::OomKilled) {
             pod["metadata"]["annotations"]["fake/oom"] = "true".into();
         }
@@ -148,18 +148,16 @@ fn advance(cluster: &Cluster, state: &mut State, name: &str, stage: &mut Stage) 
             store.update(Kind::Pod, name, end_pod);
             *stage = Stage::Over;
         }
-        Stage::Ended { .. } => {}
         Stage::Stuck if pod::is_deleted(&pod) => {
             store.update(Kind::Pod, name, |pod| pod["status"]["phase"] = "Failed".into());
             *stage = Stage::Over;
         }
-        Stage::Stuck => {}
         Stage::Over if !pod::is_deleted(&pod) => return false,
         Stage::Over if pod["metadata"]["finalizers"].is_null() => {
             store.delete(Kind::Pod, name);
             return false;
         }
-        Stage::Over => {}
+        Stage::Ended { .. } | Stage::Stuck | Stage::Over => {}
     }
     true
 }
@@ -182,7 +180,7 @@ fn wait(store: &mut Store, name: &str, reason: &str, message: &str) {
     if !message.is_empty() {
         waiting["message"] = message.into();
     }
-    store.update(Kind::Pod, name, |pod| set_container(pod, json!({ "waiting": waiting })));
+    store.update(Kind::Pod, name, |pod| set_container(pod, &json!({ "waiting": waiting })));
 }
 
 fn end_container(pod: &mut Value, code: i32) {
@@ -194,7 +192,7 @@ fn end_container(pod: &mut Value, code: i32) {
     };
     set_condition(pod, json!({ "type": "Ready", "status": "False" }));
     let state = json!({ "terminated": { "exitCode": code, "reason": reason, "startedAt": pod["status"]["startTime"], "finishedAt": now() } });
-    set_container(pod, state);
+    set_container(pod, &state);
 }
 
 fn end_pod(pod: &mut Value) {
@@ -202,7 +200,7 @@ fn end_pod(pod: &mut Value) {
     pod["status"]["phase"] = if succeeded { "Succeeded" } else { "Failed" }.into();
 }
 
-fn set_container(pod: &mut Value, state: Value) {
+fn set_container(pod: &mut Value, state: &Value) {
     let container = &pod["spec"]["containers"][0];
     let status = json!({
         "name": container["name"], "image": container["image"], "imageID": "", "ready": state["running"].is_object(),

@@ -174,7 +174,7 @@ impl ApiServer {
     /// Waits until the objects of a kind look as wanted; panics with the last look after a minute.
     #[track_caller]
     pub(crate) fn wait_for(&self, what: &str, resource: &str, wanted: impl Fn(&[Value]) -> bool) {
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_mins(1);
         loop {
             let objects = self.objects(resource);
             if wanted(&objects) {

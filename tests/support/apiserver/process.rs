@@ -175,15 +175,12 @@ impl Mounts {
                         !after.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.'))
                     })
             });
-            let taken = match found {
-                Some((mount, place)) => {
-                    mapped.push_str(place.to_str().expect("the tests' paths are text").trim_end_matches('/'));
-                    mount.len()
-                }
-                None => {
-                    mapped.push(next);
-                    next.len_utf8()
-                }
+            let taken = if let Some((mount, place)) = found {
+                mapped.push_str(place.to_str().expect("the tests' paths are text").trim_end_matches('/'));
+                mount.len()
+            } else {
+                mapped.push(next);
+                next.len_utf8()
             };
             at_start = matches!(next, '=' | ':' | ' ' | '"' | '\'' | '\n' | ',') && found.is_none();
             rest = &rest[taken..];

@@ -96,7 +96,7 @@ impl Progress {
                 self.failed_pods += 1;
                 release(store, &name);
             } else {
-                let doublings = failures.counted.max(1).min(MAX_DOUBLINGS) - 1;
+                let doublings = failures.counted.clamp(1, MAX_DOUBLINGS) - 1;
                 let at = Instant::now() + pace.backoff * 2u32.pow(doublings);
                 self.retries.insert(index, Retry { pod: name, at, counts: !ignored });
             }

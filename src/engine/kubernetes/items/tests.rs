@@ -79,7 +79,7 @@ fn settled(items: &mut Items, end: &ShardEnd, volume: &Volume) -> Vec<String> {
 #[test]
 fn a_running_worker_is_seen_to_go_from_one_work_item_to_the_next() {
     let (volume, mut items) = (Volume::default(), items(false));
-    let mut look = |items: &mut Items| short(&items.look(0, "pod", &volume).expect("readable"));
+    let look = |items: &mut Items| short(&items.look(0, "pod", &volume).expect("readable"));
     assert_eq!(look(&mut items), [""; 0]);
     volume.put(0, 1, None);
     assert_eq!(look(&mut items), ["0.1+"]);
