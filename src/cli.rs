@@ -43,6 +43,8 @@ pub(crate) enum Format {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Run(RunArgs),
+    Plan(PlanArgs),
     Launch(LaunchArgs),
     Stages(StagesArgs),
     Work(WorkArgs),
@@ -57,6 +59,78 @@ pub(crate) enum Command {
     Debug(DebugCommand),
     #[command(hide = true)]
     Guard(GuardArgs),
+}
+
+/// Do the whole job: plan, launch, collect and finalize
+///
+/// Afterwards the repository is what a serial `dvc repro` would have left. A run that was cut off is gone on with:
+/// work items that have a good result are not run again.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub local: LocalArgs,
+    #[command(flatten)]
+    pub ending: EndingArgs,
+}
+
+/// Find out what would run and why, and deal it out to work items
+///
+/// Writes the plan to `.dvc/fanout/runs/RUN` and a snapshot of the workspace to `refs/dvc-fanout/RUN`. Nothing else is
+/// changed: not the workspace, not the index, not the cache.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Exit with 10 where there is something to do
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+/// Which stages are meant and how they run; the flags of `dvc repro`.
+#[derive(Clone, Debug, Default, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "DVC's own flags")]
+pub(crate) struct SelectionArgs {
+    /// Stages, as `dvc repro` takes them: NAME, NAME@KEY, PATH/dvc.yaml[:NAME], PATH.dvc; `dvc.yaml` by default
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
+    /// Fan out only templates whose foreach expression or matrix axes mention this
+    #[arg(long, value_name = "EXPR")]
+    pub over: Option<String>,
+    /// Everything in the project
+    #[arg(short = 'P', long)]
+    pub all_pipelines: bool,
+    /// The whole pipelines of the targets
+    #[arg(short, long)]
+    pub pipeline: bool,
+    /// Only the targets, without what they need
+    #[arg(short, long)]
+    pub single_item: bool,
+    /// Targets may be folders: all stages of files in them
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+    /// The targets and what needs them
+    #[arg(long)]
+    pub downstream: bool,
+    /// Targets are shell patterns
+    #[arg(long)]
+    pub glob: bool,
+    /// Run stages even if they have not changed
+    #[arg(short, long)]
+    pub force: bool,
+    /// Do not take outs of stages from the run cache
+    #[arg(long)]
+    pub no_run_cache: bool,
+    /// Fetch missing data from the remote instead of running stages
+    #[arg(long)]
+    pub pull: bool,
+    /// Go on with what succeeded, as is always done (taken for those whose fingers know `dvc repro -k`)
+    #[arg(short, long)]
+    pub keep_going: bool,
+    /// Run stages that gather keys also where some keys failed
+    #[arg(long)]
+    pub allow_missing_keys: bool,
 }
 
 /// Run the work items of a plan and watch them to the end
@@ -114,7 +188,7 @@ pub(crate) struct LocalArgs {
     /// MiB of memory that work items share (those that ask for memory)
     #[arg(long, value_name = "MIB")]
     pub memory_mib: Option<u64>,
-    /// GPUs that work items share, as CUDA_VISIBLE_DEVICES names them
+    /// GPUs that work items share, as `CUDA_VISIBLE_DEVICES` names them
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub gpus: Vec<String>,
     /// Let at most N work items of a group run at the same time (can be repeated)
@@ -177,6 +251,7 @@ fn parse_group(text: &str) -> Result<(String, usize), String> {
 /// foreach or matrix, a `dvc.yaml` or a `.dvc` file, as for `dvc repro`. With `--format json` every stage is listed with
 /// its command, paths and params, besides the edges and the order in which `dvc repro` would run them.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags")]
 pub(crate) struct StagesArgs {
     /// What to select, written as for `dvc repro`
     #[arg(value_name = "TARGET")]
@@ -218,8 +293,8 @@ fn parse_hash_name(text: &str) -> Result<HashName, String> {
 
 /// Do one work item: run its stages with `dvc repro` and publish the result
 ///
-/// This is what engines start. The index comes from the argument, else from JOB_COMPLETION_INDEX, else from
-/// SLURM_ARRAY_TASK_ID. A work item that has a good result already is left alone.
+/// This is what engines start. The index comes from the argument, else from `JOB_COMPLETION_INDEX`, else from
+/// `SLURM_ARRAY_TASK_ID`. A work item that has a good result already is left alone.
 #[derive(Debug, Args)]
 pub(crate) struct WorkArgs {
     /// The work item's index in the worklist, from 0 (with --shards: the shard's)
@@ -284,6 +359,7 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
 /// Lock entries are merged three ways with what the project holds now, as the bytes that DVC wrote; so are files that
 /// DVC does not cache. It is all or nothing, may be run while other work items still run, and twice does no harm.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags")]
 pub(crate) struct CollectArgs {
     /// The run; the latest by default
     #[arg(value_name = "RUN")]

@@ -18,12 +18,8 @@ pub(crate) const DVC_NO_ANALYTICS: &str = "DVC_NO_ANALYTICS";
 pub(crate) const DVC_GLOBAL_CONFIG_DIR: &str = "DVC_GLOBAL_CONFIG_DIR";
 /// Overrides the place of DVC's machine-wide config file.
 pub(crate) const DVC_SYSTEM_CONFIG_DIR: &str = "DVC_SYSTEM_CONFIG_DIR";
-/// DVC sets it for commands if it is not set: the project's root.
-pub(crate) const DVC_ROOT: &str = "DVC_ROOT";
 /// Set by most CI systems: no progress bars.
 pub(crate) const CI: &str = "CI";
-/// No colours, see no-color.org.
-pub(crate) const NO_COLOR: &str = "NO_COLOR";
 /// The text of a kubeconfig, as the Iterative provider took it.
 #[cfg(feature = "kubernetes")]
 pub(crate) const KUBECONFIG_DATA: &str = "KUBECONFIG_DATA";

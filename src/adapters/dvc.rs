@@ -67,10 +67,6 @@ impl Dvc {
         found.map(|path| Dvc { path }).ok_or(DvcError::NotFound)
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Asks for the version and refuses one below the minimum.
     pub(crate) fn version(&self) -> Result<String, DvcError> {
         let program = self.program().arg("--version");

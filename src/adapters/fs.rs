@@ -83,11 +83,6 @@ pub(crate) fn write_plain(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
     fs::write(path, bytes).at("write", path)
 }
 
-/// Creates a file that must not exist yet.
-pub(crate) fn create_new(path: &Path) -> Result<File, FsError> {
-    OpenOptions::new().write(true).create_new(true).open(path).at("create", path)
-}
-
 /// Opens a file to append to, made if absent.
 pub(crate) fn append(path: &Path) -> Result<File, FsError> {
     if let Some(parent) = path.parent() {

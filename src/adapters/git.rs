@@ -111,16 +111,6 @@ impl Git {
         Ok(index.get_path(Path::new(path), 0).is_some() || index.find_prefix(format!("{path}/")).is_ok())
     }
 
-    /// The submodules of the work tree, by path.
-    pub(crate) fn submodules(&self) -> Result<Vec<String>, GitError> {
-        let index = self.repository.index().doing("read the index")?;
-        Ok(index
-            .iter()
-            .filter(|entry| entry.mode == SUBMODULE)
-            .map(|entry| String::from_utf8_lossy(&entry.path).into_owned())
-            .collect())
-    }
-
     /// Records the work tree, uncommitted and untracked files included, as a commit below `refs/dvc-fanout`.
     ///
     /// `leave_out` gets paths relative to the work tree. The index on disk stays as it is: only the copy in memory
@@ -190,16 +180,6 @@ impl Git {
             }
         }
         Ok(files)
-    }
-
-    /// Whether a snapshot has something at a path.
-    pub(crate) fn has(&self, commit: &str, path: &str) -> Result<bool, GitError> {
-        let tree = self.find_commit(commit)?.tree().doing("read the snapshot's tree")?;
-        match tree.get_path(Path::new(path)) {
-            Ok(_) => Ok(true),
-            Err(error) if error.code() == ErrorCode::NotFound => Ok(false),
-            Err(source) => Err(GitError::Failed { action: "read the snapshot's tree", source }),
-        }
     }
 
     /// Whether git ignores a path, relative to the work tree.

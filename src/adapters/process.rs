@@ -221,11 +221,6 @@ fn children() -> Vec<Pid> {
         .collect()
 }
 
-/// Whether a process with this id exists.
-pub(crate) fn is_alive(id: u32) -> bool {
-    i32::try_from(id).ok().and_then(Pid::from_raw).is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
-}
-
 /// The ids of the user and the group that this process runs as.
 #[cfg(feature = "kubernetes")]
 pub(crate) fn user() -> (u32, u32) {

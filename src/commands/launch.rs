@@ -78,7 +78,7 @@ pub(crate) enum EngineChoice {
 }
 
 /// Refuses a plan whose base has moved on.
-fn check_base(root: &Path, plan: &Plan) -> Result<(), Diagnostic> {
+pub(crate) fn check_base(root: &Path, plan: &Plan) -> Result<(), Diagnostic> {
     let moved: Vec<&str> = plan
         .base
         .iter()

@@ -7,7 +7,9 @@ mod finalize;
 mod guard;
 mod launch;
 mod merge_driver;
+mod plan;
 mod project;
+mod run;
 mod stages;
 mod summary;
 mod work;
@@ -19,6 +21,8 @@ use crate::exit::Exit;
 /// Runs the command that was typed.
 pub(crate) fn dispatch(cli: &Cli) -> Result<Exit, Diagnostic> {
     match &cli.command {
+        Command::Run(args) => run::run(cli, args),
+        Command::Plan(args) => plan::run(cli, args),
         Command::Launch(args) => launch::run(cli, args),
         Command::Stages(args) => stages::run(cli, args),
         Command::Work(args) => work::run(cli, args),

@@ -1,6 +1,6 @@
 //! The project at hand: what every command finds out first.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use crate::adapters::config;
 use crate::adapters::fs;
@@ -72,18 +72,4 @@ impl ProjectHome {
         let local = format!("[cache]\n    dir = {cache}\n[core]\n    autostage = false\n    check_update = false\n");
         Ok((config, local))
     }
-}
-
-/// Normalises a relative path by text; `None` where it leaves its root.
-pub(crate) fn normalise(path: &str) -> Option<String> {
-    let mut parts: Vec<&str> = vec![];
-    for part in Path::new(path).components() {
-        match part {
-            Component::Normal(part) => parts.push(part.to_str()?),
-            Component::CurDir => {}
-            Component::ParentDir => drop(parts.pop()?),
-            Component::RootDir | Component::Prefix(_) => return None,
-        }
-    }
-    Some(parts.join("/"))
 }

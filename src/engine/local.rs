@@ -236,11 +236,11 @@ impl Engine for LocalEngine {
                     drop(events.send(Event::AttemptFinished { index, attempt, ending, retry_after }));
                     if let Some(delay) = retry_after {
                         waiting.task.attempt += 1;
-                        let mut stop = stop.clone();
+                        let mut stopping = stop.clone();
                         steps.spawn_local(async move {
                             tokio::select! {
                                 () = tokio::time::sleep(delay) => {}
-                                _ = stop.wait_for(|stop| *stop != Stop::No) => {}
+                                _ = stopping.wait_for(|stop| *stop != Stop::No) => {}
                             }
                             Step::Rested(waiting)
                         });

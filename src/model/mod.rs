@@ -6,6 +6,7 @@ pub(crate) mod config;
 pub(crate) mod event;
 pub(crate) mod formats;
 pub(crate) mod hash;
+pub(crate) mod ignore_lines;
 #[cfg(feature = "kubernetes")]
 pub(crate) mod job;
 pub(crate) mod lockfile;

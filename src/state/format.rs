@@ -188,6 +188,8 @@ pub(crate) enum Input {
         path: String,
         index: usize,
         stage: String,
+        /// The stage's place in the order of `dvc repro`.
+        order: usize,
         /// The out as its lock entry names it.
         out: String,
         member: Option<String>,
@@ -202,6 +204,14 @@ impl Input {
             | Input::Snapshot { path }
             | Input::Workspace { path }
             | Input::Result { path, .. } => path,
+        }
+    }
+
+    /// The only path inside of it that is wanted; `None` for all of it.
+    pub(crate) fn member(&self) -> Option<&str> {
+        match self {
+            Input::Cache { member, .. } | Input::Result { member, .. } => member.as_deref(),
+            Input::Snapshot { .. } | Input::Workspace { .. } => None,
         }
     }
 }

@@ -30,10 +30,6 @@ impl FanoutDir {
         FanoutDir(project.join(".dvc/fanout"))
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-
     pub(crate) fn gitignore(&self) -> PathBuf {
         self.0.join(".gitignore")
     }
@@ -66,10 +62,6 @@ impl FanoutDir {
 pub(crate) struct RunDir(PathBuf);
 
 impl RunDir {
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-
     /// The run's id.
     pub(crate) fn name(&self) -> &str {
         self.0.file_name().and_then(|name| name.to_str()).unwrap_or_default()
@@ -137,10 +129,6 @@ pub(crate) struct SlotDir(PathBuf);
 impl SlotDir {
     pub(crate) fn new(slots: &Path, slot: usize) -> Self {
         SlotDir(slots.join(slot.to_string()))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
     }
 
     /// The root of the git work tree.

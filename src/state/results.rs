@@ -3,7 +3,7 @@
 //! A result is written into a hidden directory beside its place and appears by one rename. Whatever else lies in a
 //! work item's directory is no result.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::adapters::beneath::Beneath;
 use crate::adapters::fs::{self, FsError};
@@ -33,6 +33,20 @@ impl Published {
     /// Where the content of a file lies.
     pub(crate) fn blob(&self, file: &ResultFile) -> PathBuf {
         self.directory.join(FILES).join(&file.blob)
+    }
+
+    /// Puts a file where it belongs, or elsewhere; nothing is there yet.
+    pub(crate) fn place_file(&self, file: &ResultFile, to: &Path) -> Result<(), FsError> {
+        if let Some(parent) = to.parent() {
+            fs::create_dir(parent)?;
+        }
+        match &file.symlink {
+            Some(target) => fs::symlink(target, to),
+            None => {
+                fs::copy(&self.blob(file), to)?;
+                if file.executable { fs::set_executable(to, true) } else { Ok(()) }
+            }
+        }
     }
 
     /// The files that a stage declares at a path or below it, or only at or below a member of it.

@@ -3,7 +3,7 @@
 //! The file `clean` names the tree that the workspace holds. It is removed before anything is put in and written after
 //! everything has been taken out again, so a workspace that a worker left in a hurry is made anew.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -12,6 +12,7 @@ use crate::adapters::fs::{self, Found, FoundKind, FsError};
 use crate::adapters::git::{self, Git, GitError, ManifestFile};
 use crate::diagnostic::Diagnostic;
 use crate::model::config::LinkType;
+use crate::model::ignore_lines;
 use crate::model::lockfile::{Lockfile, splice};
 use crate::state::format::{Input, Plan, WorkItem};
 use crate::state::paths::{RunDir, SlotDir};
@@ -132,7 +133,43 @@ impl Workspace {
                 results.insert(index, published);
             }
         }
-        item.inputs.iter().try_for_each(|input| self.place(input, sources, &results))
+        item.inputs.iter().try_for_each(|input| self.place(input, sources, &results))?;
+        self.place_by_the_way(item, &results)
+    }
+
+    /// Puts in what earlier work items left beside their outs: lines of `.gitignore` files, and files that nobody
+    /// declares. A directory that is a dep is hashed with them.
+    fn place_by_the_way(
+        &self,
+        item: &WorkItem,
+        results: &HashMap<usize, results::Published>,
+    ) -> Result<(), WorkspaceError> {
+        let root = self.root();
+        let mut orders: HashMap<&str, usize> = HashMap::new();
+        for input in &item.inputs {
+            if let Input::Result { path, order, .. } = input {
+                orders.insert(path, *order);
+            }
+        }
+        let mut lines: BTreeMap<&str, Vec<(usize, &str)>> = BTreeMap::new();
+        for index in &item.needs {
+            let Some(published) = results.get(index) else { continue };
+            for ignore in &published.result.ignore {
+                let order = |line: &str| orders.get(ignore_lines::out_of(&ignore.path, line).as_str()).copied();
+                let own = ignore.lines.iter().map(|line| (order(line).unwrap_or(usize::MAX), line.as_str()));
+                lines.entry(&ignore.path).or_default().extend(own);
+            }
+            for file in published.result.files.iter().filter(|file| file.stage.is_none()) {
+                let to = root.join(&file.path);
+                fs::remove(&to)?;
+                published.place_file(file, &to)?;
+            }
+        }
+        for (path, lines) in lines {
+            let before = fs::read_text_if_any(&root.join(path))?.unwrap_or_default();
+            fs::write_plain(&root.join(path), ignore_lines::unite(&before, lines).as_bytes())?;
+        }
+        Ok(())
     }
 
     fn place(
@@ -169,21 +206,13 @@ impl Workspace {
                 }
                 Ok(copy_tree(&from, &root.join(path))?)
             }
-            Input::Result { path, index, stage, out, member } => {
+            Input::Result { path, index, stage, out, member, order: _ } => {
                 let missing = || WorkspaceError::NoResult { index: *index, path: path.clone() };
                 let published = results.get(index).ok_or_else(missing)?;
                 let mut own = published.files_of(stage, path, member.as_deref()).peekable();
                 if own.peek().is_some() {
                     for file in own {
-                        let to = root.join(&file.path);
-                        make_parent(&to)?;
-                        match &file.symlink {
-                            Some(target) => fs::symlink(target, &to)?,
-                            None => fs::copy(&published.blob(file), &to)?,
-                        }
-                        if file.executable {
-                            fs::set_executable(&to, true)?;
-                        }
+                        published.place_file(file, &root.join(&file.path))?;
                     }
                     return Ok(());
                 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::{Believed, Good, Outcome, change};
 use crate::adapters::beneath::{Beneath, Seen};
 use crate::diagnostic::{self, Diagnostic};
+use crate::model::ignore_lines;
 use crate::state::apply::After;
 
 /// The largest `.gitignore` that is read.
@@ -29,17 +30,15 @@ pub(super) fn merge(
     }
     let mut files: BTreeMap<&str, Vec<(Place, &str)>> = BTreeMap::new();
     for ignore in believed.iter().flat_map(|result| &result.published.result.ignore) {
-        let directory = ignore.path.strip_suffix(".gitignore").unwrap_or_default();
         for line in &ignore.lines {
-            let out = format!("{directory}{}", line.trim_start_matches('/'));
+            let out = ignore_lines::out_of(&ignore.path, line);
             let place = outs.get(out.as_str()).copied().unwrap_or((usize::MAX, 0));
             files.entry(&ignore.path).or_default().push((place, line));
         }
     }
-    for (path, mut lines) in files {
-        lines.sort_by_key(|(place, _)| *place);
+    for (path, lines) in files {
         let text = read(tree, path)?;
-        let united = unite(&text, lines.iter().map(|(_, line)| *line));
+        let united = ignore_lines::unite(&text, lines);
         if united != text {
             outcome.changes.push(change(path, After::Bytes(united.into_bytes()), None));
         }
@@ -55,31 +54,5 @@ fn read(tree: &Beneath, path: &str) -> Result<String, Diagnostic> {
         Some(Seen::Symlink { .. } | Seen::Directory | Seen::Other) => {
             Err(Diagnostic::project(format!("`{path}` is not a regular file")).at(diagnostic::Place::file(path)))
         }
-    }
-}
-
-/// Appends the lines that a text does not have, once each.
-fn unite<'l>(ours: &str, lines: impl Iterator<Item = &'l str>) -> String {
-    let mut text = ours.to_owned();
-    let mut known: std::collections::HashSet<&str> = ours.lines().collect();
-    for line in lines.filter(|line| known.insert(line)) {
-        if !text.is_empty() && !text.ends_with('\n') {
-            text.push('\n');
-        }
-        text.push_str(line);
-        text.push('\n');
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_added_once_and_none_is_lost() {
-        assert_eq!(unite("/a\n/b", ["/b", "/c", "/c"].into_iter()), "/a\n/b\n/c\n");
-        assert_eq!(unite("", ["/a"].into_iter()), "/a\n");
-        assert_eq!(unite("/a", ["/a"].into_iter()), "/a");
     }
 }

@@ -1,0 +1,209 @@
+//! Work items: from the stages of a phase to the lines of the worklist.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use super::inputs::Inputs;
+use super::{Situation, report};
+use crate::adapters::fs;
+use crate::diagnostic::Diagnostic;
+use crate::model::changed::Outlook;
+use crate::model::lockfile::Lockfile;
+use crate::model::pipeline::path;
+use crate::model::pipeline::stage::{Out, Stage};
+use crate::model::plan::{Phase, PhaseKind};
+use crate::model::projection;
+use crate::state::format::{self, FileDigest, Input, PlannedOut, PlannedStage, Resources, TextFile, VERSION, WorkItem};
+use crate::state::workspace::lock_path;
+
+/// Makes the work items of all phases, with consecutive indexes.
+pub(super) fn make(
+    situation: &Situation<'_>,
+    phases: &[Phase],
+    order: &[usize],
+) -> Result<(Vec<format::Phase>, Vec<WorkItem>), Diagnostic> {
+    let place: HashMap<usize, usize> = order.iter().enumerate().map(|(place, stage)| (*stage, place)).collect();
+    let mut item_of: HashMap<usize, usize> = HashMap::new();
+    for (index, stages) in phases.iter().flat_map(|phase| &phase.work_items).enumerate() {
+        item_of.extend(stages.iter().map(|stage| (*stage, index)));
+    }
+    let mut locks: HashMap<&str, Lockfile<'_>> = HashMap::new();
+    for (path, text) in &situation.locks {
+        let lock = Lockfile::parse(text).map_err(|error| {
+            let place = crate::diagnostic::Place { path: path.clone(), line: Some(error.line), column: None };
+            Diagnostic::project(format!("`{path}` is not valid: {error}")).at(place)
+        })?;
+        locks.insert(path, lock);
+    }
+    let maker = Maker { situation, place: &place, item_of, locks, inputs: Inputs::new(situation, &place) };
+    let mut ids = HashSet::new();
+    let (mut lines, mut items) = (vec![], vec![]);
+    for (number, phase) in phases.iter().enumerate() {
+        let kind = match phase.kind {
+            PhaseKind::Map => format::PhaseKind::Map,
+            PhaseKind::Shared => format::PhaseKind::Shared,
+        };
+        let (first, count) = (items.len(), phase.work_items.len());
+        lines.push(format::Phase { kind, trailing: phase.trailing, first, count });
+        for stages in &phase.work_items {
+            let id = maker.id(stages, &mut ids);
+            items.push(maker.work_item(items.len(), id, number, stages)?);
+        }
+    }
+    Ok((lines, items))
+}
+
+struct Maker<'a> {
+    situation: &'a Situation<'a>,
+    /// The place of each selected stage in the order of `dvc repro`.
+    place: &'a HashMap<usize, usize>,
+    /// The work item of each stage that has one.
+    item_of: HashMap<usize, usize>,
+    locks: HashMap<&'a str, Lockfile<'a>>,
+    inputs: Inputs<'a>,
+}
+
+impl Maker<'_> {
+    fn stage(&self, index: usize) -> &Stage {
+        &self.situation.project.stages[index]
+    }
+
+    /// The key where all stages share one that is not taken, else the address of the last stage.
+    fn id(&self, stages: &[usize], taken: &mut HashSet<String>) -> String {
+        let keys: BTreeSet<Option<&str>> =
+            stages.iter().map(|stage| self.stage(*stage).generated.as_ref().map(|made| made.key.as_str())).collect();
+        let key = match keys.into_iter().collect::<Vec<_>>()[..] {
+            [Some(key)] => Some(key.to_owned()),
+            _ => None,
+        };
+        let last = stages.last().map(|stage| self.stage(*stage).address.0.clone()).unwrap_or_default();
+        let id = key.filter(|key| !taken.contains(key)).unwrap_or(last);
+        taken.insert(id.clone());
+        id
+    }
+
+    fn work_item(&self, index: usize, id: String, phase: usize, stages: &[usize]) -> Result<WorkItem, Diagnostic> {
+        let own: HashSet<usize> = stages.iter().copied().collect();
+        let mut inputs: BTreeMap<(String, Option<String>), Input> = BTreeMap::new();
+        let mut directories = BTreeSet::new();
+        for &stage in stages {
+            for input in self.inputs.of_stage(stage, &own, &self.item_of)? {
+                inputs.insert((input.path().to_owned(), input.member().map(str::to_owned)), input);
+            }
+            directories.extend(self.directories(stage));
+        }
+        // A whole directory brings its members.
+        let whole: HashSet<String> =
+            inputs.keys().filter(|(_, member)| member.is_none()).map(|(path, _)| path.clone()).collect();
+        let inputs: Vec<Input> = inputs
+            .into_iter()
+            .filter(|((path, member), _)| member.is_none() || !whole.contains(path))
+            .map(|(_, input)| input)
+            .collect();
+        let needs: BTreeSet<usize> = inputs
+            .iter()
+            .filter_map(|input| match input {
+                Input::Result { index, .. } => Some(*index),
+                Input::Cache { .. } | Input::Snapshot { .. } | Input::Workspace { .. } => None,
+            })
+            .collect();
+        let planned = stages.iter().map(|stage| self.planned_stage(*stage)).collect::<Result<Vec<_>, _>>()?;
+        Ok(WorkItem {
+            version: VERSION,
+            index,
+            id,
+            phase,
+            stages: planned,
+            files: self.files(stages)?,
+            inputs,
+            directories: directories.into_iter().collect(),
+            needs: needs.into_iter().collect(),
+            resources: Resources::default(),
+        })
+    }
+
+    /// The projected stage files: a `dvc.yaml` with just these stages, and `.dvc` files as they are.
+    fn files(&self, stages: &[usize]) -> Result<Vec<TextFile>, Diagnostic> {
+        let mut by_file: BTreeMap<&str, Vec<&Stage>> = BTreeMap::new();
+        for &stage in stages {
+            by_file.entry(&self.stage(stage).file).or_default().push(self.stage(stage));
+        }
+        let mut files = vec![];
+        for (file, stages) in by_file {
+            let text = if stages.iter().any(|stage| stage.name.is_none()) {
+                fs::read_text_if_any(&self.situation.home.root.join(file))?.unwrap_or_default()
+            } else {
+                projection::project_file(file, &stages)
+                    .map_err(|error| Diagnostic::project(error.to_string()).hint("run these stages with `dvc repro`"))?
+            };
+            files.push(TextFile { path: file.to_owned(), text });
+        }
+        Ok(files)
+    }
+
+    /// Directories that exist in the project and that commands may take for granted: where outs go, and `wdir`.
+    fn directories(&self, stage: usize) -> impl Iterator<Item = String> {
+        let stage = self.stage(stage);
+        let parents = stage.outs.iter().filter_map(|out| out.resolved.as_deref()).map(path::parent);
+        let root = &self.situation.home.root;
+        parents
+            .chain([stage.wdir.as_str()])
+            .filter(|directory| !directory.is_empty() && path::is_inside(directory) && root.join(directory).is_dir())
+            .map(str::to_owned)
+    }
+
+    fn planned_stage(&self, index: usize) -> Result<PlannedStage, Diagnostic> {
+        let stage = self.stage(index);
+        let base = stage
+            .name
+            .as_deref()
+            .and_then(|name| Some(self.locks.get(lock_path(&stage.file).as_str())?.entry(name)?.text().to_owned()));
+        let forecast = self.situation.changes.forecasts[index].as_ref();
+        let outlook = forecast.map(|forecast| &forecast.outlook);
+        let outs = stage.outs.iter().map(|out| self.planned_out(stage, out)).collect::<Result<Vec<_>, _>>()?;
+        Ok(PlannedStage {
+            address: stage.address.0.clone(),
+            file: stage.file.clone(),
+            name: stage.name.clone(),
+            order: self.place.get(&index).copied().unwrap_or(usize::MAX),
+            base,
+            outs,
+            reason: report::reason(self.situation.project, self.situation.changes, index),
+            restores: matches!(outlook, Some(Outlook::Restore(_))),
+            records: matches!(outlook, Some(Outlook::Record)),
+        })
+    }
+
+    fn planned_out(&self, stage: &Stage, out: &Out) -> Result<PlannedOut, Diagnostic> {
+        let resolved = out.resolved.as_deref().filter(|path| path::is_inside(path)).ok_or_else(|| {
+            Diagnostic::project(format!("stage `{}` has an out outside of the project: `{}`", stage.address, out.path))
+                .hint("run this stage with `dvc repro`")
+        })?;
+        let root = &self.situation.home.root;
+        let mut before = vec![];
+        if !out.cache {
+            let at = root.join(resolved);
+            let files = if at.is_dir() {
+                let found = fs::walk(&at, &|_| false)?;
+                found
+                    .into_iter()
+                    .filter(|found| found.kind == fs::FoundKind::File)
+                    .map(|found| format!("{resolved}/{}", found.path))
+                    .collect()
+            } else if at.is_file() {
+                vec![resolved.to_owned()]
+            } else {
+                vec![]
+            };
+            for file in files {
+                before.push(FileDigest { md5: fs::digest(&root.join(&file))?.0, path: file });
+            }
+        }
+        Ok(PlannedOut {
+            path: out.path.clone(),
+            resolved: resolved.to_owned(),
+            cache: out.cache,
+            persist: out.persist,
+            before,
+        })
+    }
+}

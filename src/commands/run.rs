@@ -1,0 +1,60 @@
+//! `run`: plan, launch, collect and finalize in order; goes on where an earlier `run` was cut off.
+
+use crate::cli::{Cli, Format, RunArgs};
+use crate::commands::plan::{self, Planned};
+use crate::commands::project::ProjectHome;
+use crate::commands::{finalize, launch};
+use crate::diagnostic::Diagnostic;
+use crate::exit::Exit;
+use crate::output::text::{self, count};
+use crate::state::format::PlanOptions;
+use crate::state::journal::{self, Journaled};
+use crate::state::worklist;
+
+pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
+    let project = ProjectHome::find(cli)?;
+    let options = plan::resolve(&project, &args.selection);
+    let planned = match unfinished(&project, &args.selection.targets, &options)? {
+        Some(planned) => {
+            text::note(&format!("going on with run {}", planned.plan.run));
+            planned
+        }
+        None => plan::make(&project, &args.selection.targets, options)?,
+    };
+    let Planned { run, plan, .. } = planned;
+    if plan.work_items == 0 {
+        if cli.format == Format::Text {
+            text::result("nothing to do: no stage has changed");
+        }
+        return Ok(Exit::Success);
+    }
+    if cli.format == Format::Text {
+        let phases = count(plan.phases.len(), "phase");
+        text::note(&format!("run {}: {} in {phases}", plan.run, count(plan.work_items, "work item")));
+    }
+    let phases: Vec<usize> = (0..plan.phases.len()).filter(|phase| !plan.phases[*phase].trailing).collect();
+    let launched = launch::launch(cli, &project, &run, &plan, &phases, &args.local)?;
+    if matches!(launched, Exit::Signal(_)) {
+        text::note("stopped; `dvc-fanout run` goes on from here");
+        return Ok(launched);
+    }
+    let finalized = finalize::finalize(cli, &project, &run, &plan, &args.local, &args.ending)?;
+    Ok(if launched == Exit::Success { finalized } else { launched })
+}
+
+/// The latest run if it was not finalized, is of the same targets and options, and its base is still what it was.
+///
+/// A run that is partly collected has moved its base itself; then a new plan finds what is left.
+fn unfinished(project: &ProjectHome, targets: &[String], options: &PlanOptions) -> Result<Option<Planned>, Diagnostic> {
+    if worklist::runs(&project.fanout())?.is_empty() {
+        return Ok(None);
+    }
+    let (run, plan) = worklist::open(&project.fanout(), None)?;
+    let ended = journal::read(&run)?.iter().any(|line| matches!(line.event, Journaled::Finalized { .. }));
+    let same = plan.work_items > 0 && plan.targets == targets && plan.options == *options;
+    if ended || !same || launch::check_base(&project.root, &plan).is_err() {
+        return Ok(None);
+    }
+    let items = worklist::read_all(&run)?;
+    Ok(Some(Planned { run, plan, items }))
+}
