@@ -7,3 +7,4 @@ mod collect;
 mod kubernetes;
 mod merge_driver;
 mod support;
+mod whole_job;

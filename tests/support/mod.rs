@@ -4,6 +4,8 @@
 pub(crate) mod apiserver;
 pub(crate) mod oracle;
 
+pub(crate) mod same;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,0 +1,111 @@
+//! The one promise: after `dvc-fanout` a project is what `dvc repro` would have left.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use super::{Project, Ran};
+
+/// Runs a fixture twice, side by side: with `dvc repro` and with `dvc-fanout run -j 2`, before any change and after
+/// each of them, and holds the two against each other.
+#[track_caller]
+pub(crate) fn same_as_dvc(fixture: &str, targets: &[&str], changes: &[&dyn Fn(&Project)]) {
+    let (serial, fanned) = (Project::from_fixture(fixture), Project::from_fixture(fixture));
+    let nothing: &dyn Fn(&Project) = &|_| {};
+    for (round, change) in std::iter::once(&nothing).chain(changes).enumerate() {
+        change(&serial);
+        change(&fanned);
+        serial.dvc([&["repro"], targets].concat());
+        let ran = fanned.fanout([&["run", "-j", "2"], targets].concat());
+        assert_eq!(ran.code, Some(0), "{fixture}, round {round}: {ran:#?}");
+        assert_same(&serial, &fanned, &format!("{fixture}, round {round}"));
+        assert_clean(&fanned, targets);
+    }
+}
+
+/// Compares everything that `dvc repro` leaves: files, lock files, `.gitignore`, git's status, cache objects, refs.
+#[track_caller]
+pub(crate) fn assert_same(serial: &Project, fanned: &Project, what: &str) {
+    pretty(&files(serial.root()), &files(fanned.root()), &format!("{what}: files"));
+    pretty(&cache(serial), &cache(fanned), &format!("{what}: cache"));
+    for arguments in [
+        &["status", "--porcelain", "-uall"][..],
+        &["for-each-ref", "--format=%(refname)"],
+        &["worktree", "list", "--porcelain"],
+    ] {
+        let lines = |project: &Project| {
+            let text = project.git(arguments.iter().copied());
+            text.lines()
+                .filter(|line| !line.starts_with("worktree "))
+                .map(|line| (line.to_owned(), String::new()))
+                .collect()
+        };
+        pretty(&lines(serial), &lines(fanned), &format!("{what}: git {}", arguments[0]));
+    }
+}
+
+/// DVC has nothing to say and nothing to do.
+#[track_caller]
+pub(crate) fn assert_clean(project: &Project, targets: &[&str]) {
+    let status = project.dvc(["status", "--json"]);
+    assert_eq!(status.trim(), "{}", "dvc status");
+    let dry = project.dvc([&["repro", "--dry"], targets].concat());
+    assert!(!dry.contains("Running stage") && !dry.contains("\n> "), "dvc repro would still run:\n{dry}");
+}
+
+/// Every file outside `.git` and DVC's own folders, with its kind, executable bit and content.
+fn files(root: &Path) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("listed") {
+            let path = entry.expect("listed").path();
+            let name = path.strip_prefix(root).expect("below").to_string_lossy().into_owned();
+            if [".git", ".dvc/cache", ".dvc/tmp", ".dvc/fanout"].contains(&name.as_str()) {
+                continue;
+            }
+            let metadata = path.symlink_metadata().expect("looked at");
+            if metadata.is_dir() {
+                folders.push(path);
+            } else if metadata.is_symlink() {
+                // Links into the cache lead to different caches here.
+                let content = std::fs::read(&path).unwrap_or_default();
+                files.insert(name, format!("link {}", String::from_utf8_lossy(&content)));
+            } else {
+                let executable = metadata.permissions().mode() & 0o100 != 0;
+                let content = std::fs::read(&path).expect("read");
+                files.insert(name, format!("x={executable} {}", String::from_utf8_lossy(&content)));
+            }
+        }
+    }
+    files
+}
+
+fn cache(project: &Project) -> BTreeMap<String, String> {
+    let cache = project.path(".dvc/cache/files");
+    if cache.is_dir() { files(&cache).into_keys().map(|name| (name, String::new())).collect() } else { BTreeMap::new() }
+}
+
+#[track_caller]
+fn pretty(serial: &BTreeMap<String, String>, fanned: &BTreeMap<String, String>, what: &str) {
+    let mut differences = String::new();
+    for name in serial.keys().chain(fanned.keys()).collect::<std::collections::BTreeSet<_>>() {
+        match (serial.get(name), fanned.get(name)) {
+            (Some(a), Some(b)) if a == b => {}
+            (a, b) => {
+                writeln!(differences, "{name}\n--- dvc repro\n{a:?}\n--- dvc-fanout\n{b:?}")
+                    .expect("a String takes every text");
+            }
+        }
+    }
+    assert!(differences.is_empty(), "{what} differ:\n{differences}");
+}
+
+/// Runs `dvc-fanout` and expects it to fail with a code.
+#[track_caller]
+pub(crate) fn fails_with<'a>(project: &Project, code: i32, arguments: impl IntoIterator<Item = &'a str>) -> Ran {
+    let ran = project.fanout(arguments);
+    assert_eq!(ran.code, Some(code), "{ran:#?}");
+    ran
+}
