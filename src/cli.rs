@@ -70,6 +70,8 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub selection: SelectionArgs,
     #[command(flatten)]
+    pub engine: EngineArgs,
+    #[command(flatten)]
     pub local: LocalArgs,
     #[command(flatten)]
     pub ending: EndingArgs,
@@ -147,11 +149,18 @@ pub(crate) struct LaunchArgs {
     /// Run only this phase, from 0; all but those of `finalize` by default
     #[arg(long, value_name = "N")]
     pub phase: Option<usize>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    #[command(flatten)]
+    pub local: LocalArgs,
+}
+
+/// Where work items run.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EngineArgs {
     /// What runs the work items
     #[arg(long, value_enum, default_value_t = EngineArg::Local)]
     pub engine: EngineArg,
-    #[command(flatten)]
-    pub local: LocalArgs,
     #[cfg(feature = "kubernetes")]
     #[command(flatten)]
     pub kubernetes: kubernetes::KubernetesArgs,

@@ -143,6 +143,11 @@ impl Git {
         Oid::from_str(commit).and_then(|oid| self.repository.find_commit(oid)).doing("read a commit")
     }
 
+    /// Fails where a commit cannot be read here.
+    pub(crate) fn look_for(&self, commit: &str) -> Result<(), GitError> {
+        self.find_commit(commit).map(drop)
+    }
+
     /// Removes the ref of a run's snapshot; none is fine.
     pub(crate) fn forget(&self, run: &str) -> Result<(), GitError> {
         match self.repository.find_reference(&reference(run)) {

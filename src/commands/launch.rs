@@ -16,7 +16,7 @@ use tokio::task::LocalSet;
 use crate::adapters::dvc::Dvc;
 use crate::adapters::process::Signals;
 use crate::adapters::{clock, fs};
-use crate::cli::{Cli, EngineArg, Format, LaunchArgs, LocalArgs};
+use crate::cli::{Cli, EngineArg, EngineArgs, Format, LaunchArgs, LocalArgs};
 use crate::commands::project::ProjectHome;
 use crate::commands::summary;
 use crate::diagnostic::Diagnostic;
@@ -52,17 +52,11 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
         return Ok(Exit::Success);
     }
     check_base(&project.root, &plan)?;
-    let engine = match args.engine {
-        EngineArg::Local => EngineChoice::Local,
-        #[cfg(feature = "kubernetes")]
-        EngineArg::Kubernetes => {
-            let config = kubernetes::resolve(&project, &plan, &args.kubernetes, &args.local)?;
-            if args.kubernetes.dry_run {
-                return kubernetes::dry_run(config, &run, &plan, &phases);
-            }
-            EngineChoice::Kubernetes(Box::new(config))
-        }
-    };
+    let engine = choose(&project, &plan, &args.engine, &args.local)?;
+    #[cfg(feature = "kubernetes")]
+    if let (EngineChoice::Kubernetes(config), true) = (&engine, args.engine.kubernetes.dry_run) {
+        return kubernetes::dry_run((**config).clone(), &run, &plan, &phases);
+    }
     let exit = launch(cli, &project, &run, &plan, &phases, &args.local, engine)?;
     if cli.format == Format::Text {
         summary::print(&run, &plan, &phases)?;
@@ -75,6 +69,23 @@ pub(crate) enum EngineChoice {
     Local,
     #[cfg(feature = "kubernetes")]
     Kubernetes(Box<crate::engine::kubernetes::KubernetesConfig>),
+}
+
+/// The engine that was asked for, as configured.
+pub(crate) fn choose(
+    project: &ProjectHome,
+    plan: &Plan,
+    args: &EngineArgs,
+    local: &LocalArgs,
+) -> Result<EngineChoice, Diagnostic> {
+    match args.engine {
+        EngineArg::Local => Ok(EngineChoice::Local),
+        #[cfg(feature = "kubernetes")]
+        EngineArg::Kubernetes => {
+            let config = kubernetes::resolve(project, plan, &args.kubernetes, local)?;
+            Ok(EngineChoice::Kubernetes(Box::new(config)))
+        }
+    }
 }
 
 /// Refuses a plan whose base has moved on.

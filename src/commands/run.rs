@@ -33,7 +33,8 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
         text::note(&format!("run {}: {} in {phases}", plan.run, count(plan.work_items, "work item")));
     }
     let phases: Vec<usize> = (0..plan.phases.len()).filter(|phase| !plan.phases[*phase].trailing).collect();
-    let launched = launch::launch(cli, &project, &run, &plan, &phases, &args.local)?;
+    let engine = launch::choose(&project, &plan, &args.engine, &args.local)?;
+    let launched = launch::launch(cli, &project, &run, &plan, &phases, &args.local, engine)?;
     if matches!(launched, Exit::Signal(_)) {
         text::note("stopped; `dvc-fanout run` goes on from here");
         return Ok(launched);

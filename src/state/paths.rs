@@ -62,6 +62,10 @@ impl FanoutDir {
 pub(crate) struct RunDir(PathBuf);
 
 impl RunDir {
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// The run's id.
     pub(crate) fn name(&self) -> &str {
         self.0.file_name().and_then(|name| name.to_str()).unwrap_or_default()

@@ -17,7 +17,7 @@ pub(super) fn run(project: &ProjectHome, args: &WorkArgs) -> Result<Exit, Diagno
     Dvc::find()?;
     let (git, _) = project.git()?;
     if let Some(commit) = &plan.snapshot {
-        git.has(commit, "").map_err(|error| {
+        git.look_for(commit).map_err(|error| {
             Diagnostic::project("the snapshot of the workspace is not in the git repository seen here").source(&error)
         })?;
     }
