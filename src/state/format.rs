@@ -176,6 +176,9 @@ pub(crate) enum Input {
         /// Of DVC 2: `files/md5` is not part of the object's path.
         legacy: bool,
         isexec: bool,
+        /// Files in a directory that have the executable bit in the project, which the cache does not record.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        executable: Vec<String>,
         /// Only this path inside of a directory object, if only that is needed.
         member: Option<String>,
     },

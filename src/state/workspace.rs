@@ -180,8 +180,8 @@ impl Workspace {
     ) -> Result<(), WorkspaceError> {
         let root = self.root();
         match input {
-            Input::Cache { path, md5, legacy, isexec, member } => {
-                let object = CachedOut { path, md5, legacy: *legacy, isexec: *isexec, executable: &[] };
+            Input::Cache { path, md5, legacy, isexec, executable, member } => {
+                let object = CachedOut { path, md5, legacy: *legacy, isexec: *isexec, executable };
                 place_cached(&root, &object, member.as_deref(), &sources.placing)
             }
             Input::Snapshot { path } => {

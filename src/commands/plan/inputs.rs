@@ -8,6 +8,7 @@
 //! | any other | git knows it | the snapshot, with which every slot begins |
 //! | any other | nobody knows it | the project, by path |
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
 use super::Situation;
@@ -25,11 +26,13 @@ pub(super) struct Inputs<'a> {
     place: &'a HashMap<usize, usize>,
     /// The paths of all outs.
     outs: HashSet<&'a str>,
+    /// What was found in directories that several work items need.
+    executable: RefCell<HashMap<String, Vec<String>>>,
 }
 
 impl<'a> Inputs<'a> {
     pub(super) fn new(situation: &'a Situation<'a>, place: &'a HashMap<usize, usize>) -> Inputs<'a> {
-        Inputs { situation, place, outs: super::outs(situation.project) }
+        Inputs { situation, place, outs: super::outs(situation.project), executable: RefCell::default() }
     }
 
     /// What a stage needs beside the stages of its own work item.
@@ -108,7 +111,7 @@ impl<'a> Inputs<'a> {
             return Ok(Some(Input::Result { path, index, stage, order, out, member }));
         }
         match self.recorded(maker, out).filter(|_| out.cache && self.situation.changes.forecasts[maker].is_some()) {
-            Some(recorded) => Ok(cached(made, &recorded, member)),
+            Some(recorded) => self.cached(made, &recorded, member),
             None => self.as_it_is(made),
         }
     }
@@ -139,7 +142,7 @@ impl<'a> Inputs<'a> {
                     .is_some_and(|(recorded, found)| recorded.is_met_by(found))
         });
         if let Some(recorded) = self.recorded(stage, out).filter(|_| intact) {
-            return Ok(cached(path, &recorded, None));
+            return self.cached(path, &recorded, None);
         }
         self.as_it_is(path)
     }
@@ -192,11 +195,26 @@ impl<'a> Inputs<'a> {
         let inside = join(self.situation.prefix, path);
         Ok(!self.situation.git.is_ignored(&inside)? || self.situation.git.is_tracked(&inside)?)
     }
-}
 
-/// An object of the cache; `None` where nothing is recorded.
-fn cached(path: &str, recorded: &Recorded, member: Option<String>) -> Option<Input> {
-    let md5 = recorded.md5.clone()?;
-    let (path, legacy, isexec) = (path.to_owned(), recorded.hash.is_none(), recorded.isexec);
-    Some(Input::Cache { path, md5, legacy, isexec, member })
+    /// An object of the cache; `None` where nothing is recorded.
+    fn cached(&self, path: &str, recorded: &Recorded, member: Option<String>) -> Result<Option<Input>, Diagnostic> {
+        let Some(md5) = recorded.md5.clone() else { return Ok(None) };
+        let executable = if md5.ends_with(".dir") { self.executable_below(path)? } else { vec![] };
+        let (path, legacy, isexec) = (path.to_owned(), recorded.hash.is_none(), recorded.isexec);
+        Ok(Some(Input::Cache { path, md5, legacy, isexec, executable, member }))
+    }
+
+    /// The files with the executable bit in a directory of the project.
+    fn executable_below(&self, path: &str) -> Result<Vec<String>, Diagnostic> {
+        if let Some(known) = self.executable.borrow().get(path) {
+            return Ok(known.clone());
+        }
+        let at = self.situation.home.root.join(path);
+        let found = if at.is_dir() { fs::walk(&at, &|_| false)? } else { vec![] };
+        let is_executable = |found: &fs::Found| found.kind == FoundKind::File && found.mode & 0o100 != 0;
+        let files: Vec<String> =
+            found.into_iter().filter(is_executable).map(|found| format!("{path}/{}", found.path)).collect();
+        self.executable.borrow_mut().insert(path.to_owned(), files.clone());
+        Ok(files)
+    }
 }
