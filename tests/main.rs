@@ -3,6 +3,7 @@
 
 mod changed;
 mod collect;
+mod conformance;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod merge_driver;

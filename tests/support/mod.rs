@@ -31,16 +31,21 @@ impl Project {
 
     /// A git and DVC repository with nothing in it.
     pub(crate) fn empty() -> Self {
+        let project = Self::bare();
+        project.git(["init", "--quiet", "--initial-branch=main"]);
+        project.dvc(["init", "--quiet"]);
+        project.commit("dvc init");
+        project
+    }
+
+    /// An empty folder.
+    pub(crate) fn bare() -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let home = folder.path().join("home");
         let root = folder.path().join("project");
         std::fs::create_dir_all(&home).expect("made");
         std::fs::create_dir_all(&root).expect("made");
-        let project = Project { folder: Rc::new(folder), home, root };
-        project.git(["init", "--quiet", "--initial-branch=main"]);
-        project.dvc(["init", "--quiet"]);
-        project.commit("dvc init");
-        project
+        Project { folder: Rc::new(folder), home, root }
     }
 
     /// Another machine's clone of what is committed, in the same folder; it goes with this project.
