@@ -10,7 +10,7 @@ use super::load::Env;
 use super::path;
 use super::stage::{Dep, Generated, Out, OutKind, ParamsDep, Stage, StageAddress};
 use super::text;
-use super::url::{self, Location};
+use super::url::{self, Location, UrlError};
 use crate::model::value::{Map, Value};
 
 /// The file of params that have none.
@@ -94,30 +94,35 @@ impl Place<'_> {
 
     /// Resolves the path of a dep.
     pub(super) fn dep_path(&self, text: &str) -> Result<Located, StageProblem> {
-        if url::scheme(text) == Some("ds") {
-            return Ok(Located { path: text.to_owned(), resolved: None });
+        match self.location(text)? {
+            Location::Dataset => Ok(Located { path: text.to_owned(), resolved: None }),
+            location => self.locate(text, location),
         }
-        self.locate(text)
     }
 
-    /// Resolves the path of a dep, an out or a params file; what no stage file may be.
-    fn locate(&self, text: &str) -> Result<Located, StageProblem> {
+    fn location(&self, text: &str) -> Result<Location, StageProblem> {
         if text.is_empty() {
             return Err(StageProblem::EmptyPath);
         }
-        let location = url::locate(text, |remote| self.env.config.remotes.contains_key(remote));
-        let location = location.map_err(StageProblem::Url)?;
+        let url_of = |remote: &str| self.env.config.remotes.get(remote).map(|remote| remote.url.as_str());
+        url::locate(text, url_of).map_err(StageProblem::Url)
+    }
+
+    /// Resolves the path of a dep, an out or a params file, which no stage file may be.
+    fn locate(&self, text: &str, location: Location) -> Result<Located, StageProblem> {
         if super::discover::is_stage_file(text) {
             return Err(StageProblem::StageFile { path: text.to_owned() });
         }
-        match location {
-            Location::Url { scheme } if self.env.files.supports_scheme(scheme) => {
-                Ok(Located { path: text.to_owned(), resolved: None })
+        let resolved = match location {
+            Location::Path => return Ok(self.local(text)),
+            Location::Url { scheme } if self.env.files.supports_scheme(scheme) => None,
+            Location::Url { scheme } => return Err(StageProblem::NoPlugin { scheme }),
+            Location::InRemote { path } => Some(path::resolve(self.env.root(), "", &path)),
+            Location::Dataset => {
+                return Err(StageProblem::Url(UrlError::UnknownScheme { scheme: "ds".to_owned() }));
             }
-            Location::Url { scheme } => Err(StageProblem::NoPlugin { scheme }),
-            Location::Remote => Ok(Located { path: text.to_owned(), resolved: None }),
-            Location::Path => Ok(self.local(text)),
-        }
+        };
+        Ok(Located { path: text.to_owned(), resolved })
     }
 
     fn local(&self, text: &str) -> Located {
@@ -129,7 +134,7 @@ impl Place<'_> {
 
     /// Resolves the path of an out, which no `.dvcignore` may hide.
     pub(super) fn out_path(&self, text: &str) -> Result<Located, StageProblem> {
-        let located = self.locate(text)?;
+        let located = self.locate(text, self.location(text)?)?;
         if let Some(path) = &located.resolved
             && let Some(rule) = self.env.ignored_out(path)?
         {
@@ -217,7 +222,7 @@ impl Place<'_> {
 
     fn params_of(&self, file: &Value, keys: Vec<String>) -> Result<ParamsDep, StageProblem> {
         let located = match file {
-            Value::Str(file) if !file.is_empty() => self.locate(file)?,
+            Value::Str(file) if !file.is_empty() => self.locate(file, self.location(file)?)?,
             other if other.is_false() => self.local(&path::absolute(self.env.root(), DEFAULT_PARAMS)),
             other => return Err(StageProblem::NoPath { kind: kind_of(other) }),
         };

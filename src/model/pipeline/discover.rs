@@ -43,19 +43,28 @@ fn list(env: &Env<'_>, directory: &str) -> Result<(Vec<String>, Vec<String>), Lo
         Err(_) if !directory.is_empty() => return Ok((vec![], vec![])),
         Err(error) => return Err(unreadable(error)),
     };
-    let (mut directories, mut files) = (vec![], vec![]);
+    env.ignore.enter(directory).map_err(|error| Fault::new(Problem::Ignore(error)).in_file(directory, b""))?;
+    let join = |name: &str| if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
+    let (mut names, mut files) = (vec![], vec![]);
     for entry in entries {
-        let path = if directory.is_empty() { entry.name } else { format!("{directory}/{}", entry.name) };
+        let path = join(&entry.name);
         if entry.is_dir {
-            if !is_ignored(env, &path, true)? && !env.ignore.is_subproject(&path) {
-                directories.push(path);
-            }
+            names.push(entry.name);
         } else if is_stage_file(&path)
             && !(entry.is_symlink && env.files.kind(&path) == Some(FileKind::Directory))
             && !is_ignored(env, &path, false)?
             && !env.files.is_git_ignored(&path, false)
         {
             files.push(path);
+        }
+    }
+    let foreign = env.ignore.subprojects(directory, &names);
+    let foreign = foreign.map_err(|error| Fault::new(Problem::Ignore(error)).in_file(directory, b""))?;
+    let mut directories = vec![];
+    for (name, is_foreign) in names.iter().zip(foreign) {
+        let path = join(name);
+        if !is_foreign && !is_ignored(env, &path, true)? {
+            directories.push(path);
         }
     }
     Ok((directories, files))

@@ -258,6 +258,8 @@ struct OutputTrie<'a> {
 struct TrieNode {
     output: Option<OutputRef>,
     children: Vec<usize>,
+    /// Whether it is among its parent's children yet: the project's root is only when an output lies in it.
+    is_linked: bool,
 }
 
 impl<'a> OutputTrie<'a> {
@@ -266,6 +268,10 @@ impl<'a> OutputTrie<'a> {
         for part in parts(&project.root) {
             let child = trie.child_or_new(trie.root[trie.root.len() - 1], part);
             trie.root.push(child);
+        }
+        for node in &mut trie.nodes {
+            node.children.clear();
+            node.is_linked = false;
         }
         for (stage, of_stage) in project.stages.iter().enumerate() {
             for (out, output) in of_stage.outs.iter().enumerate() {
@@ -279,6 +285,9 @@ impl<'a> OutputTrie<'a> {
 
     fn insert(&mut self, project: &Project, key: &'a str, output: OutputRef) -> Result<(), GraphError> {
         let (start, rest) = self.start(key);
+        for pair in start.windows(2) {
+            self.link(pair[0], pair[1]);
+        }
         let mut node = start[start.len() - 1];
         let mut outer = start.iter().find_map(|&node| self.nodes[node].output);
         for part in parts(rest) {
@@ -303,9 +312,15 @@ impl<'a> OutputTrie<'a> {
         let child = *self.children.entry((parent, part)).or_insert(new);
         if child == new {
             self.nodes.push(TrieNode::default());
+        }
+        self.link(parent, child);
+        child
+    }
+
+    fn link(&mut self, parent: usize, child: usize) {
+        if !std::mem::replace(&mut self.nodes[child].is_linked, true) {
             self.nodes[parent].children.push(child);
         }
-        child
     }
 
     /// Returns the nodes above and at which a key begins, and what of it is left to walk.

@@ -22,6 +22,12 @@ const BUILT_IN: [&str; 4] = [".hg/", ".git/", ".git", ".dvc/"];
 pub(crate) enum IgnoreError {
     #[error("cannot read `{path}`: {reason}")]
     Unreadable { path: String, reason: String },
+    #[error("the name of the project in `{path}` cannot be made a pattern")]
+    Subproject {
+        path: String,
+        #[source]
+        source: PatternError,
+    },
     #[error("line {line} of `{path}` is no pattern")]
     Pattern {
         path: String,
@@ -61,9 +67,34 @@ impl<'a> DvcIgnore<'a> {
         Ok(deciding(&rules, path, is_dir).map(|rule| rule.origin.clone()))
     }
 
-    /// Whether a directory is another project, which this one does not see.
+    /// Reads the rules that hold in a directory, so that mistakes in them show.
+    pub(crate) fn enter(&self, directory: &str) -> Result<(), IgnoreError> {
+        self.rules_in(directory).map(drop)
+    }
+
+    /// Whether a directory is another project.
     pub(crate) fn is_subproject(&self, directory: &str) -> bool {
-        !directory.is_empty() && self.files.kind(&format!("{directory}/.dvc")).is_some()
+        self.files.kind(&format!("{directory}/.dvc")).is_some()
+    }
+
+    /// Returns which of a directory's subdirectories are other projects, which this one does not see.
+    ///
+    /// DVC makes patterns of their names, so that one with wildcards means others.
+    pub(crate) fn subprojects(&self, directory: &str, names: &[String]) -> Result<Vec<bool>, IgnoreError> {
+        let join = |name: &str| if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
+        let mut patterns = vec![];
+        for name in names.iter().filter(|name| self.is_subproject(&join(name))) {
+            let line = format!("/{name}/");
+            let based = if directory.is_empty() { line } else { rebase(&line, directory) };
+            let invalid = |source| IgnoreError::Subproject { path: join(name), source };
+            patterns.extend(Pattern::compile(&based).map_err(invalid)?);
+        }
+        let matches = |name: &String| {
+            let path = join(name);
+            let components: Vec<&str> = path.split('/').collect();
+            patterns.iter().any(|pattern| pattern.matches(&components, true))
+        };
+        Ok(names.iter().map(matches).collect())
     }
 
     fn rules_in(&self, directory: &str) -> Result<Rc<Vec<Rc<Rule>>>, IgnoreError> {
@@ -90,15 +121,13 @@ impl<'a> DvcIgnore<'a> {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let based = if directory.is_empty() { line.to_owned() } else { rebase(line, directory) };
-            let pattern = Pattern::compile(&based).map_err(|source| IgnoreError::Pattern {
-                path: path.clone(),
-                line: number + 1,
-                source,
-            })?;
-            if let Some(pattern) = pattern {
-                rules.push(Rc::new(Rule { pattern, origin: format!("{path}:{}:{line}", number + 1) }));
+            let invalid = |source| IgnoreError::Pattern { path: path.clone(), line: number + 1, source };
+            let Some(mut pattern) = Pattern::compile(line).map_err(invalid)? else { continue };
+            if !directory.is_empty() {
+                let Some(based) = Pattern::compile(&rebase(line, directory)).map_err(invalid)? else { continue };
+                pattern = based;
             }
+            rules.push(Rc::new(Rule { pattern, origin: format!("{path}:{}:{line}", number + 1) }));
         }
         Ok(Rc::new(rules))
     }

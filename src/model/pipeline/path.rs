@@ -16,7 +16,9 @@ pub(crate) fn resolve(root: &str, base: &str, path: &str) -> String {
         components(root).chain(components(base)).collect()
     };
     parts.extend(components(path));
-    shorten(root, &collapse(&parts))
+    let resolved = shorten(root, &collapse(&parts));
+    // POSIX leaves the meaning of two slashes in front to the system, so Python keeps them.
+    if path.starts_with("//") && !path.starts_with("///") { format!("/{resolved}") } else { resolved }
 }
 
 /// Returns the directory of a path of the model.
