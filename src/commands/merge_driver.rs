@@ -8,7 +8,8 @@ use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
 use crate::env;
 use crate::exit::Exit;
-use crate::model::lockfile::git_merge::merge_files;
+use crate::model::lockfile::LockfileError;
+use crate::model::lockfile::git_merge::{GitMerge, merge_files};
 use crate::output;
 
 /// The driver's name in `.gitattributes` and in git's configuration.
@@ -18,12 +19,8 @@ const PATTERN: &str = "dvc.lock";
 
 /// Merges three versions of a lock file into the file of ours, as gitattributes(5) asks of a driver.
 pub(crate) fn run(args: &MergeDriverArgs) -> Result<Exit, Diagnostic> {
-    let versions = [&args.base, &args.ours, &args.theirs].map(|path| fs::read(path));
-    let [base, ours, theirs] = versions;
-    let [base, ours, theirs] = [base?, ours?, theirs?];
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let path = args.path.display();
-    match merge_files(&text(&base), &text(&ours), &text(&theirs), args.marker_size) {
+    match merge(args)? {
         Ok(merged) => {
             fs::write_plain(&args.ours, merged.text.as_bytes())?;
             for stage in &merged.conflicts {
@@ -37,6 +34,15 @@ pub(crate) fn run(args: &MergeDriverArgs) -> Result<Exit, Diagnostic> {
             fs::write_plain(&args.ours, &merged)?;
             Ok(if is_clean { Exit::Success } else { Exit::ConflictMarkers })
         }
+    }
+}
+
+/// Merges by entries; the inner error is a file that is not for that.
+fn merge(args: &MergeDriverArgs) -> Result<Result<GitMerge, LockfileError>, Diagnostic> {
+    let read = |path: &Path| fs::read(path).map(String::from_utf8);
+    match (read(&args.base)?, read(&args.ours)?, read(&args.theirs)?) {
+        (Ok(base), Ok(ours), Ok(theirs)) => Ok(merge_files(&base, &ours, &theirs, args.marker_size)),
+        _ => Ok(Err(LockfileError { line: 1, what: "not valid UTF-8".into() })),
     }
 }
 
