@@ -9,11 +9,10 @@ use rayon::prelude::*;
 
 use crate::adapters::cache::Cache;
 use crate::adapters::hash::{HashError, Hasher, Memory};
-use crate::model::changed::{FactError, Facts, Subject, wanted};
+use crate::model::changed::{FactError, Facts, ParamsFile, Subject, wanted};
 use crate::model::formats;
 use crate::model::hash::{HashName, Hashed, Member};
 use crate::model::lockfile::LockEntry;
-use crate::model::value::Value;
 
 /// A params file that cannot be used; DVC fails there too.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +41,7 @@ pub(crate) struct DiskFacts<'a> {
     hasher: Hasher<'a>,
     cache: &'a Cache,
     hashes: HashMap<(&'a str, HashName), Answer<Hashed>>,
-    params: HashMap<&'a str, Answer<Arc<Value>>>,
+    params: HashMap<&'a str, Answer<Arc<ParamsFile>>>,
 }
 
 impl<'a> DiskFacts<'a> {
@@ -64,7 +63,7 @@ impl<'a> DiskFacts<'a> {
         self.hasher.hash(path, name).map_err(FactError::new)
     }
 
-    fn read_params(&self, path: &str) -> Answer<Arc<Value>> {
+    fn read_params(&self, path: &str) -> Answer<Arc<ParamsFile>> {
         let owned = || path.to_owned();
         let bytes = match std::fs::read(Path::new(self.root).join(path)) {
             Ok(bytes) => bytes,
@@ -76,7 +75,7 @@ impl<'a> DiskFacts<'a> {
         };
         let value = formats::load(path, &bytes);
         let value = value.map_err(|source| FactError::new(ParamsError::Invalid { path: owned(), source }))?;
-        Ok(Some(Arc::new(value)))
+        Ok(Some(Arc::new(ParamsFile::new(value))))
     }
 }
 
@@ -88,7 +87,7 @@ impl Facts for DiskFacts<'_> {
         }
     }
 
-    fn params(&self, path: &str) -> Answer<Arc<Value>> {
+    fn params(&self, path: &str) -> Answer<Arc<ParamsFile>> {
         self.params.get(path).map_or_else(|| self.read_params(path), Clone::clone)
     }
 

@@ -4,29 +4,27 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::path::Path;
 
 use rayon::prelude::*;
 
+use super::project::ProjectHome;
 use crate::adapters::cache::Cache;
 use crate::adapters::clock;
 use crate::adapters::facts::DiskFacts;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::model::changed::{FactError, Forecast, Observation, Selection, Subject, forecast, observe};
-use crate::model::config::DvcConfig;
 use crate::model::lockfile::{LockEntry, Lockfile, LockfileError};
 use crate::model::pipeline::graph::Graph;
+use crate::model::pipeline::ignore::DvcIgnore;
 use crate::model::pipeline::load::Project;
 use crate::model::pipeline::source::ProjectFiles;
 use crate::model::pipeline::stage::Stage;
 use crate::output::changes::StageChanges;
 use crate::state::memo::Memo;
-use crate::state::paths::FanoutDir;
 
 /// What was found out about the selected stages. Each list has one element per stage of the project.
 pub(crate) struct Changes {
     /// What `dvc.lock` has; `None` for a stage that was never run, a `.dvc` file and a stage that is not selected.
-    #[expect(dead_code, reason = "`plan` hands them to the work items")]
     pub entries: Vec<Option<LockEntry>>,
     /// As things are now; `None` for a stage that is not selected.
     pub observations: Vec<Option<Observation>>,
@@ -41,14 +39,13 @@ impl Changes {
         graph: &Graph,
         order: &[usize],
         files: &dyn ProjectFiles,
-        config: &DvcConfig,
+        home: &ProjectHome,
     ) -> Result<Changes, Diagnostic> {
         let entries = read_locks(&project.stages, order, files)?;
         let subject = |stage: usize| Subject { stage: &project.stages[stage], entry: entries[stage].as_ref() };
         let subjects: Vec<Subject<'_>> = order.iter().map(|stage| subject(*stage)).collect();
-        let root = Path::new(files.root());
-        let memo = Memo::load(FanoutDir::of(root).hashes(), root, clock::nanoseconds());
-        let cache = Cache::new(&config.cache_dir);
+        let memo = Memo::load(home.fanout().hashes(), &home.root, clock::nanoseconds());
+        let cache = Cache::new(&home.config.cache_dir);
         let facts = DiskFacts::gather(files.root(), &memo, &cache, &subjects);
 
         let mut observations: Vec<Option<Observation>> = Vec::new();
@@ -62,9 +59,7 @@ impl Changes {
         let forecasts = forecast(&selection, &facts)
             .map_err(|error| Diagnostic::project("what DVC would run cannot be told").source(&error))?;
         drop(facts);
-        if let Err(error) = memo.save() {
-            tracing::warn!("hashes are not remembered: {error}");
-        }
+        remember(memo, home);
         Ok(Changes { entries, observations, forecasts })
     }
 
@@ -82,6 +77,18 @@ impl Changes {
     }
 }
 
+/// Saves the memo; what cannot be remembered is computed again next time.
+fn remember(memo: Memo, home: &ProjectHome) {
+    if !memo.has_news() {
+        return;
+    }
+    let saved =
+        home.make_fanout().map_err(|error| error.message).and_then(|_| memo.save().map_err(|error| error.to_string()));
+    if let Err(error) = saved {
+        tracing::warn!("hashes are not remembered: {error}");
+    }
+}
+
 fn unknown(stage: &Stage, error: &FactError) -> Diagnostic {
     Diagnostic::project(format!("whether stage `{}` changed cannot be told", stage.address)).source(error)
 }
@@ -94,10 +101,14 @@ fn read_locks(
 ) -> Result<Vec<Option<LockEntry>>, Diagnostic> {
     let mut entries: Vec<Option<LockEntry>> = Vec::new();
     entries.resize_with(stages.len(), || None);
+    let ignore = DvcIgnore::new(files);
     let named = |stage: &usize| stages[*stage].name.as_deref().map(|name| (stages[*stage].file.as_str(), *stage, name));
     let pipelines: BTreeSet<&str> = order.iter().filter_map(named).map(|(file, ..)| file).collect();
     for pipeline in pipelines {
         let path = lock_path(pipeline);
+        if ignore.ignored_by(&path, false).is_ok_and(|rule| rule.is_some()) {
+            continue;
+        }
         let broken = |error: LockfileError| {
             Diagnostic::project(format!("`{path}` is not valid: {error}")).at(Place {
                 path: path.clone(),

@@ -79,6 +79,11 @@ impl Memo {
         Memo { path, root, now, known, new: Mutex::new(Vec::new()) }
     }
 
+    /// Whether saving would change anything.
+    pub(crate) fn has_news(&self) -> bool {
+        !self.new.lock().expect("nobody panics while holding it").is_empty()
+    }
+
     /// Writes the memo if there is anything new in it.
     pub(crate) fn save(self) -> Result<(), FsError> {
         let new = self.new.into_inner().expect("nobody panics while holding it");

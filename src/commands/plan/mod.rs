@@ -105,7 +105,7 @@ pub(crate) fn make(home: &ProjectHome, targets: &[String], options: PlanOptions)
         downstream: options.downstream,
     };
     let order = target::select(&project, &graph, &home.cwd, targets, target_options)?;
-    let changes = Changes::assess(&project, &graph, &order, &disk, &home.config)?;
+    let changes = Changes::assess(&project, &graph, &order, &disk, home)?;
     let candidates = candidates(&project, &graph, &changes, &order, &options);
     let base = base(home, &project, files.read.into_inner())?;
     let dvc_version = version.join().map_err(|_| Diagnostic::internal("asking DVC for its version broke"))??;

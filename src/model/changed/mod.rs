@@ -17,6 +17,7 @@ use std::sync::Arc;
 pub(crate) use expected::Expected;
 pub(crate) use forecast::{Forecast, Outlook, Selection, forecast};
 pub(crate) use observe::{Observation, observe, wanted};
+pub(crate) use params::ParamsFile;
 
 use crate::model::hash::{HashName, Hashed, Member};
 use crate::model::lockfile::LockEntry;
@@ -51,7 +52,7 @@ pub(crate) trait Facts: Sync {
     fn hash(&self, path: &str, name: HashName) -> Result<Option<Hashed>, FactError>;
 
     /// The content of a params file; `None` where there is none.
-    fn params(&self, path: &str) -> Result<Option<Arc<Value>>, FactError>;
+    fn params(&self, path: &str) -> Result<Option<Arc<ParamsFile>>, FactError>;
 
     /// Whether the cache has an object intact, for a directory (`….dir`) with all its members.
     fn is_cached(&self, oid: &str, name: HashName) -> Result<bool, FactError>;

@@ -1,8 +1,8 @@
 //! Which params changed (`dvc/dependency/param.py`, DVC 3.67, with dpath 2.2).
 
 use super::{FactError, ParamChange};
-use crate::model::python_text::fnmatch;
-use crate::model::value::Value;
+use crate::model::python_text::{fnmatch, str_of};
+use crate::model::value::{StrKey, Value};
 
 /// A key that cannot be looked up; DVC crashes there.
 #[derive(Debug, thiserror::Error)]
@@ -15,21 +15,35 @@ enum LookupError {
     EmptyKey { file: String },
 }
 
+/// A params file that was read.
+#[derive(Debug)]
+pub(crate) struct ParamsFile {
+    values: Value,
+    has_empty_key: bool,
+}
+
+impl ParamsFile {
+    pub(crate) fn new(values: Value) -> Self {
+        let has_empty_key = has_empty_key(&values);
+        ParamsFile { values, has_empty_key }
+    }
+}
+
 /// The values that a stage takes from a params file now, in the order of its keys; what is not there is left out.
 ///
 /// `keys` may be empty: the whole file.
 pub(super) fn read<'a>(
     file: &str,
     keys: &'a [String],
-    values: &'a Value,
+    params: &'a ParamsFile,
 ) -> Result<Vec<(&'a str, &'a Value)>, FactError> {
     if keys.is_empty() {
-        let map = values.as_map().into_iter().flatten();
+        let map = params.values.as_map().into_iter().flatten();
         return Ok(map.filter_map(|(key, value)| Some((key.as_str()?, value))).collect());
     }
     let mut found = Vec::with_capacity(keys.len());
     for key in keys {
-        found.extend(get(file, key, values)?.map(|value| (key.as_str(), value)));
+        found.extend(get(file, key, params)?.map(|value| (key.as_str(), value)));
     }
     Ok(found)
 }
@@ -84,19 +98,19 @@ fn same_sequences(a: &Value, b: &Value) -> bool {
 }
 
 /// Looks up a dotted key whose segments are patterns, as `dpath.get` does.
-fn get<'a>(file: &str, key: &str, values: &'a Value) -> Result<Option<&'a Value>, FactError> {
+fn get<'a>(file: &str, key: &str, params: &'a ParamsFile) -> Result<Option<&'a Value>, FactError> {
     if key.is_empty() || key == "/" {
-        return Ok(Some(values));
+        return Ok(Some(&params.values));
     }
     let pattern: Vec<&str> = key.trim_start_matches('.').split('.').collect();
     if pattern.iter().filter(|segment| **segment == "**").count() > 1 {
         return Err(FactError::new(LookupError::TwoDoubleStars { key: key.into() }));
     }
-    if has_empty_key(values) {
+    if params.has_empty_key {
         return Err(FactError::new(LookupError::EmptyKey { file: file.into() }));
     }
     let mut found = Vec::new();
-    search(values, &pattern, true, &mut found);
+    search(&params.values, &pattern, true, &mut found);
     match found[..] {
         [] => Ok(None),
         [value] => Ok(Some(value)),
@@ -118,6 +132,12 @@ fn search<'a>(value: &'a Value, pattern: &[&str], is_root: bool, found: &mut Vec
     }
     let next = if double_star { pattern } else { rest };
     let pattern = if double_star { "*" } else { segment };
+    if !pattern.contains(['*', '?', '[']) {
+        for value in children_named(value, pattern).into_iter().flatten() {
+            search(value, next, false, found);
+        }
+        return;
+    }
     match value {
         Value::Map(map) => {
             for (_, value) in map.iter().filter(|(key, _)| key_matches(key, pattern)) {
@@ -125,8 +145,7 @@ fn search<'a>(value: &'a Value, pattern: &[&str], is_root: bool, found: &mut Vec
             }
         }
         Value::List(items) | Value::Tuple(items) | Value::Set(items) => {
-            for (_, value) in items.iter().enumerate().filter(|(index, _)| index_matches(*index, items.len(), pattern))
-            {
+            for (_, value) in items.iter().enumerate().filter(|(index, _)| fnmatch(&index.to_string(), pattern)) {
                 search(value, next, false, found);
             }
         }
@@ -134,22 +153,37 @@ fn search<'a>(value: &'a Value, pattern: &[&str], is_root: bool, found: &mut Vec
     }
 }
 
-fn key_matches(key: &Value, pattern: &str) -> bool {
-    let number =
-        |number: i64, text: &str| python_int(pattern).map_or_else(|| fnmatch(text, pattern), |wanted| wanted == number);
-    match key {
-        Value::Str(text) => fnmatch(text, pattern),
-        Value::Bool(flag) => number(i64::from(*flag), if *flag { "True" } else { "False" }),
-        Value::Int(value) => number(*value, &value.to_string()),
-        _ => false,
+/// The children that a segment without wildcards names: by text, and by number or truth value.
+fn children_named<'a>(value: &'a Value, name: &str) -> [Option<&'a Value>; 2] {
+    match value {
+        Value::Map(map) => {
+            let other = match (python_int(name), name) {
+                (Some(number), _) => Value::Int(number),
+                (None, "True") => Value::Bool(true),
+                (None, "False") => Value::Bool(false),
+                (None, _) => return [map.get(&StrKey(name)), None],
+            };
+            // Floats equal to it are no such keys.
+            let other = map.get_key_value(&other).filter(|(key, _)| matches!(key, Value::Int(_) | Value::Bool(_)));
+            [map.get(&StrKey(name)), other.map(|(_, value)| value)]
+        }
+        Value::List(items) | Value::Tuple(items) | Value::Set(items) => {
+            let index = python_int(name).and_then(|index| {
+                let from_end = index.checked_neg().and_then(|back| usize::try_from(back).ok());
+                usize::try_from(index).ok().or_else(|| items.len().checked_sub(from_end?))
+            });
+            [index.and_then(|index| items.get(index)), None]
+        }
+        _ => [None, None],
     }
 }
 
-fn index_matches(index: usize, length: usize, pattern: &str) -> bool {
-    let (index, length) = (i64::try_from(index).unwrap_or(i64::MAX), i64::try_from(length).unwrap_or(i64::MAX));
-    match python_int(pattern) {
-        Some(wanted) => wanted == index || wanted + length == index,
-        None => fnmatch(&index.to_string(), pattern),
+/// Whether a key matches a pattern with wildcards.
+fn key_matches(key: &Value, pattern: &str) -> bool {
+    match key {
+        Value::Str(text) => fnmatch(text, pattern),
+        Value::Bool(_) | Value::Int(_) => fnmatch(&str_of(key), pattern),
+        _ => false,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::model::pipeline::stage::{Dep, Out, OutKind, ParamsDep, Recorded, Stag
 #[derive(Default)]
 struct World {
     files: HashMap<&'static str, &'static str>,
-    params: HashMap<&'static str, Arc<Value>>,
+    params: HashMap<&'static str, Arc<ParamsFile>>,
     cached: Vec<&'static str>,
     runs: HashMap<String, LockEntry>,
 }
@@ -22,7 +22,7 @@ impl Facts for World {
         Ok(self.files.get(path).map(|text| Hashed::File { md5: Md5::of(text.as_bytes()), size: 1, is_exec: false }))
     }
 
-    fn params(&self, path: &str) -> Result<Option<Arc<Value>>, FactError> {
+    fn params(&self, path: &str) -> Result<Option<Arc<ParamsFile>>, FactError> {
         Ok(self.params.get(path).cloned())
     }
 
@@ -237,7 +237,7 @@ fn reasons_tell_what_was_and_what_is() {
 fn params(keys: &[&str], file: &str, lock: &[(&str, Value)], expected: &[(&str, &str)]) {
     let mut chain = Chain::settled();
     let values = crate::model::yaml::load(file.as_bytes()).expect("valid YAML");
-    chain.world.params.insert("params.yaml", Arc::new(values));
+    chain.world.params.insert("params.yaml", Arc::new(ParamsFile::new(values)));
     let keys = keys.iter().map(|key| (*key).to_owned()).collect();
     chain.stages[0].params = vec![ParamsDep { path: "params.yaml".into(), resolved: "params.yaml".into(), keys }];
     let recorded = lock.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
@@ -265,6 +265,15 @@ fn params_are_looked_up_by_dpath_and_compared_by_python() {
     params(&["x.y", ".x.y"], "x: {y: 1}", &[("x.y", one()), (".x.y", one())], &[]);
     params(&["x.1", "x.-1"], "x: [0, 1]", &[("x.1", one()), ("x.-1", one())], &[]);
     params(&["x.1"], "x: {1: 1}", &[("x.1", one())], &[]);
+    params(&["x.1"], "x: {true: 1}", &[("x.1", one())], &[]);
+    params(&["x.True"], "x: {true: 1}", &[("x.True", one())], &[]);
+    params(&["x.1"], "x: {1.0: 1}", &[("x.1", one())], &[("x.1", "deleted")]);
+    params(
+        &["x.-3", "x.2"],
+        "x: [0, 1]",
+        &[("x.-3", one()), ("x.2", one())],
+        &[("x.-3", "deleted"), ("x.2", "deleted")],
+    );
     params(&["tr*.l[xr]", "**.lr"], "train: {lr: 1}", &[("tr*.l[xr]", one()), ("**.lr", one())], &[]);
     params(&["x.y"], "x.y: 1", &[("x.y", one())], &[("x.y", "deleted")]);
     params(&[], "{b: 1, a: 2}", &[("a", one()), ("c", one())], &[("b", "new"), ("a", "modified"), ("c", "deleted")]);
@@ -275,7 +284,7 @@ fn params_that_dpath_cannot_look_up_are_a_problem() {
     for (key, file) in [("*", "{a: 1, b: 2}"), ("a", "{a: 1, b: {'': 2}}"), ("**.**", "a: 1")] {
         let mut chain = Chain::settled();
         let values = crate::model::yaml::load(file.as_bytes()).expect("valid YAML");
-        chain.world.params.insert("p.yaml", Arc::new(values));
+        chain.world.params.insert("p.yaml", Arc::new(ParamsFile::new(values)));
         let keys = vec![key.to_owned()];
         chain.stages[0].params = vec![ParamsDep { path: "p.yaml".into(), resolved: "p.yaml".into(), keys }];
         chain.entries[0].as_mut().expect("a has one").params = vec![("p.yaml".into(), vec![])];
