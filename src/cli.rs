@@ -149,6 +149,14 @@ pub(crate) struct LaunchArgs {
     /// Run only this phase, from 0; all but those of `finalize` by default
     #[arg(long, value_name = "N")]
     pub phase: Option<usize>,
+    /// With --engine kubernetes: print the manifests, which kubectl can apply, and launch nothing
+    #[cfg(feature = "kubernetes")]
+    #[arg(long)]
+    pub dry_run: bool,
+    /// With --engine kubernetes: create the Jobs of the next phase and return; launch again to watch them
+    #[cfg(feature = "kubernetes")]
+    #[arg(long)]
+    pub detach: bool,
     #[command(flatten)]
     pub engine: EngineArgs,
     #[command(flatten)]

@@ -172,14 +172,6 @@ pub(crate) struct KubernetesArgs {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_check: bool,
-    /// Print the manifests and do nothing
-    #[arg(long)]
-    #[serde(skip)]
-    pub dry_run: bool,
-    /// Create the Jobs and return; launch again to watch them
-    #[arg(long)]
-    #[serde(skip)]
-    pub detach: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]

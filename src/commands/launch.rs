@@ -52,10 +52,18 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
         return Ok(Exit::Success);
     }
     check_base(&project.root, &plan)?;
-    let engine = choose(&project, &plan, &args.engine, &args.local)?;
+    #[cfg_attr(not(feature = "kubernetes"), expect(unused_mut, reason = "nothing is changed in the local engine"))]
+    let mut engine = choose(&project, &plan, &args.engine, &args.local)?;
     #[cfg(feature = "kubernetes")]
-    if let (EngineChoice::Kubernetes(config), true) = (&engine, args.engine.kubernetes.dry_run) {
-        return kubernetes::dry_run((**config).clone(), &run, &plan, &phases);
+    match &mut engine {
+        EngineChoice::Kubernetes(config) if args.dry_run => {
+            return kubernetes::dry_run((**config).clone(), &run, &plan, &phases);
+        }
+        EngineChoice::Kubernetes(config) => config.detach = args.detach,
+        EngineChoice::Local if args.dry_run || args.detach => {
+            return Err(Diagnostic::usage("`--dry-run` and `--detach` are for `--engine kubernetes`"));
+        }
+        EngineChoice::Local => {}
     }
     let exit = launch(cli, &project, &run, &plan, &phases, &args.local, engine)?;
     if cli.format == Format::Text {

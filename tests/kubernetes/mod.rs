@@ -4,3 +4,4 @@ mod bench;
 mod engine;
 mod recorded;
 mod scale;
+mod whole_job;

@@ -67,13 +67,12 @@ pub(crate) struct Access {
     pub patience: Duration,
 }
 
-/// A right that the launcher needs: verb, API group, resource, subresource.
+/// A right that the launcher needs: verb, API group, resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Right {
     pub verb: &'static str,
     pub group: &'static str,
     pub resource: &'static str,
-    pub subresource: &'static str,
 }
 
 /// What came of creating an object.
@@ -129,7 +128,6 @@ impl Cluster {
                 verb: some(right.verb),
                 group: some(right.group),
                 resource: some(right.resource),
-                subresource: some(right.subresource),
                 ..ResourceAttributes::default()
             };
             let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };

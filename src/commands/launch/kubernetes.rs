@@ -66,7 +66,7 @@ pub(crate) fn resolve(
         groups: local.groups.iter().cloned().collect(),
         max_failed,
         timeout: local.timeout_seconds.map(Duration::from_secs),
-        detach: args.detach,
+        detach: false,
         check: !args.no_check,
         keep: match args.keep.unwrap_or(KeepArg::Failed) {
             KeepArg::Always => Keep::Always,

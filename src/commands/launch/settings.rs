@@ -30,11 +30,9 @@ pub(crate) fn with_file(root: &Path, args: &KubernetesArgs) -> Result<Kubernetes
     let mut settings = section(file.get(SECTION))?;
     let Ok(Json::Object(typed)) = serde_json::to_value(args) else { return Ok(args.clone()) };
     settings.extend(typed);
-    let mut merged: KubernetesArgs = serde_json::from_value(Json::Object(settings)).map_err(|error| {
+    serde_json::from_value(Json::Object(settings)).map_err(|error| {
         Diagnostic::project(format!("`{SECTION}` is not as it should be: {error}")).at(Place::file(FILE))
-    })?;
-    (merged.dry_run, merged.detach) = (args.dry_run, args.detach);
-    Ok(merged)
+    })
 }
 
 /// Reads the section into the shape that flags have.
@@ -64,7 +62,7 @@ enum Kind {
     Other,
 }
 
-/// The keys: the long names of the flags, but for those that are for one launch only.
+/// The keys: the long names of the flags.
 fn known() -> Vec<(String, Kind)> {
     let command = KubernetesArgs::augment_args(clap::Command::new(""));
     let kind = |argument: &clap::Arg| match argument.get_action() {
@@ -73,7 +71,7 @@ fn known() -> Vec<(String, Kind)> {
         _ => Kind::Other,
     };
     let names = command.get_arguments().filter_map(|argument| Some((argument.get_long()?.to_owned(), kind(argument))));
-    names.filter(|(name, _)| !matches!(name.as_str(), "dry-run" | "detach" | "help")).collect()
+    names.collect()
 }
 
 fn unknown(key: &str, known: &[(String, Kind)]) -> Diagnostic {
@@ -178,7 +176,13 @@ mod tests {
         assert_eq!(hint("kubernetes: {imagee: a}"), "did you mean `image`?");
         assert_eq!(hint("kubernetes: {node_selector: {a: b}}"), "did you mean `node-selector`?");
         assert!(hint("kubernetes: {xyz: 1}").contains("--help"));
-        assert!(read("kubernetes: {detach: true}").is_err(), "that is for one launch only");
+        assert!(read("kubernetes: {detach: true}").is_err(), "that is said with each launch");
+    }
+
+    #[test]
+    fn the_sample_is_good() {
+        let sample = read(include_str!("../../../contrib/kubernetes/config.yaml")).expect("good settings");
+        assert_eq!(sample["map"], serde_json::json!(["/mnt/projects=/data"]));
     }
 
     #[test]

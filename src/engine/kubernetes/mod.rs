@@ -36,7 +36,7 @@ use crate::model::shards::Shards;
 const MINIMUM_MINOR: u32 = 33;
 
 /// What the launcher does in the cluster; `contrib/kubernetes/role.yaml` grants it.
-const RIGHTS: [Right; 11] = [
+const RIGHTS: [Right; 8] = [
     right("create", "batch", "jobs"),
     right("get", "batch", "jobs"),
     right("list", "batch", "jobs"),
@@ -44,16 +44,13 @@ const RIGHTS: [Right; 11] = [
     right("delete", "batch", "jobs"),
     right("list", "", "pods"),
     right("watch", "", "pods"),
-    Right { verb: "get", group: "", resource: "pods", subresource: "log" },
-    right("get", "", "pods"),
     right("list", "", "events"),
-    right("get", "", "events"),
 ];
 /// Needed as well where claims are made from a storage class.
 const CLAIM_RIGHTS: [Right; 1] = [right("create", "", "persistentvolumeclaims")];
 
 const fn right(verb: &'static str, group: &'static str, resource: &'static str) -> Right {
-    Right { verb, group, resource, subresource: "" }
+    Right { verb, group, resource }
 }
 
 /// What the engine is asked to keep to.
@@ -213,10 +210,9 @@ fn check_rights(namespace: &str, missing: &[Right]) -> Result<(), Diagnostic> {
     }
     let mut diagnostic = Diagnostic::tool(format!("you may not do all that is needed in namespace `{namespace}`"));
     for right in missing {
-        let Right { verb, group, resource, subresource } = right;
-        let slash = if subresource.is_empty() { "" } else { "/" };
+        let Right { verb, group, resource } = right;
         let group = if group.is_empty() { String::new() } else { format!(" of group `{group}`") };
-        diagnostic = diagnostic.detail(format!("missing: {verb} {resource}{slash}{subresource}{group}"));
+        diagnostic = diagnostic.detail(format!("missing: {verb} {resource}{group}"));
     }
     Err(diagnostic.hint("have the Role of contrib/kubernetes/role.yaml bound to you, or use another `--namespace`"))
 }
@@ -235,5 +231,30 @@ impl From<KubeError> for Diagnostic {
             KubeError::Away { .. } => diagnostic
                 .hint("launch again when the cluster answers: Jobs go on without the launcher, and are found again"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_sample_role_grants_what_is_checked_and_no_more() {
+        let role = include_str!("../../../contrib/kubernetes/role.yaml");
+        let role = role.split("\n---\n").next().expect("a document");
+        let role: serde_json::Value = serde_yaml::from_str(role).expect("YAML");
+        let texts = |list: &serde_json::Value| -> Vec<String> {
+            list.as_array().into_iter().flatten().filter_map(|text| Some(text.as_str()?.to_owned())).collect()
+        };
+        let mut granted = BTreeSet::new();
+        for rule in role["rules"].as_array().expect("rules") {
+            for resource in texts(&rule["resources"]) {
+                granted.extend(texts(&rule["verbs"]).into_iter().map(|verb| format!("{verb} {resource}")));
+            }
+        }
+        let checked = RIGHTS.iter().chain(&CLAIM_RIGHTS).map(|right| format!("{} {}", right.verb, right.resource));
+        assert_eq!(granted, checked.collect());
     }
 }

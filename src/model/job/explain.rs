@@ -72,8 +72,9 @@ pub(crate) fn ending(pod: &SeenPod) -> Ending {
 
 /// Says how a worker ended that should have left a result.
 fn worker_end(end: &ContainerEnd) -> String {
-    let last = end.message.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-    let detail = if last.is_empty() { String::new() } else { format!(": {}", excerpt(last.trim())) };
+    let error = end.message.lines().rev().find_map(|line| line.strip_prefix("error: "));
+    let last = || end.message.lines().rfind(|line| !line.trim().is_empty());
+    let detail = error.or_else(last).map_or_else(String::new, |line| format!(": {}", excerpt(line)));
     format!("the worker ended with exit code {}{detail}", end.code)
 }
 
@@ -112,7 +113,8 @@ mod tests {
     }
 
     fn ended(code: i32, reason: &str) -> SeenPod {
-        let end = ContainerEnd { code, reason: reason.to_owned(), message: "one\nerror: two\n\n".to_owned() };
+        let end =
+            ContainerEnd { code, reason: reason.to_owned(), message: "one\nerror: two\nhint: three\n\n".to_owned() };
         SeenPod { phase: PodPhase::Failed, ended: Some(end), ..SeenPod::default() }
     }
 
@@ -146,7 +148,7 @@ mod tests {
     fn a_lost_machine_is_no_failure_of_the_work_item() {
         let evicted = SeenPod { disrupted: Some(said("EvictionByEvictionAPI", "drained")), ..ended(143, "Error") };
         assert_eq!(ending(&evicted), Ending::Lost { message: "EvictionByEvictionAPI: drained".to_owned() });
-        let message = "the worker ended with exit code 1: error: two".to_owned();
+        let message = "the worker ended with exit code 1: two".to_owned();
         assert_eq!(ending(&ended(1, "Error")), Ending::ToolFailed { message });
     }
 

@@ -15,6 +15,8 @@ use super::{Cluster, State, api, status};
 
 /// How often processes are looked at.
 const TICK: Duration = Duration::from_millis(10);
+/// What a container's status takes of its log.
+const MESSAGE_LINES: usize = 80;
 /// How long an evicted pod works before it is told.
 const BEFORE_EVICTION: Duration = Duration::from_millis(50);
 
@@ -135,7 +137,7 @@ fn advance(cluster: &Cluster, state: &mut State, name: &str, stage: &mut Stage) 
             }
             if let Some(code) = process.exit_code() {
                 store.update(Kind::Pod, name, |pod| {
-                    end_container(pod, code);
+                    end_container(cluster, pod, code);
                     // Of a deleted pod, the phase does not lag behind.
                     if pod::is_deleted(pod) {
                         end_pod(pod);
@@ -183,7 +185,7 @@ fn wait(store: &mut Store, name: &str, reason: &str, message: &str) {
     store.update(Kind::Pod, name, |pod| set_container(pod, &json!({ "waiting": waiting })));
 }
 
-fn end_container(pod: &mut Value, code: i32) {
+fn end_container(cluster: &Cluster, pod: &mut Value, code: i32) {
     let oom = pod["metadata"]["annotations"]["fake/oom"] == "true";
     let reason = match code {
         0 => "Completed",
@@ -191,7 +193,12 @@ fn end_container(pod: &mut Value, code: i32) {
         _ => "Error",
     };
     set_condition(pod, json!({ "type": "Ready", "status": "False" }));
-    let state = json!({ "terminated": { "exitCode": code, "reason": reason, "startedAt": pod["status"]["startTime"], "finishedAt": now() } });
+    let mut state = json!({ "terminated": { "exitCode": code, "reason": reason, "startedAt": pod["status"]["startTime"], "finishedAt": now() } });
+    let falls_back = pod["spec"]["containers"][0]["terminationMessagePolicy"] == "FallbackToLogsOnError";
+    if code != 0 && falls_back {
+        let log = lines(&api::read_log(cluster, pod::uid(pod)), false, Some(MESSAGE_LINES));
+        state["terminated"]["message"] = log.into();
+    }
     set_container(pod, &state);
 }
 

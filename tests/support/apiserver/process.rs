@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -14,9 +15,11 @@ use super::{Options, pod};
 
 /// What Kubernetes reports for a container that could not be started.
 const CANNOT_START: i32 = 128;
+/// How long the rest of an ended container's output is waited for.
+const LOG_LIMIT: Duration = Duration::from_millis(300);
 
 pub(super) enum Process {
-    Running { child: Child, killed_at: Option<Instant> },
+    Running { child: Child, killed_at: Option<Instant>, logger: JoinHandle<()>, ended_at: Option<Instant> },
     Ended(i32),
 }
 
@@ -50,7 +53,7 @@ impl Process {
             command.current_dir(mounts.map(directory));
         }
         match spawn(command, &folder.join("log")) {
-            Ok(child) => Process::Running { child, killed_at: None },
+            Ok((child, logger)) => Process::Running { child, killed_at: None, logger, ended_at: None },
             Err(error) => {
                 log_line(&mut File::create(folder.join("log")).expect("the folder is there"), &error.to_string());
                 Process::Ended(CANNOT_START)
@@ -60,7 +63,7 @@ impl Process {
 
     /// Tells it to end: TERM first, KILL after the grace period. Returns whether this was the first call.
     pub(super) fn stop(&mut self, grace: Duration) -> bool {
-        let Process::Running { child, killed_at } = self else { return false };
+        let Process::Running { child, killed_at, .. } = self else { return false };
         match killed_at {
             None => {
                 *killed_at = Some(Instant::now() + grace);
@@ -78,11 +81,15 @@ impl Process {
 
     /// Returns the exit code once it has ended; 128 + n for signal n.
     pub(super) fn exit_code(&mut self) -> Option<i32> {
-        let child = match self {
+        let (child, logger, ended_at) = match self {
             Process::Ended(code) => return Some(*code),
-            Process::Running { child, .. } => child,
+            Process::Running { child, logger, ended_at, .. } => (child, logger, ended_at),
         };
         let status = child.try_wait().expect("it is our child")?;
+        // What it said last is to be in its log, unless somebody else holds on to its output.
+        if !logger.is_finished() && ended_at.get_or_insert_with(Instant::now).elapsed() < LOG_LIMIT {
+            return None;
+        }
         let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).expect("it ended one way");
         *self = Process::Ended(code);
         Some(code)
@@ -109,19 +116,19 @@ fn path(options: &Options) -> std::ffi::OsString {
     std::env::join_paths(all).expect("paths without a colon")
 }
 
-fn spawn(mut command: Command, log: &Path) -> std::io::Result<Child> {
+fn spawn(mut command: Command, log: &Path) -> std::io::Result<(Child, JoinHandle<()>)> {
     let (reader, writer) = std::io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).process_group(0);
     let child = command.spawn()?;
     // The writing ends in `command` must be closed for the reader to see the end.
     drop(command);
     let mut file = File::create(log)?;
-    std::thread::spawn(move || {
+    let logger = std::thread::spawn(move || {
         for line in BufReader::new(reader).lines().map_while(Result::ok) {
             log_line(&mut file, &line);
         }
     });
-    Ok(child)
+    Ok((child, logger))
 }
 
 fn log_line(file: &mut File, line: &str) {
