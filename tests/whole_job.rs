@@ -114,6 +114,16 @@ fn a_run_that_was_killed_goes_on_where_it_was() {
 }
 
 #[test]
+fn an_input_that_changed_after_the_plan_is_planned_anew() {
+    let project = Project::from_fixture("sessions");
+    project.fanout(["plan"]).succeeded();
+    project.write("raw/s2.txt", "edited after the plan\n");
+    project.fanout(["run", "-j", "2"]).succeeded();
+    assert_eq!(project.read("work/s2.txt"), "EDITED AFTER THE PLAN\n");
+    assert_clean(&project, &[]);
+}
+
+#[test]
 fn bad_input_gets_a_clear_error_and_touches_nothing() {
     let project = Project::from_fixture("sessions");
     let check = |code: i32, arguments: &[&str], wanted: &[&str]| {

@@ -116,9 +116,7 @@ impl Git {
     /// `leave_out` gets paths relative to the work tree. The index on disk stays as it is: only the copy in memory
     /// takes the changes.
     pub(crate) fn snapshot(&self, run: &str, leave_out: &dyn Fn(&str) -> bool) -> Result<Snapshot, GitError> {
-        let mut index = self.repository.index().doing("read the index")?;
-        index.add_all(["*"], IndexAddOption::DEFAULT, None).doing("read the work tree")?;
-        index.update_all(["*"], None).doing("read the work tree")?;
+        let mut index = self.index_of_work_tree()?;
         let tree = index.write_tree().doing("write the snapshot's tree")?;
         let mut workspace = Index::new().doing("make an index")?;
         for entry in index.iter() {
@@ -137,6 +135,20 @@ impl Git {
             .commit(Some(&reference(run)), &signature, &signature, &message, &tree, &parents)
             .doing("commit the snapshot")?;
         Ok(Snapshot { commit: commit.to_string(), workspace: workspace.to_string() })
+    }
+
+    /// An index, in memory, of the work tree as it is: uncommitted and untracked files included, ignored ones not.
+    fn index_of_work_tree(&self) -> Result<Index, GitError> {
+        let mut index = self.repository.index().doing("read the index")?;
+        index.add_all(["*"], IndexAddOption::DEFAULT, None).doing("read the work tree")?;
+        index.update_all(["*"], None).doing("read the work tree")?;
+        Ok(index)
+    }
+
+    /// Whether the work tree is still what a snapshot recorded.
+    pub(crate) fn is_still(&self, commit: &str) -> Result<bool, GitError> {
+        let tree = self.index_of_work_tree()?.write_tree().doing("write the work tree's tree")?;
+        Ok(self.find_commit(commit)?.tree_id() == tree)
     }
 
     fn find_commit(&self, commit: &str) -> Result<git2::Commit<'_>, GitError> {

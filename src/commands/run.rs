@@ -43,9 +43,9 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     Ok(if launched == Exit::Success { finalized } else { launched })
 }
 
-/// The latest run if it was not finalized, is of the same targets and options, and its base is still what it was.
+/// The latest run if it was not finalized, is of the same targets and options, and the workspace is still what it was.
 ///
-/// A run that is partly collected has moved its base itself; then a new plan finds what is left.
+/// A run that is partly collected has changed the workspace itself; then a new plan finds what is left.
 fn unfinished(project: &ProjectHome, targets: &[String], options: &PlanOptions) -> Result<Option<Planned>, Diagnostic> {
     if worklist::runs(&project.fanout())?.is_empty() {
         return Ok(None);
@@ -53,7 +53,8 @@ fn unfinished(project: &ProjectHome, targets: &[String], options: &PlanOptions) 
     let (run, plan) = worklist::open(&project.fanout(), None)?;
     let ended = journal::read(&run)?.iter().any(|line| matches!(line.event, Journaled::Finalized { .. }));
     let same = plan.work_items > 0 && plan.targets == targets && plan.options == *options;
-    if ended || !same || launch::check_base(&project.root, &plan).is_err() {
+    let Some(snapshot) = plan.snapshot.as_deref().filter(|_| !ended && same) else { return Ok(None) };
+    if launch::check_base(&project.root, &plan).is_err() || !project.git()?.0.is_still(snapshot)? {
         return Ok(None);
     }
     let items = worklist::read_all(&run)?;
