@@ -28,8 +28,23 @@ const OUT_FIELDS: [&str; 6] = ["path", "resolved", "kind", "cache", "persist", "
 
 #[test]
 fn stages_are_those_that_dvc_sees() {
-    let cases = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/conformance/parse.jsonl"))
-        .expect("the fixture is there");
+    check("parse.jsonl", differences);
+}
+
+#[test]
+fn stages_changed_are_those_that_dvc_would_reproduce() {
+    check("status.jsonl", status_differences);
+}
+
+#[test]
+fn files_and_directories_hash_as_in_dvc() {
+    check("hash.jsonl", hash_differences);
+}
+
+/// Asks for the differences of every case of a file, and expects none.
+fn check(file: &str, differences: impl Fn(&Value) -> Vec<String>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/conformance");
+    let cases = std::fs::read_to_string(folder.join(file)).expect("the fixture is there");
     let mut report = String::new();
     let mut failed = 0;
     for line in cases.lines() {
@@ -82,6 +97,46 @@ fn differences(case: &Value) -> Vec<String> {
     differences
 }
 
+fn status_differences(case: &Value) -> Vec<String> {
+    let project = materialise(case);
+    let ran = stages(&project, case, &["--changed"]);
+    if case["error"] == true {
+        return failure(&ran).into_iter().collect();
+    }
+    let got: Value = match serde_json::from_str(&ran.stdout) {
+        Ok(got) => got,
+        Err(_) => return vec![format!("exit {:?}: {}", ran.code, ran.stderr)],
+    };
+    let changed = |stage: &Value| (stage["address"].as_str().expect("text").to_owned(), stage["changed"].clone());
+    let got: serde_json::Map<String, Value> = items(&got["stages"]).iter().map(changed).collect();
+    let expected = case["expected"]["changed"].as_object().expect("a map");
+    let differs = |(address, expected): (&String, &Value)| {
+        (got.get(address) != Some(expected)).then(|| format!("{address}: DVC says {expected}"))
+    };
+    expected.iter().filter_map(differs).collect()
+}
+
+fn hash_differences(case: &Value) -> Vec<String> {
+    let project = materialise(case);
+    let mut command = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
+    let name = case["hash_name"].as_str().unwrap_or("md5");
+    let path = case["path"].as_str().expect("text");
+    let ran = Ran::of(command.current_dir(project.root()).args(["debug", "hash", "--name", name, path]));
+    if case["error"] == true {
+        return failure(&ran).into_iter().collect();
+    }
+    let got: Value = serde_json::from_str(&ran.stdout).unwrap_or_default();
+    let expected = &case["expected"];
+    let fields =
+        [("md5", &expected["md5"]), ("size", &expected["meta"]["size"]), ("nfiles", &expected["meta"]["nfiles"])];
+    let differs = |(field, expected): &(&str, &Value)| got[*field] != **expected;
+    fields
+        .into_iter()
+        .filter(differs)
+        .map(|(field, expected)| format!("{field}: got {}, DVC {expected}", got[field]))
+        .collect()
+}
+
 fn stages(project: &Project, case: &Value, arguments: &[&str]) -> Ran {
     let cwd = project.path(case["cwd"].as_str().unwrap_or("."));
     let mut command = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
@@ -117,6 +172,11 @@ fn materialise(case: &Value) -> Project {
     for (path, base64) in case["files_b64"].as_object().into_iter().flatten() {
         project.write(path, "");
         std::fs::write(root.join(path), decode(base64.as_str().expect("text"))).expect("written");
+    }
+    for path in case["files"].as_object().into_iter().flatten().map(|(path, _)| path) {
+        let is_object = path.starts_with(".dvc/cache/") && !path.starts_with(".dvc/cache/runs/");
+        let mode = if is_object { 0o444 } else { 0o644 };
+        std::fs::set_permissions(root.join(path), std::fs::Permissions::from_mode(mode)).expect("set");
     }
     for (path, target) in case["symlinks"].as_object().into_iter().flatten() {
         let target = placed(root, target.as_str().expect("a path"));
