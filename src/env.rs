@@ -18,6 +18,15 @@ pub(crate) const DVC_NO_ANALYTICS: &str = "DVC_NO_ANALYTICS";
 pub(crate) const DVC_GLOBAL_CONFIG_DIR: &str = "DVC_GLOBAL_CONFIG_DIR";
 /// Overrides the place of DVC's machine-wide config file.
 pub(crate) const DVC_SYSTEM_CONFIG_DIR: &str = "DVC_SYSTEM_CONFIG_DIR";
+/// What leads git to another repository than the one of the current directory, as inside of a git hook.
+pub(crate) const GIT_LOCAL: [&str; 6] = [
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+];
 /// Set by most CI systems: no progress bars.
 pub(crate) const CI: &str = "CI";
 /// The text of a kubeconfig, as the Iterative provider took it.

@@ -14,6 +14,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal};
 use tokio::process::{Child, Command};
 
+use crate::env;
+
 /// The hidden subcommand that ties a program's life to its parent's.
 pub(crate) const GUARD: &str = "guard";
 
@@ -104,6 +106,9 @@ pub(crate) fn start(program: &Program, directory: &Path, log: &File, nice: Optio
         command.arg("--nice").arg(nice.to_string());
     }
     command.arg("--parent").arg(std::process::id().to_string()).arg("--").arg(&program.path).args(&program.arguments);
+    for name in env::GIT_LOCAL {
+        command.env_remove(name);
+    }
     command
         .envs(program.environment.iter().cloned())
         .current_dir(directory)

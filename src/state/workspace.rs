@@ -118,6 +118,8 @@ impl Workspace {
         fs::create_dir(&root.join(".dvc"))?;
         fs::write_plain(&root.join(".dvc/config"), sources.config.0.as_bytes())?;
         fs::write_plain(&root.join(".dvc/config.local"), sources.config.1.as_bytes())?;
+        // A killed DVC leaves its claims on paths here, and another process may have its id by now.
+        fs::remove(&root.join(".dvc/tmp/rwlock"))?;
         for directory in &item.directories {
             fs::create_dir(&root.join(directory))?;
         }
