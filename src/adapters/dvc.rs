@@ -79,6 +79,13 @@ impl Dvc {
         if version < MINIMUM_VERSION { Err(DvcError::TooOld { found: text }) } else { Ok(text) }
     }
 
+    /// Tells this program from another one, and from itself after an upgrade: its path and modification time.
+    pub(crate) fn stamp(&self) -> String {
+        use std::os::unix::fs::MetadataExt as _;
+        let modified = self.path.metadata().map_or((0, 0), |metadata| (metadata.mtime(), metadata.mtime_nsec()));
+        format!("{} {}.{:09}", self.path.display(), modified.0, modified.1)
+    }
+
     /// The `dvc repro` that runs all stages of a slot's workspace.
     ///
     /// `--keep-going` records the good stages of a work item whose other stages fail; `--wait-for-lock` since a

@@ -206,6 +206,7 @@ impl Worker<'_> {
             None => results::attempts(run, index)?.last().map_or(1, |last| last + 1),
         };
         let started = clock::now();
+        let dvc_version = self.dvc_version()?;
         let log_path = run.log(index, attempt);
         let log = fs::append(&log_path)?;
         let workspace = Workspace::open(self.slot.clone(), self.sources)?;
@@ -232,7 +233,7 @@ impl Worker<'_> {
             files: left.files,
             deleted: left.deleted,
             ignore: left.ignore,
-            dvc: self.sources.plan.dvc.clone(),
+            dvc: dvc_version,
             host: process::host(),
             started,
             finished: clock::now(),
@@ -243,6 +244,18 @@ impl Worker<'_> {
             workspace.mark_clean(self.sources.plan)?;
         }
         Ok(outcome)
+    }
+
+    /// The version of DVC, which is asked for once per slot since Python takes its time to start.
+    fn dvc_version(&self) -> Result<String, Diagnostic> {
+        let (path, stamp) = (self.slot.dvc_version(), self.dvc.stamp());
+        let known = fs::read_text_if_any(&path)?.unwrap_or_default();
+        if let Some((_, version)) = known.trim_end().split_once('\n').filter(|(of, _)| *of == stamp) {
+            return Ok(version.to_owned());
+        }
+        let version = self.dvc.version()?;
+        fs::write(&path, format!("{stamp}\n{version}\n").as_bytes())?;
+        Ok(version)
     }
 
     /// Runs the stages to their end, or to the timeout, or to a signal.

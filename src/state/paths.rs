@@ -150,6 +150,11 @@ impl SlotDir {
         self.0.join("clean")
     }
 
+    /// The version of the DVC that last worked here, and which program that was.
+    pub(crate) fn dvc_version(&self) -> PathBuf {
+        self.0.join("dvc-version")
+    }
+
     /// For `DVC_SITE_CACHE_DIR`.
     pub(crate) fn site_cache(&self) -> PathBuf {
         self.0.join("site-cache")
