@@ -11,7 +11,8 @@ use std::path::Path;
 
 use crate::adapters::beneath::{Beneath, Seen};
 use crate::adapters::fs::{self, FsError};
-use crate::model::lockfile::{EntryRef, LockfileError, is_as_dvc_writes, sole_entry};
+use crate::model::lockfile::merge::same_entry;
+use crate::model::lockfile::{EntryRef, LockfileError, foreign_style, sole_entry};
 use crate::model::result_path::{self, UnsafePath};
 use crate::state::format::{Plan, PlannedStage, ResultFile, StageResult, VERSION, WorkItem, WorkResult};
 
@@ -160,11 +161,15 @@ fn major(version: &str) -> &str {
 fn entry_fits(planned: &PlannedStage, stage: &StageResult) -> Result<(), Rejection> {
     let refused = |why: String| Rejection::Entry { stage: stage.address.clone(), why };
     let (Some(name), Some(text), true) = (&planned.name, &stage.entry, stage.state.is_good()) else { return Ok(()) };
+    // An unchanged stage has the project's own entry, whoever wrote it.
+    if planned.base.as_deref().is_some_and(|base| same_entry(name, base, text)) {
+        return Ok(());
+    }
+    if let Some(what) = foreign_style(text) {
+        return Err(refused(format!("it is not as DVC writes it: {what}")));
+    }
     let unreadable = |error: LockfileError| refused(format!("line {}: {error}", error.line));
     let entry = sole_entry(name, text).and_then(|()| EntryRef::of(name, text).parse()).map_err(unreadable)?;
-    if !is_as_dvc_writes(text) {
-        return Err(refused("it is not as DVC writes it".to_owned()));
-    }
     let mut recorded: Vec<&str> = entry.outs.iter().map(|out| out.path.as_str()).collect();
     let mut declared: Vec<&str> = planned.outs.iter().map(|out| out.path.as_str()).collect();
     recorded.sort_unstable();

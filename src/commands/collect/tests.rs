@@ -344,6 +344,20 @@ fn a_new_stage_is_appended_in_the_order_of_dvc_repro() {
 }
 
 #[test]
+fn an_unchanged_stage_may_have_an_entry_that_somebody_wrote_by_hand() {
+    let mut fixture = Fixture::new();
+    let by_hand = "  s0: {cmd: run s0, outs: []}\n";
+    fixture.write("dvc.lock", &fixture.read("dvc.lock").replace(&entry("s0", 0, OLD), by_hand));
+    fixture.items[0].stages[0].base = Some(by_hand.to_owned());
+    let mut result = fixture.result(0);
+    result.stages[0].state = StageState::Unchanged;
+    result.stages[0].entry = Some(by_hand.to_owned());
+    fixture.publish(&result);
+    let collection = fixture.collect_all();
+    assert_eq!((collection.rejected, collection.stages), (vec![], vec![]));
+}
+
+#[test]
 fn each_dvc_lock_gets_the_entries_of_its_own_stages() {
     let mut fixture = Fixture::new();
     fixture.items[1].stages[0].file = "sub/dvc.yaml".into();

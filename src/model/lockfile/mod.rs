@@ -15,6 +15,7 @@ mod block;
 pub(crate) mod conflict;
 mod entry;
 mod foreign;
+mod foreign_style;
 pub(crate) mod git_merge;
 pub(crate) mod merge;
 mod scalar;
@@ -29,7 +30,8 @@ use indexmap::IndexMap;
 use crate::model::yaml;
 
 pub(crate) use entry::{LockEntry, LockItem};
-pub(crate) use splice::{is_as_dvc_writes, sole_entry, splice};
+pub(crate) use foreign_style::foreign_style;
+pub(crate) use splice::{sole_entry, splice};
 
 /// What is wrong with a lock file, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

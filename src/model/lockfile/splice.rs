@@ -37,18 +37,6 @@ pub(crate) fn sole_entry(name: &str, lines: &str) -> Result<(), LockfileError> {
     if is_entry { Ok(()) } else { Err(LockfileError::new(1, format!("not the entry of stage `{name}`"))) }
 }
 
-/// Whether DVC could have written these lines of an entry: no flow style, no tag but that of bytes, no anchor that
-/// somebody named.
-pub(crate) fn is_as_dvc_writes(lines: &str) -> bool {
-    let mut has_foreign_anchor = false;
-    let read = block::read(lines, |event, _| {
-        has_foreign_anchor |= matches!(event, Event::Anchor(_, name) if !is_generated(name));
-    });
-    // Bytes are a block scalar with a tag, and U+0085 and its like stand as they are in quotes; that is for YAML.
-    let is_rare = lines.contains(": !!binary |\n") || lines.contains(['\u{85}', '\u{2028}', '\u{2029}']);
-    !has_foreign_anchor && (read.is_ok() || is_rare && !lines.contains(['&', '*']))
-}
-
 impl Lockfile<'_> {
     /// Replaces and adds lines, which need not be entries; empty ones remove an entry.
     pub(super) fn splice(&self, entries: &[(&str, &str)], given: &HashMap<&str, &str>) -> String {
@@ -137,7 +125,7 @@ pub(super) fn renumber(text: &str) -> Result<String, LockfileError> {
 }
 
 /// `id` and three digits or more, as the dumper makes them; other names are somebody's own and stay.
-fn is_generated(name: &str) -> bool {
+pub(super) fn is_generated(name: &str) -> bool {
     name.strip_prefix("id").is_some_and(|digits| digits.len() >= 3 && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 

@@ -215,6 +215,23 @@ fn every_entry_means_what_it_means_in_the_whole_file() {
     }
 }
 
+#[test]
+fn every_entry_that_dvc_wrote_passes_as_such() {
+    let mut count = 0;
+    for case in conformance().filter(|case| case["before"].is_null()) {
+        for text in files_of(&case) {
+            let file = Lockfile::parse(text).expect("it splits");
+            for name in file.names() {
+                let entry = file.entry(name).expect("named");
+                assert_eq!(sole_entry(name, entry.text()), Ok(()), "{}", case["id"]);
+                assert_eq!(foreign_style(entry.text()), None, "{}", case["id"]);
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 550, "{count}");
+}
+
 /// Hand-made spellings that DVC changes in the entries it does not write; here every other byte stays.
 const NORMALISED_BY_DVC: [&str; 7] = [
     "merge/document-start",
