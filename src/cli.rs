@@ -2,6 +2,7 @@
 
 #[cfg(feature = "kubernetes")]
 pub(crate) mod kubernetes;
+pub(crate) mod runs;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -50,6 +51,11 @@ pub(crate) enum Command {
     Work(WorkArgs),
     Collect(CollectArgs),
     Finalize(FinalizeArgs),
+    Status(runs::StatusArgs),
+    Logs(runs::LogsArgs),
+    Retry(runs::RetryArgs),
+    Cancel(runs::CancelArgs),
+    Runs(runs::RunsArgs),
     MergeDriver(MergeDriverArgs),
     /// Make git merge `dvc.lock` files entry by entry
     ///

@@ -7,5 +7,6 @@ mod conformance;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod merge_driver;
+mod runs;
 mod support;
 mod whole_job;

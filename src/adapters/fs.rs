@@ -12,6 +12,8 @@ use crate::model::config::LinkType;
 
 /// Bytes read at a time when hashing and copying.
 const BLOCK: usize = 1 << 16;
+/// How long a look at a lock may keep it from being taken.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// A file operation that failed, with the path it was about.
 #[derive(Debug, thiserror::Error)]
@@ -189,6 +191,15 @@ pub(crate) fn remove(path: &Path) -> Result<(), FsError> {
     Ok(())
 }
 
+/// Removes a directory unless something is in it; nothing there is fine.
+pub(crate) fn remove_if_empty(path: &Path) -> Result<(), FsError> {
+    match fs::remove_dir(path) {
+        Ok(()) => Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => Ok(()),
+        Err(error) => Err(error).at("remove", path),
+    }
+}
+
 /// Gives the owner all rights on the directories of a tree, as far as that works.
 fn make_writable(path: &Path) {
     let is_dir = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
@@ -297,16 +308,43 @@ pub(crate) fn try_lock(path: &Path) -> Result<Option<Locked>, FsError> {
     if let Some(parent) = path.parent() {
         create_dir(parent)?;
     }
-    let mut file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).at("open", path)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-        Err(error) => return Err(error).at("lock", path),
+    let mut looked_again = false;
+    loop {
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).at("open", path)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            // Perhaps only `is_locked` has it, for a moment.
+            Err(rustix::io::Errno::WOULDBLOCK) if !looked_again => {
+                looked_again = true;
+                std::thread::sleep(LOOK);
+                continue;
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(error).at("lock", path),
+        }
+        // The holder before may have removed the file; then this lock would keep nobody out.
+        let own = file.metadata().at("look at", path)?.ino();
+        if fs::metadata(path).is_ok_and(|there| there.ino() == own) {
+            file.set_len(0).at("write", path)?;
+            writeln!(file, "{}", std::process::id()).at("write", path)?;
+            return Ok(Some(Locked { _file: file }));
+        }
     }
-    file.set_len(0).at("write", path)?;
-    writeln!(file, "{}", std::process::id()).at("write", path)?;
-    Ok(Some(Locked { _file: file }))
+}
+
+/// Whether somebody holds a lock.
+pub(crate) fn is_locked(path: &Path) -> Result<bool, FsError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error).at("open", path),
+    };
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(false),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+        Err(error) => Err(error).at("look at the lock", path),
+    }
 }
 
 /// The process id that the holder of a lock left in its file.
@@ -393,8 +431,10 @@ mod tests {
         let path = dir.path().join("x.lock");
         let held = try_lock(&path).expect("no error").expect("free");
         assert!(try_lock(&path).expect("no error").is_none());
+        assert!(is_locked(&path).expect("no error"));
         assert_eq!(lock_holder(&path), Some(std::process::id()));
         drop(held);
+        assert!(!is_locked(&path).expect("no error"));
         assert!(try_lock(&path).expect("no error").is_some());
     }
 

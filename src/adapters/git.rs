@@ -145,10 +145,15 @@ impl Git {
         Ok(index)
     }
 
-    /// Whether the work tree is still what a snapshot recorded.
-    pub(crate) fn is_still(&self, commit: &str) -> Result<bool, GitError> {
+    /// The paths in which the work tree is no longer what a snapshot recorded, relative to its top.
+    pub(crate) fn changed_since(&self, commit: &str) -> Result<Vec<String>, GitError> {
         let tree = self.index_of_work_tree()?.write_tree().doing("write the work tree's tree")?;
-        Ok(self.find_commit(commit)?.tree_id() == tree)
+        let now = self.repository.find_tree(tree).doing("read the work tree's tree")?;
+        let then = self.find_commit(commit)?.tree().doing("read the snapshot's tree")?;
+        let diff =
+            self.repository.diff_tree_to_tree(Some(&then), Some(&now), None).doing("compare with the snapshot")?;
+        let path = |delta: git2::DiffDelta<'_>| Some(delta.new_file().path()?.to_string_lossy().into_owned());
+        Ok(diff.deltas().filter_map(path).collect())
     }
 
     fn find_commit(&self, commit: &str) -> Result<git2::Commit<'_>, GitError> {
@@ -158,6 +163,18 @@ impl Git {
     /// Fails where a commit cannot be read here.
     pub(crate) fn look_for(&self, commit: &str) -> Result<(), GitError> {
         self.find_commit(commit).map(drop)
+    }
+
+    /// The runs that have a snapshot.
+    pub(crate) fn snapshots(&self) -> Result<Vec<String>, GitError> {
+        let mut references = self.repository.references_glob(&reference("*")).doing("list snapshots")?;
+        let names: Result<Vec<String>, _> = references.names().map(|name| name.map(str::to_owned)).collect();
+        let prefix = reference("");
+        Ok(names
+            .doing("list snapshots")?
+            .iter()
+            .filter_map(|name| name.strip_prefix(&prefix).map(str::to_owned))
+            .collect())
     }
 
     /// Removes the ref of a run's snapshot; none is fine.

@@ -17,31 +17,34 @@ use crate::state::format::{Plan, PlannedStage, StageState, WorkItem};
 use crate::state::journal::{Journal, Journaled};
 use crate::state::paths::RunDir;
 use crate::state::results::{self, Published};
-use crate::state::worklist;
+use crate::state::run_lock::RunLock;
 use crate::state::workspace::{self, CachedOut, Placing};
+use crate::state::{slots, worklist};
 
 pub(crate) fn run(cli: &Cli, args: &FinalizeArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli)?;
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
-    finalize(cli, &project, &run, &plan, &args.local, &args.ending)
+    let lock = launch::hold(&run)?;
+    finalize(cli, &project, &lock, &plan, &args.local, &args.ending)
 }
 
 /// Collects, runs the trailing phases, and ends the run.
 pub(crate) fn finalize(
     cli: &Cli,
     project: &ProjectHome,
-    run: &RunDir,
+    lock: &RunLock,
     plan: &Plan,
     local: &LocalArgs,
     ending: &EndingArgs,
 ) -> Result<Exit, Diagnostic> {
+    let run = lock.run();
     let items = worklist::read_all(run)?;
     let mut exit = Exit::Success;
     let mut rejected = vec![];
     rejected.extend(collect::collect(project, run, plan, &items)?.rejected);
     place_outs(project, run, &items, &rejected)?;
     for phase in (0..plan.phases.len()).filter(|phase| plan.phases[*phase].trailing) {
-        exit = worst(exit, launch::launch(cli, project, run, plan, &[phase], local, launch::EngineChoice::Local)?);
+        exit = worst(exit, launch::launch(cli, project, lock, plan, &[phase], local, launch::EngineChoice::Local)?);
         if matches!(exit, Exit::Signal(_)) {
             return Ok(exit);
         }
@@ -136,7 +139,7 @@ fn end(project: &ProjectHome, run: &RunDir, plan: &Plan, failed: usize) -> Resul
     Journal::open(run)?.append(Journaled::Finalized { failed })?;
     let (git, _) = project.git()?;
     git.forget(&plan.run)?;
-    fs::remove(&project.fanout().slots())?;
+    slots::remove_unused(&project.fanout())?;
     Ok(())
 }
 

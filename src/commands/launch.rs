@@ -1,13 +1,13 @@
 //! `launch`: runs the work items of a plan, phase after phase, and watches them to the end.
 
+pub(crate) mod base;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 #[cfg(feature = "kubernetes")]
 mod settings;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::IsTerminal as _;
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -32,7 +32,8 @@ use crate::output::text;
 use crate::state::format::{Input, Outcome, Phase, PhaseKind, Plan, WorkItem};
 use crate::state::journal::{EndingKind, Journal, Journaled};
 use crate::state::paths::RunDir;
-use crate::state::{format, results, worklist};
+use crate::state::run_lock::RunLock;
+use crate::state::{format, results, survey, worklist};
 
 /// How often a request to cancel from another terminal is looked for, and the heartbeat is due.
 const TICK: Duration = Duration::from_millis(500);
@@ -51,7 +52,7 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
         text::note("nothing to do: no stage has changed");
         return Ok(Exit::Success);
     }
-    check_base(&project.root, &plan)?;
+    base::check(&project.root, &run, &plan)?;
     #[cfg_attr(not(feature = "kubernetes"), expect(unused_mut, reason = "nothing is changed in the local engine"))]
     let mut engine = choose(&project, &plan, &args.engine, &args.local)?;
     #[cfg(feature = "kubernetes")]
@@ -65,7 +66,8 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
         }
         EngineChoice::Local => {}
     }
-    let exit = launch(cli, &project, &run, &plan, &phases, &args.local, engine)?;
+    let lock = hold(&run)?;
+    let exit = launch(cli, &project, &lock, &plan, &phases, &args.local, engine)?;
     if cli.format == Format::Text {
         summary::print(&run, &plan, &phases)?;
     }
@@ -96,44 +98,26 @@ pub(crate) fn choose(
     }
 }
 
-/// Refuses a plan whose base has moved on.
-pub(crate) fn check_base(root: &Path, plan: &Plan) -> Result<(), Diagnostic> {
-    let moved: Vec<&str> = plan
-        .base
-        .iter()
-        .filter(|file| fs::digest(&root.join(&file.path)).ok().map(|(md5, _)| md5) != file.md5)
-        .map(|file| file.path.as_str())
-        .collect();
-    if moved.is_empty() {
-        return Ok(());
-    }
-    let mut shown: Vec<&str> = moved.iter().take(5).copied().collect();
-    if moved.len() > shown.len() {
-        shown.push("…");
-    }
-    Err(Diagnostic::project(format!("the plan of run {} is out of date", plan.run))
-        .cause(format!("changed since it was made: {}", shown.join(", ")))
-        .hint("run `dvc-fanout plan` again; results that are published already can still be collected"))
+/// Takes the lock of a run, from its first phase to its last; an earlier wish to cancel it is forgotten.
+pub(crate) fn hold(run: &RunDir) -> Result<RunLock, Diagnostic> {
+    let lock = RunLock::acquire(run)?;
+    fs::remove(&run.cancel())?;
+    Ok(lock)
 }
 
-/// Runs the work items of some phases that have no good result yet; holds the run's lock while it does.
+/// Runs the work items of some phases that have no good result yet, but for those whose failure stands.
 ///
 /// Also what `finalize` uses for the trailing phases.
 pub(crate) fn launch(
     cli: &Cli,
     project: &ProjectHome,
-    run: &RunDir,
+    lock: &RunLock,
     plan: &Plan,
     phases: &[usize],
     args: &LocalArgs,
     engine: EngineChoice,
 ) -> Result<Exit, Diagnostic> {
-    let Some(_lock) = fs::try_lock(&run.launch_lock())? else {
-        let holder = fs::lock_holder(&run.launch_lock()).map_or_else(String::new, |id| format!(", by process {id}"));
-        return Err(Diagnostic::tool(format!("run {} is being launched already{holder}", plan.run))
-            .hint("wait for it, watch it with `dvc-fanout status`, or stop it with `dvc-fanout cancel`"));
-    };
-    fs::remove(&run.cancel())?;
+    let run = lock.run();
     let items = worklist::read_all(run)?;
     let mut launch = Launch {
         cli,
@@ -208,6 +192,8 @@ struct Ready {
     tasks: Vec<Task>,
     /// Work items that cannot run, each with those that it waits for in vain.
     skipped: Vec<(usize, Vec<usize>)>,
+    /// The number of work items whose failure stands.
+    given_up: usize,
 }
 
 impl Launch<'_> {
@@ -223,6 +209,12 @@ impl Launch<'_> {
         for &number in phases {
             let phase = &self.plan.phases[number];
             let ready = ready(self.run, self.plan, self.items, phase)?;
+            if ready.given_up > 0 {
+                let what = text::count(ready.given_up, "work item");
+                progress
+                    .note(&format!("{what} failed before and will not run again (`dvc-fanout retry` wants them to)"));
+                self.exit = Exit::WorkItemsFailed;
+            }
             if phase.count > 0 {
                 self.record(Journaled::PhaseStarted { phase: number, work_items: ready.tasks.len() })?;
             }
@@ -333,10 +325,8 @@ impl Launch<'_> {
         };
         let published = results::best(self.run, index)?.filter(|published| published.result.attempt == attempt);
         Ok(match published.map(|published| published.result.outcome) {
-            Some(Outcome::StageFailed { stage, message }) => format!("stage `{stage}` {message}"),
-            Some(Outcome::ToolFailed { message } | Outcome::Interrupted { message }) => message,
-            Some(Outcome::TimedOut { seconds }) => format!("it took longer than {seconds} s"),
-            Some(Outcome::Succeeded) | None => match summary::last_error(&self.run.log(index, attempt)) {
+            Some(outcome) if outcome != Outcome::Succeeded => outcome.to_string(),
+            Some(_) | None => match summary::last_error(&self.run.log(index, attempt)) {
                 Some(error) => format!("{fallback}: {error}"),
                 None => fallback.clone(),
             },
@@ -369,14 +359,15 @@ impl Launch<'_> {
     }
 }
 
-/// The work items of a phase that have no good result yet, and those that cannot have one.
+/// The work items of a phase that are to run, and those that cannot.
 fn ready(run: &RunDir, plan: &Plan, items: &[WorkItem], phase: &Phase) -> Result<Ready, Diagnostic> {
-    let mut ready = Ready { tasks: vec![], skipped: vec![] };
+    let given_up: HashSet<usize> = survey::given_up(run, items, phase.indexes())?;
+    let mut ready = Ready { tasks: vec![], skipped: vec![], given_up: given_up.len() };
     let mut needed: HashMap<usize, Option<results::Published>> = HashMap::new();
     for index in phase.indexes() {
         let item = &items[index];
-        let best = results::best(run, index)?;
-        if best.as_ref().is_some_and(results::Published::succeeded) {
+        let is_done = results::best(run, index)?.is_some_and(|published| published.succeeded());
+        if is_done || given_up.contains(&index) {
             continue;
         }
         for &need in &item.needs {

@@ -1,16 +1,21 @@
 //! The subcommands: each file has the order of a command's steps and the way from typed to meant.
 
+mod cancel;
 mod changes;
 mod collect;
 mod debug;
 mod finalize;
 mod guard;
 mod launch;
+mod logs;
 mod merge_driver;
 mod plan;
 mod project;
+mod retry;
 mod run;
+mod runs;
 mod stages;
+mod status;
 mod summary;
 mod work;
 
@@ -28,6 +33,11 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<Exit, Diagnostic> {
         Command::Work(args) => work::run(cli, args),
         Command::Collect(args) => collect::run(cli, args),
         Command::Finalize(args) => finalize::run(cli, args),
+        Command::Status(args) => status::run(cli, args),
+        Command::Logs(args) => logs::run(cli, args),
+        Command::Retry(args) => retry::run(cli, args),
+        Command::Cancel(args) => cancel::run(cli, args),
+        Command::Runs(args) => runs::run(cli, args),
         Command::MergeDriver(args) => merge_driver::run(args),
         Command::InstallMergeDriver => merge_driver::install(cli),
         Command::Debug(args) => debug::run(cli, args),

@@ -34,18 +34,18 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     }
     let phases: Vec<usize> = (0..plan.phases.len()).filter(|phase| !plan.phases[*phase].trailing).collect();
     let engine = launch::choose(&project, &plan, &args.engine, &args.local)?;
-    let launched = launch::launch(cli, &project, &run, &plan, &phases, &args.local, engine)?;
+    let lock = launch::hold(&run)?;
+    let launched = launch::launch(cli, &project, &lock, &plan, &phases, &args.local, engine)?;
     if matches!(launched, Exit::Signal(_)) {
         text::note("stopped; `dvc-fanout run` goes on from here");
         return Ok(launched);
     }
-    let finalized = finalize::finalize(cli, &project, &run, &plan, &args.local, &args.ending)?;
+    let finalized = finalize::finalize(cli, &project, &lock, &plan, &args.local, &args.ending)?;
     Ok(if launched == Exit::Success { finalized } else { launched })
 }
 
-/// The latest run if it was not finalized, is of the same targets and options, and the workspace is still what it was.
-///
-/// A run that is partly collected has changed the workspace itself; then a new plan finds what is left.
+/// The latest run if it was not finalized, is of the same targets and options, and the workspace is still what it was,
+/// but for what was collected.
 fn unfinished(project: &ProjectHome, targets: &[String], options: &PlanOptions) -> Result<Option<Planned>, Diagnostic> {
     if worklist::runs(&project.fanout())?.is_empty() {
         return Ok(None);
@@ -53,8 +53,7 @@ fn unfinished(project: &ProjectHome, targets: &[String], options: &PlanOptions) 
     let (run, plan) = worklist::open(&project.fanout(), None)?;
     let ended = journal::read(&run)?.iter().any(|line| matches!(line.event, Journaled::Finalized { .. }));
     let same = plan.work_items > 0 && plan.targets == targets && plan.options == *options;
-    let Some(snapshot) = plan.snapshot.as_deref().filter(|_| !ended && same) else { return Ok(None) };
-    if launch::check_base(&project.root, &plan).is_err() || !project.git()?.0.is_still(snapshot)? {
+    if ended || !same || !launch::base::is_as_planned(project, &run, &plan)? {
         return Ok(None);
     }
     let items = worklist::read_all(&run)?;

@@ -2,19 +2,14 @@
 
 use std::path::Path;
 
-use crate::adapters::fs;
 use crate::diagnostic::Diagnostic;
 use crate::output::text::{self, count};
 use crate::state::format::{Outcome, Plan, WorkItem};
 use crate::state::paths::RunDir;
-use crate::state::{results, worklist};
+use crate::state::{results, survey, worklist};
 
 /// The number of failures that are shown in full.
 const SHOWN: usize = 5;
-/// Lines of a log that are shown.
-const LOG_LINES: usize = 12;
-/// Bytes at the end of a log that are looked at.
-const LOG_BYTES: u64 = 16 << 10;
 
 /// What became of the work items of some phases.
 #[derive(Debug, Default)]
@@ -68,28 +63,18 @@ fn failure(run: &RunDir, item: &WorkItem) -> Result<Vec<String>, Diagnostic> {
         Some(published) => published.result.attempt,
         None => results::attempts(run, item.index)?.last().copied().unwrap_or(1),
     };
-    let why = match published.map(|published| published.result.outcome) {
-        Some(Outcome::StageFailed { stage, message }) => format!("stage `{stage}` {message}"),
-        Some(Outcome::ToolFailed { message } | Outcome::Interrupted { message }) => message,
-        Some(Outcome::TimedOut { seconds }) => format!("it took longer than {seconds} s"),
-        Some(Outcome::Succeeded) | None => "its worker ended without a result".to_owned(),
-    };
+    let why = published.map_or_else(
+        || "its worker ended without a result".to_owned(),
+        |published| published.result.outcome.to_string(),
+    );
     let log = run.log(item.index, attempt);
     let mut lines = vec![format!("failed: {} ({why})", item.id)];
-    lines.extend(tail(&log).into_iter().map(|line| format!("    {line}")));
+    lines.extend(survey::tail(&log).into_iter().map(|line| format!("    {line}")));
     lines.push(format!("  log: {}", log.display()));
     Ok(lines)
 }
 
-/// The last lines of a log.
-fn tail(log: &Path) -> Vec<String> {
-    let bytes = fs::read_tail(log, LOG_BYTES).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(LOG_LINES)..].iter().map(|line| (*line).to_owned()).collect()
-}
-
 /// The last error that a worker printed into its log.
 pub(crate) fn last_error(log: &Path) -> Option<String> {
-    tail(log).into_iter().rev().find_map(|line| line.strip_prefix("error: ").map(str::to_owned))
+    survey::tail(log).into_iter().rev().find_map(|line| line.strip_prefix("error: ").map(str::to_owned))
 }

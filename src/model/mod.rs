@@ -16,5 +16,6 @@ pub(crate) mod projection;
 pub(crate) mod python_text;
 pub(crate) mod result_path;
 pub(crate) mod shards;
+pub(crate) mod standing;
 pub(crate) mod value;
 pub(crate) mod yaml;

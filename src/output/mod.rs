@@ -4,4 +4,5 @@ pub(crate) mod changes;
 pub(crate) mod collection;
 pub(crate) mod json;
 pub(crate) mod progress;
+pub(crate) mod status;
 pub(crate) mod text;

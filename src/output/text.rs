@@ -15,6 +15,12 @@ pub(crate) fn result(text: &str) {
     drop(writeln!(stdout, "{}", text.trim_end_matches('\n')).and_then(|()| stdout.flush()));
 }
 
+/// Prints bytes to stdout as they are; returns whether the reader is still there.
+pub(crate) fn raw(bytes: &[u8]) -> bool {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).is_ok()
+}
+
 /// Prints a line for the user to stderr.
 pub(crate) fn note(text: &str) {
     drop(writeln!(std::io::stderr().lock(), "{text}"));

@@ -277,6 +277,17 @@ pub(crate) enum Outcome {
     },
 }
 
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Outcome::Succeeded => f.write_str("succeeded"),
+            Outcome::StageFailed { stage, message } => write!(f, "stage `{stage}` {message}"),
+            Outcome::ToolFailed { message } | Outcome::Interrupted { message } => f.write_str(message),
+            Outcome::TimedOut { seconds } => write!(f, "it took longer than {seconds} s"),
+        }
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct StageResult {
     pub address: String,

@@ -13,6 +13,7 @@
 //!                  jobs/NAME.json    the work items of a cluster Job
 //!                  jobs/NAME.checked left by a pod that sees all that workers need
 //!                  launch.lock       held while the run is being launched
+//!                  results/INDEX/retry   the last attempt whose failure is to be tried again
 //!                  results/INDEX/ATTEMPT.log
 //!                  results/INDEX/ATTEMPT/result.json
 //!                  results/INDEX/ATTEMPT/files/N
@@ -120,6 +121,11 @@ impl RunDir {
         self.work_item(index).join(format!("{attempt}.log"))
     }
 
+    /// Names the last attempt whose failure somebody wants to be tried again.
+    pub(crate) fn set_aside(&self, index: usize) -> PathBuf {
+        self.work_item(index).join("retry")
+    }
+
     /// The published result of one attempt.
     pub(crate) fn attempt(&self, index: usize, attempt: u32) -> PathBuf {
         self.work_item(index).join(attempt.to_string())
@@ -133,6 +139,10 @@ pub(crate) struct SlotDir(PathBuf);
 impl SlotDir {
     pub(crate) fn new(slots: &Path, slot: usize) -> Self {
         SlotDir(slots.join(slot.to_string()))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 
     /// The root of the git work tree.

@@ -95,6 +95,18 @@ pub(crate) fn attempts(run: &RunDir, index: usize) -> Result<Vec<u32>, FsError> 
     Ok(attempts)
 }
 
+/// Sets the failures of a work item's attempts so far aside: the next launch tries it again. The results stay.
+pub(crate) fn set_failures_aside(run: &RunDir, index: usize) -> Result<(), FsError> {
+    let last = attempts(run, index)?.last().copied().unwrap_or(0);
+    fs::write(&run.set_aside(index), format!("{last}\n").as_bytes())
+}
+
+/// The last attempt whose failure is set aside; 0 where none is.
+pub(crate) fn set_aside(run: &RunDir, index: usize) -> Result<u32, FsError> {
+    let text = fs::read_text_if_any(&run.set_aside(index))?.unwrap_or_default();
+    Ok(text.trim().parse().unwrap_or(0))
+}
+
 /// The published result that counts: the first attempt that succeeded, else the last one that published.
 ///
 /// An attempt that arrives late never replaces a success.

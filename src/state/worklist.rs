@@ -25,6 +25,8 @@ pub(crate) enum WorklistError {
     Newer { path: String, version: u32 },
     #[error("there is no work item {index}: the run has {count}, from 0")]
     OutOfRange { index: usize, count: usize },
+    #[error("there is no work item `{name}`")]
+    NoItem { name: String },
     #[error(transparent)]
     Fs(#[from] FsError),
 }
@@ -43,6 +45,9 @@ impl From<WorklistError> for Diagnostic {
             }
             WorklistError::Newer { .. } => Diagnostic::project(message).hint("use that release, or plan again"),
             WorklistError::OutOfRange { .. } => Diagnostic::usage(message),
+            WorklistError::NoItem { .. } => {
+                Diagnostic::usage(message).hint("`dvc-fanout status --all` lists ids and indexes")
+            }
             WorklistError::Fs(error) => error.into(),
         }
     }
@@ -108,6 +113,13 @@ pub(crate) fn read_one(run: &RunDir, plan: &Plan, index: usize) -> Result<WorkIt
     let mut line = String::new();
     BufReader::new(worklist).read_line(&mut line).at("read", &path)?;
     serde_json::from_str(&line).map_err(|source| WorklistError::Broken { path: path.display().to_string(), source })
+}
+
+/// Looks up a work item by its id or its index.
+pub(crate) fn find<'i>(items: &'i [WorkItem], name: &str) -> Result<&'i WorkItem, WorklistError> {
+    let by_id = items.iter().find(|item| item.id == name);
+    let by_index = || items.get(name.parse::<usize>().ok()?);
+    by_id.or_else(by_index).ok_or_else(|| WorklistError::NoItem { name: name.to_owned() })
 }
 
 /// Reads all work items, in index order.

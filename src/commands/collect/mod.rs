@@ -85,12 +85,7 @@ pub(crate) fn run(cli: &Cli, args: &CollectArgs) -> Result<Exit, Diagnostic> {
 }
 
 fn resolve(args: &CollectArgs, items: &[WorkItem]) -> Result<CollectConfig, Diagnostic> {
-    let index_of = |name: &String| {
-        let known = items.iter().find(|item| item.id == *name || item.index.to_string() == *name);
-        known.map(|item| item.index).ok_or_else(|| {
-            Diagnostic::usage(format!("there is no work item `{name}`")).hint("see `dvc-fanout status` for their ids")
-        })
-    };
+    let index_of = |name: &String| worklist::find(items, name).map(|item| item.index);
     let only = args.only.iter().map(index_of).collect::<Result<HashSet<_>, _>>()?;
     Ok(CollectConfig {
         resolution: match (args.ours, args.theirs) {

@@ -1,0 +1,40 @@
+//! `cancel`: asks whoever launches a run to end it, and waits until that is done.
+
+use std::time::{Duration, Instant};
+
+use crate::adapters::fs;
+use crate::cli::runs::CancelArgs;
+use crate::cli::{Cli, Format};
+use crate::commands::project::ProjectHome;
+use crate::diagnostic::Diagnostic;
+use crate::exit::Exit;
+use crate::output::text;
+use crate::state::{run_lock, worklist};
+
+/// How often the run's lock is looked at.
+const POLL: Duration = Duration::from_millis(100);
+
+pub(crate) fn run(cli: &Cli, args: &CancelArgs) -> Result<Exit, Diagnostic> {
+    let project = ProjectHome::find(cli)?;
+    let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
+    let was_on = run_lock::is_held(&run)?;
+    if was_on {
+        fs::write(&run.cancel(), b"")?;
+        let limit = Instant::now() + Duration::from_secs(args.timeout_seconds);
+        while run_lock::is_held(&run)? {
+            if Instant::now() >= limit {
+                let holder = run_lock::holder(&run).map_or_else(String::new, |id| format!(" (process {id})"));
+                return Err(Diagnostic::tool(format!("run {} is still on{holder}", plan.run))
+                    .cause(format!("it was asked to end {} s ago", args.timeout_seconds))
+                    .hint("wait longer with `--timeout-seconds`"));
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+    text::result(&match (cli.format, was_on) {
+        (Format::Json, _) => serde_json::json!({"version": 1, "run": plan.run, "cancelled": was_on}).to_string(),
+        (Format::Text, true) => format!("run {} has ended; `dvc-fanout launch` goes on with it", plan.run),
+        (Format::Text, false) => format!("run {} is not on", plan.run),
+    });
+    Ok(Exit::Success)
+}

@@ -1,0 +1,112 @@
+//! Whether a plan still fits the project: what it was made from is as it was, but for what its own results changed.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use crate::adapters::fs;
+use crate::commands::project::ProjectHome;
+use crate::diagnostic::Diagnostic;
+use crate::model::lockfile::Lockfile;
+use crate::state::format::{BaseFile, Plan};
+use crate::state::paths::RunDir;
+use crate::state::workspace::{join, lock_path};
+use crate::state::{results, worklist};
+
+/// The number of files that are named.
+const NAMED: usize = 5;
+
+/// Refuses a plan whose base has moved on.
+pub(crate) fn check(root: &Path, run: &RunDir, plan: &Plan) -> Result<(), Diagnostic> {
+    let is_moved = |file: &&BaseFile| fs::digest(&root.join(&file.path)).ok().map(|(md5, _)| md5) != file.md5;
+    let mut moved: Vec<&BaseFile> = plan.base.iter().filter(is_moved).collect();
+    if moved.iter().any(|file| file.path.ends_with("dvc.lock")) {
+        let collected = Collected::read(run)?;
+        moved.retain(|file| !collected.explains(root, file));
+    }
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let mut shown: Vec<&str> = moved.iter().take(NAMED).map(|file| file.path.as_str()).collect();
+    if moved.len() > shown.len() {
+        shown.push("…");
+    }
+    Err(Diagnostic::project(format!("the plan of run {} is out of date", plan.run))
+        .cause(format!("changed since it was made: {}", shown.join(", ")))
+        .hint("run `dvc-fanout plan` again; results that are published already can still be collected"))
+}
+
+/// Whether the workspace is still the one that was planned: nothing but what was collected has changed.
+pub(crate) fn is_as_planned(project: &ProjectHome, run: &RunDir, plan: &Plan) -> Result<bool, Diagnostic> {
+    let Some(snapshot) = &plan.snapshot else { return Ok(false) };
+    if check(&project.root, run, plan).is_err() {
+        return Ok(false);
+    }
+    let (git, prefix) = project.git()?;
+    let changed = git.changed_since(snapshot)?;
+    if changed.is_empty() {
+        return Ok(true);
+    }
+    let mut collected: HashSet<String> =
+        plan.base.iter().filter(|file| file.path.ends_with("dvc.lock")).map(|file| join(&prefix, &file.path)).collect();
+    for index in 0..plan.work_items {
+        let examined = results::examine(run, index)?;
+        for published in examined.best.iter().chain(&examined.others) {
+            let files = published.result.files.iter().map(|file| &file.path);
+            let ignores = published.result.ignore.iter().map(|lines| &lines.path);
+            collected.extend(files.chain(ignores).chain(&published.result.deleted).map(|path| join(&prefix, path)));
+        }
+    }
+    Ok(changed.iter().all(|path| collected.contains(path)))
+}
+
+/// The lock entries that `collect` may have written: by lock file and stage name, those of all attempts.
+struct Collected(HashMap<(String, String), Entry>);
+
+#[derive(Default)]
+struct Entry {
+    base: Option<String>,
+    theirs: HashSet<String>,
+}
+
+impl Collected {
+    fn read(run: &RunDir) -> Result<Collected, Diagnostic> {
+        let mut entries: HashMap<(String, String), Entry> = HashMap::new();
+        for item in worklist::read_all(run)? {
+            let examined = results::examine(run, item.index)?;
+            let published: Vec<_> = examined.best.into_iter().chain(examined.others).collect();
+            for stage in &item.stages {
+                let Some(name) = &stage.name else { continue };
+                let found = published.iter().flat_map(|published| &published.result.stages);
+                let theirs =
+                    found.filter(|found| found.address == stage.address).filter_map(|found| found.entry.clone());
+                let entry = entries.entry((lock_path(&stage.file), name.clone())).or_default();
+                entry.base.clone_from(&stage.base);
+                entry.theirs.extend(theirs);
+            }
+        }
+        Ok(Collected(entries))
+    }
+
+    /// Whether a lock file is what it was once the entries that came from results are taken back.
+    fn explains(&self, root: &Path, file: &BaseFile) -> bool {
+        let Ok(Some(text)) = fs::read_text_if_any(&root.join(&file.path)) else { return false };
+        let Ok(lock) = Lockfile::parse(&text) else { return false };
+        let mut before = String::new();
+        let mut seen = 0;
+        for name in lock.names() {
+            let Some(entry) = lock.entry(name).map(|entry| entry.text()) else { return false };
+            let Some(at) = text[seen..].find(entry) else { return false };
+            before.push_str(&text[seen..seen + at]);
+            seen += at + entry.len();
+            match self.0.get(&(file.path.clone(), name.to_owned())) {
+                Some(known) if known.theirs.contains(entry) => before.push_str(known.base.as_deref().unwrap_or("")),
+                _ => before.push_str(entry),
+            }
+        }
+        before.push_str(&text[seen..]);
+        match &file.md5 {
+            Some(md5) => fs::digest_bytes(before.as_bytes()) == *md5,
+            None => Lockfile::parse(&before).is_ok_and(|before| before.names().next().is_none()),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! `logs`: what the stages of a work item and DVC printed.
+
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::time::Duration;
+
+use crate::adapters::fs::{At as _, FsError};
+use crate::cli::runs::LogsArgs;
+use crate::cli::{Cli, Format};
+use crate::commands::project::ProjectHome;
+use crate::diagnostic::Diagnostic;
+use crate::exit::Exit;
+use crate::output::text;
+use crate::state::paths::RunDir;
+use crate::state::{results, run_lock, survey, worklist};
+
+/// How often a log that is followed is looked at.
+const POLL: Duration = Duration::from_millis(200);
+/// Bytes that are read at a time.
+const BLOCK: u64 = 1 << 16;
+
+pub(crate) fn run(cli: &Cli, args: &LogsArgs) -> Result<Exit, Diagnostic> {
+    let project = ProjectHome::find(cli)?;
+    let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
+    let items = worklist::read_all(&run)?;
+    let item = worklist::find(&items, &args.item)?;
+    let attempts = results::attempts(&run, item.index)?;
+    let wanted = args.attempt.map(std::num::NonZero::get);
+    let Some(attempt) = wanted.or(attempts.last().copied()).filter(|attempt| attempts.contains(attempt)) else {
+        let message = match wanted {
+            Some(attempt) => format!("work item `{}` has no attempt {attempt}", item.id),
+            None => format!("work item `{}` has not begun", item.id),
+        };
+        let known: Vec<String> = attempts.iter().map(u32::to_string).collect();
+        let diagnostic = Diagnostic::usage(message);
+        return Err(if known.is_empty() {
+            diagnostic.hint(format!("`dvc-fanout status {}` says how the run stands", plan.run))
+        } else {
+            diagnostic.cause(format!("its attempts: {}", known.join(", ")))
+        });
+    };
+    let log = run.log(item.index, attempt);
+    if cli.format == Format::Json {
+        let document = serde_json::json!({
+            "version": 1, "run": plan.run, "index": item.index, "id": item.id, "attempt": attempt,
+            "attempts": attempts, "path": log, "tail": survey::tail(&log),
+        });
+        text::result(&document.to_string());
+        return Ok(Exit::Success);
+    }
+    let mut reader = LogReader { file: std::fs::File::open(&log).at("read", &log)?, path: log, offset: 0 };
+    // Whether it has ended is asked before the last look, so that nothing is missed.
+    while args.follow && !has_ended(&run, item.index, attempt)? {
+        reader.print_new()?;
+        std::thread::sleep(POLL);
+    }
+    reader.print_new()?;
+    Ok(Exit::Success)
+}
+
+/// Whether an attempt cannot print any more: it has a result or a successor, or nobody launches the run.
+fn has_ended(run: &RunDir, index: usize, attempt: u32) -> Result<bool, Diagnostic> {
+    Ok(run.attempt(index, attempt).is_dir()
+        || results::attempts(run, index)?.last().is_some_and(|last| *last > attempt)
+        || !run_lock::is_held(run)?)
+}
+
+/// A log that is being read, block by block: it may be larger than memory.
+struct LogReader {
+    file: std::fs::File,
+    path: std::path::PathBuf,
+    offset: u64,
+}
+
+impl LogReader {
+    /// Prints what is there beyond what was printed before.
+    fn print_new(&mut self) -> Result<(), FsError> {
+        loop {
+            self.file.seek(SeekFrom::Start(self.offset)).at("read", &self.path)?;
+            let mut block = vec![];
+            let read = (&mut self.file).take(BLOCK).read_to_end(&mut block).at("read", &self.path)?;
+            if read == 0 || !text::raw(&block) {
+                return Ok(());
+            }
+            self.offset += read as u64;
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! `retry`: sets failures aside, so that the next launch runs those work items again.
+
+use crate::cli::runs::RetryArgs;
+use crate::cli::{Cli, Format};
+use crate::commands::project::ProjectHome;
+use crate::diagnostic::Diagnostic;
+use crate::exit::Exit;
+use crate::model::standing::{RunState, Standing};
+use crate::output::text::{self, count};
+use crate::state::{results, survey, worklist};
+
+pub(crate) fn run(cli: &Cli, args: &RetryArgs) -> Result<Exit, Diagnostic> {
+    let project = ProjectHome::find(cli)?;
+    let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
+    let status = survey::run(&run, &plan)?;
+    if status.state == RunState::Finalized {
+        return Err(Diagnostic::project(format!("run {} is over", plan.run))
+            .cause("what it left undone belongs to a new plan")
+            .hint("`dvc-fanout run` plans and runs what is left"));
+    }
+    let items = worklist::read_all(&run)?;
+    let named = args.items.iter().map(|name| worklist::find(&items, name).map(|item| item.index));
+    let named = named.collect::<Result<Vec<_>, _>>()?;
+    let mut again = vec![];
+    for item in &status.items {
+        let is_named = named.contains(&item.index);
+        match &item.standing {
+            Standing::Failed { again: false, .. } if is_named || named.is_empty() => {
+                results::set_failures_aside(&run, item.index)?;
+                again.push(item.id.as_str());
+            }
+            Standing::Done { .. } if is_named => {
+                text::note(&format!("{}: it succeeded already, and stays", item.id));
+            }
+            Standing::Running { .. } if is_named => text::note(&format!("{}: it is running", item.id)),
+            // The next launch runs these anyway; those that were skipped, once what they need is there.
+            Standing::Failed { again: true, .. } | Standing::Interrupted { .. } if is_named || named.is_empty() => {
+                again.push(item.id.as_str());
+            }
+            Standing::Failed { .. }
+            | Standing::Interrupted { .. }
+            | Standing::Done { .. }
+            | Standing::Running { .. }
+            | Standing::Waiting
+            | Standing::Skipped { .. } => {}
+        }
+    }
+    text::result(&match cli.format {
+        Format::Json => serde_json::json!({"version": 1, "run": plan.run, "again": again}).to_string(),
+        Format::Text if again.is_empty() => "no work item has failed".to_owned(),
+        Format::Text => {
+            let what = count(again.len(), "work item");
+            let how =
+                if matches!(status.state, RunState::Running { .. }) { "once this launch has ended, " } else { "" };
+            format!("{what} will run again: {how}`dvc-fanout launch {}`", plan.run)
+        }
+    });
+    Ok(Exit::Success)
+}

@@ -1,0 +1,106 @@
+//! `runs`: lists runs and removes old ones.
+
+use crate::adapters::fs;
+use crate::cli::runs::{PruneArgs, RunsArgs, RunsCommand};
+use crate::cli::{Cli, Format};
+use crate::commands::project::ProjectHome;
+use crate::diagnostic::Diagnostic;
+use crate::exit::Exit;
+use crate::model::standing::RunStatus;
+use crate::output::text::{self, count};
+use crate::output::{self, status};
+use crate::state::run_lock::RunLock;
+use crate::state::{slots, survey, worklist};
+
+pub(crate) fn run(cli: &Cli, args: &RunsArgs) -> Result<Exit, Diagnostic> {
+    let project = ProjectHome::find(cli)?;
+    match &args.command {
+        None | Some(RunsCommand::List) => list(cli, &project),
+        Some(RunsCommand::Prune(args)) => prune(cli, args, &project),
+    }
+}
+
+fn list(cli: &Cli, project: &ProjectHome) -> Result<Exit, Diagnostic> {
+    let fanout = project.fanout();
+    let mut statuses: Vec<RunStatus> = vec![];
+    for name in worklist::runs(&fanout)? {
+        let (run, plan) = worklist::open(&fanout, Some(&name))?;
+        statuses.push(survey::run(&run, &plan)?);
+    }
+    text::result(&match cli.format {
+        Format::Text => status::runs_text(&statuses),
+        Format::Json => status::runs_json(&statuses),
+    });
+    Ok(Exit::Success)
+}
+
+/// Why a run is not removed.
+enum Kept {
+    /// Somebody launches it.
+    On,
+    /// It has results that the project has not.
+    Uncollected,
+}
+
+/// Removes what is too old: each run under its lock, first its snapshot's ref, then its folder.
+fn prune(cli: &Cli, args: &PruneArgs, project: &ProjectHome) -> Result<Exit, Diagnostic> {
+    let fanout = project.fanout();
+    let known = worklist::runs(&fanout)?;
+    let (git, _) = project.git()?;
+    let (mut removed, mut kept) = (vec![], vec![]);
+    for name in &known[..known.len().saturating_sub(args.keep)] {
+        let (run, plan) = worklist::open(&fanout, Some(name))?;
+        let Some(_lock) = RunLock::try_acquire(&run)? else {
+            kept.push((name, Kept::On));
+            continue;
+        };
+        if !args.force && survey::is_uncollected(&run, &plan)? {
+            kept.push((name, Kept::Uncollected));
+            continue;
+        }
+        if !args.dry_run {
+            git.forget(name)?;
+            // The plan goes first: what is left of a run without one is no run.
+            fs::remove(&run.plan())?;
+            fs::remove(run.path())?;
+        }
+        removed.push(name);
+    }
+    if !args.dry_run {
+        slots::remove_unused(&fanout)?;
+        remove_leftovers(project, known.last().map_or("", String::as_str))?;
+    }
+    for (name, why) in &kept {
+        text::note(&match why {
+            Kept::On => format!("run {name} stays: it is on"),
+            Kept::Uncollected => format!(
+                "run {name} stays: it has results that were not collected (`dvc-fanout finalize {name}`, or --force)"
+            ),
+        });
+    }
+    text::result(&match cli.format {
+        Format::Json => output::status::pruned_json(&removed, args.dry_run),
+        Format::Text if removed.is_empty() => "nothing to remove".to_owned(),
+        Format::Text => {
+            let verb = if args.dry_run { "would be removed" } else { "removed" };
+            format!("{} {verb}", count(removed.len(), "run"))
+        }
+    });
+    Ok(Exit::Success)
+}
+
+/// Removes what was left by runs that were cut off while they were planned or removed: folders without a plan, and refs.
+///
+/// Only what is older than the latest run: a later one may be in the making.
+fn remove_leftovers(project: &ProjectHome, latest: &str) -> Result<(), Diagnostic> {
+    let fanout = project.fanout();
+    let (git, _) = project.git()?;
+    let is_left = |name: &str| name < latest && !fanout.run(name).plan().is_file();
+    for name in fs::names(&fanout.runs())?.iter().filter(|name| is_left(name)) {
+        fs::remove(fanout.run(name).path())?;
+    }
+    for name in git.snapshots()?.iter().filter(|name| is_left(name)) {
+        git.forget(name)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! `status`: how a run stands, from disk alone.
+
+use crate::cli::runs::StatusArgs;
+use crate::cli::{Cli, Format};
+use crate::commands::project::ProjectHome;
+use crate::diagnostic::Diagnostic;
+use crate::exit::Exit;
+use crate::output::{self, text};
+use crate::state::{survey, worklist};
+
+pub(crate) fn run(cli: &Cli, args: &StatusArgs) -> Result<Exit, Diagnostic> {
+    let project = ProjectHome::find(cli)?;
+    let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
+    let status = survey::run(&run, &plan)?;
+    text::result(&match cli.format {
+        Format::Text => output::status::text(&status, args.all),
+        Format::Json => output::status::json(&status),
+    });
+    Ok(Exit::Success)
+}

@@ -1,0 +1,236 @@
+//! How a run and its work items stand, as far as the disk tells.
+
+/// What `status` says of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RunStatus {
+    pub run: String,
+    /// RFC 3339.
+    pub created: String,
+    pub state: RunState,
+    pub phases: Vec<PhaseStatus>,
+    /// In index order.
+    pub items: Vec<ItemStatus>,
+}
+
+/// Where a run is in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RunState {
+    Planned,
+    /// A `launch`, `run` or `finalize` is at work.
+    Running {
+        engine: String,
+        host: String,
+        process: u32,
+    },
+    /// It was launched, and nobody is at work now.
+    Idle,
+    Finalized,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PhaseStatus {
+    /// The number of its work items.
+    pub total: usize,
+    /// Whether `finalize` runs it.
+    pub trailing: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ItemStatus {
+    pub index: usize,
+    pub id: String,
+    pub phase: usize,
+    pub standing: Standing,
+    /// How long its last finished attempt took.
+    pub seconds: Option<f64>,
+    /// The log of its last attempt, relative to the project's root.
+    pub log: Option<String>,
+    /// The end of that log, of a work item that failed.
+    pub tail: Vec<String>,
+}
+
+/// How a work item stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Waiting,
+    Running {
+        attempt: u32,
+        place: String,
+        /// RFC 3339.
+        since: String,
+    },
+    Done {
+        attempt: u32,
+    },
+    Failed {
+        attempt: u32,
+        why: String,
+        /// Whether the next `launch` tries it again without being asked to.
+        again: bool,
+    },
+    /// An attempt was cut off; the next `launch` tries it again.
+    Interrupted {
+        attempt: u32,
+    },
+    /// It cannot run, since these have failed.
+    Skipped {
+        because: Vec<String>,
+    },
+}
+
+/// What the disk tells of a work item.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// The last attempt that has begun; 0 where none has.
+    pub begun: u32,
+    /// The result that counts.
+    pub published: Option<(u32, Verdict)>,
+    /// What the journal says last.
+    pub journal: Journal,
+    /// Failures of attempts up to this one are set aside.
+    pub set_aside: u32,
+}
+
+/// What a published result says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Good,
+    /// Trying again does not help by itself.
+    Bad(String),
+    /// A tool failed.
+    Unlucky(String),
+    Interrupted,
+}
+
+/// What the journal says last of a work item.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Journal {
+    #[default]
+    Nothing,
+    Started {
+        attempt: u32,
+        place: String,
+        time: String,
+    },
+    Finished {
+        attempt: u32,
+        /// Why it failed; `None` where it was only stopped, or succeeded.
+        failure: Option<String>,
+        retried: bool,
+    },
+    Skipped {
+        because: Vec<String>,
+    },
+}
+
+impl Facts {
+    /// Tells how a work item stands; `is_launched` says whether somebody is at work on the run.
+    ///
+    /// The first row that applies:
+    ///
+    /// | published | journal, last | standing |
+    /// |---|---|---|
+    /// | good | any | done |
+    /// | any | started a later attempt, run at work | running |
+    /// | bad, not set aside, not about to be retried | any | failed |
+    /// | any, last attempt | finished, about to be retried | waiting |
+    /// | unlucky, or none | finished, failed | failed, launched again |
+    /// | any | skipped | skipped |
+    /// | set aside, or nothing has begun | any | waiting |
+    /// | anything else | | interrupted |
+    pub(crate) fn standing(&self, is_launched: bool) -> Standing {
+        let published = self.published.as_ref().map_or(0, |(attempt, _)| *attempt);
+        if let Some((attempt, Verdict::Good)) = self.published {
+            return Standing::Done { attempt };
+        }
+        if let Journal::Started { attempt, place, time } = &self.journal
+            && is_launched
+            && *attempt > published
+        {
+            return Standing::Running { attempt: *attempt, place: place.clone(), since: time.clone() };
+        }
+        if self.is_given_up()
+            && let Some((attempt, Verdict::Bad(why))) = &self.published
+        {
+            return Standing::Failed { attempt: *attempt, why: why.clone(), again: false };
+        }
+        match (&self.journal, &self.published) {
+            (Journal::Finished { attempt, retried: true, .. }, _) if is_launched && *attempt >= self.begun => {
+                Standing::Waiting
+            }
+            (Journal::Skipped { because }, _) => Standing::Skipped { because: because.clone() },
+            _ if self.begun <= self.set_aside => Standing::Waiting,
+            (_, Some((attempt, Verdict::Unlucky(why)))) if *attempt >= self.begun => {
+                Standing::Failed { attempt: *attempt, why: why.clone(), again: true }
+            }
+            (Journal::Finished { attempt, failure: Some(why), .. }, _) if *attempt >= self.begun => {
+                Standing::Failed { attempt: *attempt, why: why.clone(), again: true }
+            }
+            _ => Standing::Interrupted { attempt: self.begun },
+        }
+    }
+
+    /// Whether its failure stands: no `launch` tries it again unless somebody asks for that.
+    pub(crate) fn is_given_up(&self) -> bool {
+        let Some((attempt, Verdict::Bad(_))) = self.published else { return false };
+        let is_retried =
+            matches!(self.journal, Journal::Finished { attempt: last, retried: true, .. } if last >= attempt);
+        attempt > self.set_aside && !is_retried && self.begun <= attempt
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(facts: &Facts, while_launched: &Standing, else_: &Standing) {
+        assert_eq!((&facts.standing(true), &facts.standing(false)), (while_launched, else_), "{facts:?}");
+    }
+
+    fn started(attempt: u32) -> Journal {
+        Journal::Started { attempt, place: "slot 0".into(), time: "now".into() }
+    }
+
+    fn finished(attempt: u32, failure: Option<&str>, retried: bool) -> Journal {
+        Journal::Finished { attempt, failure: failure.map(str::to_owned), retried }
+    }
+
+    fn failed(attempt: u32, again: bool) -> Standing {
+        Standing::Failed { attempt, why: "why".into(), again }
+    }
+
+    #[test]
+    fn a_work_item_stands_as_its_result_journal_and_logs_say() {
+        let running = |attempt| Standing::Running { attempt, place: "slot 0".into(), since: "now".into() };
+        let bad = || Verdict::Bad("why".into());
+        let facts = |begun, published, journal| Facts { begun, published, journal, set_aside: 0 };
+        let same = |facts: Facts, standing: Standing| check(&facts, &standing, &standing);
+
+        same(facts(0, None, Journal::Nothing), Standing::Waiting);
+        same(facts(2, Some((1, Verdict::Good)), started(2)), Standing::Done { attempt: 1 });
+        check(&facts(1, None, started(1)), &running(1), &Standing::Interrupted { attempt: 1 });
+        check(&facts(2, Some((1, bad())), started(2)), &running(2), &Standing::Interrupted { attempt: 2 });
+        same(facts(1, Some((1, bad())), finished(1, Some("x"), false)), failed(1, false));
+        same(facts(1, Some((1, bad())), started(1)), failed(1, false));
+        check(&facts(1, Some((1, bad())), finished(1, Some("why"), true)), &Standing::Waiting, &failed(1, true));
+        same(facts(1, Some((1, Verdict::Unlucky("why".into()))), Journal::Nothing), failed(1, true));
+        same(facts(1, None, finished(1, Some("why"), false)), failed(1, true));
+        same(facts(1, Some((1, Verdict::Interrupted)), finished(1, None, false)), Standing::Interrupted { attempt: 1 });
+        let because = vec!["s1".to_owned()];
+        same(facts(0, None, Journal::Skipped { because: because.clone() }), Standing::Skipped { because });
+    }
+
+    #[test]
+    fn a_failure_that_was_set_aside_waits_and_a_later_one_stands() {
+        let facts = |begun, published| Facts {
+            begun,
+            published: Some((published, Verdict::Bad("why".into()))),
+            journal: finished(published, Some("why"), false),
+            set_aside: 2,
+        };
+        check(&facts(2, 2), &Standing::Waiting, &Standing::Waiting);
+        check(&facts(3, 3), &failed(3, false), &failed(3, false));
+        assert!(facts(3, 3).is_given_up() && !facts(2, 2).is_given_up());
+    }
+}

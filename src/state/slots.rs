@@ -1,0 +1,42 @@
+//! All slots of a project together: removing those that nobody uses.
+
+use crate::adapters::fs::{self, FsError};
+use crate::state::paths::{FanoutDir, SlotDir};
+
+/// Removes the slots that no worker uses, be it of this run or another; returns how many there were.
+pub(crate) fn remove_unused(fanout: &FanoutDir) -> Result<usize, FsError> {
+    let folder = fanout.slots();
+    let mut removed = 0;
+    for name in fs::names(&folder)? {
+        let Ok(number) = name.trim_end_matches(".lock").parse() else { continue };
+        let slot = SlotDir::new(&folder, number);
+        if let Some(_lock) = fs::try_lock(&slot.lock())? {
+            removed += usize::from(fs::exists(slot.path()));
+            fs::remove(slot.path())?;
+            fs::remove(&slot.lock())?;
+        }
+    }
+    fs::remove_if_empty(&folder)?;
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_in_use_stays() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let fanout = FanoutDir::of(dir.path());
+        let slot = |number| SlotDir::new(&fanout.slots(), number);
+        for number in [0, 1, 2] {
+            fs::write(&slot(number).clean(), b"").expect("written");
+        }
+        let used = fs::try_lock(&slot(1).lock()).expect("no error").expect("free");
+        assert_eq!(remove_unused(&fanout).expect("removed"), 2);
+        assert_eq!(fs::names(&fanout.slots()).expect("listed"), ["1", "1.lock"]);
+        drop(used);
+        assert_eq!(remove_unused(&fanout).expect("removed"), 1);
+        assert!(!fanout.slots().exists());
+    }
+}

@@ -1,0 +1,160 @@
+//! How a run stands, read from its results, its journal and its lock.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::adapters::fs::{self, FsError};
+use crate::diagnostic::Diagnostic;
+use crate::model::standing::{self, Facts, ItemStatus, PhaseStatus, RunState, RunStatus, Standing, Verdict};
+use crate::state::format::{Outcome, Plan, WorkItem};
+use crate::state::journal::{self, EndingKind, Journaled, Line};
+use crate::state::paths::RunDir;
+use crate::state::{results, run_lock, worklist};
+
+/// Lines of a log that are shown of a failure.
+pub(crate) const LOG_LINES: usize = 12;
+/// Bytes at the end of a log that are looked at for them.
+const LOG_BYTES: u64 = 16 << 10;
+
+/// Tells how a run and all of its work items stand.
+pub(crate) fn run(run: &RunDir, plan: &Plan) -> Result<RunStatus, Diagnostic> {
+    let items = worklist::read_all(run)?;
+    let lines = journal::read(run)?;
+    let is_launched = run_lock::is_held(run)?;
+    let mut journal = last_words(&lines, &items);
+    let seconds = seconds(&lines);
+    let mut statuses = Vec::with_capacity(items.len());
+    for item in &items {
+        let facts = Facts { journal: journal.remove(&item.index).unwrap_or_default(), ..facts(run, item.index)? };
+        let standing = facts.standing(is_launched);
+        let log = (facts.begun > 0).then(|| run.log(item.index, facts.begun));
+        let tail = match (&standing, &log) {
+            (Standing::Failed { .. }, Some(log)) => tail(log),
+            _ => vec![],
+        };
+        statuses.push(ItemStatus {
+            index: item.index,
+            id: item.id.clone(),
+            phase: item.phase,
+            standing,
+            seconds: seconds.get(&item.index).copied(),
+            log: log.map(|log| log.strip_prefix(&plan.root).unwrap_or(&log).display().to_string()),
+            tail,
+        });
+    }
+    let phases = plan.phases.iter().map(|phase| PhaseStatus { total: phase.count, trailing: phase.trailing }).collect();
+    let state = state(&lines, is_launched);
+    Ok(RunStatus { run: plan.run.clone(), created: plan.created.clone(), state, phases, items: statuses })
+}
+
+/// Where a run is in its life.
+pub(crate) fn state(lines: &[Line], is_launched: bool) -> RunState {
+    let launched = lines.iter().rev().find_map(|line| match &line.event {
+        Journaled::Launched { engine, host, process } => Some((engine.clone(), host.clone(), *process)),
+        _ => None,
+    });
+    let is_finalized = lines.iter().any(|line| matches!(line.event, Journaled::Finalized { .. }));
+    match launched {
+        Some((engine, host, process)) if is_launched => RunState::Running { engine, host, process },
+        _ if is_finalized => RunState::Finalized,
+        Some(_) => RunState::Idle,
+        None => RunState::Planned,
+    }
+}
+
+/// What results and logs tell of a work item; the journal is left out.
+fn facts(run: &RunDir, index: usize) -> Result<Facts, Diagnostic> {
+    let begun = results::attempts(run, index)?.last().copied().unwrap_or(0);
+    let published = results::best(run, index)?.map(|published| {
+        let verdict = match &published.result.outcome {
+            Outcome::Succeeded => Verdict::Good,
+            outcome @ (Outcome::StageFailed { .. } | Outcome::TimedOut { .. }) => Verdict::Bad(outcome.to_string()),
+            outcome @ Outcome::ToolFailed { .. } => Verdict::Unlucky(outcome.to_string()),
+            Outcome::Interrupted { .. } => Verdict::Interrupted,
+        };
+        (published.result.attempt, verdict)
+    });
+    Ok(Facts { begun, published, journal: standing::Journal::Nothing, set_aside: results::set_aside(run, index)? })
+}
+
+/// The work items whose failure stands: a `launch` leaves them alone unless somebody asks for another try.
+pub(crate) fn given_up(
+    run: &RunDir,
+    items: &[WorkItem],
+    indexes: std::ops::Range<usize>,
+) -> Result<HashSet<usize>, Diagnostic> {
+    let mut journal = last_words(&journal::read(run)?, items);
+    let mut given_up = HashSet::new();
+    for index in indexes {
+        let facts = Facts { journal: journal.remove(&index).unwrap_or_default(), ..facts(run, index)? };
+        if facts.is_given_up() {
+            given_up.insert(index);
+        }
+    }
+    Ok(given_up)
+}
+
+/// The last that the journal says of each work item.
+fn last_words(lines: &[Line], items: &[WorkItem]) -> HashMap<usize, standing::Journal> {
+    let id = |index: &usize| items.get(*index).map_or_else(|| index.to_string(), |item| item.id.clone());
+    let mut last = HashMap::new();
+    for line in lines {
+        let (index, said) = match &line.event {
+            Journaled::AttemptStarted { index, attempt, place, .. } => {
+                let (attempt, place, time) = (*attempt, place.clone(), line.time.clone());
+                (*index, standing::Journal::Started { attempt, place, time })
+            }
+            Journaled::AttemptFinished { index, attempt, ending, message, retry_after_seconds, .. } => {
+                let failure = match ending {
+                    EndingKind::Succeeded | EndingKind::Stopped => None,
+                    EndingKind::Failed | EndingKind::ToolFailed | EndingKind::Lost => {
+                        Some(message.clone().unwrap_or_else(|| "its worker ended without a result".to_owned()))
+                    }
+                };
+                let retried = retry_after_seconds.is_some();
+                (*index, standing::Journal::Finished { attempt: *attempt, failure, retried })
+            }
+            Journaled::WorkItemSkipped { index, because, .. } => {
+                (*index, standing::Journal::Skipped { because: because.iter().map(id).collect() })
+            }
+            Journaled::Launched { .. }
+            | Journaled::PhaseStarted { .. }
+            | Journaled::Noticed { .. }
+            | Journaled::Stopping { .. }
+            | Journaled::Collected { .. }
+            | Journaled::Finalized { .. } => continue,
+        };
+        last.insert(index, said);
+    }
+    last
+}
+
+/// How long the last finished attempt at each work item took.
+fn seconds(lines: &[Line]) -> HashMap<usize, f64> {
+    let finished = |line: &Line| match &line.event {
+        Journaled::AttemptFinished { index, seconds, .. } => Some((*index, *seconds)),
+        _ => None,
+    };
+    lines.iter().filter_map(finished).collect()
+}
+
+/// The last lines of a log that say something; none where there is no log.
+pub(crate) fn tail(log: &std::path::Path) -> Vec<String> {
+    let bytes = fs::read_tail(log, LOG_BYTES).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].iter().map(|line| (*line).to_owned()).collect()
+}
+
+/// Whether a run has good results and was never finalized: removing it would lose them.
+pub(crate) fn is_uncollected(run: &RunDir, plan: &Plan) -> Result<bool, FsError> {
+    let is_finalized = journal::read(run)?.iter().any(|line| matches!(line.event, Journaled::Finalized { .. }));
+    if is_finalized {
+        return Ok(false);
+    }
+    for index in 0..plan.work_items {
+        if results::best(run, index)?.is_some_and(|published| published.succeeded()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
