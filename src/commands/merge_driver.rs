@@ -1,6 +1,6 @@
 //! `merge-driver` and `install-merge-driver`: git merges `dvc.lock` entry by entry.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::adapters::{fs, git_merge};
 use crate::cli::{Cli, MergeDriverArgs};
@@ -81,12 +81,8 @@ fn program() -> Result<String, Diagnostic> {
         .map_err(|error| Diagnostic::tool("cannot find this program's own path").source(&error))?;
     let name = "dvc-fanout";
     let path = env::read(env::PATH).unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find_map(resolved);
+    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find_map(|path| path.canonicalize().ok());
     Ok(if found.as_deref() == Some(here.as_path()) { name.to_owned() } else { quote(&here) })
-}
-
-fn resolved(path: PathBuf) -> Option<PathBuf> {
-    path.canonicalize().ok()
 }
 
 /// Quotes a path for the shell that git starts drivers with.

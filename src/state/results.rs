@@ -129,11 +129,12 @@ pub(crate) struct Examined {
 pub(crate) fn examine(run: &RunDir, index: usize) -> Result<Examined, FsError> {
     let mut numbers: Vec<u32> = fs::names(&run.work_item(index))?.iter().filter_map(|name| name.parse().ok()).collect();
     numbers.sort_unstable();
+    numbers.dedup();
     let mut examined = Examined::default();
     for attempt in numbers {
         match read(run, index, attempt) {
             Ok(published) if examined.best.as_ref().is_some_and(Published::succeeded) => {
-                examined.others.push(published)
+                examined.others.push(published);
             }
             Ok(published) => examined.others.extend(examined.best.replace(published)),
             Err(rejection) => examined.rejected.push((attempt, rejection)),

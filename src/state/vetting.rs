@@ -138,7 +138,7 @@ impl<'a> Allowed<'a> {
     fn undeclared_fits(&self, path: &str) -> Result<(), Rejection> {
         let refused = |why| Err(Rejection::NotAllowed { path: path.to_owned(), why });
         let name = path.rsplit('/').next().unwrap_or_default();
-        if matches!(name, "dvc.yaml" | "dvc.lock" | ".dvcignore" | ".gitignore") || name.ends_with(".dvc") {
+        if matches!(name, "dvc.yaml" | "dvc.lock" | ".dvcignore" | ".gitignore") || has_dvc_extension(name) {
             return refused("only DVC writes such files");
         }
         let above = |path: &'_ str| path.rsplit_once('/').map(|(above, _)| above.to_owned());
@@ -151,6 +151,11 @@ impl<'a> Allowed<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether DVC takes a file of this name for a `.dvc` file.
+pub(crate) fn has_dvc_extension(name: &str) -> bool {
+    name.strip_suffix(".dvc").is_some_and(|stem| !stem.is_empty())
 }
 
 fn major(version: &str) -> &str {

@@ -27,7 +27,7 @@ use crate::state::format::{Plan, PlannedStage, WorkItem};
 use crate::state::journal::{Journal, Journaled};
 use crate::state::paths::RunDir;
 use crate::state::results::{self, Published};
-use crate::state::vetting::{self, Allowed};
+use crate::state::vetting::{self, Allowed, has_dvc_extension};
 use crate::state::{worklist, workspace};
 
 /// How often paths that a running stage uses are looked at again.
@@ -61,7 +61,7 @@ impl Default for CollectConfig {
             only: None,
             dry_run: false,
             declared_only: false,
-            lock_limit: Duration::from_secs(60),
+            lock_limit: Duration::from_mins(1),
         }
     }
 }
@@ -286,7 +286,10 @@ fn stage_in_git(project: &ProjectHome, changes: &[Change]) -> Result<(), Diagnos
         return Ok(());
     }
     let (git, prefix) = project.git()?;
-    let is_dvcs = |path: &str| path.ends_with("dvc.lock") || path.ends_with(".dvc") || path.ends_with(".gitignore");
+    let is_dvcs = |path: &str| {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        name == "dvc.lock" || name == ".gitignore" || has_dvc_extension(name)
+    };
     let staged = changes.iter().map(|change| change.path.as_str()).filter(|path| is_dvcs(path));
     let staged: Vec<String> = staged.map(|path| workspace::join(&prefix, path)).collect();
     Ok(git.stage(&staged)?)
