@@ -8,5 +8,6 @@ mod conformance;
 mod kubernetes;
 mod merge_driver;
 mod runs;
+mod stages;
 mod support;
 mod whole_job;

@@ -9,9 +9,9 @@ use serde_json::value::RawValue;
 use super::changes::{ReasonJson, StageChanges, outlook_name};
 use crate::model::hash::Hashed;
 use crate::model::pipeline::graph::Graph;
-use crate::model::pipeline::load::Project;
+use crate::model::pipeline::load::{Project, StageFile};
 use crate::model::pipeline::stage::{Dep, Out, OutKind, Stage};
-use crate::model::value::Value;
+use crate::model::value::{Map, Value};
 
 /// The version of the documents.
 const VERSION: u32 = 1;
@@ -35,6 +35,7 @@ pub(crate) fn stages<'p>(
             .map(|edge| edge.map(address))
             .collect(),
         order: graph.order().into_iter().map(address).collect(),
+        files: project.files.iter().map(FileJson).collect(),
         selected: selected
             .map(|stages| stages.iter().map(|&stage| project.stages[stage].address_from(&project.root, cwd)).collect()),
     };
@@ -73,6 +74,8 @@ struct StagesDocument<'p> {
     edges: Vec<[&'p str; 2]>,
     /// As `dvc repro --all-pipelines` runs them.
     order: Vec<&'p str>,
+    /// The stage files, in the order in which they are read.
+    files: Vec<FileJson<'p>>,
     /// The stages that the targets name, addressed from the current directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     selected: Option<Vec<String>>,
@@ -116,6 +119,27 @@ impl Serialize for StageJson<'_> {
             map.serialize_entry("reasons", &observation.reasons.iter().map(ReasonJson).collect::<Vec<_>>())?;
             let upstream: Vec<&str> = forecast.upstream.iter().map(|stage| (self.address)(*stage)).collect();
             map.serialize_entry("upstream", &upstream)?;
+        }
+        map.end()
+    }
+}
+
+/// A stage file with its sections beside `stages`, where it has them.
+struct FileJson<'p>(&'p StageFile);
+
+impl Serialize for FileJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let StageFile { path, groups, top, .. } = self.0;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("path", path)?;
+        map.serialize_entry("groups", groups)?;
+        let lists =
+            [("metrics", &top.metrics), ("plots", &top.plots), ("params", &top.params), ("datasets", &top.datasets)];
+        for (name, items) in lists.into_iter().filter(|(_, items)| !items.is_empty()) {
+            map.serialize_entry(name, &ListJson(items))?;
+        }
+        if !top.artifacts.is_empty() {
+            map.serialize_entry("artifacts", &MapJson(&top.artifacts))?;
         }
         map.end()
     }
@@ -195,18 +219,24 @@ impl Serialize for ValueJson<'_> {
             Value::Date(date) => tagged(serializer, "$date", date),
             Value::List(items) | Value::Tuple(items) => list(serializer, items),
             Value::Set(items) => tagged(serializer, "$set", &ListJson(items)),
-            Value::Map(map) if map.keys().all(|key| key.as_str().is_some()) => {
-                let mut entries = serializer.serialize_map(Some(map.len()))?;
-                for (key, value) in map.iter() {
-                    entries.serialize_entry(key.as_str().unwrap_or_default(), &ValueJson(value))?;
-                }
-                entries.end()
-            }
-            Value::Map(map) => {
-                let pairs: Vec<_> = map.iter().map(|(key, value)| [ValueJson(key), ValueJson(value)]).collect();
-                tagged(serializer, "$map", &pairs)
-            }
+            Value::Map(map) => MapJson(map).serialize(serializer),
         }
+    }
+}
+
+struct MapJson<'v>(&'v Map);
+
+impl Serialize for MapJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.keys().any(|key| key.as_str().is_none()) {
+            let pairs: Vec<_> = self.0.iter().map(|(key, value)| [ValueJson(key), ValueJson(value)]).collect();
+            return tagged(serializer, "$map", &pairs);
+        }
+        let mut entries = serializer.serialize_map(Some(self.0.len()))?;
+        for (key, value) in self.0 {
+            entries.serialize_entry(key.as_str().unwrap_or_default(), &ValueJson(value))?;
+        }
+        entries.end()
     }
 }
 

@@ -5,7 +5,7 @@
 use indexmap::IndexMap;
 
 use super::context::kind_of;
-use super::error::{Fault, StageProblem};
+use super::error::StageProblem;
 use super::load::Env;
 use super::path;
 use super::stage::{Dep, Generated, Out, OutKind, ParamsDep, Stage, StageAddress};
@@ -19,34 +19,32 @@ pub(super) const DEFAULT_PARAMS: &str = "params.yaml";
 /// The fields of a definition after interpolation, in file order.
 pub(super) type Fields = Vec<(&'static str, Value)>;
 
-/// Builds a stage of a `dvc.yaml`.
+/// Builds a stage of a `dvc.yaml`; an error comes with the field that it is in.
 pub(super) fn build(
     env: &Env<'_>,
     file: &str,
     line: usize,
-    name: String,
+    name: &str,
     generated: Option<Generated>,
     mut fields: Fields,
-) -> Result<Stage, Fault> {
-    let mut take = |name: &str| fields.iter().position(|(field, _)| *field == name).map(|at| fields.swap_remove(at).1);
-    let subject = |field: &str| format!("stages.{name}.{field}");
-    let wdir = wdir(env, file, take("wdir")).map_err(|problem| Fault::stage(problem).in_field(&subject("wdir")))?;
+) -> Result<Stage, (&'static str, StageProblem)> {
+    let mut take =
+        |wanted: &str| fields.iter().position(|(field, _)| *field == wanted).map(|at| fields.swap_remove(at).1);
+    let wdir = wdir(env, file, take("wdir")).map_err(|problem| ("wdir", problem))?;
     let place = Place { env, wdir: &wdir };
     let mut list = |field: &str| match take(field) {
         Some(Value::List(items)) => items,
         _ => vec![],
     };
     let deps = list("deps").iter().map(|dep| place.dep(dep)).collect::<Result<Vec<_>, _>>();
-    let deps = deps.map_err(|problem| Fault::stage(problem).in_field(&subject("deps")))?;
-    let params = place.params(&list("params"));
-    let params = params.map_err(|problem| Fault::stage(problem).in_field(&subject("params")))?;
+    let deps = deps.map_err(|problem| ("deps", problem))?;
+    let params = place.params(&list("params")).map_err(|problem| ("params", problem))?;
     let mut outs = vec![];
     for (field, kind) in [("outs", OutKind::Out), ("metrics", OutKind::Metric), ("plots", OutKind::Plot)] {
-        let of_kind = place.outs(&list(field), kind);
-        outs.extend(of_kind.map_err(|problem| Fault::stage(problem).in_field(&subject(field)))?);
+        outs.extend(place.outs(&list(field), kind).map_err(|problem| (field, problem))?);
     }
     Ok(Stage {
-        address: StageAddress::of(file, &name),
+        address: StageAddress::of(file, name),
         file: file.to_owned(),
         line,
         generated,
@@ -58,7 +56,7 @@ pub(super) fn build(
         always_changed: matches!(take("always_changed"), Some(Value::Bool(true))),
         desc: take("desc"),
         meta: take("meta"),
-        name: Some(name),
+        name: Some(name.to_owned()),
         wdir,
     })
 }

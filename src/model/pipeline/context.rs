@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use super::source::{FileKind, ProjectFiles};
 use crate::model::formats::{self, FormatError};
+use crate::model::python_text;
 use crate::model::value::{Map, StrKey, Value};
 
 /// Variables, on top of those of a parent: a stage's own on the file's.
@@ -59,6 +60,7 @@ pub(crate) enum ContextError {
     #[error("`{path}` cannot be parsed")]
     Invalid {
         path: String,
+        text: Vec<u8>,
         #[source]
         source: FormatError,
     },
@@ -69,8 +71,19 @@ pub(crate) enum ContextError {
 pub(crate) struct NotFound {
     /// The word that was not found.
     pub word: String,
-    /// What stands in its place, for near misses.
+    /// The words before it, joined with `.`.
+    pub parent: String,
+    /// What is known there instead, for near misses.
     pub known: Vec<String>,
+    /// What is there, in short; `None` for the variables themselves.
+    pub found: Option<String>,
+}
+
+impl NotFound {
+    /// Says what is there instead: "`item` is 0.1".
+    pub(crate) fn explain(&self) -> Option<String> {
+        self.found.as_ref().map(|found| format!("`{}` is {found}", self.parent))
+    }
 }
 
 impl<'p> Context<'p> {
@@ -82,15 +95,20 @@ impl<'p> Context<'p> {
     /// Looks up one word after another.
     pub(crate) fn select(&self, words: &[String]) -> Result<&Value, NotFound> {
         let (first, rest) = words.split_first().expect("the grammar has at least one word");
-        let start = self.get(first);
-        let mut value = start.ok_or_else(|| NotFound { word: first.clone(), known: self.names() })?;
-        for word in rest {
+        let none = || NotFound { word: first.clone(), parent: String::new(), known: self.names(), found: None };
+        let mut value = self.get(first).ok_or_else(none)?;
+        for (depth, word) in rest.iter().enumerate() {
             value = match value {
                 Value::Map(map) => map.get(&StrKey(word)),
                 Value::List(items) => index(word, items.len()).map(|index| &items[index]),
                 _ => None,
             }
-            .ok_or_else(|| NotFound { word: word.clone(), known: known_in(value) })?;
+            .ok_or_else(|| NotFound {
+                word: word.clone(),
+                parent: words[..=depth].join("."),
+                known: known_in(value),
+                found: Some(in_short(value)),
+            })?;
         }
         Ok(value)
     }
@@ -238,6 +256,24 @@ fn known_in(value: &Value) -> Vec<String> {
     }
 }
 
+/// The most keys of a map that are named.
+const MAX_NAMED: usize = 8;
+
+/// Describes a value in a few words.
+fn in_short(value: &Value) -> String {
+    match value {
+        Value::Map(map) if map.is_empty() => "an empty map".to_owned(),
+        Value::Map(_) => {
+            let names: Vec<String> = known_in(value).iter().take(MAX_NAMED).map(|name| format!("`{name}`")).collect();
+            let more = if names.len() < known_in(value).len() { ", …" } else { "" };
+            format!("a map of {}{more}", names.join(", "))
+        }
+        Value::List(items) => format!("a list of {}", items.len()),
+        Value::Str(text) => format!("`{text}`"),
+        other => python_text::str_of(other),
+    }
+}
+
 /// Reads a list index as Python's `int()` does and lets negative ones count from the end.
 fn index(word: &str, length: usize) -> Option<usize> {
     let (negative, digits) = match word.as_bytes().first()? {
@@ -286,8 +322,11 @@ impl<'f> VarsFiles<'f> {
         }
         let bytes =
             self.files.read(path).map_err(|source| ContextError::Unreadable { path: path.to_owned(), source })?;
-        let value =
-            formats::load(path, &bytes).map_err(|source| ContextError::Invalid { path: path.to_owned(), source })?;
+        let value = formats::load(path, &bytes).map_err(|source| ContextError::Invalid {
+            path: path.to_owned(),
+            text: bytes.clone(),
+            source,
+        })?;
         let Value::Map(map) = value else {
             return Err(ContextError::NoMap { path: path.to_owned(), found: kind_of(&value) });
         };

@@ -36,12 +36,21 @@ enum Body<'n> {
 /// A stage before interpolation; parsed when the first stage is made of it, so that an empty loop hides its mistakes
 /// as it does in DVC.
 struct StageTemplate {
-    fields: Vec<(&'static str, Template)>,
+    fields: Vec<Field>,
     vars: Vec<VarsItem>,
 }
 
-/// An item of `vars`, in which nothing is interpolated.
-pub(super) enum VarsItem {
+struct Field {
+    name: &'static str,
+    position: Position,
+    value: Template,
+}
+
+/// An item of `vars` with its place.
+pub(super) type VarsItem = (VarsSource, Position);
+
+/// What an item of `vars` brings; nothing is interpolated in it.
+pub(super) enum VarsSource {
     /// `PATH[:KEY[,KEY…]]`.
     File(String),
     Map(Value),
@@ -128,7 +137,7 @@ impl<'n> Definitions<'n> {
         match &mut definition.body {
             Body::Plain { fields } => {
                 let template = StageTemplate::parse(fields, &name)?;
-                maker.make(&template, name, None, context)
+                maker.make(&template, &name, None, context)
             }
             Body::Loop { expansion, fields, expanded, template } => {
                 let key = key.expect("a loop's stage has a key");
@@ -141,7 +150,7 @@ impl<'n> Definitions<'n> {
                     reserved.push(("key", Value::str(key.as_str())));
                 }
                 let generated = Generated { group: (*group).to_owned(), key, expansion: *expansion };
-                maker.make(template, name, Some(generated), &Context::inside(context, reserved))
+                maker.make(template, &name, Some(generated), &Context::inside(context, reserved))
             }
         }
     }
@@ -179,7 +188,7 @@ impl StageTemplate {
             let subject = || format!("stages.{name}.{}", key.as_str().unwrap_or_default());
             if let Some(field) = FIELDS.iter().find(|field| key.as_str() == Some(field)) {
                 let parsed = Template::parse(&entry.node).map_err(|error| Fault::from(error).in_field(&subject()))?;
-                template.fields.push((field, parsed));
+                template.fields.push(Field { name: field, position: entry.node.position, value: parsed });
             } else if key.as_str() == Some("vars") {
                 template.vars = vars_items(&entry.node).map_err(|fault| fault.in_field(&subject()))?;
             }
@@ -187,8 +196,8 @@ impl StageTemplate {
         Ok(template)
     }
 
-    fn field(&self, name: &str) -> Option<&Template> {
-        self.fields.iter().find(|(field, _)| *field == name).map(|(_, template)| template)
+    fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|field| field.name == name)
     }
 }
 
@@ -197,10 +206,11 @@ pub(super) fn vars_items(node: &Node) -> Result<Vec<VarsItem>, Fault> {
     let mut items = vec![];
     for item in node.as_list().unwrap_or_default() {
         forbid_interpolation(item)?;
-        items.push(match item.clone().into_value() {
-            Value::Str(file) => VarsItem::File(file),
-            other => VarsItem::Map(other),
-        });
+        let source = match item.clone().into_value() {
+            Value::Str(file) => VarsSource::File(file),
+            other => VarsSource::Map(other),
+        };
+        items.push((source, item.position));
     }
     Ok(items)
 }
@@ -230,16 +240,16 @@ pub(super) fn merge_vars(
     directory: &str,
     section: &str,
 ) -> Result<(), Fault> {
-    for (index, item) in items.iter().enumerate() {
-        let merged = match item {
-            VarsItem::File(item) => {
+    for (index, (source, position)) in items.iter().enumerate() {
+        let merged = match source {
+            VarsSource::File(item) => {
                 let file = item.split(':').next().unwrap_or(item);
                 context.merge_file(&env.vars, &path::resolve(env.root(), directory, file), item)
             }
-            VarsItem::Map(Value::Map(map)) => context.merge_map(map, &format!("{section}[{index}]")),
-            VarsItem::Map(_) => Ok(()),
+            VarsSource::Map(Value::Map(map)) => context.merge_map(map, &format!("{section}[{index}]")),
+            VarsSource::Map(_) => Ok(()),
         };
-        merged.map_err(|error| Fault::new(Problem::Context(error)).in_field(section))?;
+        merged.map_err(|error| Fault::at(*position, Problem::Context(error)).in_field(section))?;
     }
     Ok(())
 }
@@ -255,14 +265,14 @@ impl Maker<'_> {
     fn make(
         &self,
         template: &StageTemplate,
-        name: String,
+        name: &str,
         generated: Option<Generated>,
         context: &Context<'_>,
     ) -> Result<Stage, Fault> {
         if template.vars.is_empty() {
             return self.fill(template, name, generated, context);
         }
-        let wdir = self.vars_wdir(template, &name, context)?;
+        let wdir = self.vars_wdir(template, name, context)?;
         let mut own = Context::inside(context, vec![]);
         merge_vars(&mut own, &template.vars, self.env, &wdir, &format!("stages.{name}.vars"))?;
         self.fill(template, name, generated, &own)
@@ -272,7 +282,7 @@ impl Maker<'_> {
     fn vars_wdir(&self, template: &StageTemplate, name: &str, context: &Context<'_>) -> Result<String, Fault> {
         let directory = path::parent(self.file);
         let Some(wdir) = template.field("wdir") else { return Ok(directory.to_owned()) };
-        let filled = wdir.fill(context, Rules::Anything);
+        let filled = wdir.value.fill(context, Rules::Anything);
         let filled = filled.map_err(|error| Fault::from(error).in_field(&format!("stages.{name}.wdir")))?;
         let mut wdir = String::new();
         text::push(&mut wdir, &filled);
@@ -282,17 +292,21 @@ impl Maker<'_> {
     fn fill(
         &self,
         template: &StageTemplate,
-        name: String,
+        name: &str,
         generated: Option<Generated>,
         context: &Context<'_>,
     ) -> Result<Stage, Fault> {
         let mut fields = Fields::new();
-        for (field, value) in &template.fields {
-            let rules = if *field == "cmd" { Rules::Command(&self.env.config.parsing) } else { Rules::Scalars };
-            let filled = value.fill(context, rules);
-            let filled = filled.map_err(|error| Fault::from(error).in_field(&format!("stages.{name}.{field}")))?;
-            fields.push((field, filled));
+        for field in &template.fields {
+            let rules = if field.name == "cmd" { Rules::Command(&self.env.config.parsing) } else { Rules::Scalars };
+            let filled = field.value.fill(context, rules);
+            let filled =
+                filled.map_err(|error| Fault::from(error).in_field(&format!("stages.{name}.{}", field.name)))?;
+            fields.push((field.name, filled));
         }
-        build(self.env, self.file, self.line, name, generated, fields)
+        build(self.env, self.file, self.line, name, generated, fields).map_err(|(field, problem)| {
+            let fault = Fault::stage(problem).in_field(&format!("stages.{name}.{field}"));
+            template.field(field).map(|field| field.position).into_iter().fold(fault, Fault::or_at)
+        })
     }
 }

@@ -11,9 +11,17 @@ use super::load::Env;
 use super::path;
 use super::source::FileKind;
 
+/// How the names of `.dvc` files end.
+const SUFFIX: &str = ".dvc";
+
+/// Whether the path is that of a `.dvc` file.
+pub(super) fn is_dvc_file(path: &str) -> bool {
+    path.ends_with(SUFFIX)
+}
+
 /// Whether DVC reads stages from files of that name.
 pub(super) fn is_stage_file(path: &str) -> bool {
-    path::file_name(path) == "dvc.yaml" || path.ends_with(".dvc")
+    path::file_name(path) == "dvc.yaml" || is_dvc_file(path)
 }
 
 /// Calls `read` with each stage file; it returns the outputs of its stages, paths of the model.
@@ -50,12 +58,11 @@ fn list(env: &Env<'_>, directory: &str) -> Result<(Vec<String>, Vec<String>), Lo
         let path = join(&entry.name);
         if entry.is_dir {
             names.push(entry.name);
-        } else if is_stage_file(&path)
-            && !(entry.is_symlink && env.files.kind(&path) == Some(FileKind::Directory))
-            && !is_ignored(env, &path, false)?
-            && !env.files.is_git_ignored(&path, false)
-        {
-            files.push(path);
+        } else if is_stage_file(&path) {
+            let leads_to_directory = entry.is_symlink && env.files.kind(&path) == Some(FileKind::Directory);
+            if !leads_to_directory && !is_ignored(env, &path, false)? && !env.files.is_git_ignored(&path, false) {
+                files.push(path);
+            }
         }
     }
     let foreign = env.ignore.subprojects(directory, &names);

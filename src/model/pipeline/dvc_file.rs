@@ -14,10 +14,10 @@ pub(super) fn stage(env: &Env<'_>, file: &str, node: &Node) -> Result<Stage, Fau
     let wdir = path::resolve(env.root(), path::parent(file), text("wdir").unwrap_or_default());
     let place = Place { env, wdir: &wdir };
     let deps =
-        entries(node, "deps").map(|(item, fields)| dep(&place, fields).map_err(|fault| fault.or_at(item.position)));
+        entries(node, "deps").map(|(item, fields)| dep(&place, &fields).map_err(|fault| fault.or_at(item.position)));
     let deps = deps.collect::<Result<_, _>>()?;
     let outs =
-        entries(node, "outs").map(|(item, fields)| out(&place, fields).map_err(|fault| fault.or_at(item.position)));
+        entries(node, "outs").map(|(item, fields)| out(&place, &fields).map_err(|fault| fault.or_at(item.position)));
     let outs = outs.collect::<Result<_, _>>()?;
     let value = |name: &str| node.get(name).map(|entry| entry.node.clone().into_value());
     let flag = |name: &str| matches!(value(name), Some(Value::Bool(true)));
@@ -102,7 +102,7 @@ impl Item<'_> {
     }
 }
 
-fn dep(place: &Place<'_>, item: Item<'_>) -> Result<Dep, Fault> {
+fn dep(place: &Place<'_>, item: &Item<'_>) -> Result<Dep, Fault> {
     let recorded = Some(item.recorded()?);
     if let Some(db) = item.value("db") {
         return Ok(Dep { path: item.text("path").unwrap_or_default(), resolved: None, recorded, repo: Some(db) });
@@ -112,7 +112,7 @@ fn dep(place: &Place<'_>, item: Item<'_>) -> Result<Dep, Fault> {
     Ok(Dep { path: located.path, resolved: located.resolved, recorded, repo: item.value("repo") })
 }
 
-fn out(place: &Place<'_>, item: Item<'_>) -> Result<Out, Fault> {
+fn out(place: &Place<'_>, item: &Item<'_>) -> Result<Out, Fault> {
     let Some(text) = item.text("path") else { return Err(Fault::stage(StageProblem::NoPathKey { section: "outs" })) };
     let located = place.out_path(&text)?;
     let annotations = ["desc", "type", "labels", "meta"];

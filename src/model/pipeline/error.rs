@@ -130,6 +130,13 @@ impl Fault {
 
     /// Adds the file and the lines around the place.
     pub(super) fn in_file(self, path: &str, text: &[u8]) -> LoadError {
+        if let Problem::Context(ContextError::Invalid { path: vars, text, source }) = &self.problem {
+            let text = String::from_utf8_lossy(text);
+            let spot = Spot::find(&text, source.position, None);
+            let excerpt = spot.excerpt(&text);
+            let place = Place::at(vars, spot.line, spot.column);
+            return LoadError { problem: self.problem, place, field: self.field, excerpt };
+        }
         let text = String::from_utf8_lossy(text);
         let position = match (&self.problem, self.position) {
             (Problem::Yaml(error), _) => Some(error.position),
@@ -181,6 +188,15 @@ impl Problem {
             _ => return None,
         };
         Some(format!("${{{source_text}}}"))
+    }
+
+    /// What else the reader should know.
+    fn details(&self) -> Vec<String> {
+        match self {
+            Problem::Fill(FillError::NotFound { missing, .. }) => missing.explain().into_iter().collect(),
+            Problem::Schema(error) => error.more().collect(),
+            _ => vec![],
+        }
     }
 
     fn hint(&self) -> Option<String> {
@@ -264,6 +280,9 @@ impl From<LoadError> for Diagnostic {
         if let Some(field) = error.field {
             diagnostic = diagnostic.detail(format!("in `{field}`"));
         }
+        for line in error.problem.details() {
+            diagnostic = diagnostic.detail(line);
+        }
         if let Some(source) = std::error::Error::source(&error.problem) {
             diagnostic = diagnostic.source(source);
         }
@@ -278,21 +297,41 @@ impl From<LoadError> for Diagnostic {
 #[derive(Debug, Error)]
 pub(crate) enum GraphError {
     #[error("output `{path}` is made twice")]
-    Duplicate { path: String, stages: [StageAddress; 2], place: Place },
+    Duplicate { path: String, stages: [Named; 2] },
     #[error("output `{inner}` lies in output `{outer}`")]
-    Overlapping { outer: String, inner: String, stages: [StageAddress; 2], place: Place },
-    #[error("stage `{stage}` is defined in a file inside output `{output}`")]
-    StageInOutput { stage: StageAddress, output: String, producer: StageAddress, place: Place },
+    Overlapping { outer: String, inner: String, stages: [Named; 2] },
+    #[error("stage {stage} is defined in a file inside output `{output}`")]
+    StageInOutput { stage: Named, output: String, producer: Named },
     #[error("stages need each other in a circle")]
-    Cycle { stages: Vec<StageAddress>, place: Place },
+    Cycle { stages: Vec<Named> },
+}
+
+/// A stage as messages name it: its address and where it is defined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    address: StageAddress,
+    place: Place,
+}
+
+impl Named {
+    fn of(project: &Project, stage: usize) -> Named {
+        let stage = &project.stages[stage];
+        let place = Place { path: stage.file.clone(), line: Some(stage.line), column: None };
+        Named { address: stage.address.clone(), place }
+    }
+}
+
+impl std::fmt::Display for Named {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}`", self.address)
+    }
 }
 
 impl GraphError {
     pub(super) fn duplicate(project: &Project, first: OutputRef, second: OutputRef) -> Self {
         GraphError::Duplicate {
             path: project.stages[second.stage].outs[second.out].path.clone(),
-            stages: [first, second].map(|output| project.stages[output.stage].address.clone()),
-            place: place_of(project, second.stage),
+            stages: [first, second].map(|output| Named::of(project, output.stage)),
         }
     }
 
@@ -304,55 +343,46 @@ impl GraphError {
         GraphError::Overlapping {
             outer: path(outer),
             inner: path(inner),
-            stages: [outer, inner].map(|output| project.stages[output.stage].address.clone()),
-            place: place_of(project, inner.stage),
+            stages: [outer, inner].map(|output| Named::of(project, output.stage)),
         }
     }
 
     pub(super) fn stage_in_output(project: &Project, stage: usize, output: OutputRef) -> Self {
-        let producer = &project.stages[output.stage];
         GraphError::StageInOutput {
-            stage: project.stages[stage].address.clone(),
-            output: producer.outs[output.out].path.clone(),
-            producer: producer.address.clone(),
-            place: place_of(project, stage),
+            stage: Named::of(project, stage),
+            output: project.stages[output.stage].outs[output.out].path.clone(),
+            producer: Named::of(project, output.stage),
         }
     }
 
     pub(super) fn cycle(project: &Project, stages: &[usize]) -> Self {
-        GraphError::Cycle {
-            stages: stages.iter().map(|&stage| project.stages[stage].address.clone()).collect(),
-            place: place_of(project, stages[0]),
-        }
+        GraphError::Cycle { stages: stages.iter().map(|&stage| Named::of(project, stage)).collect() }
     }
-}
-
-fn place_of(project: &Project, stage: usize) -> Place {
-    let stage = &project.stages[stage];
-    Place { path: stage.file.clone(), line: Some(stage.line), column: None }
 }
 
 impl From<GraphError> for Diagnostic {
     fn from(error: GraphError) -> Self {
         let diagnostic = Diagnostic::project(error.to_string());
         match error {
-            GraphError::Duplicate { stages: [first, second], place, .. } if first == second => {
-                diagnostic.at(place).detail(format!("both times by stage `{first}`"))
+            GraphError::Duplicate { stages: [first, second], .. } if first == second => {
+                diagnostic.at(second.place.clone()).detail(format!("both times by stage {second}"))
             }
-            GraphError::Duplicate { stages: [first, second], place, .. } => {
-                diagnostic.at(place).detail(format!("by stages `{first}` and `{second}`"))
-            }
-            GraphError::Overlapping { outer, inner, stages: [of_outer, of_inner], place } => diagnostic
-                .at(place)
-                .detail(format!("`{outer}` is made by stage `{of_outer}`, `{inner}` by stage `{of_inner}`"))
+            GraphError::Duplicate { stages: [first, second], .. } => diagnostic
+                .at(second.place.clone())
+                .detail(format!("by stage {first} at {}", first.place))
+                .detail(format!("by stage {second} at {}", second.place)),
+            GraphError::Overlapping { outer, inner, stages: [of_outer, of_inner] } => diagnostic
+                .at(of_inner.place.clone())
+                .detail(format!("`{outer}` is made by stage {of_outer} at {}", of_outer.place))
+                .detail(format!("`{inner}` is made by stage {of_inner} at {}", of_inner.place))
                 .hint("let each stage have a directory of its own, or list the files one by one"),
-            GraphError::StageInOutput { producer, place, .. } => {
-                diagnostic.at(place).detail(format!("the output is made by stage `{producer}`"))
-            }
-            GraphError::Cycle { stages, place } => {
-                let mut path: Vec<String> = stages.iter().map(|stage| format!("`{stage}`")).collect();
+            GraphError::StageInOutput { stage, producer, .. } => diagnostic
+                .at(stage.place)
+                .detail(format!("the output is made by stage {producer} at {}", producer.place)),
+            GraphError::Cycle { stages } => {
+                let mut path: Vec<String> = stages.iter().map(Named::to_string).collect();
                 path.push(path[0].clone());
-                diagnostic.at(place).detail(path.join(" needs "))
+                diagnostic.at(stages[0].place.clone()).detail(path.join(" needs "))
             }
         }
     }

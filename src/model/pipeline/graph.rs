@@ -13,6 +13,7 @@ use super::stage::Stage;
 #[derive(Debug)]
 pub(crate) struct Graph {
     needs: Vec<Vec<usize>>,
+    /// The other way round, in collection order.
     needed_by: Vec<Vec<usize>>,
     /// A frozen stage runs without its deps being brought up to date.
     frozen: Vec<bool>,
@@ -64,11 +65,6 @@ impl Graph {
         &self.needs[stage]
     }
 
-    /// The stages that need `stage`, in collection order.
-    pub(crate) fn needed_by(&self, stage: usize) -> &[usize] {
-        &self.needed_by[stage]
-    }
-
     /// Returns all stages in the order of `dvc repro --all-pipelines`.
     pub(crate) fn order(&self) -> Vec<usize> {
         self.order_of(&vec![true; self.needs.len()], 0..self.needs.len())
@@ -96,7 +92,9 @@ impl Graph {
                             beside
                         });
                         pipeline.sort_unstable();
-                        pipeline.iter().for_each(|&stage| within[stage] = true);
+                        for &stage in &pipeline {
+                            within[stage] = true;
+                        }
                         nodes.extend(pipeline);
                     }
                 }

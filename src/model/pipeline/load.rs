@@ -2,21 +2,19 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::context::{Context, VarsFiles};
-use super::define::{self, Definitions, VarsItem};
+use super::define::{self, Definitions};
 use super::discover;
 use super::dvc_file;
 use super::error::{Fault, LoadError, Problem, StageProblem};
 use super::ignore::{DvcIgnore, IgnoreError};
+use super::lock;
 use super::path;
 use super::schema;
 use super::source::{FileKind, ProjectFiles};
 use super::stage::Stage;
 use super::top::TopLevel;
 use crate::model::config::DvcConfig;
-use crate::model::lockfile::Lockfile;
 use crate::model::value::StrKey;
 use crate::model::yaml::{self, Node};
 
@@ -112,57 +110,29 @@ fn read(env: &Env<'_>, path: &str) -> Result<Content, LoadError> {
         None => return Err(Fault::new(Problem::BrokenLink).in_file(path, b"")),
     }
     let (node, text) = read_yaml(env, path)?;
-    let content = if path.ends_with(".dvc") {
+    let content = if discover::is_dvc_file(path) {
         schema::check_dvc_file(&node)
             .map_err(|error| Fault::new(Problem::Schema(error)))
             .and_then(|()| dvc_file::stage(env, path, &node))
             .map(|stage| Content { stages: vec![stage], groups: vec![], top: TopLevel::default() })
     } else {
         schema::check_pipeline(&node).map_err(|error| Fault::new(Problem::Schema(error)).in_file(path, &text))?;
-        check_lock(env, path)?;
-        pipeline(env, path, &node)
+        let lock = lock::check(env, path)?;
+        let content = pipeline(env, path, &node);
+        if let (Some(lock), Ok(content)) = (&lock, &content) {
+            lock.check_digests(&content.stages)?;
+        }
+        content
     };
     content.map_err(|fault| fault.in_file(path, &text))
 }
 
-fn read_yaml(env: &Env<'_>, path: &str) -> Result<(Node, Vec<u8>), LoadError> {
+pub(super) fn read_yaml(env: &Env<'_>, path: &str) -> Result<(Node, Vec<u8>), LoadError> {
     let text = env.files.read(path).map_err(|error| Fault::new(Problem::Read(error)).in_file(path, b""))?;
     match yaml::parse(&text) {
         Ok(node) => Ok((node, text)),
         Err(error) => Err(Fault::new(Problem::Yaml(error)).in_file(path, &text)),
     }
-}
-
-/// Checks the lock file beside a `dvc.yaml`: DVC reads no stage without it.
-fn check_lock(env: &Env<'_>, pipeline: &str) -> Result<(), LoadError> {
-    let lock = format!("{}lock", pipeline.strip_suffix("yaml").unwrap_or(pipeline));
-    if env.files.is_git_ignored(&lock, false) {
-        return Err(Fault::new(Problem::GitIgnored).in_file(&lock, b""));
-    }
-    let ignored = env.ignore.ignored_by(&lock, false);
-    let ignored = ignored.map_err(|error| Fault::new(Problem::Ignore(error)).in_file(&lock, b""))?;
-    match env.files.kind(&lock) {
-        None => return Ok(()),
-        Some(_) if ignored.is_some() => return Ok(()),
-        Some(FileKind::File) => {}
-        Some(FileKind::Directory | FileKind::Other) => return Err(Fault::new(Problem::NotRegular).in_file(&lock, b"")),
-    }
-    let text = env.files.read(&lock).map_err(|error| Fault::new(Problem::Read(error)).in_file(&lock, b""))?;
-    if is_plainly_valid(&text) {
-        return Ok(());
-    }
-    let node = yaml::parse(&text).map_err(|error| Fault::new(Problem::Yaml(error)).in_file(&lock, &text))?;
-    schema::check_lock(&node).map_err(|error| Fault::new(Problem::Schema(error)).in_file(&lock, &text))
-}
-
-/// Whether a lock file is as DVC writes it, which is told many times faster than by reading it as YAML.
-fn is_plainly_valid(text: &[u8]) -> bool {
-    let Ok(lockfile) = std::str::from_utf8(text).map_err(drop).and_then(|text| Lockfile::parse(text).map_err(drop))
-    else {
-        return false;
-    };
-    let names: Vec<&str> = lockfile.names().collect();
-    !names.is_empty() && names.par_iter().all(|name| lockfile.entry(name).is_some_and(|entry| entry.parse().is_ok()))
 }
 
 /// Resolves a validated `dvc.yaml`.
@@ -175,7 +145,8 @@ fn pipeline(env: &Env<'_>, path: &str, node: &Node) -> Result<Content, Fault> {
     let mut context = Context::default();
     let default = path::resolve(env.root(), directory, "params.yaml");
     if env.vars.exists(&default) {
-        define::merge_vars(&mut context, &[VarsItem::File("params.yaml".to_owned())], env, directory, "vars")?;
+        let merged = context.merge_file(&env.vars, &default, "params.yaml");
+        merged.map_err(|error| Fault::new(Problem::Context(error)))?;
     }
     define::merge_vars(&mut context, &vars, env, directory, "vars")?;
     let mut read = Content { stages: vec![], groups: vec![], top: TopLevel::default() };

@@ -3,7 +3,7 @@
 //! | step | file |
 //! |---|---|
 //! | which files are read, and in which order | `discover.rs`, `ignore.rs`, `ignore_pattern.rs` |
-//! | what may stand in them | `schema.rs` |
+//! | what may stand in them | `schema.rs`, `lock.rs` |
 //! | variables | `context.rs` |
 //! | `${…}` | `expression.rs`, `template.rs`, `text.rs` |
 //! | foreach, matrix and plain definitions to stages | `define.rs`, `expand.rs`, `build.rs`, `url.rs` |
@@ -23,6 +23,7 @@ pub(crate) mod graph;
 pub(crate) mod ignore;
 mod ignore_pattern;
 pub(crate) mod load;
+mod lock;
 mod near;
 pub(crate) mod path;
 mod schema;
@@ -30,6 +31,8 @@ pub(crate) mod source;
 pub(crate) mod stage;
 pub(crate) mod target;
 mod template;
+#[cfg(test)]
+mod tests;
 mod text;
 mod top;
 mod url;

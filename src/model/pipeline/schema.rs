@@ -28,6 +28,11 @@ impl SchemaError {
         self.first.position
     }
 
+    /// The other things that are wrong, a line each.
+    pub(super) fn more(&self) -> impl Iterator<Item = String> {
+        self.more.iter().map(|violation| format!("line {}: {violation}", violation.position.line))
+    }
+
     pub(super) fn hint(&self) -> Option<String> {
         self.first.hint.clone()
     }
@@ -35,11 +40,7 @@ impl SchemaError {
 
 impl fmt::Display for SchemaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.first)?;
-        for violation in &self.more {
-            write!(f, "\n  line {}: {violation}", violation.position.line)?;
-        }
-        Ok(())
+        self.first.fmt(f)
     }
 }
 
@@ -345,7 +346,7 @@ impl Checker {
             }
             Shape::MapOf(shape) => self.check_entries(node, shape),
             Shape::SomeOf(shape) => {
-                if node.as_map().is_some_and(|map| map.is_empty()) {
+                if node.as_map().is_some_and(indexmap::IndexMap::is_empty) {
                     self.violation(node.position, "expected an entry".to_owned(), None);
                 }
                 self.check_entries(node, shape);
@@ -375,9 +376,10 @@ impl Checker {
 
     fn check_entries(&mut self, node: &Node, shape: &Shape) {
         for (key, entry) in node.as_map().into_iter().flatten() {
-            match key {
-                Value::Str(name) => self.within(name, |checker| checker.check(&entry.node, shape)),
-                _ => self.violation(entry.key_position, "expected text as the key".to_owned(), None),
+            if let Value::Str(name) = key {
+                self.within(name, |checker| checker.check(&entry.node, shape));
+            } else {
+                self.violation(entry.key_position, "expected text as the key".to_owned(), None);
             }
         }
     }

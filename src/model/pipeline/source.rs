@@ -90,7 +90,7 @@ impl ProjectFiles for MemoryFiles {
         scheme.starts_with("http")
     }
 
-    fn root(&self) -> &str {
+    fn root(&self) -> &'static str {
         "/home/me/project"
     }
 }

@@ -4,7 +4,7 @@
 
 use thiserror::Error;
 
-use super::discover::is_stage_file;
+use super::discover::{is_dvc_file, is_stage_file};
 use super::graph::{Graph, Reach};
 use super::load::{Project, StageFile};
 use super::near;
@@ -137,7 +137,7 @@ fn name_one(
     })?;
     let all = || file.stages.clone().filter(|stage| !project.repeated.contains(stage)).collect::<Vec<_>>();
     let name = match parsed.name {
-        Some(name) if !name.is_empty() && !file.path.ends_with(".dvc") => name,
+        Some(name) if !name.is_empty() && !is_dvc_file(&file.path) => name,
         _ => return Ok(all()),
     };
     let has_name =
