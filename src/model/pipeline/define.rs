@@ -91,7 +91,7 @@ impl<'n> Definitions<'n> {
                 let problem = StageProblem::AtInName { name: full_name };
                 return Err(Fault::at(self.by_name[definition].position, Problem::Stage(problem)));
             };
-            stages.push(self.stage(owner, key, full_name, env, file, context)?);
+            stages.push(self.stage(owner, key, &full_name, env, file, context)?);
         }
         Ok(stages)
     }
@@ -126,7 +126,7 @@ impl<'n> Definitions<'n> {
         &mut self,
         owner: usize,
         key: Option<String>,
-        name: String,
+        name: &str,
         env: &Env<'_>,
         file: &str,
         context: &Context<'_>,
@@ -136,8 +136,8 @@ impl<'n> Definitions<'n> {
         let maker = Maker { env, file, line };
         match &mut definition.body {
             Body::Plain { fields } => {
-                let template = StageTemplate::parse(fields, &name)?;
-                maker.make(&template, &name, None, context)
+                let template = StageTemplate::parse(fields, name)?;
+                maker.make(&template, name, None, context)
             }
             Body::Loop { expansion, fields, expanded, template } => {
                 let key = key.expect("a loop's stage has a key");
@@ -150,7 +150,7 @@ impl<'n> Definitions<'n> {
                     reserved.push(("key", Value::str(key.as_str())));
                 }
                 let generated = Generated { group: (*group).to_owned(), key, expansion: *expansion };
-                maker.make(template, &name, Some(generated), &Context::inside(context, reserved))
+                maker.make(template, name, Some(generated), &Context::inside(context, reserved))
             }
         }
     }

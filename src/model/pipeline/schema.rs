@@ -387,12 +387,11 @@ impl Checker {
     fn check_fields(&mut self, node: &Node, fields: &[Field]) {
         for (key, entry) in node.as_map().into_iter().flatten() {
             let name = key.as_str().unwrap_or_default();
-            match fields.iter().find(|field| field.name == name && key.as_str().is_some()) {
-                Some(field) => self.within(name, |checker| checker.check(&entry.node, &field.shape)),
-                None => {
-                    let hint = near::hint(&near::misses(name, fields.iter().map(|field| field.name)));
-                    self.violation(entry.key_position, format!("`{}` is not allowed here", written(key)), hint);
-                }
+            if let Some(field) = fields.iter().find(|field| field.name == name) {
+                self.within(name, |checker| checker.check(&entry.node, &field.shape));
+            } else {
+                let hint = near::hint(&near::misses(name, fields.iter().map(|field| field.name)));
+                self.violation(entry.key_position, format!("`{}` is not allowed here", written(key)), hint);
             }
         }
         for field in fields.iter().filter(|field| field.required && node.get(field.name).is_none()) {
@@ -435,11 +434,9 @@ impl Shape {
             Shape::Flag => matches!(scalar, Some(Value::Bool(_))),
             Shape::Int => matches!(scalar, Some(Value::Int(_) | Value::BigInt(_) | Value::Bool(_))),
             Shape::Checksum => match scalar {
-                Some(Value::Null) => true,
                 Some(Value::Str(text)) => text.is_empty() || text.chars().count() >= 3,
                 Some(Value::Int(number)) => number.to_string().len() >= 3,
-                Some(Value::BigInt(_) | Value::Bool(_)) => true,
-                _ => false,
+                scalar => matches!(scalar, Some(Value::Null | Value::BigInt(_) | Value::Bool(_))),
             },
             Shape::LockVersion => matches!(scalar, Some(Value::Str(text)) if text == "2.0"),
             Shape::List | Shape::ListOf(_) => matches!(node.value, NodeValue::List(_)),

@@ -87,7 +87,6 @@ pub(crate) enum OutKind {
 
 /// An output, metric or plot.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "DVC's own flags")]
 pub(crate) struct Out {
     /// As written; lock entries are matched by this text.
     pub path: String,
