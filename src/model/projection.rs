@@ -248,6 +248,7 @@ mod tests {
             }],
             params: vec![],
             frozen: false,
+            md5: None,
             always_changed: false,
             desc: None,
             meta: None,

@@ -76,6 +76,7 @@ pub(crate) fn reason_lines(reason: &Reason) -> Vec<String> {
     let line = match reason {
         Reason::New => "never run: `dvc.lock` has no entry".to_owned(),
         Reason::Command { recorded, now } => return command_lines(recorded, now),
+        Reason::Definition => "the `.dvc` file was edited".to_owned(),
         Reason::AlwaysChanged => "always changed".to_owned(),
         Reason::Callback => "always changed: a command without deps, params and outs".to_owned(),
         Reason::Dep { path, change } => format!("dep {path}: {}", data_text(change)),
@@ -166,6 +167,7 @@ impl Serialize for ReasonJson<'_> {
         let mut map = serializer.serialize_map(None)?;
         match self.0 {
             Reason::New => map.serialize_entry("kind", "new")?,
+            Reason::Definition => map.serialize_entry("kind", "definition")?,
             Reason::AlwaysChanged => map.serialize_entry("kind", "always_changed")?,
             Reason::Callback => map.serialize_entry("kind", "callback")?,
             Reason::Command { recorded, now } => {

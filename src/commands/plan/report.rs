@@ -53,6 +53,7 @@ fn short(reason: &Reason) -> String {
     match reason {
         Reason::New => "new".to_owned(),
         Reason::Command { .. } => "command changed".to_owned(),
+        Reason::Definition => "`.dvc` file edited".to_owned(),
         Reason::AlwaysChanged => "always changed".to_owned(),
         Reason::Callback => "neither deps nor outs".to_owned(),
         Reason::Dep { path, .. } => format!("dep {path}"),

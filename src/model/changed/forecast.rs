@@ -108,7 +108,7 @@ impl State<'_, '_> {
         upstream.dedup();
         let outlook = if !decided {
             if upstream.is_empty() { Outlook::Unchanged } else { Outlook::MayRun }
-        } else if stage.frozen || stage.cmd.is_none() {
+        } else if stage.frozen || runs_nothing(stage) {
             Outlook::Record
         } else if !params_are_known || inputs.iter().any(|input| matches!(input.later, Later::Unknown)) {
             Outlook::Run
@@ -121,9 +121,12 @@ impl State<'_, '_> {
     /// Whether a reason of now will still be one when the stage's turn comes.
     fn decides(reason: &Reason, inputs: &[Input<'_>], params_are_known: bool) -> bool {
         match reason {
-            Reason::New | Reason::Command { .. } | Reason::AlwaysChanged | Reason::Callback | Reason::Out { .. } => {
-                true
-            }
+            Reason::New
+            | Reason::Command { .. }
+            | Reason::Definition
+            | Reason::AlwaysChanged
+            | Reason::Callback
+            | Reason::Out { .. } => true,
             Reason::ParamsFile { change: ParamsFileChange::New, .. } => true,
             Reason::ParamsFile { .. } | Reason::Param { .. } => params_are_known,
             Reason::Dep { path, .. } => inputs
@@ -294,6 +297,16 @@ impl State<'_, '_> {
             dep.insert(Value::str("isexec"), Value::Bool(true));
         }
         Ok(Some(Value::Map(Box::new(dep))))
+    }
+}
+
+/// Whether DVC takes a stage for a data source: without a command, or with an empty one.
+fn runs_nothing(stage: &Stage) -> bool {
+    match &stage.cmd {
+        None => true,
+        Some(Value::Str(text)) => text.is_empty(),
+        Some(Value::List(commands)) => commands.is_empty(),
+        Some(_) => false,
     }
 }
 

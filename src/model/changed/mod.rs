@@ -4,6 +4,7 @@
 //! goes through the stages in the order of `dvc repro` and says what will come of each when its turn comes, after
 //! those before it have run or have been restored. Both ask [`Facts`] and change nothing.
 
+mod definition;
 mod expected;
 mod forecast;
 mod observe;
@@ -84,6 +85,8 @@ pub(crate) enum Reason {
         recorded: Value,
         now: Value,
     },
+    /// A `.dvc` file that was edited since DVC wrote it.
+    Definition,
     AlwaysChanged,
     /// A command without deps, params and outs.
     Callback,

@@ -1,5 +1,6 @@
 //! One stage as things are now.
 
+use super::definition;
 use super::expected::{self, Expected};
 use super::{DataChange, FactError, Facts, ParamsFileChange, Reason, Subject, params};
 use crate::model::hash::{HashName, Hashed};
@@ -65,6 +66,9 @@ pub(crate) fn observe(subject: Subject<'_>, facts: &dyn Facts) -> Result<Observa
     {
         observation.reasons.push(Reason::Command { recorded: entry.cmd.clone(), now: cmd.clone() });
     }
+    if definition::is_edited(stage, facts.root()) {
+        observation.reasons.push(Reason::Definition);
+    }
     if !stage.frozen {
         if stage.is_callback() {
             observation.reasons.push(Reason::Callback);
@@ -88,7 +92,11 @@ pub(crate) fn observe(subject: Subject<'_>, facts: &dyn Facts) -> Result<Observa
         observation.reasons.retain(|reason| match reason {
             Reason::Dep { change, .. } => matches!(change, DataChange::Deleted { .. }),
             Reason::AlwaysChanged | Reason::Callback => true,
-            Reason::New | Reason::Command { .. } | Reason::ParamsFile { .. } | Reason::Param { .. } => false,
+            Reason::New
+            | Reason::Command { .. }
+            | Reason::Definition
+            | Reason::ParamsFile { .. }
+            | Reason::Param { .. } => false,
             Reason::Out { .. } => false,
         });
         observation.reasons.insert(0, Reason::New);

@@ -7,6 +7,8 @@ use crate::model::value::{StrKey, Value};
 /// A key that cannot be looked up; DVC crashes there.
 #[derive(Debug, thiserror::Error)]
 enum LookupError {
+    #[error("`{file}` is no map, so that it cannot be tracked as a whole")]
+    NoMap { file: String },
     #[error("`{key}` matches several params of `{file}`")]
     Ambiguous { file: String, key: String },
     #[error("`**` may stand only once in `{key}`")]
@@ -38,8 +40,8 @@ pub(super) fn read<'a>(
     params: &'a ParamsFile,
 ) -> Result<Vec<(&'a str, &'a Value)>, FactError> {
     if keys.is_empty() {
-        let map = params.values.as_map().into_iter().flatten();
-        return Ok(map.filter_map(|(key, value)| Some((key.as_str()?, value))).collect());
+        let map = params.values.as_map().ok_or_else(|| FactError::new(LookupError::NoMap { file: file.into() }))?;
+        return Ok(map.iter().filter_map(|(key, value)| Some((key.as_str()?, value))).collect());
     }
     let mut found = Vec::with_capacity(keys.len());
     for key in keys {

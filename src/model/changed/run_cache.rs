@@ -36,8 +36,8 @@ pub(super) fn key(cmd: &Value, deps: Vec<Value>, params: Map, mut outs: Vec<&str
     }))
 }
 
-/// Writes a value as Python's `json.dumps(…, sort_keys=True)`.
-fn push_json(text: &mut String, value: &Value) -> Option<()> {
+/// Writes a value as Python's `json.dumps(…, sort_keys=True)`, without what does not count in keys.
+pub(super) fn push_json(text: &mut String, value: &Value) -> Option<()> {
     match value {
         Value::Null => text.push_str("null"),
         Value::Bool(flag) => text.push_str(if *flag { "true" } else { "false" }),

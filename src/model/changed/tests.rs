@@ -78,6 +78,7 @@ fn stage(name: &str, deps: &[&str], outs: &[&str]) -> Stage {
         outs: outs.iter().map(out).collect(),
         params: vec![],
         frozen: false,
+        md5: None,
         always_changed: false,
         desc: None,
         meta: None,
@@ -230,6 +231,26 @@ fn reasons_tell_what_was_and_what_is() {
     );
     chain.entries[0] = None;
     assert_eq!(chain.observe(0).reasons, [Reason::New]);
+}
+
+#[test]
+fn an_import_is_changed_once_its_file_is_edited() {
+    let mut chain = Chain::settled();
+    let md5 = "c81e728d9d4c2f636f067f89cc14862c";
+    let recorded = || Some(Recorded { hash: Some("md5".into()), md5: Some(md5.into()), ..Recorded::default() });
+    let import = &mut chain.stages[0];
+    *import =
+        Stage { cmd: None, name: None, frozen: true, file: "raw.dvc".into(), ..stage("raw.dvc", &["src"], &["raw"]) };
+    import.deps[0].recorded = recorded();
+    import.outs[0].recorded = recorded();
+    // As `dvc import-url src raw` wrote it, DVC 3.67.1.
+    import.md5 = Some("21ad14d3b52ca30081fea5c321fab1ec".into());
+    chain.entries[0] = None;
+    chain.world.files.insert("raw", "2");
+    chain.world.cached.push("2");
+    assert_eq!(chain.observe(0).reasons, []);
+    chain.stages[0].wdir = "sub".into();
+    assert_eq!(chain.observe(0).reasons, [Reason::Definition]);
 }
 
 /// Checks which keys of `keys` are changed: `file` now, `lock` as recorded.

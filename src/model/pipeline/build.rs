@@ -53,6 +53,7 @@ pub(super) fn build(
         outs,
         params,
         frozen: matches!(take("frozen"), Some(Value::Bool(true))),
+        md5: None,
         always_changed: matches!(take("always_changed"), Some(Value::Bool(true))),
         desc: take("desc"),
         meta: take("meta"),

@@ -31,6 +31,7 @@ pub(super) fn stage(env: &Env<'_>, file: &str, node: &Node) -> Result<Stage, Fau
         deps,
         outs,
         params: vec![],
+        md5: text("md5").map(str::to_owned),
         frozen: flag("frozen") || flag("locked"),
         always_changed: flag("always_changed"),
         desc: value("desc"),

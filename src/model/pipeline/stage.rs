@@ -59,6 +59,8 @@ pub(crate) struct Stage {
     pub outs: Vec<Out>,
     /// One entry per params file, in order of first appearance.
     pub params: Vec<ParamsDep>,
+    /// The recorded MD5 of the definition itself, in a `.dvc` file only.
+    pub md5: Option<String>,
     pub frozen: bool,
     pub always_changed: bool,
     pub desc: Option<Value>,
