@@ -204,3 +204,29 @@ fn a_stage_that_both_sides_changed_is_explained_and_resolved_on_request() {
     let unknown: Ran = project.fanout(["collect", "--only", "s9"]);
     assert_eq!(unknown.code, Some(2), "{unknown:#?}");
 }
+
+#[test]
+fn a_collect_that_is_killed_at_any_moment_is_completed_by_the_next() {
+    let project = project();
+    project.write("raw/s1.txt", "another text\n");
+    publish_session(&project, "s1");
+    let files = ["dvc.lock", "scores/s1.json"];
+    let read = || files.map(|path| project.read(path));
+    let before = read();
+    project.fanout(["collect"]).succeeded();
+    let after = read();
+    // Whenever the kill comes, before the first step or after the last, the end is the same.
+    for delay in (0..40).step_by(2).map(Duration::from_millis) {
+        files.iter().zip(&before).for_each(|(path, text)| project.write(path, text));
+        let mut command = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
+        let mut child = command.arg("collect").stderr(Stdio::null()).spawn().expect("it is built");
+        std::thread::sleep(delay);
+        child.kill().and_then(|()| child.wait()).expect("killed");
+        for (now, sides) in read().iter().zip(before.iter().zip(&after)) {
+            assert!(now == sides.0 || now == sides.1, "half a file after {delay:?}:\n{now}");
+        }
+        let said = project.fanout(["collect"]);
+        assert_eq!((said.code, read()), (Some(0), after.clone()), "killed after {delay:?}: {}", said.stderr);
+        assert!(!project.path(".dvc/fanout/apply").exists());
+    }
+}
