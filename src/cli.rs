@@ -23,7 +23,10 @@ pub(crate) struct Cli {
     #[arg(long = "cd", value_name = "DIR", global = true)]
     pub directory: Option<PathBuf>,
     /// How results are printed
-    #[arg(long, value_enum, default_value_t = Format::Text, global = true)]
+    #[arg(long = "format", value_enum, default_value_t = FormatArg::Text, value_name = "FORMAT", global = true)]
+    pub typed_format: FormatArg,
+    /// What that means to every command but `plan`.
+    #[arg(skip)]
     pub format: Format,
     #[command(subcommand)]
     pub command: Command,
@@ -34,11 +37,35 @@ Exit codes: 0 done or nothing to do · 1 some work items failed · 2 command lin
 4 the project is not usable as it is · 5 a tool or service failed, worth retrying · 70 internal error ·
 128+n ended by signal n";
 
+impl Cli {
+    /// Reads the command line; a wrong one ends the process.
+    pub(crate) fn read() -> Cli {
+        let mut cli = Cli::parse();
+        cli.format = match cli.typed_format {
+            FormatArg::Json => Format::Json,
+            FormatArg::Text | FormatArg::Mermaid | FormatArg::Dot => Format::Text,
+        };
+        cli
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
+pub(crate) enum FormatArg {
     /// For people.
     Text,
     /// For programs: one document, or one event a line.
+    Json,
+    /// The phases of a plan as a Mermaid flowchart (`plan` only).
+    Mermaid,
+    /// The phases of a plan for Graphviz (`plan` only).
+    Dot,
+}
+
+/// Who reads the results.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Format {
+    #[default]
+    Text,
     Json,
 }
 
@@ -94,6 +121,13 @@ pub(crate) struct PlanArgs {
     /// Exit with 10 where there is something to do
     #[arg(long)]
     pub exit_code: bool,
+    /// Say why each stage runs; only those of ITEM, a work item (its id or index), a stage or a template
+    #[arg(long, value_name = "ITEM", num_args = 0..=1, default_missing_value = "")]
+    pub explain: Option<String>,
+    /// Only look for what would go wrong: outputs outside of the project or tracked by git, data that is nowhere, a
+    /// merge in progress. Writes nothing. `plan` and `launch` always look for it
+    #[arg(long, conflicts_with_all = ["explain", "exit_code"])]
+    pub check: bool,
 }
 
 /// Which stages are meant and how they run; the flags of `dvc repro`.
@@ -139,6 +173,9 @@ pub(crate) struct SelectionArgs {
     /// Run stages that gather keys also where some keys failed
     #[arg(long)]
     pub allow_missing_keys: bool,
+    /// Refuse a plan of more than N work items
+    #[arg(long, value_name = "N")]
+    pub max_items: Option<usize>,
 }
 
 /// Run the work items of a plan and watch them to the end

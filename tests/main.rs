@@ -4,9 +4,11 @@
 mod changed;
 mod collect;
 mod conformance;
+mod graphs;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod merge_driver;
+mod plan;
 mod runs;
 mod stages;
 mod support;

@@ -13,10 +13,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
+use crate::adapters::cache::Cache;
 use crate::adapters::dvc::Dvc;
 use crate::adapters::process::Signals;
 use crate::adapters::{clock, fs};
 use crate::cli::{Cli, EngineArg, EngineArgs, Format, LaunchArgs, LocalArgs};
+use crate::commands::plan::preflight;
 use crate::commands::project::ProjectHome;
 use crate::commands::summary;
 use crate::diagnostic::Diagnostic;
@@ -27,6 +29,7 @@ use crate::engine::{Channels, Engine};
 use crate::env;
 use crate::exit::Exit;
 use crate::model::event::{Ending, Event, Resources, Stop, Task};
+use crate::model::hash::HashName;
 use crate::output::progress::{Progress, Style};
 use crate::output::text;
 use crate::state::format::{Input, Outcome, Phase, PhaseKind, Plan, WorkItem};
@@ -105,6 +108,27 @@ pub(crate) fn hold(run: &RunDir) -> Result<RunLock, Diagnostic> {
     Ok(lock)
 }
 
+/// Refuses to begin without the cached data that work items need; the cache may have been cleaned since the plan.
+fn check_data<'a>(project: &ProjectHome, items: impl Iterator<Item = &'a WorkItem>) -> Result<(), Diagnostic> {
+    let cache = Cache::new(&project.config.cache_dir);
+    let is_missing = |input: &Input| match input {
+        Input::Cache { md5, legacy, .. } => {
+            let name = if *legacy { HashName::Md5Dos2unix } else { HashName::Md5 };
+            !cache.object(md5, name).is_some_and(|object| object.is_file())
+        }
+        Input::Snapshot { .. } | Input::Workspace { .. } | Input::Result { .. } => false,
+    };
+    let missing: Vec<&str> =
+        items.flat_map(|item| &item.inputs).filter(|input| is_missing(input)).map(Input::path).collect();
+    let Some(first) = missing.first() else { return Ok(()) };
+    let others = match missing.len() - 1 {
+        0 => String::new(),
+        others => format!(" and of {}", text::count(others, "more input")),
+    };
+    Err(Diagnostic::project(format!("the data of `{first}`{others} is not in the cache any more"))
+        .hint("fetch it with `dvc fetch`, then plan again"))
+}
+
 /// Runs the work items of some phases that have no good result yet, but for those whose failure stands.
 ///
 /// Also what `finalize` uses for the trailing phases.
@@ -119,6 +143,8 @@ pub(crate) fn launch(
 ) -> Result<Exit, Diagnostic> {
     let run = lock.run();
     let items = worklist::read_all(run)?;
+    preflight::operation(&project.git()?.0)?;
+    check_data(project, phases.iter().flat_map(|phase| &items[plan.phases[*phase].indexes()]))?;
     let mut launch = Launch {
         cli,
         run,

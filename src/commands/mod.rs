@@ -19,12 +19,17 @@ mod status;
 mod summary;
 mod work;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, FormatArg};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 
 /// Runs the command that was typed.
 pub(crate) fn dispatch(cli: &Cli) -> Result<Exit, Diagnostic> {
+    let is_picture = matches!(cli.typed_format, FormatArg::Mermaid | FormatArg::Dot);
+    if is_picture && !matches!(cli.command, Command::Plan(_)) {
+        return Err(Diagnostic::usage("only `plan` draws pictures")
+            .hint("`--format mermaid` and `--format dot` go with `dvc-fanout plan`"));
+    }
     match &cli.command {
         Command::Run(args) => run::run(cli, args),
         Command::Plan(args) => plan::run(cli, args),

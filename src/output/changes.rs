@@ -21,6 +21,9 @@ use crate::model::changed::{
 use crate::model::hash::Hashed;
 use crate::model::value::Value;
 
+/// The number of upstream stages that are named.
+const SHOWN: usize = 8;
+
 /// What was found out about one stage.
 #[derive(Clone, Copy)]
 pub(crate) struct StageChanges<'a> {
@@ -38,10 +41,14 @@ pub(crate) fn lines(address: &str, changes: StageChanges<'_>, addresses: &dyn Fn
         Outlook::MayRun => "may run",
     };
     let mut lines = vec![format!("{address}: {verb}")];
-    let upstream = changes.forecast.upstream.iter().map(|stage| format!("upstream {}", addresses(*stage)));
+    let upstream = changes.forecast.upstream.iter().take(SHOWN).map(|stage| format!("upstream {}", addresses(*stage)));
     lines.extend(
         changes.observation.reasons.iter().flat_map(reason_lines).chain(upstream).map(|line| format!("  {line}")),
     );
+    let more = changes.forecast.upstream.len().saturating_sub(SHOWN);
+    if more > 0 {
+        lines.push(format!("  upstream {}", count(more, "more stage")));
+    }
     lines
 }
 
@@ -105,7 +112,7 @@ fn data_text(change: &DataChange) -> String {
         DataChange::Modified { recorded: Some(recorded), now } => {
             let size = match recorded.size {
                 Some(size) if size != now.size() => format!(", {} → {} bytes", size, now.size()),
-                _ => String::new(),
+                Some(_) | None => format!(", {} bytes", now.size()),
             };
             format!("md5 {} → {}{size}", short(&recorded.oid), short(&now.oid()))
         }
@@ -157,6 +164,22 @@ pub(super) fn outlook_name(outlook: &Outlook) -> &'static str {
         Outlook::Run => "run",
         Outlook::MayRun => "may_run",
     }
+}
+
+/// A stage's outlook, reasons and upstream in JSON.
+pub(crate) fn json<'p>(
+    changes: StageChanges<'_>,
+    address: &dyn Fn(usize) -> &'p str,
+) -> serde_json::Map<String, serde_json::Value> {
+    let StageChanges { observation, forecast } = changes;
+    let reasons: Vec<_> = observation.reasons.iter().map(ReasonJson).collect();
+    let upstream: Vec<&str> = forecast.upstream.iter().map(|stage| address(*stage)).collect();
+    let members = [
+        ("outlook", serde_json::to_value(outlook_name(&forecast.outlook))),
+        ("reasons", serde_json::to_value(reasons)),
+        ("upstream", serde_json::to_value(upstream)),
+    ];
+    members.into_iter().map(|(name, value)| (name.to_owned(), value.unwrap_or_default())).collect()
 }
 
 /// A reason in JSON: `kind`, then what it is about, then `recorded` and `now` where there are such.

@@ -3,6 +3,7 @@
 pub(crate) mod changes;
 pub(crate) mod collection;
 pub(crate) mod json;
+pub(crate) mod picture;
 pub(crate) mod progress;
 pub(crate) mod status;
 pub(crate) mod text;

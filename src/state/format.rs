@@ -56,6 +56,8 @@ pub(crate) struct PlanOptions {
     pub no_run_cache: bool,
     pub pull: bool,
     pub allow_missing_keys: bool,
+    #[serde(default)]
+    pub max_items: Option<usize>,
     /// The directory that targets are relative to, from the project's root.
     pub cwd: String,
 }

@@ -2,34 +2,32 @@
 
 mod inputs;
 mod items;
+pub(crate) mod preflight;
 mod report;
+mod survey;
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
-use std::io;
 
 use crate::adapters::dvc::Dvc;
 use crate::adapters::git::Git;
-use crate::adapters::project::DiskFiles;
 use crate::adapters::{clock, fs};
-use crate::cli::{Cli, Format, PlanArgs, SelectionArgs};
+use crate::cli::{Cli, FormatArg, PlanArgs, SelectionArgs};
 use crate::commands::changes::Changes;
 use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
-use crate::model::changed::Outlook;
 use crate::model::pipeline::graph::Graph;
 use crate::model::pipeline::load::Project;
 use crate::model::pipeline::path;
-use crate::model::pipeline::source::{DirEntry, FileKind, ProjectFiles};
 use crate::model::pipeline::stage::Stage;
-use crate::model::pipeline::target::{self, TargetOptions};
-use crate::model::plan::{self, Candidate};
+use crate::model::plan;
 use crate::output::text;
-use crate::state::format::{BaseFile, Plan, PlanOptions, VERSION, WorkItem};
+use crate::state::format::{Plan, PlanOptions, VERSION, WorkItem};
 use crate::state::paths::RunDir;
 use crate::state::worklist;
 use crate::state::workspace::lock_path;
+use report::Report;
+use survey::Survey;
 
 /// A run that was planned and written down.
 pub(crate) struct Planned {
@@ -41,10 +39,17 @@ pub(crate) struct Planned {
 pub(crate) fn run(cli: &Cli, args: &PlanArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli)?;
     let options = resolve(&project, &args.selection);
-    let planned = make(&project, &args.selection.targets, options)?;
-    match cli.format {
-        Format::Text => text::result(&report::text(&planned)),
-        Format::Json => text::result(&report::json(&planned)),
+    if args.check {
+        return preflight::check(cli, &project, &args.selection.targets, &options);
+    }
+    let (survey, planned) = make_and_keep(&project, &args.selection.targets, options)?;
+    let report = Report::of(&survey, &planned);
+    match (cli.typed_format, &args.explain) {
+        (FormatArg::Text, None) => text::result(&report.text()),
+        (FormatArg::Text, Some(item)) => text::result(&report.explanation(item)?),
+        (FormatArg::Json, _) => text::result(&report.json()),
+        (FormatArg::Mermaid, _) => text::result(&report.picture().mermaid()),
+        (FormatArg::Dot, _) => text::result(&report.picture().dot()),
     }
     let exit = if args.exit_code && planned.plan.work_items > 0 { Exit::SomethingToDo } else { Exit::Success };
     Ok(exit)
@@ -64,6 +69,7 @@ pub(crate) fn resolve(project: &ProjectHome, args: &SelectionArgs) -> PlanOption
         no_run_cache: args.no_run_cache,
         pull: args.pull,
         allow_missing_keys: args.allow_missing_keys,
+        max_items: args.max_items,
         cwd: project.cwd.clone(),
     }
 }
@@ -83,35 +89,36 @@ struct Situation<'a> {
 
 /// Plans a run and writes it down. Nothing of the project is changed.
 pub(crate) fn make(home: &ProjectHome, targets: &[String], options: PlanOptions) -> Result<Planned, Diagnostic> {
-    let (git, prefix) = home.git()?;
+    make_and_keep(home, targets, options).map(|(_, planned)| planned)
+}
+
+/// Plans a run, and returns also what it was made from.
+fn make_and_keep(
+    home: &ProjectHome,
+    targets: &[String],
+    options: PlanOptions,
+) -> Result<(Survey, Planned), Diagnostic> {
     let dvc = Dvc::find()?;
     // Python takes its time to start, so DVC is asked for its version while the project is read.
     let version = std::thread::spawn(move || dvc.version());
-    if let Some(operation) = git.operation_in_progress()? {
-        return Err(Diagnostic::project("the repository is in the middle of something")
-            .cause(operation)
-            .hint("finish or abort it, then plan again"));
-    }
-    let disk = DiskFiles::open(&home.root, false)?;
-    let files = Recorder { inner: &disk, read: RefCell::default() };
-    let project = Project::load(&files, &home.config)?;
-    let graph = Graph::build(&project)?;
-    let target_options = TargetOptions {
-        glob: options.glob,
-        recursive: options.recursive,
-        pipeline: options.pipeline,
-        all_pipelines: options.all_pipelines,
-        single_item: options.single_item,
-        downstream: options.downstream,
-    };
-    let order = target::select(&project, &graph, &home.cwd, targets, target_options)?;
-    let changes = Changes::assess(&project, &graph, &order, &disk, home)?;
-    let candidates = candidates(&project, &graph, &changes, &order, &options);
-    let base = base(home, &project, files.read.into_inner())?;
-    let dvc_version = version.join().map_err(|_| Diagnostic::internal("asking DVC for its version broke"))??;
+    let survey = Survey::of(home, targets, &options)?;
+    preflight::refuse(home, &survey, &options)?;
+    let version = version.join().map_err(|_| Diagnostic::internal("asking DVC for its version broke"))??;
+    let planned = write_down(home, targets, options, version, &survey)?;
+    Ok((survey, planned))
+}
+
+/// Deals the stages that may run out to work items and writes the run's files.
+fn write_down(
+    home: &ProjectHome,
+    targets: &[String],
+    options: PlanOptions,
+    dvc_version: String,
+    survey: &Survey,
+) -> Result<Planned, Diagnostic> {
+    let Survey { project, graph, order, changes, candidates, base } = survey;
+    let (git, prefix) = home.git()?;
     let run_id = clock::run_id();
-    let fanout = home.make_fanout()?;
-    let run = fanout.run(&run_id);
     let mut plan = Plan {
         version: VERSION,
         run: run_id,
@@ -125,14 +132,16 @@ pub(crate) fn make(home: &ProjectHome, targets: &[String], options: PlanOptions)
         workspace: None,
         targets: targets.to_vec(),
         options,
-        base,
+        base: base.clone(),
         work_items: 0,
         phases: vec![],
-        templates: report::templates(&project, &order, &candidates),
+        templates: survey.templates(),
     };
     let mut items = vec![];
+    let phases = plan::phases(candidates);
+    refuse_too_many(&plan.options, phases.iter().map(|phase| phase.work_items.len()).sum())?;
+    let run = home.make_fanout()?.run(&plan.run);
     if !candidates.is_empty() {
-        let phases = plan::phases(&candidates);
         let mut locks = BTreeMap::new();
         for file in project.files.iter().filter(|file| path::file_name(&file.path) == "dvc.yaml") {
             let lock = lock_path(&file.path);
@@ -140,12 +149,11 @@ pub(crate) fn make(home: &ProjectHome, targets: &[String], options: PlanOptions)
                 locks.insert(lock, text);
             }
         }
-        let situation =
-            Situation { home, project: &project, graph: &graph, changes: &changes, git: &git, prefix: &prefix, locks };
-        (plan.phases, items) = items::make(&situation, &phases, &order)?;
+        let situation = Situation { home, project, graph, changes, git: &git, prefix: &prefix, locks };
+        (plan.phases, items) = items::make(&situation, &phases, order)?;
         plan.work_items = items.len();
-        let outs = outs(&project);
-        let snapshot = git.snapshot(&plan.run, &|path| is_left_out(path, &prefix, &project, &outs))?;
+        let outs = outs(project);
+        let snapshot = git.snapshot(&plan.run, &|path| is_left_out(path, &prefix, project, &outs))?;
         plan.snapshot = Some(snapshot.commit);
         plan.workspace = Some(snapshot.workspace);
     }
@@ -153,24 +161,17 @@ pub(crate) fn make(home: &ProjectHome, targets: &[String], options: PlanOptions)
     Ok(Planned { run, plan, items })
 }
 
-/// The stages that may run, in the order of `dvc repro`.
-fn candidates(
-    project: &Project,
-    graph: &Graph,
-    changes: &Changes,
-    order: &[usize],
-    options: &PlanOptions,
-) -> Vec<Candidate> {
-    let runs = |stage: usize| {
-        let forced = options.force && project.stages[stage].cmd.is_some() && !project.stages[stage].frozen;
-        forced || changes.forecasts[stage].as_ref().is_some_and(|forecast| forecast.outlook != Outlook::Unchanged)
-    };
-    let candidate = |&stage: &usize| Candidate {
-        stage,
-        key: project.stages[stage].generated.as_ref().map(|generated| generated.key.clone()),
-        needs: if project.stages[stage].frozen { vec![] } else { graph.needs(stage).to_vec() },
-    };
-    order.iter().filter(|stage| runs(**stage)).map(candidate).collect()
+/// Keeps to `--max-items`, before anything is written.
+fn refuse_too_many(options: &PlanOptions, work_items: usize) -> Result<(), Diagnostic> {
+    match options.max_items {
+        Some(limit) if work_items > limit => Err(Diagnostic::project(format!(
+            "the plan has {}, more than {limit}",
+            text::count(work_items, "work item")
+        ))
+        .cause("`--max-items` guards against surprises")
+        .hint("see why with `dvc-fanout stages --changed`, then plan with a higher limit or with fewer targets")),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// The paths of all outs inside the project.
@@ -193,56 +194,4 @@ fn is_left_out(file: &str, prefix: &str, project: &Project, outs: &HashSet<&str>
     }
     std::iter::successors(Some(inside), |path| path.rsplit_once('/').map(|(parent, _)| parent))
         .any(|path| outs.contains(path))
-}
-
-/// The files that the plan was made from, with their digests.
-fn base(
-    home: &ProjectHome,
-    project: &Project,
-    mut read: BTreeMap<String, Option<String>>,
-) -> Result<Vec<BaseFile>, Diagnostic> {
-    let locks = project.files.iter().map(|file| &file.path).filter(|file| file.ends_with("dvc.yaml"));
-    let params = project.stages.iter().flat_map(|stage| &stage.params).map(|params| params.resolved.clone());
-    for file in locks.map(|file| lock_path(file)).chain(params) {
-        if !read.contains_key(&file) {
-            let at = home.root.join(&file);
-            let md5 = if at.is_file() { Some(fs::digest(&at)?.0) } else { None };
-            read.insert(file, md5);
-        }
-    }
-    Ok(read.into_iter().map(|(path, md5)| BaseFile { path, md5 }).collect())
-}
-
-/// Passes on to the disk and remembers the digest of every file that was read.
-struct Recorder<'a> {
-    inner: &'a DiskFiles,
-    read: RefCell<BTreeMap<String, Option<String>>>,
-}
-
-impl ProjectFiles for Recorder<'_> {
-    fn read(&self, path: &str) -> io::Result<Vec<u8>> {
-        let bytes = self.inner.read(path)?;
-        self.read.borrow_mut().insert(path.to_owned(), Some(fs::digest_bytes(&bytes)));
-        Ok(bytes)
-    }
-
-    fn kind(&self, path: &str) -> Option<FileKind> {
-        self.inner.kind(path)
-    }
-
-    fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {
-        self.inner.list(path)
-    }
-
-    fn is_git_ignored(&self, path: &str, is_dir: bool) -> bool {
-        self.inner.is_git_ignored(path, is_dir)
-    }
-
-    fn root(&self) -> &str {
-        self.inner.root()
-    }
-
-    fn supports_scheme(&self, scheme: &str) -> bool {
-        self.inner.supports_scheme(scheme)
-    }
 }

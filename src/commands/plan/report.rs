@@ -1,39 +1,20 @@
-//! What `plan` says.
+//! What `plan` says: templates first, then phases; reasons on demand.
 
-use std::collections::HashMap;
-use std::fmt::Write as _;
+use std::collections::{HashMap, HashSet};
 
 use indexmap::IndexMap;
+use serde_json::json;
 
 use super::Planned;
+use super::survey::{self, Survey};
 use crate::commands::changes::Changes;
-use crate::model::changed::{Outlook, Reason};
+use crate::diagnostic::Diagnostic;
+use crate::model::changed::{DataChange, Outlook, Reason};
 use crate::model::pipeline::load::Project;
-use crate::model::pipeline::stage::{Stage, StageAddress};
-use crate::model::plan::Candidate;
+use crate::output::changes;
+use crate::output::picture::{Node, PhaseBox, Picture};
 use crate::output::text::{count, grouped};
-use crate::state::format::{PhaseKind, Template};
-
-/// The address of a template: a group's, or that of a stage that is written out.
-fn template(stage: &Stage) -> String {
-    match &stage.generated {
-        Some(generated) => StageAddress::of(&stage.file, &generated.group).0,
-        None => stage.address.0.clone(),
-    }
-}
-
-/// The selected stages and those that may run, by template in the order of `dvc repro`.
-pub(super) fn templates(project: &Project, order: &[usize], candidates: &[Candidate]) -> Vec<Template> {
-    let mut templates: IndexMap<String, Template> = IndexMap::new();
-    let planned: HashMap<usize, ()> = candidates.iter().map(|candidate| (candidate.stage, ())).collect();
-    for stage in order {
-        let address = template(&project.stages[*stage]);
-        let entry = templates.entry(address.clone()).or_insert(Template { address, stages: 0, planned: 0 });
-        entry.stages += 1;
-        entry.planned += usize::from(planned.contains_key(stage));
-    }
-    templates.into_values().collect()
-}
+use crate::state::format::{PhaseKind, WorkItem};
 
 /// Why a stage runs or may run, in one line.
 pub(super) fn reason(project: &Project, changes: &Changes, stage: usize) -> String {
@@ -63,55 +44,210 @@ fn short(reason: &Reason) -> String {
     }
 }
 
-/// The plan for people: templates first, then phases.
-pub(super) fn text(planned: &Planned) -> String {
-    let plan = &planned.plan;
-    if plan.work_items == 0 {
-        return "nothing to do: no stage has changed".to_owned();
+/// The kind of a reason, to count by.
+fn kind(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::New => "new",
+        Reason::Command { .. } => "command changed",
+        Reason::AlwaysChanged | Reason::Callback => "always changed",
+        Reason::Dep { change: DataChange::Deleted { .. }, .. } => "dep missing",
+        Reason::Dep { .. } => "dep changed",
+        Reason::ParamsFile { .. } | Reason::Param { .. } => "params changed",
+        Reason::Out { change: DataChange::Deleted { .. }, .. } => "out missing",
+        Reason::Out { change: DataChange::NotInCache { .. }, .. } => "out not in the cache",
+        Reason::Out { change: DataChange::Modified { .. }, .. } => "out changed",
     }
-    let mut text = String::new();
-    let mut line = |line: String| writeln!(text, "{line}").expect("a String takes every text");
-    for template in plan.templates.iter().filter(|template| template.planned > 0) {
-        line(format!("{}: {} of {}", template.address, grouped(template.planned), count(template.stages, "stage")));
-    }
-    for (number, phase) in plan.phases.iter().enumerate() {
-        let kind = match phase.kind {
-            PhaseKind::Map => "map",
-            PhaseKind::Shared => "shared",
-        };
-        let who = if phase.trailing { "finalize" } else { "launch" };
-        let names: Vec<&str> = planned.items[phase.indexes()].iter().take(5).map(|item| item.id.as_str()).collect();
-        let more = if phase.count > names.len() { ", …" } else { "" };
-        line(format!(
-            "phase {number} ({kind}, {who}): {}: {}{more}",
-            count(phase.count, "work item"),
-            names.join(", ")
-        ));
-    }
-    line(format!("run {}", plan.run));
-    text
 }
 
-/// The plan for programs.
-pub(super) fn json(planned: &Planned) -> String {
-    let items: Vec<_> = planned
-        .items
-        .iter()
-        .map(|item| {
-            let stages: Vec<_> = item
-                .stages
-                .iter()
-                .map(|stage| serde_json::json!({"address": stage.address, "reason": stage.reason, "restores": stage.restores}))
-                .collect();
-            serde_json::json!({"index": item.index, "id": item.id, "phase": item.phase, "stages": stages, "needs": item.needs})
+/// A plan and what it was made from.
+pub(super) struct Report<'a> {
+    survey: &'a Survey,
+    planned: &'a Planned,
+    /// The phase of each stage that may run.
+    phase_of: HashMap<usize, usize>,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn of(survey: &'a Survey, planned: &'a Planned) -> Report<'a> {
+        let numbers: HashMap<&str, usize> =
+            survey.order.iter().map(|stage| (survey.project.stages[*stage].address.0.as_str(), *stage)).collect();
+        let stages = planned.items.iter().flat_map(|item| item.stages.iter().map(move |stage| (stage, item.phase)));
+        let phase_of = stages.filter_map(|(stage, phase)| Some((*numbers.get(stage.address.as_str())?, phase)));
+        Report { survey, planned, phase_of: phase_of.collect() }
+    }
+
+    /// The plan for people.
+    pub(super) fn text(&self) -> String {
+        let plan = &self.planned.plan;
+        if plan.work_items == 0 {
+            return "nothing to do: no stage has changed".to_owned();
+        }
+        let mut lines = self.templates();
+        lines.push(String::new());
+        lines.extend(self.picture().text());
+        let phases = count(plan.phases.len(), "phase");
+        lines.push(format!("run {}: {} in {phases}", plan.run, count(plan.work_items, "work item")));
+        lines.join("\n")
+    }
+
+    /// A line for each template with stages that may run: `extract: 37 of 10,000 changed: 35 dep changed, 2 new`.
+    fn templates(&self) -> Vec<String> {
+        let mut tallies: IndexMap<String, Tally> = IndexMap::new();
+        for &stage in &self.survey.order {
+            let definition = &self.survey.project.stages[stage];
+            let tally = tallies.entry(survey::template(definition)).or_default();
+            tally.stages += 1;
+            tally.generated = definition.is_map();
+            if self.phase_of.contains_key(&stage) {
+                tally.changed += 1;
+                *tally.why.entry(self.kind_of(stage)).or_default() += 1;
+                let outlook = self.survey.changes.forecasts[stage].as_ref().map(|forecast| &forecast.outlook);
+                tally.restored += usize::from(matches!(outlook, Some(Outlook::Restore(_))));
+            }
+        }
+        tallies.iter().filter(|(_, tally)| tally.changed > 0).map(|(address, tally)| tally.line(address)).collect()
+    }
+
+    fn kind_of(&self, stage: usize) -> &'static str {
+        let forecast = self.survey.changes.forecasts[stage].as_ref();
+        let first = self.survey.changes.observations[stage].as_ref().and_then(|seen| seen.reasons.first());
+        match (forecast.map(|forecast| &forecast.outlook), first) {
+            (Some(Outlook::MayRun), _) => "upstream",
+            (_, Some(reason)) => kind(reason),
+            (Some(Outlook::Unchanged) | None, None) => "forced",
+            (Some(Outlook::Run | Outlook::Restore(_) | Outlook::Record), None) => "upstream",
+        }
+    }
+
+    /// Every reason of the stages of one work item, stage or template; of all that may run where `wanted` is empty.
+    pub(super) fn explanation(&self, wanted: &str) -> Result<String, Diagnostic> {
+        let index: Option<usize> = wanted.parse().ok();
+        let is_item = |item: &&WorkItem| wanted.is_empty() || item.id == wanted || Some(item.index) == index;
+        let items: HashSet<&str> = self.planned.items.iter().filter(is_item).flat_map(addresses).collect();
+        let project = &self.survey.project;
+        let is_meant = |stage: &usize| {
+            let stage = &project.stages[*stage];
+            items.contains(stage.address.0.as_str()) || stage.address.0 == wanted || survey::template(stage) == wanted
+        };
+        let stages: Vec<usize> = self.survey.order.iter().copied().filter(is_meant).collect();
+        if stages.is_empty() && !wanted.is_empty() {
+            return Err(Diagnostic::usage(format!("the plan has no work item, stage or template `{wanted}`"))
+                .hint("`dvc-fanout plan --explain` explains all of it"));
+        }
+        let address = |stage: usize| project.stages[stage].address.0.clone();
+        let explain = |stage: usize| {
+            let mut lines = self
+                .survey
+                .changes
+                .of_stage(stage)
+                .map_or_else(Vec::new, |found| changes::lines(&address(stage), found, &address));
+            if self.phase_of.contains_key(&stage) && lines.len() == 1 {
+                lines = vec![format!("{}: runs", address(stage)), "  forced".to_owned()];
+            }
+            lines
+        };
+        let lines: Vec<String> = stages.into_iter().flat_map(explain).collect();
+        Ok(if lines.is_empty() { "nothing to do: no stage has changed".to_owned() } else { lines.join("\n") })
+    }
+
+    /// The plan for programs.
+    pub(super) fn json(&self) -> String {
+        let project = &self.survey.project;
+        let numbers: HashMap<&str, usize> =
+            self.phase_of.keys().map(|stage| (project.stages[*stage].address.0.as_str(), *stage)).collect();
+        let address = |stage: usize| project.stages[stage].address.0.as_str();
+        let items: Vec<_> = self
+            .planned
+            .items
+            .iter()
+            .map(|item| {
+                let stages: Vec<_> = item
+                    .stages
+                    .iter()
+                    .map(|stage| {
+                        let found =
+                            numbers.get(stage.address.as_str()).and_then(|stage| self.survey.changes.of_stage(*stage));
+                        let mut json = found.map(|found| changes::json(found, &address)).unwrap_or_default();
+                        json.insert("address".into(), json!(stage.address));
+                        json.insert("reason".into(), json!(stage.reason));
+                        json.insert("restores".into(), json!(stage.restores));
+                        json
+                    })
+                    .collect();
+                json!({"index": item.index, "id": item.id, "phase": item.phase, "stages": stages, "needs": item.needs})
+            })
+            .collect();
+        json!({
+            "version": 1,
+            "run": self.planned.plan.run,
+            "phases": self.planned.plan.phases,
+            "templates": self.planned.plan.templates,
+            "work_items": items,
         })
-        .collect();
-    serde_json::json!({
-        "version": 1,
-        "run": planned.plan.run,
-        "phases": planned.plan.phases,
-        "templates": planned.plan.templates,
-        "work_items": items,
-    })
-    .to_string()
+        .to_string()
+    }
+
+    /// The phases with templates collapsed.
+    pub(super) fn picture(&self) -> Picture {
+        let phases = self.planned.plan.phases.iter().map(|phase| PhaseBox {
+            is_map: phase.kind == PhaseKind::Map,
+            trailing: phase.trailing,
+            work_items: phase.count,
+        });
+        let mut picture = Picture { phases: phases.collect(), ..Picture::default() };
+        let mut numbers: HashMap<(Option<usize>, String), usize> = HashMap::new();
+        let mut node_of: HashMap<usize, usize> = HashMap::new();
+        let mut edges = HashSet::new();
+        for &stage in &self.survey.order {
+            let phase = self.phase_of.get(&stage).copied();
+            let template = survey::template(&self.survey.project.stages[stage]);
+            let node = *numbers.entry((phase, template.clone())).or_insert_with(|| {
+                picture.nodes.push(Node { template, phase, stages: 0 });
+                picture.nodes.len() - 1
+            });
+            picture.nodes[node].stages += 1;
+            node_of.insert(stage, node);
+            for need in self.survey.graph.needs(stage) {
+                if let Some(&from) = node_of.get(need).filter(|from| **from != node) {
+                    edges.insert((from, node));
+                }
+            }
+        }
+        picture.edges = edges.into_iter().collect();
+        picture.edges.sort_unstable();
+        picture
+    }
+}
+
+fn addresses(item: &WorkItem) -> impl Iterator<Item = &str> {
+    item.stages.iter().map(|stage| stage.address.as_str())
+}
+
+/// The stages of one template.
+#[derive(Debug, Default)]
+struct Tally {
+    stages: usize,
+    generated: bool,
+    changed: usize,
+    restored: usize,
+    why: IndexMap<&'static str, usize>,
+}
+
+impl Tally {
+    fn line(&self, address: &str) -> String {
+        let restored = match self.restored {
+            0 => String::new(),
+            all if all == self.changed => "; restored from the run cache".to_owned(),
+            some => format!("; {} restored from the run cache", grouped(some)),
+        };
+        if !self.generated {
+            let why: Vec<&str> = self.why.keys().copied().collect();
+            return format!("{address}: changed: {}{restored}", why.join(", "));
+        }
+        let mut why: Vec<(&str, usize)> = self.why.iter().map(|(why, number)| (*why, *number)).collect();
+        why.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
+        let why: Vec<String> = why.into_iter().map(|(why, number)| format!("{} {why}", grouped(number))).collect();
+        let (changed, stages) = (grouped(self.changed), grouped(self.stages));
+        format!("{address}: {changed} of {stages} changed: {}{restored}", why.join(", "))
+    }
 }

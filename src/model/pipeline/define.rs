@@ -10,7 +10,7 @@ use super::context::Context;
 use super::error::{Fault, Problem, StageProblem};
 use super::expand::{self, Expanded};
 use super::expression::is_interpolated;
-use super::load::Env;
+use super::load::{Env, Group};
 use super::path;
 use super::stage::{Expansion, Generated, Stage};
 use super::template::{Rules, Template};
@@ -29,8 +29,16 @@ struct Definition<'n> {
 }
 
 enum Body<'n> {
-    Plain { fields: &'n Entries },
-    Loop { expansion: Expansion, fields: &'n Entries, expanded: Expanded, template: Option<StageTemplate> },
+    Plain {
+        fields: &'n Entries,
+    },
+    Loop {
+        expansion: Expansion,
+        data: &'n Node,
+        fields: &'n Entries,
+        expanded: Expanded,
+        template: Option<StageTemplate>,
+    },
 }
 
 /// A stage before interpolation; parsed when the first stage is made of it, so that an empty loop hides its mistakes
@@ -71,10 +79,20 @@ impl<'n> Definitions<'n> {
         Ok(Definitions { by_name })
     }
 
-    /// The names of the loops.
-    pub(super) fn groups(&self) -> Vec<String> {
-        let groups = self.by_name.iter().filter(|(_, definition)| matches!(definition.body, Body::Loop { .. }));
-        groups.map(|(name, _)| (*name).to_owned()).collect()
+    /// The loops.
+    pub(super) fn groups(&self) -> Vec<Group> {
+        let group = |(name, definition): (&&str, &Definition<'_>)| match &definition.body {
+            Body::Loop { expansion, data, .. } => {
+                let mut sources = vec![];
+                if let (Expansion::Matrix, NodeValue::Map(axes)) = (expansion, &data.value) {
+                    sources.extend(axes.keys().filter_map(Value::as_str).map(str::to_owned));
+                }
+                push_variables(data, &mut sources);
+                Some(Group { name: (*name).to_owned(), sources })
+            }
+            Body::Plain { .. } => None,
+        };
+        self.by_name.iter().filter_map(group).collect()
     }
 
     /// Makes all stages, in order.
@@ -139,7 +157,7 @@ impl<'n> Definitions<'n> {
                 let template = StageTemplate::parse(fields, name)?;
                 maker.make(&template, name, None, context)
             }
-            Body::Loop { expansion, fields, expanded, template } => {
+            Body::Loop { expansion, fields, expanded, template, data: _ } => {
                 let key = key.expect("a loop's stage has a key");
                 if template.is_none() {
                     *template = Some(StageTemplate::parse(fields, group)?);
@@ -168,7 +186,7 @@ impl<'n> Body<'n> {
                 Expansion::Matrix => expand::matrix(&parsed, data.position, context),
             };
             let expanded = expanded.map_err(|error| Fault::from(error).in_field(&subject))?;
-            Ok(Body::Loop { expansion, fields: template, expanded, template: None })
+            Ok(Body::Loop { expansion, data, fields: template, expanded, template: None })
         };
         match (field("foreach"), field("do")) {
             (Some(_), Some(template)) => {
@@ -198,6 +216,16 @@ impl StageTemplate {
 
     fn field(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.name == name)
+    }
+}
+
+/// Collects the texts with variables in a loop's data.
+fn push_variables(data: &Node, found: &mut Vec<String>) {
+    match &data.value {
+        NodeValue::Scalar(Value::Str(text)) if is_interpolated(text) => found.push(text.clone()),
+        NodeValue::Scalar(_) => {}
+        NodeValue::List(items) => items.iter().for_each(|item| push_variables(item, found)),
+        NodeValue::Map(entries) => entries.values().for_each(|entry| push_variables(&entry.node, found)),
     }
 }
 

@@ -38,9 +38,31 @@ pub(crate) struct StageFile {
     pub path: String,
     /// The stages of the file in [`Project::stages`].
     pub stages: Range<usize>,
-    /// The names of its foreach and matrix definitions, those without stages included.
-    pub groups: Vec<String>,
+    /// Its foreach and matrix definitions, those without stages included.
+    pub groups: Vec<Group>,
     pub top: TopLevel,
+}
+
+/// A `foreach` or `matrix`.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub name: String,
+    /// What its keys come from: axes of a matrix by name, and every text with a variable, as written.
+    pub sources: Vec<String>,
+}
+
+impl Group {
+    /// Whether the keys come from a variable or an axis: `sessions` is one of `${config.sessions}`, not of
+    /// `${old_sessions}`.
+    pub(crate) fn mentions(&self, name: &str) -> bool {
+        let name = name.strip_prefix("${").and_then(|name| name.strip_suffix('}')).unwrap_or(name).trim();
+        let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+        let stands_alone = |source: &str, at: usize| {
+            !source[..at].ends_with(is_word) && !source[at + name.len()..].starts_with(is_word)
+        };
+        !name.is_empty()
+            && self.sources.iter().any(|source| source.match_indices(name).any(|(at, _)| stands_alone(source, at)))
+    }
 }
 
 /// What reading a stage file needs.
@@ -92,7 +114,7 @@ impl Project {
 /// The content of one stage file.
 pub(super) struct Content {
     pub stages: Vec<Stage>,
-    pub groups: Vec<String>,
+    pub groups: Vec<Group>,
     pub top: TopLevel,
 }
 

@@ -142,7 +142,7 @@ fn name_one(
     };
     let has_name =
         |stage: usize, accepts: &dyn Fn(&str) -> bool| project.stages[stage].name.as_deref().is_some_and(accepts);
-    if file.groups.contains(&name) {
+    if file.groups.iter().any(|group| group.name == name) {
         let prefix = format!("{name}@");
         return Ok(all().into_iter().filter(|&stage| has_name(stage, &|name| name.starts_with(&prefix))).collect());
     }
@@ -208,7 +208,7 @@ fn no_file(project: &Project, cwd: &str, written: &str, target: &str) -> TargetE
 
 fn no_stage(project: &Project, file: &StageFile, name: &str) -> TargetError {
     let names = file.stages.clone().filter_map(|stage| project.stages[stage].name.as_deref());
-    let known = file.groups.iter().map(String::as_str).chain(names);
+    let known = file.groups.iter().map(|group| group.name.as_str()).chain(names);
     let mut misses: Vec<String> = near::misses(name, known).into_iter().map(str::to_owned).collect();
     if misses.is_empty() {
         let elsewhere = project.stages.iter().filter(|stage| stage.name.as_deref() == Some(name));

@@ -1,0 +1,134 @@
+//! What would go wrong without a word: looked for before anything is planned, and all of it by `plan --check`.
+//!
+//! | what | elsewhere |
+//! |---|---|
+//! | a git operation is in progress | conflict markers become inputs of stages |
+//! | an out outside of the project | it stays on the worker |
+//! | a cached out that git tracks | `dvc repro` refuses it after the stage has run; a worker does not notice |
+//! | data of a `.dvc` file or frozen stage that is nowhere | the stages that need it fail after all others have run |
+//!
+//! Overlapping outs are refused with the graph.
+
+use std::path::Path;
+
+use super::Survey;
+use crate::adapters::cache::Cache;
+use crate::adapters::dvc::Dvc;
+use crate::adapters::git::Git;
+use crate::cli::{Cli, Format};
+use crate::commands::project::ProjectHome;
+use crate::diagnostic::{Diagnostic, Place};
+use crate::exit::Exit;
+use crate::model::changed::Expected;
+use crate::model::pipeline::path;
+use crate::model::pipeline::stage::{Out, Stage};
+use crate::output::text::{self, count};
+use crate::state::format::PlanOptions;
+use crate::state::workspace::join;
+
+/// `plan --check`: reports everything that is found.
+pub(super) fn check(
+    cli: &Cli,
+    home: &ProjectHome,
+    targets: &[String],
+    options: &PlanOptions,
+) -> Result<Exit, Diagnostic> {
+    Dvc::find()?.version()?;
+    let survey = Survey::of(home, targets, options)?;
+    let problems = find(home, &survey, options)?;
+    match cli.format {
+        Format::Json => {
+            let problems: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
+            text::result(&serde_json::json!({"version": 1, "problems": problems}).to_string());
+        }
+        Format::Text => {
+            problems.iter().for_each(text::error);
+            if problems.is_empty() {
+                let stages = count(survey.candidates.len(), "stage");
+                text::result(&format!("no problem was found: {stages} may run"));
+            }
+        }
+    }
+    Ok(if problems.is_empty() { Exit::Success } else { Exit::Project })
+}
+
+/// Fails with the first problem, and says how many there are.
+pub(super) fn refuse(home: &ProjectHome, survey: &Survey, options: &PlanOptions) -> Result<(), Diagnostic> {
+    let problems = find(home, survey, options)?;
+    let others = problems.len().saturating_sub(1);
+    match problems.into_iter().next() {
+        None => Ok(()),
+        Some(problem) if others == 0 => Err(problem),
+        Some(problem) => {
+            Err(problem.hint(format!("`dvc-fanout plan --check` lists {}", count(others, "more problem"))))
+        }
+    }
+}
+
+fn find(home: &ProjectHome, survey: &Survey, options: &PlanOptions) -> Result<Vec<Diagnostic>, Diagnostic> {
+    let (git, prefix) = home.git()?;
+    let mut problems: Vec<Diagnostic> = operation(&git).err().into_iter().collect();
+    let cache = Cache::new(&home.config.cache_dir);
+    for candidate in &survey.candidates {
+        let stage = &survey.project.stages[candidate.stage];
+        let observation = survey.changes.observations[candidate.stage].as_ref();
+        for (at, out) in stage.outs.iter().enumerate() {
+            let inside = out.resolved.as_deref().filter(|path| path::is_inside(path));
+            let Some(resolved) = inside else {
+                problems.push(outside(stage, out));
+                continue;
+            };
+            if out.cache && stage.cmd.is_some() && git.is_tracked(&join(&prefix, resolved))? {
+                problems.push(tracked(stage, resolved));
+            }
+            let only_recorded = stage.cmd.is_none() || stage.frozen;
+            if only_recorded && !options.pull && !home.root.join(resolved).exists() {
+                let recorded = observation.and_then(|seen| seen.outs.get(at)).and_then(|seen| seen.recorded.as_ref());
+                problems.extend(recorded.and_then(|recorded| missing(home, &cache, stage, resolved, recorded)));
+            }
+        }
+    }
+    Ok(problems)
+}
+
+/// Fails while git is in the middle of something.
+pub(crate) fn operation(git: &Git) -> Result<(), Diagnostic> {
+    match git.operation_in_progress()? {
+        None => Ok(()),
+        Some(operation) => Err(Diagnostic::project("the repository is in the middle of something")
+            .cause(operation)
+            .hint("finish or abort it, then plan again")),
+    }
+}
+
+fn place(stage: &Stage) -> Place {
+    Place { path: stage.file.clone(), line: Some(stage.line), column: None }
+}
+
+fn outside(stage: &Stage, out: &Out) -> Diagnostic {
+    Diagnostic::project(format!("stage `{}` has an out outside of the project: `{}`", stage.address, out.path))
+        .at(place(stage))
+        .cause("workers run in workspaces of their own, from which only what lies in the project comes back")
+        .hint("run this stage with `dvc repro`")
+}
+
+fn tracked(stage: &Stage, out: &str) -> Diagnostic {
+    Diagnostic::project(format!("git tracks `{out}`, a cached out of stage `{}`", stage.address))
+        .at(place(stage))
+        .cause("DVC refuses to save such an out, after the stage has run")
+        .hint(format!("run `git rm -r --cached '{out}'` and commit that, or declare the out with `cache: false`"))
+}
+
+/// Says that data is nowhere; `None` where the cache has it, or a remote has or may have it: then it is for
+/// `dvc checkout` or `dvc pull`, and the stages that do not need it run.
+fn missing(home: &ProjectHome, cache: &Cache, stage: &Stage, path: &str, recorded: &Expected) -> Option<Diagnostic> {
+    let is_in = |cache: &Cache| cache.object(&recorded.oid, recorded.name).is_some_and(|object| object.is_file());
+    let may_have = |url: &str| !Path::new(url).is_absolute() || is_in(&Cache::new(url));
+    if is_in(cache) || home.config.remotes.values().any(|remote| may_have(&remote.url)) {
+        return None;
+    }
+    let problem = Diagnostic::project(format!("the data of `{}` is missing: `{path}`", stage.address))
+        .at(place(stage))
+        .cause(format!("neither the workspace nor the cache nor a remote has md5 {}", recorded.oid));
+    Some(problem.hint("bring it back, or configure the remote that has it (`dvc remote add`)"))
+}

@@ -1,0 +1,169 @@
+//! What `dvc repro` would do with the project as it is now: read and decided, nothing written.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+
+use indexmap::IndexMap;
+
+use crate::adapters::fs;
+use crate::adapters::project::DiskFiles;
+use crate::commands::changes::Changes;
+use crate::commands::project::ProjectHome;
+use crate::diagnostic::Diagnostic;
+use crate::model::changed::Outlook;
+use crate::model::pipeline::graph::Graph;
+use crate::model::pipeline::load::Project;
+use crate::model::pipeline::source::{DirEntry, FileKind, ProjectFiles};
+use crate::model::pipeline::stage::{Stage, StageAddress};
+use crate::model::pipeline::target::{self, TargetOptions};
+use crate::model::plan::Candidate;
+use crate::state::format::{BaseFile, PlanOptions, Template};
+use crate::state::workspace::lock_path;
+
+/// The project, the selected stages, and those of them that may run.
+pub(super) struct Survey {
+    pub project: Project,
+    pub graph: Graph,
+    /// The selected stages in the order of `dvc repro`.
+    pub order: Vec<usize>,
+    pub changes: Changes,
+    /// In that order too.
+    pub candidates: Vec<Candidate>,
+    /// The files that were read, with their digests.
+    pub base: Vec<BaseFile>,
+}
+
+impl Survey {
+    pub(super) fn of(home: &ProjectHome, targets: &[String], options: &PlanOptions) -> Result<Survey, Diagnostic> {
+        let disk = DiskFiles::open(&home.root, false)?;
+        let files = Recorder { inner: &disk, read: RefCell::default() };
+        let project = Project::load(&files, &home.config)?;
+        let graph = Graph::build(&project)?;
+        let target_options = TargetOptions {
+            glob: options.glob,
+            recursive: options.recursive,
+            pipeline: options.pipeline,
+            all_pipelines: options.all_pipelines,
+            single_item: options.single_item,
+            downstream: options.downstream,
+        };
+        let order = target::select(&project, &graph, &home.cwd, targets, target_options)?;
+        let changes = Changes::assess(&project, &graph, &order, &disk, home)?;
+        let fans_out = fanned_out(&project, options.over.as_deref())?;
+        let candidates = candidates(&project, &graph, &changes, &order, options.force, &fans_out);
+        let base = base(home, &project, files.read.into_inner())?;
+        Ok(Survey { project, graph, order, changes, candidates, base })
+    }
+
+    /// The selected stages and those that may run, by template in the order of `dvc repro`.
+    pub(super) fn templates(&self) -> Vec<Template> {
+        let mut templates: IndexMap<String, Template> = IndexMap::new();
+        let planned: HashSet<usize> = self.candidates.iter().map(|candidate| candidate.stage).collect();
+        for stage in &self.order {
+            let address = template(&self.project.stages[*stage]);
+            let entry = templates.entry(address.clone()).or_insert(Template { address, stages: 0, planned: 0 });
+            entry.stages += 1;
+            entry.planned += usize::from(planned.contains(stage));
+        }
+        templates.into_values().collect()
+    }
+}
+
+/// The address of a template: a group's, or that of a stage that is written out.
+pub(super) fn template(stage: &Stage) -> String {
+    match &stage.generated {
+        Some(generated) => StageAddress::of(&stage.file, &generated.group).0,
+        None => stage.address.0.clone(),
+    }
+}
+
+/// The templates that fan out, as `(file, group)`; without `--over`, all.
+fn fanned_out<'p>(project: &'p Project, over: Option<&str>) -> Result<HashSet<(&'p str, &'p str)>, Diagnostic> {
+    let groups = project.files.iter().flat_map(|file| file.groups.iter().map(|group| (file.path.as_str(), group)));
+    let Some(over) = over else { return Ok(groups.map(|(file, group)| (file, group.name.as_str())).collect()) };
+    let found: HashSet<_> =
+        groups.filter(|(_, group)| group.mentions(over)).map(|(file, group)| (file, group.name.as_str())).collect();
+    if found.is_empty() {
+        return Err(Diagnostic::usage(format!("no foreach expression and no axis of a matrix mentions `{over}`"))
+            .hint("`dvc-fanout stages` lists the templates; without `--over` all of them fan out"));
+    }
+    Ok(found)
+}
+
+/// The stages that may run, in the order of `dvc repro`.
+fn candidates(
+    project: &Project,
+    graph: &Graph,
+    changes: &Changes,
+    order: &[usize],
+    force: bool,
+    fans_out: &HashSet<(&str, &str)>,
+) -> Vec<Candidate> {
+    let runs = |stage: usize| {
+        let forced = force && project.stages[stage].cmd.is_some() && !project.stages[stage].frozen;
+        forced || changes.forecasts[stage].as_ref().is_some_and(|forecast| forecast.outlook != Outlook::Unchanged)
+    };
+    let key = |stage: &Stage| {
+        let generated = stage.generated.as_ref()?;
+        fans_out.contains(&(stage.file.as_str(), generated.group.as_str())).then(|| generated.key.clone())
+    };
+    let candidate = |&stage: &usize| Candidate {
+        stage,
+        key: key(&project.stages[stage]),
+        needs: if project.stages[stage].frozen { vec![] } else { graph.needs(stage).to_vec() },
+    };
+    order.iter().filter(|stage| runs(**stage)).map(candidate).collect()
+}
+
+/// The files that the plan was made from, with their digests.
+fn base(
+    home: &ProjectHome,
+    project: &Project,
+    mut read: BTreeMap<String, Option<String>>,
+) -> Result<Vec<BaseFile>, Diagnostic> {
+    let locks = project.files.iter().map(|file| &file.path).filter(|file| file.ends_with("dvc.yaml"));
+    let params = project.stages.iter().flat_map(|stage| &stage.params).map(|params| params.resolved.clone());
+    for file in locks.map(|file| lock_path(file)).chain(params) {
+        if !read.contains_key(&file) {
+            let at = home.root.join(&file);
+            let md5 = if at.is_file() { Some(fs::digest(&at)?.0) } else { None };
+            read.insert(file, md5);
+        }
+    }
+    Ok(read.into_iter().map(|(path, md5)| BaseFile { path, md5 }).collect())
+}
+
+/// Passes on to the disk and remembers the digest of every file that was read.
+struct Recorder<'a> {
+    inner: &'a DiskFiles,
+    read: RefCell<BTreeMap<String, Option<String>>>,
+}
+
+impl ProjectFiles for Recorder<'_> {
+    fn read(&self, path: &str) -> io::Result<Vec<u8>> {
+        let bytes = self.inner.read(path)?;
+        self.read.borrow_mut().insert(path.to_owned(), Some(fs::digest_bytes(&bytes)));
+        Ok(bytes)
+    }
+
+    fn kind(&self, path: &str) -> Option<FileKind> {
+        self.inner.kind(path)
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {
+        self.inner.list(path)
+    }
+
+    fn is_git_ignored(&self, path: &str, is_dir: bool) -> bool {
+        self.inner.is_git_ignored(path, is_dir)
+    }
+
+    fn root(&self) -> &str {
+        self.inner.root()
+    }
+
+    fn supports_scheme(&self, scheme: &str) -> bool {
+        self.inner.supports_scheme(scheme)
+    }
+}
