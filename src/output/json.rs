@@ -132,7 +132,7 @@ impl Serialize for FileJson<'_> {
         let StageFile { path, groups, top, .. } = self.0;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("path", path)?;
-        map.serialize_entry("groups", groups)?;
+        map.serialize_entry("groups", &groups.iter().map(|group| &group.name).collect::<Vec<_>>())?;
         let lists =
             [("metrics", &top.metrics), ("plots", &top.plots), ("params", &top.params), ("datasets", &top.datasets)];
         for (name, items) in lists.into_iter().filter(|(_, items)| !items.is_empty()) {

@@ -49,6 +49,7 @@ fn kind(reason: &Reason) -> &'static str {
     match reason {
         Reason::New => "new",
         Reason::Command { .. } => "command changed",
+        Reason::Definition => "definition changed",
         Reason::AlwaysChanged | Reason::Callback => "always changed",
         Reason::Dep { change: DataChange::Deleted { .. }, .. } => "dep missing",
         Reason::Dep { .. } => "dep changed",
