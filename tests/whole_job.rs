@@ -30,6 +30,11 @@ fn pipelines_in_folders_end_as_dvc_repro_leaves_them() {
 }
 
 #[test]
+fn entries_and_ignore_lines_come_in_the_order_of_dvc_repro() {
+    same_as_dvc("two-pipelines", &[], &[]);
+}
+
+#[test]
 fn the_commands_work_one_by_one_from_separate_shells() {
     let (serial, fanned) = (Project::from_fixture("sessions"), Project::from_fixture("sessions"));
     serial.dvc(["repro"]);

@@ -7,7 +7,7 @@ use crate::adapters::beneath::{Beneath, Seen};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::model::lockfile::conflict::Conflict;
 use crate::model::lockfile::merge::{self, Contribution, same_entry};
-use crate::model::lockfile::{Lockfile, LockfileError, splice};
+use crate::model::lockfile::{Lockfile, LockfileError, move_to_end, splice};
 use crate::state::apply::After;
 use crate::state::workspace;
 
@@ -33,6 +33,7 @@ pub(super) fn merge(
         let merged = merge_one(&path, &file, &good, config, outcome);
         if !merged.is_empty() {
             let spliced = splice(Some(&text), &merged).map_err(|error| refused(&path, &error))?;
+            let spliced = in_order(spliced, &good).map_err(|error| refused(&path, &error))?;
             outcome.changes.push(change(&path, After::Bytes(spliced.into_bytes()), None));
             let planned: HashMap<_, _> = good.iter().map(|good| (good.stage.name.as_deref(), good.stage)).collect();
             let stages = merged.iter().filter_map(|(name, _)| planned.get(&Some(*name)));
@@ -42,6 +43,22 @@ pub(super) fn merge(
     written.sort_unstable();
     outcome.collection.stages = written.into_iter().map(|(_, address)| address).collect();
     Ok(())
+}
+
+/// Puts the entries that this run added, by this collection and those before it, into the order of `dvc repro`.
+fn in_order(text: String, good: &[Good<'_>]) -> Result<String, LockfileError> {
+    let order: HashMap<&str, usize> = good
+        .iter()
+        .filter(|good| good.stage.base.is_none())
+        .filter_map(|good| Some((good.stage.name.as_deref()?, good.stage.order)))
+        .collect();
+    let file = Lockfile::parse(&text)?;
+    let mut added: Vec<&str> = file.names().filter(|name| order.contains_key(name)).collect();
+    if added.is_sorted_by_key(|name| order[name]) {
+        return Ok(text);
+    }
+    added.sort_by_key(|name| order[name]);
+    move_to_end(&text, &added)
 }
 
 /// Returns the entries to write into one lock file.

@@ -31,7 +31,7 @@ use crate::model::yaml;
 
 pub(crate) use entry::{LockEntry, LockItem};
 pub(crate) use foreign_style::foreign_style;
-pub(crate) use splice::{sole_entry, splice};
+pub(crate) use splice::{move_to_end, sole_entry, splice};
 
 /// What is wrong with a lock file, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -28,6 +28,16 @@ pub(crate) fn splice(file: Option<&str>, entries: &[(&str, &str)]) -> Result<Str
     if spliced.contains("&id") { renumber(&spliced) } else { Ok(spliced) }
 }
 
+/// Moves entries that a lock file has to the end of `stages`, in the given order.
+pub(crate) fn move_to_end(text: &str, names: &[&str]) -> Result<String, LockfileError> {
+    let file = Lockfile::parse(text)?;
+    let moved: Vec<(&str, &str)> = names.iter().filter_map(|name| Some((*name, file.entry(name)?.text()))).collect();
+    let removed: Vec<(&str, &str)> = moved.iter().map(|(name, _)| (*name, "")).collect();
+    let without = file.splice(&removed, &removed.iter().copied().collect());
+    let without = Lockfile::parse(&without)?;
+    Ok(without.splice(&moved, &moved.iter().copied().collect()))
+}
+
 /// Checks that lines are the entry of that name and nothing else, at the place of an entry.
 pub(crate) fn sole_entry(name: &str, lines: &str) -> Result<(), LockfileError> {
     let document = format!("schema: '2.0'\nstages:\n{lines}");
