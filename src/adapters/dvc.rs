@@ -67,6 +67,11 @@ impl Dvc {
         found.map(|path| Dvc { path }).ok_or(DvcError::NotFound)
     }
 
+    /// Where the program lies.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Asks for the version and refuses one below the minimum.
     pub(crate) fn version(&self) -> Result<String, DvcError> {
         let program = self.program().arg("--version");

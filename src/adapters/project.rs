@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use git2::Repository;
 use thiserror::Error;
 
+use crate::adapters::dvc::Dvc;
 use crate::diagnostic::Diagnostic;
 use crate::model::pipeline::source::{DirEntry, FileKind, ProjectFiles};
 
@@ -66,6 +67,13 @@ impl GitIgnores {
     }
 }
 
+/// Returns where the Python installation of a program keeps its packages.
+fn site_packages(program: &Path) -> Option<PathBuf> {
+    let library = program.canonicalize().ok()?.parent()?.parent()?.join("lib");
+    let pythons = std::fs::read_dir(library).ok()?.flatten().map(|entry| entry.path().join("site-packages"));
+    pythons.into_iter().find(|packages| packages.join("dvc").is_dir())
+}
+
 impl ProjectFiles for DiskFiles {
     fn read(&self, path: &str) -> io::Result<Vec<u8>> {
         std::fs::read(self.on_disk(path))
@@ -99,8 +107,14 @@ impl ProjectFiles for DiskFiles {
         git.repository.is_path_ignored(format!("{}{path}{slash}", git.prefix)).unwrap_or(false)
     }
 
+    /// Looks into the Python installation of the `dvc` on the `PATH`; one that is packed otherwise is trusted to have all.
     fn supports_scheme(&self, scheme: &str) -> bool {
-        matches!(scheme, "http" | "https")
+        if matches!(scheme, "http" | "https") {
+            return true;
+        }
+        let Ok(dvc) = Dvc::find() else { return false };
+        let Some(packages) = site_packages(dvc.path()) else { return true };
+        packages.join(format!("dvc_{}", scheme.strip_suffix("davs").map_or(scheme, |_| "webdav"))).is_dir()
     }
 
     fn root(&self) -> &str {

@@ -93,6 +93,9 @@ impl Place<'_> {
 
     /// Resolves the path of a dep.
     pub(super) fn dep_path(&self, text: &str) -> Result<Located, StageProblem> {
+        if text.is_empty() {
+            return Err(StageProblem::EmptyPath);
+        }
         match self.location(text)? {
             Location::Dataset => Ok(Located { path: text.to_owned(), resolved: None }),
             location => self.locate(text, location),
@@ -100,9 +103,6 @@ impl Place<'_> {
     }
 
     fn location(&self, text: &str) -> Result<Location, StageProblem> {
-        if text.is_empty() {
-            return Err(StageProblem::EmptyPath);
-        }
         let url_of = |remote: &str| self.env.config.remotes.get(remote).map(|remote| remote.url.as_str());
         url::locate(text, url_of).map_err(StageProblem::Url)
     }

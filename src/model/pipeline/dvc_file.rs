@@ -15,10 +15,13 @@ pub(super) fn stage(env: &Env<'_>, file: &str, node: &Node) -> Result<Stage, Fau
     let place = Place { env, wdir: &wdir };
     let deps =
         entries(node, "deps").map(|(item, fields)| dep(&place, &fields).map_err(|fault| fault.or_at(item.position)));
-    let deps = deps.collect::<Result<_, _>>()?;
+    let deps = deps.collect::<Result<Vec<_>, _>>()?;
     let outs =
         entries(node, "outs").map(|(item, fields)| out(&place, &fields).map_err(|fault| fault.or_at(item.position)));
-    let outs = outs.collect::<Result<_, _>>()?;
+    let outs = outs.collect::<Result<Vec<_>, _>>()?;
+    if entries(node, "deps").any(|(_, item)| item.value("db").is_some()) && (deps.len(), outs.len()) != (1, 1) {
+        return Err(Fault::stage(StageProblem::Database));
+    }
     let value = |name: &str| node.get(name).map(|entry| entry.node.clone().into_value());
     let flag = |name: &str| matches!(value(name), Some(Value::Bool(true)));
     Ok(Stage {
@@ -86,7 +89,7 @@ impl Item<'_> {
             None => None,
             Some(Value::Str(md5)) => Some(md5),
             // DVC looks for `.dir` at its end, unless the entry says that it is a directory.
-            Some(_) if has_files => None,
+            Some(_) if has_files || self.text("hash").is_some_and(|hash| hash != "md5") => None,
             Some(_) => return Err(Fault::stage(StageProblem::NoText { key: "md5" })),
         };
         Ok(Recorded {
@@ -110,7 +113,10 @@ fn dep(place: &Place<'_>, item: &Item<'_>) -> Result<Dep, Fault> {
     }
     let Some(text) = item.text("path") else { return Err(Fault::stage(StageProblem::NoPathKey { section: "deps" })) };
     let located = place.dep_path(&text)?;
-    Ok(Dep { path: located.path, resolved: located.resolved, recorded, repo: item.value("repo") })
+    let repo = item.value("repo");
+    // The path of an import is one of the other repository, whatever the working directory.
+    let resolved = if repo.is_some() { Some(path::resolve(place.env.root(), "", &text)) } else { located.resolved };
+    Ok(Dep { path: located.path, resolved, recorded, repo })
 }
 
 fn out(place: &Place<'_>, item: &Item<'_>) -> Result<Out, Fault> {

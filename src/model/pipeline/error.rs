@@ -67,7 +67,7 @@ pub(crate) enum StageProblem {
     InterpolatedVars,
     #[error("expected a path, got a {kind}")]
     NoPath { kind: &'static str },
-    #[error("a path cannot be empty")]
+    #[error("the path of a dependency cannot be empty")]
     EmptyPath,
     #[error("expected a map of flags, got a {kind}")]
     NoFlags { kind: &'static str },
@@ -87,6 +87,8 @@ pub(crate) enum StageProblem {
     NoPlugin { scheme: &'static str },
     #[error("an entry of `{section}` has no `path`")]
     NoPathKey { section: &'static str },
+    #[error("a database can only be the one dependency of one output")]
+    Database,
     #[error("`{key}` must be text")]
     NoText { key: &'static str },
     #[error("expected a list of `{section}`, got a {kind}")]
