@@ -43,7 +43,13 @@ impl Cli {
         let mut cli = Cli::parse();
         cli.format = match cli.typed_format {
             FormatArg::Json => Format::Json,
-            FormatArg::Text | FormatArg::Mermaid | FormatArg::Dot => Format::Text,
+            FormatArg::Text
+            | FormatArg::Mermaid
+            | FormatArg::Dot
+            | FormatArg::Junit
+            | FormatArg::Markdown
+            | FormatArg::Html
+            | FormatArg::Prometheus => Format::Text,
         };
         cli
     }
@@ -59,6 +65,14 @@ pub(crate) enum FormatArg {
     Mermaid,
     /// The phases of a plan for Graphviz (`plan` only).
     Dot,
+    /// A test case per work item, for Jenkins and its like (`report` only).
+    Junit,
+    /// A comment for a pull request (`report` only).
+    Markdown,
+    /// One page with everything (`report` only).
+    Html,
+    /// Metrics for Prometheus (`report` only).
+    Prometheus,
 }
 
 /// Who reads the results.
@@ -78,6 +92,7 @@ pub(crate) enum Command {
     Work(WorkArgs),
     Collect(CollectArgs),
     Finalize(FinalizeArgs),
+    Report(ReportArgs),
     Status(runs::StatusArgs),
     Logs(runs::LogsArgs),
     Retry(runs::RetryArgs),
@@ -456,6 +471,21 @@ pub(crate) struct FinalizeArgs {
     pub local: LocalArgs,
     #[command(flatten)]
     pub ending: EndingArgs,
+}
+
+/// Say what became of a run
+///
+/// A summary as text; with `--format`: `junit` for Jenkins and its like (a test case per work item), `markdown` for a pull
+/// request, `html` for one page with everything, `prometheus` for metrics, or `json`. It may be run at any time;
+/// `finalize` leaves all of them in `.dvc/fanout/runs/RUN/report`.
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// The run; the latest by default
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
+    /// Write to this file; to stdout by default
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// What happens after everything has run.

@@ -9,6 +9,7 @@ mod graphs;
 mod kubernetes;
 mod merge_driver;
 mod plan;
+mod report;
 mod runs;
 mod stages;
 mod support;

@@ -8,7 +8,7 @@ use crate::adapters::dvc::Dvc;
 use crate::adapters::{fs, process};
 use crate::cli::{Cli, EndingArgs, FinalizeArgs, Format, LocalArgs};
 use crate::commands::project::ProjectHome;
-use crate::commands::{collect, launch, summary};
+use crate::commands::{collect, launch, report, summary};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::model::collection::Rejected;
@@ -58,6 +58,10 @@ pub(crate) fn finalize(
     }
     if plan.work_items > 0 {
         end(project, run, plan, counts.failed.len())?;
+        // What is good is committed even where there is no room for a report.
+        if let Err(error) = report::write(run, plan) {
+            text::note(&format!("no report was written: {}", text::render_error(&error)));
+        }
         if cli.format == Format::Text {
             summary::print(run, plan, &all)?;
         }

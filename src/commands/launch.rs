@@ -227,7 +227,8 @@ impl Launch<'_> {
         let mut signals =
             Signals::listen().map_err(|error| Diagnostic::tool("cannot listen to signals").source(&error))?;
         let (host, process) = (crate::adapters::process::host(), std::process::id());
-        self.record(Journaled::Launched { engine: E::NAME.into(), host, process })?;
+        let image = engine.image().map(str::to_owned);
+        self.record(Journaled::Launched { engine: E::NAME.into(), image, host, process })?;
         let total = phases.iter().map(|phase| self.plan.phases[*phase].count).sum();
         let quiet = self.args.quiet || self.cli.format == Format::Json;
         let style = Style::choose(quiet, std::io::stderr().is_terminal(), env::read(env::CI).is_some());

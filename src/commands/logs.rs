@@ -42,7 +42,7 @@ pub(crate) fn run(cli: &Cli, args: &LogsArgs) -> Result<Exit, Diagnostic> {
     if cli.format == Format::Json {
         let document = serde_json::json!({
             "version": 1, "run": plan.run, "index": item.index, "id": item.id, "attempt": attempt,
-            "attempts": attempts, "path": log, "tail": survey::tail(&log),
+            "attempts": attempts, "path": log, "tail": survey::tail(&log, survey::LOG_LINES),
         });
         text::result(&document.to_string());
         return Ok(Exit::Success);

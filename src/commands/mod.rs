@@ -11,6 +11,7 @@ mod logs;
 mod merge_driver;
 mod plan;
 mod project;
+mod report;
 mod retry;
 mod run;
 mod runs;
@@ -30,6 +31,13 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<Exit, Diagnostic> {
         return Err(Diagnostic::usage("only `plan` draws pictures")
             .hint("`--format mermaid` and `--format dot` go with `dvc-fanout plan`"));
     }
+    let is_report =
+        matches!(cli.typed_format, FormatArg::Junit | FormatArg::Markdown | FormatArg::Html | FormatArg::Prometheus);
+    if is_report && !matches!(cli.command, Command::Report(_)) {
+        return Err(
+            Diagnostic::usage("only `report` has this format").hint("run `dvc-fanout report --format …` after it")
+        );
+    }
     match &cli.command {
         Command::Run(args) => run::run(cli, args),
         Command::Plan(args) => plan::run(cli, args),
@@ -43,6 +51,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<Exit, Diagnostic> {
         Command::Retry(args) => retry::run(cli, args),
         Command::Cancel(args) => cancel::run(cli, args),
         Command::Runs(args) => runs::run(cli, args),
+        Command::Report(args) => report::run(cli, args),
         Command::MergeDriver(args) => merge_driver::run(args),
         Command::InstallMergeDriver => merge_driver::install(cli),
         Command::Debug(args) => debug::run(cli, args),

@@ -69,12 +69,15 @@ fn failure(run: &RunDir, item: &WorkItem) -> Result<Vec<String>, Diagnostic> {
     );
     let log = run.log(item.index, attempt);
     let mut lines = vec![format!("failed: {} ({why})", item.id)];
-    lines.extend(survey::tail(&log).into_iter().map(|line| format!("    {line}")));
+    lines.extend(survey::tail(&log, survey::LOG_LINES).into_iter().map(|line| format!("    {line}")));
     lines.push(format!("  log: {}", log.display()));
     Ok(lines)
 }
 
 /// The last error that a worker printed into its log.
 pub(crate) fn last_error(log: &Path) -> Option<String> {
-    survey::tail(log).into_iter().rev().find_map(|line| line.strip_prefix("error: ").map(str::to_owned))
+    survey::tail(log, survey::LOG_LINES)
+        .into_iter()
+        .rev()
+        .find_map(|line| line.strip_prefix("error: ").map(str::to_owned))
 }

@@ -51,6 +51,11 @@ pub(crate) trait Engine {
     /// What the first Ctrl-C does, and what a second one would.
     const DRAINING: &'static str;
 
+    /// The image that workers run in, where they run in one.
+    fn image(&self) -> Option<&str> {
+        None
+    }
+
     /// Runs the tasks of a phase until each has ended for good or the engine was stopped.
     ///
     /// Fails only where the engine itself cannot go on; work items that fail are events.

@@ -14,6 +14,7 @@ pub(crate) mod pipeline;
 pub(crate) mod plan;
 pub(crate) mod projection;
 pub(crate) mod python_text;
+pub(crate) mod report;
 pub(crate) mod result_path;
 pub(crate) mod shards;
 pub(crate) mod standing;

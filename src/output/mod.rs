@@ -5,5 +5,6 @@ pub(crate) mod collection;
 pub(crate) mod json;
 pub(crate) mod picture;
 pub(crate) mod progress;
+pub(crate) mod report;
 pub(crate) mod status;
 pub(crate) mod text;

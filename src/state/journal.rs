@@ -29,6 +29,9 @@ pub(crate) enum Journaled {
     /// A `launch` or `finalize` began.
     Launched {
         engine: String,
+        /// What pods run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image: Option<String>,
         host: String,
         process: u32,
     },

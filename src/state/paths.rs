@@ -14,6 +14,7 @@
 //!                  jobs/NAME.checked left by a pod that sees all that workers need
 //!                  launch.lock       held while the run is being launched
 //!                  results/INDEX/retry   the last attempt whose failure is to be tried again
+//!                  report/           what became of it: report.html, report.md, report.json, junit.xml, metrics.prom
 //!                  results/INDEX/ATTEMPT.log
 //!                  results/INDEX/ATTEMPT/result.json
 //!                  results/INDEX/ATTEMPT/files/N
@@ -105,6 +106,11 @@ impl RunDir {
     /// Left by a pod that saw all that workers need.
     pub(crate) fn check(&self, name: &str) -> PathBuf {
         self.0.join("jobs").join(format!("{name}.checked"))
+    }
+
+    /// Where `finalize` puts the reports.
+    pub(crate) fn report(&self) -> PathBuf {
+        self.0.join("report")
     }
 
     pub(crate) fn results(&self) -> PathBuf {

@@ -28,7 +28,7 @@ pub(crate) fn run(run: &RunDir, plan: &Plan) -> Result<RunStatus, Diagnostic> {
         let standing = facts.standing(is_launched);
         let log = (facts.begun > 0).then(|| run.log(item.index, facts.begun));
         let tail = match (&standing, &log) {
-            (Standing::Failed { .. }, Some(log)) => tail(log),
+            (Standing::Failed { .. }, Some(log)) => tail(log, LOG_LINES),
             _ => vec![],
         };
         statuses.push(ItemStatus {
@@ -49,7 +49,7 @@ pub(crate) fn run(run: &RunDir, plan: &Plan) -> Result<RunStatus, Diagnostic> {
 /// Where a run is in its life.
 pub(crate) fn state(lines: &[Line], is_launched: bool) -> RunState {
     let launched = lines.iter().rev().find_map(|line| match &line.event {
-        Journaled::Launched { engine, host, process } => Some((engine.clone(), host.clone(), *process)),
+        Journaled::Launched { engine, host, process, .. } => Some((engine.clone(), host.clone(), *process)),
         _ => None,
     });
     let is_finalized = lines.iter().any(|line| matches!(line.event, Journaled::Finalized { .. }));
@@ -137,12 +137,12 @@ fn seconds(lines: &[Line]) -> HashMap<usize, f64> {
     lines.iter().filter_map(finished).collect()
 }
 
-/// The last lines of a log that say something; none where there is no log.
-pub(crate) fn tail(log: &std::path::Path) -> Vec<String> {
+/// The last lines of a log that say something, at most `limit`; none where there is no log.
+pub(crate) fn tail(log: &std::path::Path, limit: usize) -> Vec<String> {
     let bytes = fs::read_tail(log, LOG_BYTES).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(LOG_LINES)..].iter().map(|line| (*line).to_owned()).collect()
+    lines[lines.len().saturating_sub(limit)..].iter().map(|line| (*line).to_owned()).collect()
 }
 
 /// Whether a run has good results and was never finalized: removing it would lose them.

@@ -143,6 +143,25 @@ impl Ran {
     }
 }
 
+/// Finds a program that some tests need besides git and DVC. Where it is missing the test has nothing to say, except
+/// with `CI` set, where that is a failure.
+#[track_caller]
+pub(crate) fn tool(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file());
+    if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "`{name}` must be on the PATH (contrib/setup-tools installs it)");
+        say(&format!("skipped: no `{name}` on the PATH"));
+    }
+    found
+}
+
+/// Says something in the test's output.
+#[expect(clippy::print_stdout, reason = "what cargo shows of a test")]
+pub(crate) fn say(line: &str) {
+    println!("{line}");
+}
+
 fn copy_tree(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("made");
     for entry in std::fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {

@@ -50,6 +50,9 @@ pub(crate) fn run(cli: &Cli, args: &PlanArgs) -> Result<Exit, Diagnostic> {
         (FormatArg::Json, _) => text::result(&report.json()),
         (FormatArg::Mermaid, _) => text::result(&report.picture().mermaid()),
         (FormatArg::Dot, _) => text::result(&report.picture().dot()),
+        (FormatArg::Junit | FormatArg::Markdown | FormatArg::Html | FormatArg::Prometheus, _) => {
+            return Err(Diagnostic::internal("a plan has no such form"));
+        }
     }
     let exit = if args.exit_code && planned.plan.work_items > 0 { Exit::SomethingToDo } else { Exit::Success };
     Ok(exit)

@@ -136,6 +136,10 @@ impl Engine for KubernetesEngine {
     const NAME: &'static str = "kubernetes";
     const DRAINING: &'static str = "interrupted: the Jobs go on without this launcher (again: cancel them)";
 
+    fn image(&self) -> Option<&str> {
+        Some(&self.config.pods.image)
+    }
+
     async fn run_phase(&mut self, phase: usize, tasks: Vec<Task>, channels: Channels) -> Result<PhaseEnd, Diagnostic> {
         let cluster = self.connect().await?;
         self.config.pods.namespace.clone_from(&cluster.namespace);

@@ -1,0 +1,114 @@
+//! A report as one JSON document; the HTML page carries the same.
+//!
+//! Times are in seconds, `begin` since the plan was made. `lane` is an index into `lanes`.
+
+use serde_json::{Value, json};
+
+use super::kind_name;
+use crate::model::report::{Attempt, Report, Template, WorkItem};
+
+/// The version of the document.
+const VERSION: u32 = 1;
+
+pub(crate) fn render(report: &Report) -> String {
+    document(report).to_string()
+}
+
+pub(super) fn document(report: &Report) -> Value {
+    let (names, lanes) = report.lanes();
+    let from = &report.provenance;
+    json!({
+        "version": VERSION,
+        "run": report.run,
+        "project": report.project,
+        "created": report.created,
+        "seconds": rounded(report.seconds),
+        "ended": report.ended,
+        "counts": report.counts().named().into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        "provenance": {
+            "program": from.program,
+            "dvc": from.dvc,
+            "commit": from.commit,
+            "snapshot": from.snapshot,
+            "targets": from.targets,
+            "engines": from.engines,
+            "images": from.images,
+            "hosts": from.hosts,
+        },
+        "templates": report.by_template().iter().map(template).collect::<Vec<_>>(),
+        "phases": report.phases.iter()
+            .map(|phase| json!({ "kind": kind_name(phase.kind), "trailing": phase.trailing }))
+            .collect::<Vec<_>>(),
+        "lanes": names,
+        "work_items": report.work_items.iter().zip(&lanes)
+            .map(|(item, lanes)| work_item(item, lanes))
+            .collect::<Vec<_>>(),
+    })
+}
+
+fn template(template: &Template<'_>) -> Value {
+    let states: serde_json::Map<String, Value> =
+        template.states.iter().map(|(state, stages)| (state.name().to_owned(), json!(stages))).collect();
+    let reasons: Vec<Value> =
+        template.reasons.iter().map(|(reason, stages)| json!({ "reason": reason, "stages": stages })).collect();
+    json!({
+        "address": template.address,
+        "stages": template.stages,
+        "states": states,
+        "reasons": reasons,
+        "other_reasons": template.other_reasons,
+    })
+}
+
+fn work_item(item: &WorkItem, lanes: &[usize]) -> Value {
+    let stages: Vec<Value> = item
+        .stages
+        .iter()
+        .map(|stage| json!({ "address": stage.address, "state": stage.state.name(), "reason": stage.reason }))
+        .collect();
+    json!({
+        "index": item.index,
+        "id": item.id,
+        "phase": item.phase,
+        "outcome": item.outcome.name(),
+        "message": item.outcome.message(),
+        "seconds": rounded(item.seconds()),
+        "attempts": item.attempts.iter().zip(lanes).map(|(tried, lane)| attempt(tried, *lane)).collect::<Vec<_>>(),
+        "stages": stages,
+        "log": item.log,
+        "tail": item.tail,
+    })
+}
+
+fn attempt(attempt: &Attempt, lane: usize) -> Value {
+    json!({
+        "attempt": attempt.number,
+        "place": attempt.place,
+        "lane": lane,
+        "begin": rounded(attempt.begin),
+        "seconds": rounded(attempt.seconds),
+        "end": attempt.end.name(),
+        "message": attempt.message,
+    })
+}
+
+/// To milliseconds.
+fn rounded(seconds: f64) -> f64 {
+    (seconds * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::report::tests::{HOSTILE, sample};
+
+    #[test]
+    fn the_document_has_every_work_item() {
+        let document = document(&sample());
+        assert_eq!(document["version"], 1);
+        assert_eq!(document["counts"], json!({ "failed": 1, "not_run": 1, "skipped": 1, "succeeded": 1 }));
+        assert_eq!(document["work_items"][1]["id"], HOSTILE);
+        assert_eq!(document["work_items"][0]["attempts"][1]["lane"], 0);
+        assert_eq!(document["lanes"], json!(["slot 0", "slot 1"]));
+    }
+}

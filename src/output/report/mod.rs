@@ -1,0 +1,153 @@
+//! Reports of a run in the forms that their readers take.
+//!
+//! | form | reader | module |
+//! |---|---|---|
+//! | text | a person at a terminal | `text` |
+//! | JSON | programs, and the HTML page's script | `json` |
+//! | JUnit XML | Jenkins and other CI systems | `junit` |
+//! | Markdown | a pull request | `markdown` |
+//! | HTML | a person with a browser, also without network | `html` |
+//! | Prometheus text | monitoring | `prometheus` |
+//!
+//! Names of sessions and lines of logs may hold anything; each form escapes all of them.
+
+mod html;
+mod json;
+mod junit;
+mod markdown;
+mod prometheus;
+mod text;
+
+pub(crate) use html::render as html;
+pub(crate) use json::render as json;
+pub(crate) use junit::render as junit;
+pub(crate) use markdown::render as markdown;
+pub(crate) use prometheus::render as prometheus;
+pub(crate) use text::render as text;
+
+use crate::model::plan::PhaseKind;
+use crate::model::report::{Report, Template};
+use crate::output::text::{count, grouped};
+
+/// Appends to a text.
+fn put(text: &mut String, more: std::fmt::Arguments<'_>) {
+    std::fmt::Write::write_fmt(text, more).expect("a String takes every text");
+}
+
+/// Appends a line to a text.
+fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
+    put(text, format_args!("{line}\n"));
+}
+
+/// What came of a run, in one line: "2 of 3 work items succeeded, 1 failed".
+fn headline(report: &Report) -> String {
+    let counts = report.counts();
+    let total = counts.total();
+    let mut line = if counts.succeeded == total {
+        format!("{} succeeded", count(total, "work item"))
+    } else {
+        format!("{} of {} succeeded", grouped(counts.succeeded), count(total, "work item"))
+    };
+    for (number, what) in [(counts.failed, "failed"), (counts.skipped, "skipped"), (counts.not_run, "not run")] {
+        if number > 0 {
+            put(&mut line, format_args!(", {} {what}", grouped(number)));
+        }
+    }
+    line
+}
+
+fn kind_name(kind: PhaseKind) -> &'static str {
+    match kind {
+        PhaseKind::Map => "map",
+        PhaseKind::Shared => "shared",
+    }
+}
+
+/// What its stages came to: "3 ran, 1 failed".
+fn states(template: &Template<'_>) -> String {
+    let state = |(state, number): (&_, &usize)| {
+        let state: &crate::model::report::StageState = state;
+        format!("{} {}", grouped(*number), state.name().replace('_', " "))
+    };
+    template.states.iter().map(state).collect::<Vec<_>>().join(", ")
+}
+
+/// Why its stages were planned: "dep raw/${item}.txt (3), new".
+fn reasons(template: &Template<'_>, show: impl Fn(&str) -> String) -> String {
+    let single = template.reasons.len() == 1 && template.other_reasons == 0;
+    let reason = |(reason, stages): &(String, usize)| {
+        if single { show(reason) } else { format!("{} ({})", show(reason), grouped(*stages)) }
+    };
+    let mut texts: Vec<String> = template.reasons.iter().map(reason).collect();
+    if template.other_reasons > 0 {
+        texts.push(format!("others ({})", grouped(template.other_reasons)));
+    }
+    texts.join(", ")
+}
+
+/// A length of time as people say it: "0.5 s", "2 min 05 s", "3 h 07 min".
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole seconds of a run")]
+fn duration(seconds: f64) -> String {
+    let whole = seconds.round().max(0.0) as u64;
+    match whole {
+        0..10 => format!("{:.1} s", seconds.max(0.0)),
+        10..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+/// Name and value of what says where results come from.
+fn provenance(report: &Report) -> Vec<(&'static str, String)> {
+    let from = &report.provenance;
+    let hosts = match from.hosts.len() {
+        0..=8 => from.hosts.join(", "),
+        more => format!("{}, … ({})", from.hosts[..8].join(", "), grouped(more)),
+    };
+    let all = [
+        ("run", report.run.clone()),
+        ("planned", report.created.clone()),
+        ("targets", from.targets.join(" ")),
+        ("commit", from.commit.clone().unwrap_or_default()),
+        ("snapshot", from.snapshot.clone().unwrap_or_default()),
+        ("engine", from.engines.join(", ")),
+        ("image", from.images.join(", ")),
+        ("DVC", from.dvc.join(", ")),
+        ("dvc-fanout", from.program.clone()),
+        ("hosts", hosts),
+    ];
+    all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::report::tests::sample;
+
+    #[test]
+    fn the_headline_counts_what_there_is() {
+        assert_eq!(headline(&sample()), "1 of 4 work items succeeded, 1 failed, 1 skipped, 1 not run");
+        let mut report = sample();
+        report.work_items.truncate(1);
+        assert_eq!(headline(&report), "1 work item succeeded");
+    }
+
+    #[test]
+    fn durations_are_short() {
+        assert_eq!(
+            [0.04, 9.4, 59.4, 125.0, 11_220.0].map(duration),
+            ["0.0 s", "9.4 s", "59 s", "2 min 05 s", "3 h 07 min"]
+        );
+    }
+
+    #[test]
+    fn reasons_are_counted_where_there_are_several() {
+        let report = sample();
+        let template = &report.by_template()[0];
+        assert_eq!(reasons(template, str::to_owned), "dep raw/${item}.txt");
+        assert_eq!(states(template), "1 ran, 3 failed");
+        let mut template = template.clone();
+        template.other_reasons = 2;
+        assert_eq!(reasons(&template, str::to_owned), "dep raw/${item}.txt (4), others (2)");
+    }
+}
