@@ -85,6 +85,7 @@ pub(crate) enum EngineChoice {
 }
 
 /// The engine that was asked for, as configured.
+#[cfg_attr(not(feature = "kubernetes"), expect(unused_variables, reason = "only a cluster is configured from them"))]
 pub(crate) fn choose(
     project: &ProjectHome,
     plan: &Plan,
