@@ -147,7 +147,6 @@ pub(crate) struct PlanArgs {
 
 /// Which stages are meant and how they run; the flags of `dvc repro`.
 #[derive(Clone, Debug, Default, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "DVC's own flags")]
 pub(crate) struct SelectionArgs {
     /// Stages, as `dvc repro` takes them: NAME, NAME@KEY, PATH/dvc.yaml[:NAME], PATH.dvc; `dvc.yaml` by default
     #[arg(value_name = "TARGET")]
@@ -326,7 +325,6 @@ fn parse_group(text: &str) -> Result<(String, usize), String> {
 /// foreach or matrix, a `dvc.yaml` or a `.dvc` file, as for `dvc repro`. With `--format json` every stage is listed with
 /// its command, paths and params, besides the edges and the order in which `dvc repro` would run them.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "flags")]
 pub(crate) struct StagesArgs {
     /// What to select, written as for `dvc repro`
     #[arg(value_name = "TARGET")]
@@ -434,7 +432,6 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
 /// Lock entries are merged three ways with what the project holds now, as the bytes that DVC wrote; so are files that
 /// DVC does not cache. It is all or nothing, may be run while other work items still run, and twice does no harm.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "flags")]
 pub(crate) struct CollectArgs {
     /// The run; the latest by default
     #[arg(value_name = "RUN")]

@@ -159,7 +159,7 @@ pub(crate) async fn stop(child: &mut Child, grace: Duration) -> Ending {
 /// Sends a signal to the process group that a child leads; a group that is gone is fine.
 pub(crate) fn signal_group(child: &Child, signal: Signal) {
     if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
-        drop(rustix::process::kill_process_group(pid, signal));
+        let _gone_is_fine = rustix::process::kill_process_group(pid, signal);
     }
 }
 
@@ -201,7 +201,7 @@ pub(crate) fn adopt_orphans() -> io::Result<()> {
 /// Processes that resist are given up after the grace period; KILL cannot be resisted but may take a moment.
 pub(crate) async fn end_orphans(group: Option<u32>, grace: Duration) {
     if let Some(pid) = group.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
-        drop(rustix::process::kill_process_group(pid, Signal::KILL));
+        let _gone_is_fine = rustix::process::kill_process_group(pid, Signal::KILL);
     }
     let end = tokio::time::Instant::now() + grace;
     while tokio::time::Instant::now() < end {
@@ -210,8 +210,8 @@ pub(crate) async fn end_orphans(group: Option<u32>, grace: Duration) {
             return;
         }
         for child in children {
-            drop(rustix::process::kill_process(child, Signal::KILL));
-            drop(rustix::process::waitpid(Some(child), rustix::process::WaitOptions::NOHANG));
+            let _gone_is_fine = rustix::process::kill_process(child, Signal::KILL);
+            let _gone_is_fine = rustix::process::waitpid(Some(child), rustix::process::WaitOptions::NOHANG);
         }
         tokio::time::sleep(POLL).await;
     }

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 
 /// What the Kubernetes engine keeps to; every flag may stand in `.dvc/fanout/config.yaml` instead, under `kubernetes:`.
 #[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "flags")]
 #[command(next_help_heading = "Kubernetes engine (also in .dvc/fanout/config.yaml, under `kubernetes:`)")]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub(crate) struct KubernetesArgs {

@@ -6,6 +6,7 @@ mod kubernetes;
 #[cfg(feature = "kubernetes")]
 mod settings;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -399,8 +400,8 @@ fn ready(run: &RunDir, plan: &Plan, items: &[WorkItem], phase: &Phase) -> Result
             continue;
         }
         for &need in &item.needs {
-            if !needed.contains_key(&need) {
-                needed.insert(need, results::best(run, need)?);
+            if let Entry::Vacant(place) = needed.entry(need) {
+                place.insert(results::best(run, need)?);
             }
         }
         let is_missing = |input: &Input| match input {

@@ -18,7 +18,7 @@ use crate::env;
 use crate::exit::Exit;
 use crate::output::text;
 use crate::state::format::{
-    IgnoreLines, Outcome, Plan, ResultFile, StageResult, StageState, VERSION, WorkItem, WorkResult,
+    self, IgnoreLines, Outcome, Plan, ResultFile, StageResult, StageState, VERSION, WorkItem, WorkResult,
 };
 use crate::state::paths::{RunDir, SlotDir};
 use crate::state::results::{self, Draft};
@@ -113,7 +113,7 @@ fn resolve(project: &ProjectHome, args: &WorkArgs) -> Result<WorkConfig, Diagnos
         let indexes = job_indexes(&run, job, index)?;
         return Ok(WorkConfig { run, plan, indexes });
     }
-    let range = phase.map_or(0..plan.work_items, |phase| phase.indexes());
+    let range = phase.map_or(0..plan.work_items, format::Phase::indexes);
     let indexes: Vec<usize> = match args.shards {
         Some(shards) if index >= shards => return Err(out_of_range("shard", shards)),
         Some(shards) => range.skip(index).step_by(shards).collect(),
@@ -215,7 +215,7 @@ impl Worker<'_> {
         let draft = Draft::begin(run, index, attempt)?;
         let said = ReproLog::read(&String::from_utf8_lossy(&fs::read_tail(&log_path, LOG_TAIL)?));
         let (outcome, left) = match self.harvest(&workspace, &draft, &ending, &said) {
-            Ok(left) => (self.outcome(&ending, &said, &left.stages), left),
+            Ok(left) => (Self::outcome(&ending, &said, &left.stages), left),
             // A command may have removed the workspace itself: the attempt failed, and says why.
             Err(error) => {
                 let left = Left { stages: vec![], files: vec![], deleted: vec![], ignore: vec![] };
@@ -371,7 +371,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    fn outcome(&self, stopped: &Stopped, said: &ReproLog, stages: &[StageResult]) -> Outcome {
+    fn outcome(stopped: &Stopped, said: &ReproLog, stages: &[StageResult]) -> Outcome {
         let failed = stages.iter().find(|stage| stage.state == StageState::Failed);
         match stopped {
             Stopped::TimedOut(seconds) => Outcome::TimedOut { seconds: *seconds },

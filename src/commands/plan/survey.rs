@@ -1,6 +1,7 @@
 //! What `dvc repro` would do with the project as it is now: read and decided, nothing written.
 
 use std::cell::RefCell;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 
@@ -125,10 +126,9 @@ fn base(
     let locks = project.files.iter().map(|file| &file.path).filter(|file| file.ends_with("dvc.yaml"));
     let params = project.stages.iter().flat_map(|stage| &stage.params).map(|params| params.resolved.clone());
     for file in locks.map(|file| lock_path(file)).chain(params) {
-        if !read.contains_key(&file) {
-            let at = home.root.join(&file);
-            let md5 = if at.is_file() { Some(fs::digest(&at)?.0) } else { None };
-            read.insert(file, md5);
+        let at = home.root.join(&file);
+        if let Entry::Vacant(place) = read.entry(file) {
+            place.insert(if at.is_file() { Some(fs::digest(&at)?.0) } else { None });
         }
     }
     Ok(read.into_iter().map(|(path, md5)| BaseFile { path, md5 }).collect())

@@ -38,7 +38,7 @@ impl Facts for World {
         self.runs.get(key).cloned()
     }
 
-    fn root(&self) -> &str {
+    fn root(&self) -> &'static str {
         "/p"
     }
 }
@@ -186,7 +186,7 @@ fn an_earlier_run_with_these_deps_is_restored_from_the_run_cache() {
         md5("r2")
     );
     let key = sha2::Digest::finalize(<sha2::Sha256 as sha2::Digest>::new_with_prefix(text));
-    let key = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = key.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
     chain.world.runs.insert(key, entry("a", &[("raw", "r2")], &[("mid", "m2")]));
     chain.check([true, false], ["run", "may run"]);
     chain.world.cached.push("m2");

@@ -91,28 +91,20 @@ pub(crate) enum ListStyle {
 /// The options of a remote as they stand in the files, paths made absolute.
 pub(crate) struct Remote {
     pub url: String,
-    /// All options, `url` among them; each knows the file that set it.
-    pub options: Section,
 }
 
 /// The config that is in force for a project.
 pub(crate) struct DvcConfig {
     /// No git: `.gitignore` means nothing.
     pub no_scm: bool,
-    /// The default remote's name.
-    pub remote: Option<String>,
     /// DVC runs `git add` on the files it changes.
     pub autostage: bool,
     /// DVC's repository lock is a hard link, for file systems without `flock`.
     pub hardlink_lock: bool,
-    /// DVC's own database of hashes, if not in its usual place.
-    pub site_cache_dir: Option<String>,
     /// Absolute.
     pub cache_dir: String,
     /// In order of preference, never empty.
     pub cache_types: Vec<LinkType>,
-    /// `cache.shared = group`.
-    pub cache_shared: bool,
     pub parsing: ParsingConfig,
     pub remotes: IndexMap<String, Remote>,
     merged: Section,
@@ -150,17 +142,14 @@ impl DvcConfig {
         let remotes = section_of(&merged, "remote").into_iter().flatten().filter_map(|(name, entry)| {
             let Item::Section(options) = &entry.item else { return None };
             let Item::Text(url) = &options.get("url")?.item else { return None };
-            Some((name.clone(), Remote { url: url.clone(), options: options.clone() }))
+            Some((name.clone(), Remote { url: url.clone() }))
         });
         Ok(DvcConfig {
             no_scm: is_set("core", "no_scm", "true"),
-            remote: text("core", "remote").map(str::to_lowercase),
             autostage: is_set("core", "autostage", "true"),
             hardlink_lock: is_set("core", "hardlink_lock", "true"),
-            site_cache_dir: text("core", "site_cache_dir").map(str::to_owned),
             cache_dir: text("cache", "dir").map_or_else(|| format!("{root}/.dvc/cache"), str::to_owned),
             cache_types: if cache_types.is_empty() { vec![LinkType::Reflink, LinkType::Copy] } else { cache_types },
-            cache_shared: is_set("cache", "shared", "group"),
             parsing: ParsingConfig {
                 bool: if is_set("parsing", "bool", "boolean_optional") {
                     BoolStyle::BooleanOptional

@@ -90,14 +90,9 @@ fn later_files_win_key_by_key_and_paths_are_relative_to_their_file() {
     let config = DvcConfig::from_files(&files, "/p", Some("/home/u")).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.cache_dir, "/shared");
     assert_eq!(config.cache_types, [LinkType::Copy]);
-    assert!(config.cache_shared && config.no_scm && !config.autostage);
-    assert_eq!(config.remote.as_deref(), Some("a"));
+    assert!(config.no_scm && !config.autostage);
     let remotes: Vec<_> = config.remotes.iter().map(|(name, remote)| (name.as_str(), remote.url.as_str())).collect();
     assert_eq!(remotes, [("nas", "/home/u/nas"), ("s", "s3://b/c")]);
-    assert_eq!(
-        config.remotes["nas"].options["url"].place,
-        Place { path: ".dvc/config.local".into(), line: Some(2), column: None }
-    );
 }
 
 #[test]
@@ -106,7 +101,7 @@ fn defaults_are_dvcs() {
     assert_eq!(config.cache_dir, "/p/.dvc/cache");
     assert_eq!(config.cache_types, [LinkType::Reflink, LinkType::Copy]);
     assert_eq!(config.parsing, ParsingConfig::default());
-    assert!(!config.no_scm && !config.cache_shared && config.remotes.is_empty());
+    assert!(!config.no_scm && config.remotes.is_empty());
 }
 
 #[test]

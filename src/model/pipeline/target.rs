@@ -14,7 +14,6 @@ use crate::model::python_text;
 
 /// The flags of `dvc repro` that say which stages are meant.
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "DVC's own flags")]
 pub(crate) struct TargetOptions {
     /// Names are patterns.
     pub glob: bool,
