@@ -60,6 +60,7 @@ pub(crate) enum Event {
         retry_after: Option<Duration>,
     },
     /// Something a person should know: a pod that cannot be scheduled, say.
+    #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "only a cluster has something to say"))]
     Noticed { message: String },
 }
 

@@ -25,6 +25,7 @@ struct Item {
     attempt: u32,
 }
 
+#[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "only the cluster's engine deals"))]
 pub(crate) fn write(run: &RunDir, job: &str, shards: &Shards) -> Result<(), FsError> {
     let items = shards.items.iter().map(|item| Item { index: item.index, attempt: item.attempt }).collect();
     let file = JobFile { version: VERSION, shards: shards.count, retry_commands: shards.retry_commands, items };
