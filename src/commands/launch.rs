@@ -86,7 +86,10 @@ pub(crate) enum EngineChoice {
 }
 
 /// The engine that was asked for, as configured.
-#[cfg_attr(not(feature = "kubernetes"), expect(unused_variables, reason = "only a cluster is configured from them"))]
+#[cfg_attr(
+    not(feature = "kubernetes"),
+    expect(unused_variables, clippy::unnecessary_wraps, reason = "only a cluster is configured from them")
+)]
 pub(crate) fn choose(
     project: &ProjectHome,
     plan: &Plan,
@@ -134,6 +137,10 @@ fn check_data<'a>(project: &ProjectHome, items: impl Iterator<Item = &'a WorkIte
 /// Runs the work items of some phases that have no good result yet, but for those whose failure stands.
 ///
 /// Also what `finalize` uses for the trailing phases.
+#[cfg_attr(
+    not(feature = "kubernetes"),
+    expect(clippy::needless_pass_by_value, reason = "a cluster's engine takes its configuration")
+)]
 pub(crate) fn launch(
     cli: &Cli,
     project: &ProjectHome,

@@ -22,7 +22,7 @@ pub(crate) struct ShardItem {
 impl Shards {
     /// Deals items out: one a shard up to `most_single`, beyond that a few shards for each worker, so that cluster
     /// bookkeeping stays small and the last shards still end at about the same time.
-    #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "only the cluster's engine deals"))]
+    #[cfg_attr(not(any(feature = "kubernetes", test)), expect(dead_code, reason = "only the cluster's engine deals"))]
     pub(crate) fn deal(items: Vec<ShardItem>, workers: usize, retry_commands: bool) -> Self {
         /// Up to here every work item has an index of its own.
         const MOST_SINGLE: usize = 500;
