@@ -13,4 +13,5 @@ mod report;
 mod runs;
 mod stages;
 mod support;
+mod tidy;
 mod whole_job;
