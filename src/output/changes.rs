@@ -272,3 +272,51 @@ impl DataJson {
         DataJson { md5: found.oid(), size: Some(found.size()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::hash::{HashName, Md5};
+
+    #[track_caller]
+    fn check(reason: &Reason, expected: &[&str]) {
+        assert_eq!(reason_lines(reason), expected);
+    }
+
+    #[test]
+    fn reasons_say_what_was_and_what_is() {
+        let md5 = Md5::of(b"");
+        let now = Hashed::Directory { md5, size: 0, nfiles: 0 };
+        let oid = "d3b07384d113edec49eaa6238ad5ff00".to_owned();
+        let recorded = Expected { name: HashName::Md5, oid, size: Some(4), is_exec: false };
+        let modified = DataChange::Modified { recorded: Some(recorded.clone()), now };
+        check(
+            &Reason::Dep { path: "d".into(), change: modified },
+            &["dep d: md5 d3b07384 → d41d8cd9.dir, 4 → 0 bytes"],
+        );
+        let gone = DataChange::NotInCache { recorded };
+        check(&Reason::Out { path: "o".into(), change: gone }, &["out o: md5 d3b07384 is not in the cache"]);
+        let change = ParamChange::Modified { recorded: Value::Float(0.1), now: Value::List(vec![Value::str("a")]) };
+        check(
+            &Reason::Param { path: "params.yaml".into(), key: "lr".into(), change },
+            &["params params.yaml: lr: 0.1 → [\"a\"]"],
+        );
+    }
+
+    #[test]
+    fn a_changed_command_is_shown_line_by_line() {
+        let list = |lines: &[&str]| Value::List(lines.iter().map(|line| Value::str(*line)).collect());
+        let reason = Reason::Command { recorded: list(&["a", "b"]), now: list(&["a", "c"]) };
+        check(&reason, &["command:", "  - b", "  + c"]);
+        let reason = Reason::Command { recorded: Value::str("a"), now: list(&["a"]) };
+        check(&reason, &["command: \"a\" → [\"a\"]"]);
+    }
+
+    #[test]
+    fn the_summary_counts_what_comes_of_the_stages() {
+        let forecast = |outlook| Forecast { outlook, upstream: vec![] };
+        let forecasts = [forecast(Outlook::Run), forecast(Outlook::Unchanged), forecast(Outlook::Run)];
+        assert_eq!(summary(forecasts.iter()), "2 stages run, 1 stage is unchanged");
+        assert_eq!(summary([].iter()), "no stages");
+    }
+}

@@ -124,7 +124,7 @@ fn tracked(stage: &Stage, out: &str) -> Diagnostic {
 fn missing(home: &ProjectHome, cache: &Cache, stage: &Stage, path: &str, recorded: &Expected) -> Option<Diagnostic> {
     let is_in = |cache: &Cache| cache.object(&recorded.oid, recorded.name).is_some_and(|object| object.is_file());
     let may_have = |url: &str| !Path::new(url).is_absolute() || is_in(&Cache::new(url));
-    if is_in(cache) || home.config.remotes.values().any(|remote| may_have(&remote.url)) {
+    if is_in(cache) || home.config.remotes.values().any(|url| may_have(url)) {
         return None;
     }
     let problem = Diagnostic::project(format!("the data of `{}` is missing: `{path}`", stage.address))

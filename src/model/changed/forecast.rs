@@ -126,8 +126,8 @@ impl State<'_, '_> {
             | Reason::Definition
             | Reason::AlwaysChanged
             | Reason::Callback
-            | Reason::Out { .. } => true,
-            Reason::ParamsFile { change: ParamsFileChange::New, .. } => true,
+            | Reason::Out { .. }
+            | Reason::ParamsFile { change: ParamsFileChange::New, .. } => true,
             Reason::ParamsFile { .. } | Reason::Param { .. } => params_are_known,
             Reason::Dep { path, .. } => inputs
                 .iter()

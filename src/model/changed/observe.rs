@@ -96,8 +96,8 @@ pub(crate) fn observe(subject: Subject<'_>, facts: &dyn Facts) -> Result<Observa
             | Reason::Command { .. }
             | Reason::Definition
             | Reason::ParamsFile { .. }
-            | Reason::Param { .. } => false,
-            Reason::Out { .. } => false,
+            | Reason::Param { .. }
+            | Reason::Out { .. } => false,
         });
         observation.reasons.insert(0, Reason::New);
     }

@@ -4,6 +4,7 @@ use super::*;
 use crate::model::hash::Md5;
 use crate::model::lockfile::LockItem;
 use crate::model::pipeline::stage::{Dep, Out, OutKind, ParamsDep, Recorded, StageAddress};
+use crate::model::value::Map;
 
 /// A workspace and a cache in memory; the content of a file is a text.
 #[derive(Default)]
@@ -181,12 +182,10 @@ fn an_earlier_run_with_these_deps_is_restored_from_the_run_cache() {
     let mut chain = Chain::settled();
     chain.world.files.insert("raw", "r2");
     chain.check([true, false], ["run", "may run"]);
-    let text = format!(
-        r#"{{"cmd": "a", "deps": [{{"hash": "md5", "md5": "{}", "path": "raw"}}], "outs": ["mid"]}}"#,
-        md5("r2")
-    );
-    let key = sha2::Digest::finalize(<sha2::Sha256 as sha2::Digest>::new_with_prefix(text));
-    let key = key.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    let dep =
+        [("path", "raw"), ("hash", "md5"), ("md5", &md5("r2"))].map(|(key, text)| (Value::str(key), Value::str(text)));
+    let dep = Value::Map(Box::new(dep.into_iter().collect()));
+    let key = run_cache::key(&Value::str("a"), vec![dep], Map::new(), vec!["mid"]).expect("JSON says it");
     chain.world.runs.insert(key, entry("a", &[("raw", "r2")], &[("mid", "m2")]));
     chain.check([true, false], ["run", "may run"]);
     chain.world.cached.push("m2");

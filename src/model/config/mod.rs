@@ -88,11 +88,6 @@ pub(crate) enum ListStyle {
     Append,
 }
 
-/// The options of a remote as they stand in the files, paths made absolute.
-pub(crate) struct Remote {
-    pub url: String,
-}
-
 /// The config that is in force for a project.
 pub(crate) struct DvcConfig {
     /// No git: `.gitignore` means nothing.
@@ -106,7 +101,8 @@ pub(crate) struct DvcConfig {
     /// In order of preference, never empty.
     pub cache_types: Vec<LinkType>,
     pub parsing: ParsingConfig,
-    pub remotes: IndexMap<String, Remote>,
+    /// The URLs of the remotes by name, paths absolute.
+    pub remotes: IndexMap<String, String>,
     merged: Section,
 }
 
@@ -142,7 +138,7 @@ impl DvcConfig {
         let remotes = section_of(&merged, "remote").into_iter().flatten().filter_map(|(name, entry)| {
             let Item::Section(options) = &entry.item else { return None };
             let Item::Text(url) = &options.get("url")?.item else { return None };
-            Some((name.clone(), Remote { url: url.clone() }))
+            Some((name.clone(), url.clone()))
         });
         Ok(DvcConfig {
             no_scm: is_set("core", "no_scm", "true"),

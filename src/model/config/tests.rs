@@ -91,7 +91,7 @@ fn later_files_win_key_by_key_and_paths_are_relative_to_their_file() {
     assert_eq!(config.cache_dir, "/shared");
     assert_eq!(config.cache_types, [LinkType::Copy]);
     assert!(config.no_scm && !config.autostage);
-    let remotes: Vec<_> = config.remotes.iter().map(|(name, remote)| (name.as_str(), remote.url.as_str())).collect();
+    let remotes: Vec<_> = config.remotes.iter().map(|(name, url)| (name.as_str(), url.as_str())).collect();
     assert_eq!(remotes, [("nas", "/home/u/nas"), ("s", "s3://b/c")]);
 }
 
@@ -112,7 +112,7 @@ fn the_rendered_config_means_the_same_elsewhere() {
     let again = DvcConfig::from_files(&moved, "/elsewhere", None).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(again.cache_dir, "/p/.dvc/cache");
     assert_eq!(again.cache_types, [LinkType::Hardlink, LinkType::Copy]);
-    assert_eq!(again.remotes["r"].url, "/p/x y");
+    assert_eq!(again.remotes["r"], "/p/x y");
     assert!(first.contains("password = \"\"\"a'\"b # c\"\"\""), "{first}");
     assert_eq!(again.render_absolute().unwrap_or_else(|error| panic!("{error}")), first);
 }

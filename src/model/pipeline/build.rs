@@ -103,7 +103,7 @@ impl Place<'_> {
     }
 
     fn location(&self, text: &str) -> Result<Location, StageProblem> {
-        let url_of = |remote: &str| self.env.config.remotes.get(remote).map(|remote| remote.url.as_str());
+        let url_of = |remote: &str| self.env.config.remotes.get(remote).map(String::as_str);
         url::locate(text, url_of).map_err(StageProblem::Url)
     }
 
