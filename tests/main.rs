@@ -4,11 +4,13 @@
 mod changed;
 mod collect;
 mod conformance;
+mod failures;
 mod graphs;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod merge_driver;
 mod plan;
+mod random_graphs;
 mod report;
 mod runs;
 mod stages;

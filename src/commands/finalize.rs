@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
+use crate::adapters::beneath::Beneath;
 use crate::adapters::dvc::Dvc;
 use crate::adapters::{fs, process};
 use crate::cli::{Cli, EndingArgs, FinalizeArgs, Format, LocalArgs};
@@ -13,7 +14,7 @@ use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::model::collection::Rejected;
 use crate::output::text::{self, count};
-use crate::state::format::{Plan, PlannedStage, StageState, WorkItem};
+use crate::state::format::{Plan, PlannedStage, ResultFile, StageState, WorkItem};
 use crate::state::journal::{Journal, Journaled};
 use crate::state::paths::RunDir;
 use crate::state::results::{self, Published};
@@ -105,7 +106,10 @@ fn place_outs(
                     place_stage(&project.root, planned, &published, &placing)?;
                 }
                 // DVC removes the outs of a stage before it runs it; what the cache has is not lost.
-                Some(StageState::Failed) => remove_outs(&project.root, planned)?,
+                Some(StageState::Failed) => {
+                    remove_outs(&project.root, planned)?;
+                    leave_partial(&project.root, run, planned, &published)?;
+                }
                 Some(StageState::Unchanged | StageState::NotRun) | None => {}
             }
         }
@@ -134,6 +138,28 @@ fn place_stage(
 fn remove_outs(root: &Path, planned: &PlannedStage) -> Result<(), Diagnostic> {
     for out in planned.outs.iter().filter(|out| out.cache && !out.persist && planned.base.is_some()) {
         fs::remove(&root.join(&out.resolved))?;
+    }
+    // What nobody keeps a copy of goes only if it is still what the plan saw.
+    for file in planned.outs.iter().filter(|out| !out.cache && !out.persist).flat_map(|out| &out.before) {
+        let at = root.join(&file.path);
+        if at.is_file() && fs::digest(&at)?.0 == file.md5 {
+            fs::remove(&at)?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts what a failed stage had written where its outs were, as DVC would have left it; what is there stays.
+fn leave_partial(root: &Path, run: &RunDir, planned: &PlannedStage, published: &Published) -> Result<(), Diagnostic> {
+    let own = |file: &&ResultFile| file.stage.as_ref() == Some(&planned.address);
+    let tree = Beneath::open(root)?;
+    for file in published.result.partial.iter().filter(own) {
+        if tree.look(&file.path)?.is_none() {
+            let copy = run.work_item(published.result.index).join(format!(".partial-{}", file.blob));
+            fs::remove(&copy)?;
+            published.place_file(file, &copy)?;
+            tree.move_in(&copy, &file.path)?;
+        }
     }
     Ok(())
 }

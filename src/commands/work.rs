@@ -28,6 +28,8 @@ use crate::state::workspace::{self, Placing, Sources, Workspace};
 
 /// Bytes at the end of a log that are searched for DVC's own lines.
 const LOG_TAIL: u64 = 4 << 20;
+/// Bytes that a result brings at most of what failed stages had written.
+const MAX_PARTIAL: u64 = 1 << 30;
 /// How long a stopped `dvc` gets between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long processes that a command left behind are chased.
@@ -190,9 +192,11 @@ struct Worker<'a> {
 }
 
 /// What `dvc repro` left in the workspace.
+#[derive(Default)]
 struct Left {
     stages: Vec<StageResult>,
     files: Vec<ResultFile>,
+    partial: Vec<ResultFile>,
     deleted: Vec<String>,
     ignore: Vec<IgnoreLines>,
 }
@@ -218,7 +222,7 @@ impl Worker<'_> {
             Ok(left) => (Self::outcome(&ending, &said, &left.stages), left),
             // A command may have removed the workspace itself: the attempt failed, and says why.
             Err(error) => {
-                let left = Left { stages: vec![], files: vec![], deleted: vec![], ignore: vec![] };
+                let left = Left::default();
                 (Outcome::ToolFailed { message: error.message }, left)
             }
         };
@@ -231,6 +235,7 @@ impl Worker<'_> {
             outcome: outcome.clone(),
             stages: left.stages,
             files: left.files,
+            partial: left.partial,
             deleted: left.deleted,
             ignore: left.ignore,
             dvc: dvc_version,
@@ -306,7 +311,7 @@ impl Worker<'_> {
                 entries.insert(&stage.file, workspace::read_entries(&root, &stage.file)?);
             }
         }
-        let mut left = Left { stages: vec![], files: vec![], deleted: vec![], ignore: vec![] };
+        let mut left = Left::default();
         for stage in &self.item.stages {
             let entry = stage.name.as_ref().and_then(|name| entries.get(stage.file.as_str())?.get(name)).cloned();
             let state = stage_state(stage.base.as_ref() != entry.as_ref(), &stage.address, ending, said);
@@ -330,7 +335,27 @@ impl Worker<'_> {
             left.stages.push(StageResult { address: stage.address.clone(), state, entry, executable });
         }
         self.harvest_others(workspace, draft, &mut left)?;
+        self.harvest_partial(&root, draft, &mut left)?;
         Ok(left)
+    }
+
+    /// Takes what failed stages had written, up to a limit for all of it: somebody will want to look at it.
+    fn harvest_partial(&self, root: &Path, draft: &Draft, left: &mut Left) -> Result<(), Diagnostic> {
+        let has_failed = |stage: &&StageResult| stage.state == StageState::Failed;
+        let failed: Vec<&str> = left.stages.iter().filter(has_failed).map(|stage| stage.address.as_str()).collect();
+        let mut room = MAX_PARTIAL;
+        for stage in self.item.stages.iter().filter(|stage| failed.contains(&stage.address.as_str())) {
+            for out in &stage.outs {
+                for (path, _) in files_below(root, &out.resolved)? {
+                    let size = root.join(&path).symlink_metadata().map_or(0, |metadata| metadata.len());
+                    let Some(rest) = room.checked_sub(size) else { continue };
+                    room = rest;
+                    let number = left.files.len() + left.partial.len();
+                    left.partial.push(publish_file(draft, root, &path, number, Some(&stage.address))?);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Takes lines of `.gitignore` files and other files that changed and that git does not ignore.

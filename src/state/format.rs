@@ -244,6 +244,9 @@ pub(crate) struct WorkResult {
     pub stages: Vec<StageResult>,
     /// Files that go into the project: outs that are not cached, `.dvc` files, and others that git does not ignore.
     pub files: Vec<ResultFile>,
+    /// What failed stages left at their outs, which DVC leaves in the workspace too.
+    #[serde(default)]
+    pub partial: Vec<ResultFile>,
     /// Files of the snapshot that were deleted.
     pub deleted: Vec<String>,
     /// Lines that DVC added to `.gitignore` files.

@@ -58,7 +58,7 @@ pub(crate) fn sound(result: &WorkResult, run: &str, index: usize, attempt: u32) 
         let said = place(&result.run, result.index, result.attempt);
         return Err(Rejection::Misplaced { said, expected: place(run, index, attempt) });
     }
-    let count = result.files.len() + result.deleted.len() + result.ignore.len();
+    let count = result.files.len() + result.partial.len() + result.deleted.len() + result.ignore.len();
     if count > MAX_FILES {
         return Err(Rejection::TooManyFiles { count });
     }
@@ -66,10 +66,11 @@ pub(crate) fn sound(result: &WorkResult, run: &str, index: usize, attempt: u32) 
     let executable = result.stages.iter().flat_map(|stage| &stage.executable);
     let ignores = result.ignore.iter().map(|ignore| &ignore.path);
     let files = result.files.iter().map(|file| &file.path);
-    for path in files.clone().chain(&result.deleted).chain(ignores).chain(executable) {
+    let partial = result.partial.iter().map(|file| &file.path);
+    for path in files.clone().chain(partial).chain(&result.deleted).chain(ignores).chain(executable) {
         result_path::check(path).map_err(|why| refused(path, why))?;
     }
-    for file in &result.files {
+    for file in result.files.iter().chain(&result.partial) {
         if let Some(target) = &file.symlink {
             result_path::check_link(&file.path, target).map_err(|why| refused(&file.path, why))?;
         }
@@ -118,6 +119,14 @@ impl<'a> Allowed<'a> {
                     declared_fits(known, file)?;
                 }
                 None => self.undeclared_fits(&file.path)?,
+            }
+        }
+        for file in &result.partial {
+            let known = file.stage.as_deref().and_then(planned);
+            let below =
+                |top: &str| file.path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            if !known.is_some_and(|stage| stage.outs.iter().any(|out| below(&out.resolved))) {
+                return Err(Rejection::NotAllowed { path: file.path.clone(), why: "its stage has no such out" });
             }
         }
         for path in &result.deleted {
@@ -211,13 +220,13 @@ fn declared_fits(planned: &PlannedStage, file: &ResultFile) -> Result<(), Reject
 
 /// Checks the contents of the files of a result in its directory.
 pub(crate) fn contents(directory: &Path, result: &WorkResult) -> Result<(), Rejection> {
-    if result.files.is_empty() {
+    if result.files.is_empty() && result.partial.is_empty() {
         return Ok(());
     }
     let refused = |file: &ResultFile, why: String| Rejection::Content { path: file.path.clone(), why };
     let unreadable = |error: &FsError| Rejection::Unreadable(error.to_string());
     let tree = Beneath::open(directory).map_err(|error| unreadable(&error))?;
-    for file in &result.files {
+    for file in result.files.iter().chain(&result.partial) {
         let blob = format!("files/{}", file.blob);
         let size = match tree.look(&blob).map_err(|error| unreadable(&error))? {
             Some(Seen::File { links: 1, size, .. }) => size,

@@ -210,7 +210,10 @@ impl Workspace {
             }
             Input::Result { path, index, stage, out, member, order: _ } => {
                 let missing = || WorkspaceError::NoResult { index: *index, path: path.clone() };
-                let published = results.get(index).ok_or_else(missing)?;
+                let Some(published) = results.get(index).filter(|published| published.is_good(stage)) else {
+                    // Then it is up to DVC what the stage makes of it.
+                    return if sources.plan.options.allow_missing_keys { Ok(()) } else { Err(missing()) };
+                };
                 let mut own = published.files_of(stage, path, member.as_deref()).peekable();
                 if own.peek().is_some() {
                     for file in own {

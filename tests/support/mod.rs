@@ -48,6 +48,20 @@ impl Project {
         Project { folder: Rc::new(folder), home, root }
     }
 
+    /// What `dvc init` makes, without the second that it takes.
+    pub(crate) fn without_init() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let (home, root) = (folder.path().join("home"), folder.path().join("project"));
+        std::fs::create_dir_all(&home).expect("made");
+        std::fs::create_dir_all(&root).expect("made");
+        let project = Project { folder: Rc::new(folder), home, root };
+        project.git(["init", "--quiet", "--initial-branch=main"]);
+        project.write(".dvc/config", "");
+        project.write(".dvc/.gitignore", "/config.local\n/tmp\n/cache\n");
+        project.write(".dvcignore", "");
+        project
+    }
+
     /// Another machine's clone of what is committed, in the same folder; it goes with this project.
     pub(crate) fn clone_beside(&self, name: &str) -> Project {
         let root = self.root.with_file_name(name);

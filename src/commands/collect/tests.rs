@@ -104,6 +104,7 @@ impl Fixture {
                 executable: vec![],
             }],
             files: vec![file(&format!("out/{index}.json"), "0", "new", Some(&stage))],
+            partial: vec![],
             deleted: vec![],
             ignore: vec![IgnoreLines { path: "data/.gitignore".into(), lines: vec![format!("/{index}")] }],
             dvc: "3.67.1".into(),

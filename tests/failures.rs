@@ -1,0 +1,66 @@
+//! What fails, what that keeps from running, and what is kept all the same.
+
+use crate::support::same::{assert_clean, assert_same, fails_with};
+use crate::support::{Project, Ran};
+
+#[test]
+fn a_failure_leaves_what_repro_keep_going_leaves() {
+    let (serial, fanned) = (Project::from_fixture("sessions"), Project::from_fixture("sessions"));
+    for project in [&serial, &fanned] {
+        // Outs are written before the command fails.
+        project.edit(
+            "dvc.yaml",
+            "raw/${item}.txt > work/${item}.txt",
+            "raw/${item}.txt > work/${item}.txt && ! grep -q bad raw/${item}.txt",
+        );
+        project.commit("some fail");
+    }
+    serial.dvc(["repro"]);
+    fanned.fanout(["run", "-j", "2"]).succeeded();
+    for project in [&serial, &fanned] {
+        project.write("raw/s2.txt", "bad\n");
+        project.write("raw/s4.txt", "good\n");
+    }
+    let kept = Ran::of(serial.command("dvc").args(["repro", "--keep-going"]));
+    assert_ne!(kept.code, Some(0), "{kept:#?}");
+    let ran = fails_with(&fanned, 1, ["run", "-j", "2"]);
+    assert!(ran.stderr.contains("summary: skipped, since s2 failed"), "{ran:#?}");
+    assert_same(&serial, &fanned, "after a failure");
+}
+
+#[test]
+fn a_gathering_stage_runs_without_a_failed_key_only_if_asked_to() {
+    let project = Project::from_fixture("sessions");
+    project.edit("dvc.yaml", "cmd: mkdir -p work &&", "cmd: test ${item} != s3 && mkdir -p work &&");
+    project.commit("s3 fails");
+    fails_with(&project, 1, ["run", "-j", "2"]);
+    assert!(!project.path("summary.json").exists(), "one key is missing");
+    fails_with(&project, 1, ["run", "-j", "2", "--allow-missing-keys"]);
+    assert_eq!(project.read("summary.json").lines().count(), 3, "three keys are gathered");
+    assert!(project.read("dvc.lock").contains("  summary:"));
+}
+
+#[test]
+fn a_run_goes_on_in_the_phase_in_which_it_failed() {
+    let project = Project::from_fixture("split-merge");
+    let (log, gate) = (project.path("../ran"), project.path("../gate"));
+    project.edit(
+        "dvc.yaml",
+        "cmd: mkdir -p d &&",
+        &format!(
+            "cmd: echo ${{item}} >> {} && {{ test ${{item}} != v || test -e {}; }} && mkdir -p d &&",
+            log.display(),
+            gate.display()
+        ),
+    );
+    project.commit("v fails in the fourth phase");
+    let first = fails_with(&project, 1, ["run", "-j", "2"]);
+    assert!(first.stderr.contains("d@v"), "{first:#?}");
+    assert!(!project.path("e.txt").exists(), "finalize does not run the failed key again");
+    let ran = || std::fs::read_to_string(&log).expect("a log");
+    assert_eq!(ran().matches('v').count(), 1, "{}", ran());
+    std::fs::write(&gate, "").expect("written");
+    project.fanout(["run", "-j", "2"]).succeeded();
+    assert_eq!((ran().matches('u').count(), ran().matches('v').count()), (1, 2), "{}", ran());
+    assert_clean(&project, &[]);
+}
