@@ -6,6 +6,7 @@ mod collect;
 mod conformance;
 mod failures;
 mod graphs;
+mod jenkins;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod merge_driver;
