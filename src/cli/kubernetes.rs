@@ -12,7 +12,7 @@ pub(crate) struct KubernetesArgs {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// When nodes pull the image: Always, IfNotPresent or Never
+    /// When nodes pull the image: `Always`, `IfNotPresent` or `Never`
     #[arg(long, value_name = "POLICY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_pull_policy: Option<String>,

@@ -20,15 +20,13 @@ enum Cluster {
 impl Cluster {
     fn new() -> Self {
         let variable = |name: &str| std::env::var(format!("DVC_FANOUT_TEST_{name}")).ok();
-        match (variable("KUBECONFIG"), variable("IMAGE"), variable("VOLUME")) {
-            (Some(kubeconfig), Some(image), Some(volume)) => {
-                Cluster::Real { kubeconfig: kubeconfig.into(), image, volume }
-            }
-            _ => {
-                let node = tempfile::tempdir().expect("a temporary folder");
-                Cluster::Fake { server: ApiServer::start(Options::new(node.path())), node }
-            }
+        if let (Some(kubeconfig), Some(image), Some(volume)) =
+            (variable("KUBECONFIG"), variable("IMAGE"), variable("VOLUME"))
+        {
+            return Cluster::Real { kubeconfig: kubeconfig.into(), image, volume };
         }
+        let node = tempfile::tempdir().expect("a temporary folder");
+        Cluster::Fake { server: ApiServer::start(Options::new(node.path())), node }
     }
 
     /// The fake one; `None` on a real cluster, where nothing goes wrong on demand.

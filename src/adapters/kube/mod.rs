@@ -48,13 +48,6 @@ struct Said {
     reason: String,
 }
 
-impl KubeError {
-    /// Whether the credentials do not suffice, now or ever.
-    pub(crate) fn is_denied(&self) -> bool {
-        matches!(self, KubeError::Refused { code: 401 | 403, .. })
-    }
-}
-
 /// Where the cluster is and who asks.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Access {

@@ -15,8 +15,6 @@ pub(crate) enum Fate {
     ImagePullBackOff,
     /// It stays `Pending` with this waiting reason of its container.
     Waiting { reason: String, message: String },
-    /// It ends with this exit code at once.
-    Exit(i32),
     /// Its work is done twice: a second pod of the index starts beside it.
     Duplicated,
 }

@@ -44,15 +44,15 @@ pub(super) fn run(cluster: &Cluster) {
         for change in state.store.changes_after(read_to, Kind::Pod) {
             let name = pod::name(&change.object).to_owned();
             if change.what == "ADDED" {
-                let stage = begin(cluster, &mut state, &change.object);
-                pods.insert(name, stage);
+                let step = begin(cluster, &mut state, &change.object);
+                pods.insert(name, step);
             } else if pod::is_deleted(&change.object) && change.what == "MODIFIED" {
                 pods.entry(name).or_insert(Stage::Over);
             }
         }
         // What the kubelet itself has written since is news for it once more, and does nothing.
         read_to = before;
-        pods.retain(|name, stage| advance(cluster, &mut state, name, stage));
+        pods.retain(|name, step| advance(cluster, &mut state, name, step));
         if state.store.version() == before {
             state = cluster.wait(state, TICK);
         } else {
@@ -100,7 +100,6 @@ fn begin(cluster: &Cluster, state: &mut State, new: &Arc<Value>) -> Stage {
     wait(store, name, "ContainerCreating", "");
     event(store, new, "Normal", "Pulled", "Container image already present on machine");
     let process = match fate {
-        Some(Fate::Exit(code)) => Process::ended(code),
         Some(Fate::OomKilled) => Process::ended(137),
         _ => Process::start(&cluster.options, new),
     };
@@ -119,10 +118,10 @@ fn begin(cluster: &Cluster, state: &mut State, new: &Arc<Value>) -> Stage {
 }
 
 /// Moves a pod on; returns whether there is still something to do for it.
-fn advance(cluster: &Cluster, state: &mut State, name: &str, stage: &mut Stage) -> bool {
+fn advance(cluster: &Cluster, state: &mut State, name: &str, step: &mut Stage) -> bool {
     let store = &mut state.store;
     let Some(pod) = store.get(Kind::Pod, name) else { return false };
-    match stage {
+    match step {
         Stage::Running { process, evicted_at } => {
             if evicted_at.is_some_and(|at| at <= Instant::now()) {
                 *evicted_at = None;
@@ -143,16 +142,16 @@ fn advance(cluster: &Cluster, state: &mut State, name: &str, stage: &mut Stage) 
                         end_pod(pod);
                     }
                 });
-                *stage = if pod::is_deleted(&pod) { Stage::Over } else { Stage::Ended { since: Instant::now() } };
+                *step = if pod::is_deleted(&pod) { Stage::Over } else { Stage::Ended { since: Instant::now() } };
             }
         }
         Stage::Ended { since } if since.elapsed() >= cluster.options.pace.phase_lag => {
             store.update(Kind::Pod, name, end_pod);
-            *stage = Stage::Over;
+            *step = Stage::Over;
         }
         Stage::Stuck if pod::is_deleted(&pod) => {
             store.update(Kind::Pod, name, |pod| pod["status"]["phase"] = "Failed".into());
-            *stage = Stage::Over;
+            *step = Stage::Over;
         }
         Stage::Over if !pod::is_deleted(&pod) => return false,
         Stage::Over if pod["metadata"]["finalizers"].is_null() => {
