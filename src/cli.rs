@@ -388,6 +388,9 @@ pub(crate) struct WorkArgs {
     /// With --job: only see whether this machine sees all that work items need
     #[arg(long, hide = true, requires = "job")]
     pub check: bool,
+    /// Fetch inputs from the project's remote and push outs to it, for a machine with a cache of its own
+    #[arg(long)]
+    pub use_remote: bool,
     /// DVC's cache, where this machine sees it elsewhere than the project's configuration says
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,

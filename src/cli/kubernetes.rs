@@ -69,6 +69,10 @@ pub(crate) struct KubernetesArgs {
     #[arg(long = "map", value_name = "LOCAL=POD")]
     #[serde(rename = "map", skip_serializing_if = "Vec::is_empty")]
     pub maps: Vec<String>,
+    /// How data reach pods: through DVC's cache on a volume, or from the project's default remote and back to it
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataArg>,
     /// Only nodes with this label (can be repeated)
     #[arg(long = "node-selector", value_name = "KEY=VALUE")]
     #[serde(rename = "node-selector", skip_serializing_if = "Vec::is_empty")]
@@ -171,6 +175,13 @@ pub(crate) struct KubernetesArgs {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_check: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DataArg {
+    Volume,
+    Remote,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]

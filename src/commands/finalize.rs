@@ -9,6 +9,7 @@ use crate::adapters::dvc::Dvc;
 use crate::adapters::{fs, process};
 use crate::cli::{Cli, EndingArgs, FinalizeArgs, Format, LocalArgs};
 use crate::commands::project::ProjectHome;
+use crate::commands::transfer::{Object, Transfer};
 use crate::commands::{collect, launch, report, summary};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
@@ -92,6 +93,7 @@ fn place_outs(
     items: &[WorkItem],
     rejected: &[Rejected],
 ) -> Result<(), Diagnostic> {
+    fetch_outs(project, run, items)?;
     let placing = Placing { cache: Path::new(&project.config.cache_dir), links: &project.config.cache_types };
     items.par_iter().try_for_each(|item| {
         let Some(published) = results::best(run, item.index)? else { return Ok(()) };
@@ -115,6 +117,33 @@ fn place_outs(
         }
         Ok(())
     })
+}
+
+/// Brings outs into the cache that machines with a cache of their own have left in the remote.
+fn fetch_outs(project: &ProjectHome, run: &RunDir, items: &[WorkItem]) -> Result<(), Diagnostic> {
+    if !fs::exists(&run.remote()) {
+        return Ok(());
+    }
+    let cache = Path::new(&project.config.cache_dir);
+    let missing = |item: &WorkItem| -> Result<Vec<(bool, Object)>, Diagnostic> {
+        let Some(published) = results::best(run, item.index)? else { return Ok(vec![]) };
+        let outs = item.stages.iter().filter(|stage| !stage.records).flat_map(|stage| {
+            stage.outs.iter().filter_map(|out| {
+                let object = Object::recorded(&published.recorded_out(&stage.address, &out.path)?)?;
+                Some((out.cache, object))
+            })
+        });
+        Ok(outs.filter(|(_, object)| !object.is_in(cache)).collect())
+    };
+    let missing: Vec<Vec<(bool, Object)>> = items.par_iter().map(missing).collect::<Result<_, _>>()?;
+    let (cached, others): (Vec<_>, Vec<_>) = missing.concat().into_iter().partition(|(is_cached, _)| *is_cached);
+    let objects = |all: Vec<(bool, Object)>| all.into_iter().map(|(_, object)| object).collect();
+    let (dvc, slots) = (Dvc::find()?, project.fanout().slots());
+    let transfer = Transfer { dvc: &dvc, project, scratch: &slots };
+    transfer.fetch_with_runs(objects(cached))?;
+    // Of outs that DVC does not cache, only the run cache has use for objects, and not every stage leaves them.
+    drop(transfer.fetch(objects(others)));
+    Ok(())
 }
 
 fn place_stage(

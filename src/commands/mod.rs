@@ -18,6 +18,7 @@ mod runs;
 mod stages;
 mod status;
 mod summary;
+mod transfer;
 mod work;
 
 use crate::cli::{Cli, Command, FormatArg};

@@ -13,12 +13,13 @@ use crate::adapters::git::Git;
 use crate::adapters::process::{self, Ending};
 use crate::cli::{Cli, WorkArgs};
 use crate::commands::project::ProjectHome;
+use crate::commands::transfer::{Object, Transfer};
 use crate::diagnostic::Diagnostic;
 use crate::env;
 use crate::exit::Exit;
 use crate::output::text;
 use crate::state::format::{
-    self, IgnoreLines, Outcome, Plan, ResultFile, StageResult, StageState, VERSION, WorkItem, WorkResult,
+    self, IgnoreLines, Input, Outcome, Plan, ResultFile, StageResult, StageState, VERSION, WorkItem, WorkResult,
 };
 use crate::state::paths::{RunDir, SlotDir};
 use crate::state::results::{self, Draft};
@@ -73,7 +74,9 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
             continue;
         }
         let item = worklist::read_one(&config.run, &config.plan, index)?;
-        let outcome = Worker { sources: &sources, dvc: &dvc, item: &item, slot: &slot, args }.run()?;
+        let transfer = Transfer { dvc: &dvc, project: &project, scratch: &slots };
+        let transfer = args.use_remote.then_some(&transfer);
+        let outcome = Worker { sources: &sources, dvc: &dvc, transfer, item: &item, slot: &slot, args }.run()?;
         exit = worse(exit, &outcome);
         if args.stop_at_failure && exit != Exit::Success {
             break;
@@ -186,6 +189,8 @@ fn worse(exit: Exit, outcome: &Outcome) -> Exit {
 struct Worker<'a> {
     sources: &'a Sources<'a>,
     dvc: &'a Dvc,
+    /// Where the cache is this machine's own.
+    transfer: Option<&'a Transfer<'a>>,
     item: &'a WorkItem,
     slot: &'a SlotDir,
     args: &'a WorkArgs,
@@ -214,6 +219,9 @@ impl Worker<'_> {
         let log_path = run.log(index, attempt);
         let log = fs::append(&log_path)?;
         let workspace = Workspace::open(self.slot.clone(), self.sources)?;
+        if let Some(transfer) = self.transfer {
+            transfer.fetch(self.inputs()?)?;
+        }
         workspace.fill(self.item, self.sources)?;
         let ending = self.repro(&workspace, &log)?;
         let draft = Draft::begin(run, index, attempt)?;
@@ -226,6 +234,9 @@ impl Worker<'_> {
                 (Outcome::ToolFailed { message: error.message }, left)
             }
         };
+        if let Some(transfer) = self.transfer {
+            transfer.push(self.outs(&left.stages))?;
+        }
         let result = WorkResult {
             version: VERSION,
             run: self.sources.plan.run.clone(),
@@ -249,6 +260,33 @@ impl Worker<'_> {
             workspace.mark_clean(self.sources.plan)?;
         }
         Ok(outcome)
+    }
+
+    /// The cache objects that the work item needs.
+    fn inputs(&self) -> Result<Vec<Object>, Diagnostic> {
+        let mut objects = vec![];
+        for input in &self.item.inputs {
+            match input {
+                Input::Cache { md5, legacy, .. } => objects.push(Object { md5: md5.clone(), legacy: *legacy }),
+                Input::Result { index, stage, out, .. } => {
+                    let published = results::best(self.sources.run, *index)?;
+                    let recorded = published.and_then(|published| published.recorded_out(stage, out));
+                    objects.extend(recorded.as_ref().and_then(Object::recorded));
+                }
+                Input::Snapshot { .. } | Input::Workspace { .. } => {}
+            }
+        }
+        Ok(objects)
+    }
+
+    /// The cache objects that good stages left; of outs that DVC does not cache, those that its run cache holds.
+    fn outs(&self, stages: &[StageResult]) -> Vec<Object> {
+        let outs = self.item.stages.iter().flat_map(|stage| stage.outs.iter().map(move |out| (stage, out)));
+        let objects = outs.filter_map(|(stage, out)| {
+            let object = Object::recorded(&results::recorded_out(stages, &stage.address, &out.path)?)?;
+            (out.cache || object.is_in(self.sources.placing.cache)).then_some(object)
+        });
+        objects.collect()
     }
 
     /// The version of DVC, which is asked for once per slot since Python takes its time to start.

@@ -15,6 +15,7 @@
 //!                  launch.lock       held while the run is being launched
 //!                  results/INDEX/retry   the last attempt whose failure is to be tried again
 //!                  report/           what became of it: report.html, report.md, report.json, junit.xml, metrics.prom
+//!                  remote            present where workers leave outs in the project's remote
 //!                  results/INDEX/ATTEMPT.log
 //!                  results/INDEX/ATTEMPT/result.json
 //!                  results/INDEX/ATTEMPT/files/N
@@ -101,6 +102,11 @@ impl RunDir {
     /// Which work items a cluster Job does.
     pub(crate) fn job(&self, name: &str) -> PathBuf {
         self.0.join("jobs").join(format!("{name}.json"))
+    }
+
+    /// Present where workers leave outs in the project's remote, not in its cache.
+    pub(crate) fn remote(&self) -> PathBuf {
+        self.0.join("remote")
     }
 
     /// Left by a pod that saw all that workers need.

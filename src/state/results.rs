@@ -64,11 +64,7 @@ impl Published {
 
     /// What a good stage's lock entry records of one of its outs.
     pub(crate) fn recorded_out(&self, address: &str, out: &str) -> Option<Recorded> {
-        let entry = self.stage(address)?.entry.as_deref()?;
-        let text = crate::model::lockfile::splice(None, &[(stage_name(address), entry)]).ok()?;
-        let lock = Lockfile::parse(&text).ok()?;
-        let entry = lock.entry(stage_name(address))?.parse().ok()?;
-        entry.outs.into_iter().find(|item| item.path == out).map(|item| item.recorded)
+        recorded_out(&self.result.stages, address, out)
     }
 
     /// The files with the executable bit in a good stage's directory outs.
@@ -80,6 +76,15 @@ impl Published {
     pub(crate) fn is_good(&self, address: &str) -> bool {
         self.stage(address).is_some()
     }
+}
+
+/// What a good stage's lock entry records of one of its outs.
+pub(crate) fn recorded_out(stages: &[StageResult], address: &str, out: &str) -> Option<Recorded> {
+    let stage = stages.iter().find(|stage| stage.address == address && stage.state.is_good())?;
+    let text = crate::model::lockfile::splice(None, &[(stage_name(address), stage.entry.as_deref()?)]).ok()?;
+    let lock = Lockfile::parse(&text).ok()?;
+    let entry = lock.entry(stage_name(address))?.parse().ok()?;
+    entry.outs.into_iter().find(|item| item.path == out).map(|item| item.recorded)
 }
 
 /// The name of a stage in its lock file.

@@ -450,7 +450,7 @@ pub(crate) fn place_cached(
 }
 
 /// Where the cache keeps an object.
-fn object_path(cache: &Path, md5: &str, legacy: bool) -> PathBuf {
+pub(crate) fn object_path(cache: &Path, md5: &str, legacy: bool) -> PathBuf {
     let base = if legacy { cache.to_owned() } else { cache.join("files/md5") };
     let (first, rest) = md5.split_at_checked(2).unwrap_or((md5, ""));
     base.join(first).join(rest)

@@ -102,6 +102,31 @@ fn pods_may_see_the_project_elsewhere() {
     assert_clean(&fanned, &[]);
 }
 
+/// Pods have caches of their own; data come from the remote and go back to it.
+#[test]
+fn pods_without_the_cache_use_the_remote() {
+    let cluster = Cluster::new();
+    let Some((_, node)) = cluster.fake() else { return };
+    let (serial, fanned) = (Project::from_fixture("sessions"), Project::from_fixture("sessions"));
+    let store = node.join("store");
+    for project in [&serial, &fanned] {
+        project.dvc(["remote", "add", "--quiet", "--local", "--default", "store", store.to_str().expect("text")]);
+    }
+    serial.dvc(["repro"]);
+    let ran = cluster.fanout(&fanned, &["run", "--data", "remote"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert_same(&serial, &fanned, "first");
+    // `score` alone has changed: its inputs are outs that only the remote and this machine have.
+    for project in [&serial, &fanned] {
+        project.edit("params.yaml", "weight: 0.5", "weight: 0.7");
+    }
+    serial.dvc(["repro"]);
+    let ran = cluster.fanout(&fanned, &["run", "--data", "remote"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert_same(&serial, &fanned, "second");
+    assert_clean(&fanned, &[]);
+}
+
 #[test]
 fn a_volume_that_is_another_one_is_noticed_before_any_work() {
     let cluster = Cluster::new();

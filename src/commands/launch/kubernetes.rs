@@ -10,7 +10,7 @@ use crate::adapters::fs;
 use crate::adapters::kube::{Access, Cluster};
 use crate::adapters::process;
 use crate::cli::LocalArgs;
-use crate::cli::kubernetes::{KeepArg, KubernetesArgs, SecurityArg};
+use crate::cli::kubernetes::{DataArg, KeepArg, KubernetesArgs, SecurityArg};
 use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
 use crate::engine::kubernetes as engine;
@@ -53,9 +53,17 @@ pub(crate) fn resolve(
     let (git, _) = project.git()?;
     let pod_project = seen_by_pods(&maps, &volumes, &project.root, "the project")?;
     seen_by_pods(&maps, &volumes, git.workdir(), "the git repository")?;
-    let cache = seen_by_pods(&maps, &volumes, Path::new(&project.config.cache_dir), "DVC's cache")?;
-    let mut worker_arguments = vec!["--scratch".to_owned(), format!("{SCRATCH}/slots")];
-    worker_arguments.extend(["--cache-dir".to_owned(), cache]);
+    let mut worker_arguments = vec!["--scratch".to_owned(), format!("{SCRATCH}/slots"), "--cache-dir".to_owned()];
+    match args.data.unwrap_or(DataArg::Volume) {
+        DataArg::Volume => {
+            let cache = Path::new(&project.config.cache_dir);
+            worker_arguments.push(seen_by_pods(&maps, &volumes, cache, "DVC's cache")?);
+        }
+        DataArg::Remote => {
+            fs::write(&project.fanout().run(&plan.run).remote(), b"")?;
+            worker_arguments.extend([format!("{SCRATCH}/cache"), "--use-remote".to_owned()]);
+        }
+    }
     let workers = local.jobs.map_or(Ok(DEFAULT_WORKERS), |jobs| u32::try_from(jobs.get()));
     let workers = workers.map_err(|_| Diagnostic::usage("`--jobs` is more than any cluster takes"))?;
     let max_failed = if local.fail_fast { Some(1) } else { local.max_failed.map(|limit| limit.of(plan.work_items)) };
