@@ -48,6 +48,7 @@ fn a_failed_command_is_not_tried_again_and_the_others_run() {
 fn a_failed_job_is_followed_by_another_one_when_launched_again() {
     let bench = Bench::new(3, |index, attempt| if index == 1 && attempt == 1 { Does::Fail } else { Does::Succeed });
     assert_eq!(bench.launch(&[]).code, Some(1));
+    bench.project.fanout(["retry"]).succeeded();
     let ran = bench.launch(&["--keep", "always"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(bench.endings(), ["0.1 succeeded", "1.1 failed", "1.2 succeeded", "2.1 succeeded"]);
