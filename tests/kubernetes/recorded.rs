@@ -3,6 +3,8 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use indexmap::IndexMap;
 use serde_json::{Value, json};
@@ -138,6 +140,9 @@ fn start() -> (tempfile::TempDir, ApiServer) {
 const JOBS: &str = "/apis/batch/v1/namespaces/test/jobs";
 const PODS: &str = "/api/v1/namespaces/test/pods";
 
+/// How long a node is silent when it has nothing left to say.
+const QUIET: Duration = Duration::from_secs(3);
+
 fn watch_from_now(address: SocketAddr, path: &str) -> impl Iterator<Item = Value> + use<> {
     let (_, list) = call(address, "GET", path, None);
     let version = list["metadata"]["resourceVersion"].as_str().expect("a list has a version");
@@ -150,7 +155,8 @@ fn run_on_fake(name: &str, prepare: impl FnOnce(&ApiServer)) -> Seen {
     prepare(&server);
     let address = server.address();
     let pods = watch_from_now(address, PODS);
-    let pods = std::thread::spawn(move || pods.map(|event| event["object"].clone()).collect::<Vec<Value>>());
+    let (sender, seen_pods) = mpsc::channel();
+    std::thread::spawn(move || pods.map(|event| event["object"].clone()).try_for_each(|pod| sender.send(pod)));
     let jobs = watch_from_now(address, JOBS);
     let (status, _) = call(address, "POST", JOBS, Some(&sent_job(&recording(name))));
     assert_eq!(status, 201);
@@ -164,10 +170,11 @@ fn run_on_fake(name: &str, prepare: impl FnOnce(&ApiServer)) -> Seen {
             break;
         }
     }
-    drop(server);
-    for pod in pods.join().expect("the watch ends with the server") {
+    // Pods that were told to end do so after the Job is over.
+    while let Ok(pod) = seen_pods.recv_timeout(QUIET) {
         seen.pod(&pod);
     }
+    drop(server);
     seen
 }
 
