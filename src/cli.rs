@@ -1,4 +1,5 @@
 //! Flags and help texts: what was typed, nothing looked up.
+#![cfg_attr(doc, expect(rustdoc::broken_intra_doc_links, reason = "help texts write optional parts in brackets"))]
 
 #[cfg(feature = "kubernetes")]
 pub(crate) mod kubernetes;

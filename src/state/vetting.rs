@@ -3,7 +3,7 @@
 //! | what | where |
 //! |---|---|
 //! | the document: size, version, run, index, attempt, every path | [`sound`], whenever a result is read |
-//! | its fit to the work item: stages, entries, outs, DVC's version | [`fits`], before it is collected |
+//! | its fit to the work item: stages, entries, outs, DVC's version | `fits`, before it is collected |
 //! | the contents: regular files of the size and digest that the document says | [`contents`], before it is collected |
 
 use std::collections::HashSet;

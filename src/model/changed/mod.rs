@@ -1,6 +1,6 @@
 //! What `dvc repro` would run, and why (`dvc/stage/__init__.py: changed`, DVC 3.67).
 //!
-//! [`observe`] compares one stage with its lock entry as things are now: that is DVC's own `changed`. [`forecast`]
+//! [`observe()`] compares one stage with its lock entry as things are now: that is DVC's own `changed`. [`forecast()`]
 //! goes through the stages in the order of `dvc repro` and says what will come of each when its turn comes, after
 //! those before it have run or have been restored. Both ask [`Facts`] and change nothing.
 

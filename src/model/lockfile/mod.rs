@@ -9,7 +9,7 @@
 //! ```
 //!
 //! [`Lockfile::parse`] finds each entry's lines without changing them, [`EntryRef::parse`] says what an entry means,
-//! and [`splice`] puts entries that a worker's DVC wrote into a file without touching any other byte.
+//! and [`splice()`] puts entries that a worker's DVC wrote into a file without touching any other byte.
 
 mod block;
 pub(crate) mod conflict;
