@@ -31,7 +31,7 @@ impl Object {
     }
 
     pub(crate) fn is_in(&self, cache: &Path) -> bool {
-        fs::exists(&object_path(cache, &self.md5, self.legacy))
+        object_path(cache, &self.md5, self.legacy).is_some_and(|object| fs::exists(&object))
     }
 }
 

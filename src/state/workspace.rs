@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use crate::adapters::cache::Cache;
 use crate::adapters::fs::{self, Found, FoundKind, FsError};
 use crate::adapters::git::{self, Git, GitError, ManifestFile};
 use crate::diagnostic::Diagnostic;
 use crate::model::config::LinkType;
+use crate::model::hash::HashName;
 use crate::model::ignore_lines;
 use crate::model::lockfile::{Lockfile, splice};
 use crate::state::format::{Input, Plan, WorkItem};
@@ -393,12 +395,8 @@ pub(crate) fn place_cached(
     placing: &Placing<'_>,
 ) -> Result<(), WorkspaceError> {
     let object = |md5: &str, path: &str| {
-        let object = object_path(placing.cache, md5, out.legacy);
-        if object.is_file() {
-            Ok(object)
-        } else {
-            Err(WorkspaceError::NotInCache { path: path.to_owned(), md5: md5.to_owned() })
-        }
+        let object = object_path(placing.cache, md5, out.legacy).filter(|object| object.is_file());
+        object.ok_or_else(|| WorkspaceError::NotInCache { path: path.to_owned(), md5: md5.to_owned() })
     };
     let to = root.join(out.path);
     if !out.md5.ends_with(".dir") {
@@ -449,11 +447,10 @@ pub(crate) fn place_cached(
     })
 }
 
-/// Where the cache keeps an object.
-pub(crate) fn object_path(cache: &Path, md5: &str, legacy: bool) -> PathBuf {
-    let base = if legacy { cache.to_owned() } else { cache.join("files/md5") };
-    let (first, rest) = md5.split_at_checked(2).unwrap_or((md5, ""));
-    base.join(first).join(rest)
+/// Where the cache keeps an object; `None` for what is no MD5.
+pub(crate) fn object_path(cache: &Path, md5: &str, legacy: bool) -> Option<PathBuf> {
+    let name = if legacy { HashName::Md5Dos2unix } else { HashName::Md5 };
+    Cache::new(cache).object(md5, name)
 }
 
 fn make_parent(path: &Path) -> Result<(), FsError> {
