@@ -23,6 +23,9 @@ use crate::state::run_lock::RunLock;
 use crate::state::workspace::{self, CachedOut, Placing};
 use crate::state::{slots, worklist};
 
+/// Lines of a failed step that are shown.
+const SAID_LINES: usize = 12;
+
 pub(crate) fn run(cli: &Cli, args: &FinalizeArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli)?;
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
@@ -219,20 +222,7 @@ fn full(project: &ProjectHome, plan: &Plan) -> Result<(), Diagnostic> {
     }
     arguments.extend(plan.targets.iter().map(String::as_str));
     let program = Dvc::find()?.command(&arguments);
-    let output = process::output(&program, Some(&project.root.join(&plan.options.cwd)))
-        .map_err(|error| Diagnostic::tool(format!("cannot run `{}`", program.shown())).source(&error))?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    if !output.status.success() {
-        let diagnostic = Diagnostic::tool(format!("`{}` failed after everything was collected", program.shown()));
-        return Err(said
-            .lines()
-            .rev()
-            .take(12)
-            .collect::<Vec<_>>()
-            .into_iter()
-            .rev()
-            .fold(diagnostic, Diagnostic::detail));
-    }
+    let said = said_by(&program, &project.root.join(&plan.options.cwd), " after everything was collected")?;
     let ran = said.lines().filter(|line| line.starts_with("Running stage '")).count();
     text::note(&match ran {
         0 => "dvc repro found nothing to do".to_owned(),
@@ -260,12 +250,19 @@ fn commit(project: &ProjectHome, plan: &Plan, message: &str, push: bool) -> Resu
 }
 
 fn step(project: &ProjectHome, program: &process::Program) -> Result<(), Diagnostic> {
-    let output = process::output(program, Some(&project.root))
+    said_by(program, &project.root, "; the steps before it are done").map(drop)
+}
+
+/// Runs a program and returns all that it wrote; where it fails, `when` goes on from "failed".
+fn said_by(program: &process::Program, directory: &Path, when: &str) -> Result<String, Diagnostic> {
+    let output = process::output(program, Some(directory))
         .map_err(|error| Diagnostic::tool(format!("cannot run `{}`", program.shown())).source(&error))?;
-    if output.status.success() {
-        return Ok(());
-    }
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    let diagnostic = Diagnostic::tool(format!("`{}` failed; the steps before it are done", program.shown()));
-    Err(said.lines().rev().take(12).collect::<Vec<_>>().into_iter().rev().fold(diagnostic, Diagnostic::detail))
+    if output.status.success() {
+        return Ok(said);
+    }
+    let lines: Vec<&str> = said.lines().collect();
+    let last = &lines[lines.len().saturating_sub(SAID_LINES)..];
+    let diagnostic = Diagnostic::tool(format!("`{}` failed{when}", program.shown()));
+    Err(last.iter().copied().fold(diagnostic, Diagnostic::detail))
 }
