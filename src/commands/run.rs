@@ -7,21 +7,24 @@ use crate::commands::{finalize, launch};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::output::text::{self, count};
-use crate::state::format::PlanOptions;
+use crate::state::format::{Plan, PlanOptions};
 use crate::state::journal::{self, Journaled};
+use crate::state::paths::RunDir;
 use crate::state::worklist;
 
 pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli)?;
     let options = plan::resolve(&project, &args.selection);
-    let planned = match unfinished(&project, &args.selection.targets, &options)? {
-        Some(planned) => {
-            text::note(&format!("going on with run {}", planned.plan.run));
-            planned
+    let (run, plan) = match unfinished(&project, &args.selection.targets, &options)? {
+        Some((run, plan)) => {
+            text::note(&format!("going on with run {}", plan.run));
+            (run, plan)
         }
-        None => plan::make(&project, &args.selection.targets, options)?,
+        None => {
+            let Planned { run, plan, .. } = plan::make(&project, &args.selection.targets, options)?;
+            (run, plan)
+        }
     };
-    let Planned { run, plan, .. } = planned;
     if plan.work_items == 0 {
         if cli.format == Format::Text {
             text::result("nothing to do: no stage has changed");
@@ -46,7 +49,11 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
 
 /// The latest run if it was not finalized, is of the same targets and options, and the workspace is still what it was,
 /// but for what was collected.
-fn unfinished(project: &ProjectHome, targets: &[String], options: &PlanOptions) -> Result<Option<Planned>, Diagnostic> {
+fn unfinished(
+    project: &ProjectHome,
+    targets: &[String],
+    options: &PlanOptions,
+) -> Result<Option<(RunDir, Plan)>, Diagnostic> {
     if worklist::runs(&project.fanout())?.is_empty() {
         return Ok(None);
     }
@@ -56,6 +63,5 @@ fn unfinished(project: &ProjectHome, targets: &[String], options: &PlanOptions) 
     if ended || !same || !launch::base::is_as_planned(project, &run, &plan)? {
         return Ok(None);
     }
-    let items = worklist::read_all(&run)?;
-    Ok(Some(Planned { run, plan, items }))
+    Ok(Some((run, plan)))
 }
