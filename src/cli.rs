@@ -4,14 +4,16 @@
 #[cfg(feature = "kubernetes")]
 pub(crate) mod kubernetes;
 pub(crate) mod runs;
+pub(crate) mod settings;
 
 use std::ffi::OsString;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+use crate::model::duration::Limit;
 use crate::model::hash::HashName;
+use settings::{EngineArg, PlanningArgs, RunningArgs};
 
 /// Fan the foreach and matrix stages of a DVC project out over cores or a cluster
 ///
@@ -29,6 +31,9 @@ pub(crate) struct Cli {
     /// What that means to every command but `plan`.
     #[arg(skip)]
     pub format: Format,
+    /// Where settings came from.
+    #[arg(skip)]
+    pub origins: settings::Origins,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -41,7 +46,9 @@ Exit codes: 0 done or nothing to do · 1 some work items failed · 2 command lin
 impl Cli {
     /// Reads the command line; a wrong one ends the process.
     pub(crate) fn read() -> Cli {
-        let mut cli = Cli::parse();
+        let matches = settings::with_environment(Cli::command()).get_matches();
+        let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        cli.origins = settings::Origins::of(&matches);
         cli.format = match cli.typed_format {
             FormatArg::Json => Format::Json,
             FormatArg::Text
@@ -99,6 +106,7 @@ pub(crate) enum Command {
     Retry(runs::RetryArgs),
     Cancel(runs::CancelArgs),
     Runs(runs::RunsArgs),
+    Config(ConfigArgs),
     MergeDriver(MergeDriverArgs),
     /// Make git merge `dvc.lock` files entry by entry
     ///
@@ -121,7 +129,7 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub engine: EngineArgs,
     #[command(flatten)]
-    pub local: LocalArgs,
+    pub running: RunningArgs,
     #[command(flatten)]
     pub ending: EndingArgs,
 }
@@ -152,9 +160,6 @@ pub(crate) struct SelectionArgs {
     /// Stages, as `dvc repro` takes them: NAME, NAME@KEY, PATH/dvc.yaml[:NAME], PATH.dvc; `dvc.yaml` by default
     #[arg(value_name = "TARGET")]
     pub targets: Vec<String>,
-    /// Fan out only templates whose foreach expression or matrix axes mention this
-    #[arg(long, value_name = "EXPR")]
-    pub over: Option<String>,
     /// Everything in the project
     #[arg(short = 'P', long)]
     pub all_pipelines: bool,
@@ -185,12 +190,8 @@ pub(crate) struct SelectionArgs {
     /// Go on with what succeeded, as is always done (taken for those whose fingers know `dvc repro -k`)
     #[arg(short, long)]
     pub keep_going: bool,
-    /// Run stages that gather keys also where some keys failed
-    #[arg(long)]
-    pub allow_missing_keys: bool,
-    /// Refuse a plan of more than N work items
-    #[arg(long, value_name = "N")]
-    pub max_items: Option<usize>,
+    #[command(flatten)]
+    pub planning: PlanningArgs,
 }
 
 /// Run the work items of a plan and watch them to the end
@@ -218,106 +219,18 @@ pub(crate) struct LaunchArgs {
     #[command(flatten)]
     pub engine: EngineArgs,
     #[command(flatten)]
-    pub local: LocalArgs,
+    pub running: RunningArgs,
 }
 
 /// Where work items run.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct EngineArgs {
-    /// What runs the work items
-    #[arg(long, value_enum, default_value_t = EngineArg::Local)]
-    pub engine: EngineArg,
+    /// What runs the work items; `local` by default
+    #[arg(long, value_enum)]
+    pub engine: Option<EngineArg>,
     #[cfg(feature = "kubernetes")]
     #[command(flatten)]
     pub kubernetes: kubernetes::KubernetesArgs,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum EngineArg {
-    /// Processes on this machine.
-    Local,
-    /// Pods of Indexed Jobs in a Kubernetes cluster.
-    #[cfg(feature = "kubernetes")]
-    Kubernetes,
-}
-
-/// What engines keep to; some of it concerns the local engine alone.
-#[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Running")]
-pub(crate) struct LocalArgs {
-    /// Work items at the same time; by default the number of CPUs, or 10 pods in a cluster
-    #[arg(short, long, value_name = "N")]
-    pub jobs: Option<NonZeroUsize>,
-    /// Tries after the first. By default 2 where a tool failed and none where a command did; with this flag, both
-    #[arg(long, value_name = "N")]
-    pub retries: Option<u32>,
-    /// Stop a work item after this many seconds
-    #[arg(long, value_name = "SECONDS")]
-    pub timeout_seconds: Option<u64>,
-    /// Start no more work items after the first failure (by default, all run whatever happens to others)
-    #[arg(long)]
-    pub fail_fast: bool,
-    /// Start no more work items after this many have failed, or this part of all
-    #[arg(long, value_name = "N|P%", value_parser = MaxFailed::parse)]
-    pub max_failed: Option<MaxFailed>,
-    /// MiB of memory that work items share (those that ask for memory)
-    #[arg(long, value_name = "MIB")]
-    pub memory_mib: Option<u64>,
-    /// GPUs that work items share, as `CUDA_VISIBLE_DEVICES` names them
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub gpus: Vec<String>,
-    /// Let at most N work items of a group run at the same time (can be repeated)
-    #[arg(long = "group", value_name = "NAME=N", value_parser = parse_group)]
-    pub groups: Vec<(String, usize)>,
-    /// Lower the priority of the stages by this much, as nice(1) does
-    #[arg(long, value_name = "N")]
-    pub nice: Option<i32>,
-    /// Show no progress
-    #[arg(short, long)]
-    pub quiet: bool,
-}
-
-/// How many failures are too many.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum MaxFailed {
-    Count(usize),
-    Percent(f64),
-}
-
-impl MaxFailed {
-    fn parse(text: &str) -> Result<MaxFailed, String> {
-        let bad = || "it is neither a number nor a percentage such as 10%".to_owned();
-        match text.strip_suffix('%') {
-            Some(percent) => match percent.parse::<f64>() {
-                Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(MaxFailed::Percent(percent)),
-                _ => Err(bad()),
-            },
-            None => text.parse().map(MaxFailed::Count).map_err(|_| bad()),
-        }
-    }
-
-    /// The number of failures after which no more is started, at least 1.
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a rounded part of a number of work items"
-    )]
-    pub(crate) fn of(self, work_items: usize) -> usize {
-        match self {
-            MaxFailed::Count(count) => count.max(1),
-            MaxFailed::Percent(percent) => ((work_items as f64 * percent / 100.0).ceil() as usize).max(1),
-        }
-    }
-}
-
-/// Splits `NAME=N`.
-fn parse_group(text: &str) -> Result<(String, usize), String> {
-    let (name, limit) = parse_variable(text)?;
-    match limit.parse() {
-        Ok(limit) if limit > 0 => Ok((name, limit)),
-        _ => Err("the limit of a group is a number from 1".to_owned()),
-    }
 }
 
 /// List the stages that DVC sees, as it resolves them
@@ -404,9 +317,9 @@ pub(crate) struct WorkArgs {
     /// Where slots keep their workspaces; `.dvc/fanout/slots` by default
     #[arg(long, value_name = "DIR")]
     pub scratch: Option<PathBuf>,
-    /// Stop the stages after this many seconds
-    #[arg(long, value_name = "SECONDS")]
-    pub timeout_seconds: Option<u64>,
+    /// Stop the stages after this long: 90s, 15m, 2h
+    #[arg(long, value_name = "DURATION")]
+    pub timeout: Option<Limit>,
     /// Lower the priority of the stages by this much, as nice(1) does
     #[arg(long, value_name = "N")]
     pub nice: Option<i32>,
@@ -426,7 +339,7 @@ impl WorkArgs {
 }
 
 /// Splits `NAME=VALUE`.
-fn parse_variable(text: &str) -> Result<(String, String), String> {
+pub(crate) fn parse_variable(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("it has no `=`")?;
     Ok((name.to_owned(), value.to_owned()))
 }
@@ -469,7 +382,7 @@ pub(crate) struct FinalizeArgs {
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
     #[command(flatten)]
-    pub local: LocalArgs,
+    pub running: RunningArgs,
     #[command(flatten)]
     pub ending: EndingArgs,
 }
@@ -505,6 +418,24 @@ pub(crate) struct EndingArgs {
     /// After the commit, push data with `dvc push` and then commits with `git push`
     #[arg(long, requires = "commit")]
     pub push: bool,
+}
+
+/// Show the settings that hold here, and where each came from
+///
+/// A flag wins over the environment (`DVC_FANOUT_` and the flag's name, as in `DVC_FANOUT_JOBS`), which wins over
+/// `.dvc/fanout/config.yaml`, which wins over `meta: {fanout: {…}}` of a stage. Flags may be given to see what they
+/// would change.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    #[command(flatten)]
+    pub planning: PlanningArgs,
+    #[command(flatten)]
+    pub running: RunningArgs,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// Print the JSON schema of the file instead
+    #[arg(long)]
+    pub schema: bool,
 }
 
 /// Merge three versions of a `dvc.lock` for git

@@ -27,6 +27,8 @@ pub(crate) const GIT_LOCAL: [&str; 6] = [
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_COMMON_DIR",
 ];
+/// The GPUs that a process may use.
+pub(crate) const CUDA_VISIBLE_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
 /// Set by most CI systems: no progress bars.
 pub(crate) const CI: &str = "CI";
 /// The text of a kubeconfig, as the Iterative provider took it.

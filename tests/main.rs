@@ -13,6 +13,7 @@ mod merge_driver;
 mod plan;
 mod random_graphs;
 mod report;
+mod resources;
 mod runs;
 mod stages;
 mod support;

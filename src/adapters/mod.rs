@@ -13,5 +13,6 @@ pub(crate) mod git_merge;
 pub(crate) mod hash;
 #[cfg(feature = "kubernetes")]
 pub(crate) mod kube;
+pub(crate) mod machine;
 pub(crate) mod process;
 pub(crate) mod project;

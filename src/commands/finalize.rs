@@ -7,8 +7,10 @@ use rayon::prelude::*;
 use crate::adapters::beneath::Beneath;
 use crate::adapters::dvc::Dvc;
 use crate::adapters::{fs, process};
-use crate::cli::{Cli, EndingArgs, FinalizeArgs, Format, LocalArgs};
+use crate::cli::settings::RunningArgs;
+use crate::cli::{Cli, EndingArgs, FinalizeArgs, Format};
 use crate::commands::project::ProjectHome;
+use crate::commands::settings::Settings;
 use crate::commands::transfer::{Object, Transfer};
 use crate::commands::{collect, launch, report, summary};
 use crate::diagnostic::Diagnostic;
@@ -30,7 +32,8 @@ pub(crate) fn run(cli: &Cli, args: &FinalizeArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli)?;
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
     let lock = launch::hold(&run)?;
-    finalize(cli, &project, &lock, &plan, &args.local, &args.ending)
+    let running = Settings::read(&project.root)?.running(&args.running)?;
+    finalize(cli, &project, &lock, &plan, &running, &args.ending)
 }
 
 /// Collects, runs the trailing phases, and ends the run.
@@ -39,7 +42,7 @@ pub(crate) fn finalize(
     project: &ProjectHome,
     lock: &RunLock,
     plan: &Plan,
-    local: &LocalArgs,
+    running: &RunningArgs,
     ending: &EndingArgs,
 ) -> Result<Exit, Diagnostic> {
     let run = lock.run();
@@ -49,7 +52,7 @@ pub(crate) fn finalize(
     rejected.extend(collect::collect(project, run, plan, &items)?.rejected);
     place_outs(project, run, &items, &rejected)?;
     for phase in (0..plan.phases.len()).filter(|phase| plan.phases[*phase].trailing) {
-        exit = worst(exit, launch::launch(cli, project, lock, plan, &[phase], local, launch::EngineChoice::Local)?);
+        exit = worst(exit, launch::launch(cli, project, lock, plan, &[phase], running, launch::EngineChoice::Local)?);
         if matches!(exit, Exit::Signal(_)) {
             return Ok(exit);
         }

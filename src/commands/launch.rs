@@ -3,8 +3,6 @@
 pub(crate) mod base;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
-#[cfg(feature = "kubernetes")]
-mod settings;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -17,10 +15,12 @@ use tokio::task::LocalSet;
 use crate::adapters::cache::Cache;
 use crate::adapters::dvc::Dvc;
 use crate::adapters::process::Signals;
-use crate::adapters::{clock, fs};
-use crate::cli::{Cli, EngineArg, EngineArgs, Format, LaunchArgs, LocalArgs};
+use crate::adapters::{clock, fs, machine};
+use crate::cli::settings::{EngineArg, RunningArgs};
+use crate::cli::{Cli, EngineArgs, Format, LaunchArgs};
 use crate::commands::plan::preflight;
 use crate::commands::project::ProjectHome;
+use crate::commands::settings::Settings;
 use crate::commands::summary;
 use crate::diagnostic::Diagnostic;
 #[cfg(feature = "kubernetes")]
@@ -37,7 +37,7 @@ use crate::state::format::{Input, Outcome, Phase, PhaseKind, Plan, WorkItem};
 use crate::state::journal::{EndingKind, Journal, Journaled};
 use crate::state::paths::RunDir;
 use crate::state::run_lock::RunLock;
-use crate::state::{format, results, survey, worklist};
+use crate::state::{durations, format, results, survey, worklist};
 
 /// How often a request to cancel from another terminal is looked for, and the heartbeat is due.
 const TICK: Duration = Duration::from_millis(500);
@@ -57,8 +57,10 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
         return Ok(Exit::Success);
     }
     base::check(&project.root, &run, &plan)?;
+    let settings = Settings::read(&project.root)?;
+    let running = settings.running(&args.running)?;
     #[cfg_attr(not(feature = "kubernetes"), expect(unused_mut, reason = "nothing is changed in the local engine"))]
-    let mut engine = choose(&project, &plan, &args.engine, &args.local)?;
+    let mut engine = choose(&project, &plan, &settings, &args.engine, &running)?;
     #[cfg(feature = "kubernetes")]
     match &mut engine {
         EngineChoice::Kubernetes(config) if args.dry_run => {
@@ -71,7 +73,7 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
         EngineChoice::Local => {}
     }
     let lock = hold(&run)?;
-    let exit = launch(cli, &project, &lock, &plan, &phases, &args.local, engine)?;
+    let exit = launch(cli, &project, &lock, &plan, &phases, &running, engine)?;
     if cli.format == Format::Text {
         summary::print(&run, &plan, &phases)?;
     }
@@ -86,21 +88,19 @@ pub(crate) enum EngineChoice {
 }
 
 /// The engine that was asked for, as configured.
-#[cfg_attr(
-    not(feature = "kubernetes"),
-    expect(unused_variables, clippy::unnecessary_wraps, reason = "only a cluster is configured from them")
-)]
+#[cfg_attr(not(feature = "kubernetes"), expect(unused_variables, reason = "only a cluster is configured from them"))]
 pub(crate) fn choose(
     project: &ProjectHome,
     plan: &Plan,
+    settings: &Settings,
     args: &EngineArgs,
-    local: &LocalArgs,
+    running: &RunningArgs,
 ) -> Result<EngineChoice, Diagnostic> {
-    match args.engine {
+    match settings.engine(args.engine)? {
         EngineArg::Local => Ok(EngineChoice::Local),
         #[cfg(feature = "kubernetes")]
         EngineArg::Kubernetes => {
-            let config = kubernetes::resolve(project, plan, &args.kubernetes, local)?;
+            let config = kubernetes::resolve(project, plan, &settings.kubernetes(&args.kubernetes)?, running)?;
             Ok(EngineChoice::Kubernetes(Box::new(config)))
         }
     }
@@ -147,7 +147,7 @@ pub(crate) fn launch(
     lock: &RunLock,
     plan: &Plan,
     phases: &[usize],
-    args: &LocalArgs,
+    args: &RunningArgs,
     engine: EngineChoice,
 ) -> Result<Exit, Diagnostic> {
     let run = lock.run();
@@ -159,6 +159,7 @@ pub(crate) fn launch(
         run,
         plan,
         items: &items,
+        expected: durations::before(&project.fanout(), &plan.run)?,
         args,
         journal: Journal::open(run)?,
         started: HashMap::new(),
@@ -188,17 +189,17 @@ fn block_on<T>(future: impl Future<Output = Result<T, Diagnostic>>) -> Result<T,
 }
 
 /// The local engine as asked for.
-fn local_engine(project: &ProjectHome, run: &RunDir, plan: &Plan, args: &LocalArgs) -> LocalEngine {
+fn local_engine(project: &ProjectHome, run: &RunDir, plan: &Plan, args: &RunningArgs) -> LocalEngine {
     let jobs = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, Into::into), Into::into);
     let config = LocalConfig {
         jobs,
-        memory_mib: args.memory_mib,
-        gpus: args.gpus.clone(),
-        groups: args.groups.iter().cloned().collect::<BTreeMap<_, _>>(),
-        retries: args.retries.unwrap_or(2),
-        retry_failed_commands: args.retries.is_some(),
+        memory_mib: args.memory.map_or_else(machine::memory_mib, |memory| memory.mib),
+        gpus: if args.gpus.is_empty() { machine::gpus() } else { args.gpus.clone() },
+        hides_gpus: !args.gpus.is_empty(),
+        groups: groups(args),
+        retries: args.retries,
         backoff: Duration::from_secs(1),
-        timeout: args.timeout_seconds.map(Duration::from_secs),
+        timeout: args.timeout.map(|limit| limit.0),
         nice: args.nice,
         max_failed: if args.fail_fast { Some(1) } else { args.max_failed.map(|limit| limit.of(plan.work_items)) },
         project: project.root.clone(),
@@ -208,13 +209,20 @@ fn local_engine(project: &ProjectHome, run: &RunDir, plan: &Plan, args: &LocalAr
     LocalEngine::new(config, Box::new(move |index, attempt| Ok(fs::append(&run.log(index, attempt))?)))
 }
 
+/// The limits of groups, by name.
+fn groups(args: &RunningArgs) -> BTreeMap<String, usize> {
+    args.groups.iter().map(|group| (group.name.clone(), group.limit)).collect()
+}
+
 /// A launch under way: the one loop that journals events and then shows them.
 struct Launch<'a> {
     cli: &'a Cli,
     run: &'a RunDir,
     plan: &'a Plan,
     items: &'a [WorkItem],
-    args: &'a LocalArgs,
+    /// How long work items took in earlier runs, in seconds, by id.
+    expected: HashMap<String, f64>,
+    args: &'a RunningArgs,
     journal: Journal,
     /// When the running attempts began.
     started: HashMap<usize, String>,
@@ -244,7 +252,10 @@ impl Launch<'_> {
         let mut progress = Progress::new(style, total);
         for &number in phases {
             let phase = &self.plan.phases[number];
-            let ready = ready(self.run, self.plan, self.items, phase)?;
+            let mut ready = ready(self.run, self.plan, self.items, phase)?;
+            for task in &mut ready.tasks {
+                task.expected_seconds = self.expected.get(&task.id).copied();
+            }
             if ready.given_up > 0 {
                 let what = text::count(ready.given_up, "work item");
                 progress

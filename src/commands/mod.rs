@@ -3,9 +3,11 @@
 mod cancel;
 mod changes;
 mod collect;
+mod config;
 mod debug;
 mod finalize;
 mod guard;
+mod hints;
 mod launch;
 mod logs;
 mod merge_driver;
@@ -15,6 +17,7 @@ mod report;
 mod retry;
 mod run;
 mod runs;
+mod settings;
 mod stages;
 mod status;
 mod summary;
@@ -52,6 +55,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<Exit, Diagnostic> {
         Command::Retry(args) => retry::run(cli, args),
         Command::Cancel(args) => cancel::run(cli, args),
         Command::Runs(args) => runs::run(cli, args),
+        Command::Config(args) => config::run(cli, args),
         Command::Report(args) => report::run(cli, args),
         Command::MergeDriver(args) => merge_driver::run(args),
         Command::InstallMergeDriver => merge_driver::install(cli),

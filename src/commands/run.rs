@@ -3,6 +3,7 @@
 use crate::cli::{Cli, Format, RunArgs};
 use crate::commands::plan::{self, Planned};
 use crate::commands::project::ProjectHome;
+use crate::commands::settings::Settings;
 use crate::commands::{finalize, launch};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
@@ -14,7 +15,9 @@ use crate::state::worklist;
 
 pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli)?;
-    let options = plan::resolve(&project, &args.selection);
+    let settings = Settings::read(&project.root)?;
+    let running = settings.running(&args.running)?;
+    let options = plan::resolve(&project, &settings, &args.selection)?;
     let (run, plan) = match unfinished(&project, &args.selection.targets, &options)? {
         Some((run, plan)) => {
             text::note(&format!("going on with run {}", plan.run));
@@ -36,14 +39,14 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
         text::note(&format!("run {}: {} in {phases}", plan.run, count(plan.work_items, "work item")));
     }
     let phases: Vec<usize> = (0..plan.phases.len()).filter(|phase| !plan.phases[*phase].trailing).collect();
-    let engine = launch::choose(&project, &plan, &args.engine, &args.local)?;
+    let engine = launch::choose(&project, &plan, &settings, &args.engine, &running)?;
     let lock = launch::hold(&run)?;
-    let launched = launch::launch(cli, &project, &lock, &plan, &phases, &args.local, engine)?;
+    let launched = launch::launch(cli, &project, &lock, &plan, &phases, &running, engine)?;
     if matches!(launched, Exit::Signal(_)) {
         text::note("stopped; `dvc-fanout run` goes on from here");
         return Ok(launched);
     }
-    let finalized = finalize::finalize(cli, &project, &lock, &plan, &args.local, &args.ending)?;
+    let finalized = finalize::finalize(cli, &project, &lock, &plan, &running, &args.ending)?;
     Ok(if launched == Exit::Success { finalized } else { launched })
 }
 

@@ -17,6 +17,7 @@ use crate::commands::transfer::{Object, Transfer};
 use crate::diagnostic::Diagnostic;
 use crate::env;
 use crate::exit::Exit;
+use crate::model::duration::Limit;
 use crate::output::text;
 use crate::state::format::{
     self, IgnoreLines, Input, Outcome, Plan, ResultFile, StageResult, StageState, VERSION, WorkItem, WorkResult,
@@ -307,7 +308,7 @@ impl Worker<'_> {
         let options = ReproOptions { force: options.force, no_run_cache: options.no_run_cache, pull: options.pull };
         let mut program = self.dvc.repro(&self.slot.site_cache(), options);
         program.environment.extend(self.args.environment());
-        let timeout = self.args.timeout_seconds.or(self.item.resources.timeout_seconds);
+        let timeout = self.args.timeout.map(Limit::seconds).or(self.item.resources.timeout_seconds);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Diagnostic::tool("cannot start the async runtime").source(&error))?;
         process::adopt_orphans().map_err(|error| Diagnostic::tool("cannot adopt orphans").source(&error))?;

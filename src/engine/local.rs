@@ -21,6 +21,8 @@ use crate::model::event::{Ending, Event, Stop, Task};
 const GRACE: Duration = Duration::from_secs(20);
 /// The longest wait before another attempt.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
+/// Tries after the first where a tool failed, unless somebody says otherwise.
+const DEFAULT_RETRIES: u32 = 2;
 /// How many attempts at a work item may be lost to the machine before that counts as a failure.
 const MAX_LOST: u32 = 3;
 /// How many work items may overtake one that waits for room.
@@ -31,19 +33,19 @@ const MAX_OVERTAKEN: u32 = 100;
 pub(crate) struct LocalConfig {
     /// The number of slots, and of CPUs that work items share.
     pub jobs: usize,
-    /// MiB that work items share; no limit where `None`.
-    pub memory_mib: Option<u64>,
+    /// MiB that work items share.
+    pub memory_mib: u64,
     /// The GPUs that work items share, as `CUDA_VISIBLE_DEVICES` names them.
     pub gpus: Vec<String>,
+    /// Whether work items see no GPU that they did not ask for.
+    pub hides_gpus: bool,
     /// The number of work items of a group that may run at the same time.
     pub groups: BTreeMap<String, usize>,
-    /// Tries after the first, for work items that do not say.
-    pub retries: u32,
-    /// Whether a failed command is tried again as well.
-    pub retry_failed_commands: bool,
+    /// Tries after the first, whatever work items say; a failed command is tried again as well.
+    pub retries: Option<u32>,
     /// The first wait before another attempt; it doubles.
     pub backoff: Duration,
-    /// For work items that do not say.
+    /// Whatever work items say.
     pub timeout: Option<Duration>,
     pub nice: Option<i32>,
     /// Start no more after this many work items have failed.
@@ -77,13 +79,13 @@ impl LocalEngine {
             .arg(slot.to_string())
             .arg("--attempt")
             .arg(task.attempt.to_string());
-        if let Some(timeout) = task.resources.timeout.or(self.config.timeout) {
-            program = program.arg("--timeout-seconds").arg(timeout.as_secs().to_string());
+        if let Some(timeout) = self.config.timeout.or(task.resources.timeout) {
+            program = program.arg("--timeout").arg(timeout.as_secs().to_string());
         }
         if let Some(nice) = self.config.nice {
             program = program.arg("--nice").arg(nice.to_string());
         }
-        if !self.config.gpus.is_empty() {
+        if self.config.hides_gpus || !gpus.is_empty() {
             program = program.arg("--env").arg(format!("CUDA_VISIBLE_DEVICES={}", gpus.join(",")));
         }
         Ok(program)
@@ -114,7 +116,7 @@ struct Held {
 struct Room {
     slots: BTreeSet<usize>,
     cpus: f64,
-    memory_mib: Option<u64>,
+    memory_mib: u64,
     gpus: BTreeSet<String>,
     groups: BTreeMap<String, usize>,
 }
@@ -136,11 +138,11 @@ impl Room {
     fn take(&mut self, task: &Task, whole: &Room) -> Option<Held> {
         let wanted = &task.resources;
         let cpus = wanted.cpus.unwrap_or(1.0).min(whole.cpus);
-        let memory_mib = wanted.memory_mib.unwrap_or(0).min(whole.memory_mib.unwrap_or(u64::MAX));
+        let memory_mib = wanted.memory_mib.unwrap_or(0).min(whole.memory_mib);
         let gpus = usize::try_from(wanted.gpus.unwrap_or(0)).unwrap_or(usize::MAX).min(whole.gpus.len());
         let group = wanted.group.clone().filter(|group| self.groups.contains_key(group));
         let fits = cpus <= self.cpus + f64::EPSILON
-            && self.memory_mib.is_none_or(|free| memory_mib <= free)
+            && memory_mib <= self.memory_mib
             && gpus <= self.gpus.len()
             && group.as_ref().is_none_or(|group| self.groups[group] > 0);
         if !fits {
@@ -148,7 +150,7 @@ impl Room {
         }
         let slot = self.slots.pop_first()?;
         self.cpus -= cpus;
-        self.memory_mib = self.memory_mib.map(|free| free - memory_mib);
+        self.memory_mib -= memory_mib;
         let gpus = (0..gpus).filter_map(|_| self.gpus.pop_first()).collect();
         if let Some(free) = group.as_ref().and_then(|group| self.groups.get_mut(group)) {
             *free -= 1;
@@ -159,7 +161,7 @@ impl Room {
     fn give_back(&mut self, held: Held) {
         self.slots.insert(held.slot);
         self.cpus += held.cpus;
-        self.memory_mib = self.memory_mib.map(|free| free + held.memory_mib);
+        self.memory_mib += held.memory_mib;
         self.gpus.extend(held.gpus);
         if let Some(free) = held.group.as_ref().and_then(|group| self.groups.get_mut(group)) {
             *free += 1;
@@ -184,6 +186,9 @@ impl Engine for LocalEngine {
         channels: Channels,
     ) -> Result<PhaseEnd, Diagnostic> {
         let Channels { events, mut stop } = channels;
+        for message in self.excesses(&tasks) {
+            drop(events.send(Event::Noticed { message }));
+        }
         sort_longest_first(&mut tasks);
         let mut queue: VecDeque<Waiting> =
             tasks.into_iter().map(|task| Waiting { task, failures: 0, lost: 0, overtaken: 0 }).collect();
@@ -252,15 +257,39 @@ impl Engine for LocalEngine {
 }
 
 impl LocalEngine {
+    /// What work items ask for beyond what there is here: they run alone, with what there is.
+    fn excesses(&self, tasks: &[Task]) -> Vec<String> {
+        let cpus = |task: &Task| task.resources.cpus.is_some_and(|cpus| cpus > Room::new(&self.config).cpus);
+        let memory = |task: &Task| task.resources.memory_mib.is_some_and(|mib| mib > self.config.memory_mib);
+        let gpus = |task: &Task| task.resources.gpus.is_some_and(|gpus| gpus as usize > self.config.gpus.len());
+        let said = |what: String, asks: &dyn Fn(&Task) -> bool| {
+            let mut asking = tasks.iter().filter(|task| asks(task));
+            let first = asking.next()?;
+            let others = match asking.count() {
+                0 => String::new(),
+                others => format!(" and {others} more"),
+            };
+            Some(format!("{}{others} asks for more {what}: it gets what there is", first.id))
+        };
+        [
+            said(format!("CPUs than the {} that `--jobs` shares", self.config.jobs), &cpus),
+            said(format!("memory than the {} MiB here", self.config.memory_mib), &memory),
+            said(format!("GPUs than the {} here", self.config.gpus.len()), &gpus),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
     /// How long to wait before another attempt, if there is to be one.
     fn retry_after(&self, waiting: &mut Waiting, ending: &Ending) -> Option<Duration> {
-        let retries = waiting.task.resources.retries;
-        let allowed = retries.unwrap_or(self.config.retries);
+        let asked = self.config.retries.or(waiting.task.resources.retries);
+        let allowed = asked.unwrap_or(DEFAULT_RETRIES);
         let again = match ending {
             Ending::Succeeded | Ending::Stopped => false,
             Ending::Failed { .. } => {
                 waiting.failures += 1;
-                (self.config.retry_failed_commands || retries.is_some()) && waiting.failures <= allowed
+                asked.is_some() && waiting.failures <= allowed
             }
             Ending::ToolFailed { .. } => {
                 waiting.failures += 1;
@@ -356,11 +385,11 @@ mod tests {
     fn config(jobs: usize) -> LocalConfig {
         LocalConfig {
             jobs,
-            memory_mib: Some(1000),
+            memory_mib: 1000,
+            hides_gpus: true,
             gpus: vec!["0".into(), "1".into()],
             groups: BTreeMap::from([("api".to_owned(), 1)]),
-            retries: 2,
-            retry_failed_commands: false,
+            retries: None,
             backoff: Duration::from_secs(1),
             timeout: None,
             nice: None,

@@ -59,8 +59,7 @@ pub(crate) enum Event {
         /// How long until the next attempt; `None` where there is none.
         retry_after: Option<Duration>,
     },
-    /// Something a person should know: a pod that cannot be scheduled, say.
-    #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "only a cluster has something to say"))]
+    /// Something a person should know: a pod that cannot be scheduled, a GPU that is not there.
     Noticed { message: String },
 }
 

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
 
 use indexmap::{Equivalent, IndexMap};
+use serde_json::Value as Json;
 
 /// Digits that Python converts between text and integer (`sys.get_int_max_str_digits()`).
 const MAX_INT_DIGITS: usize = 4300;
@@ -105,6 +106,33 @@ impl Value {
         match self {
             Value::Map(map) => Some(map),
             _ => None,
+        }
+    }
+
+    /// A scalar as it would be typed; `None` for null and whatever is no scalar.
+    pub(crate) fn to_text(&self) -> Option<String> {
+        match self {
+            Value::Str(text) | Value::Date(text) | Value::BigInt(text) => Some(text.clone()),
+            Value::Bool(flag) => Some(flag.to_string()),
+            Value::Int(number) => Some(number.to_string()),
+            Value::Float(number) => Some(number.to_string()),
+            Value::Null | Value::Bytes(_) | Value::List(_) | Value::Tuple(_) | Value::Set(_) | Value::Map(_) => None,
+        }
+    }
+
+    /// The value as JSON; what JSON lacks becomes text, bytes null.
+    pub(crate) fn to_json(&self) -> Json {
+        match self {
+            Value::Null | Value::Bytes(_) => Json::Null,
+            Value::Bool(flag) => (*flag).into(),
+            Value::Int(number) => (*number).into(),
+            Value::Float(number) => (*number).into(),
+            Value::BigInt(text) | Value::Str(text) | Value::Date(text) => text.clone().into(),
+            Value::List(items) | Value::Tuple(items) | Value::Set(items) => items.iter().map(Value::to_json).collect(),
+            Value::Map(entries) => {
+                let entry = |(key, value): (&Value, &Value)| (key.to_text().unwrap_or_default(), value.to_json());
+                entries.iter().map(entry).collect()
+            }
         }
     }
 

@@ -6,5 +6,6 @@ pub(crate) mod json;
 pub(crate) mod picture;
 pub(crate) mod progress;
 pub(crate) mod report;
+pub(crate) mod settings;
 pub(crate) mod status;
 pub(crate) mod text;

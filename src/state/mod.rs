@@ -1,6 +1,7 @@
 //! `.dvc/fanout`: paths, the run lock, the journal, file formats and their versions.
 
 pub(crate) mod apply;
+pub(crate) mod durations;
 pub(crate) mod format;
 pub(crate) mod journal;
 pub(crate) mod memo;

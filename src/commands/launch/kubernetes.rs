@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use super::settings;
 use crate::adapters::fs;
 use crate::adapters::kube::{Access, Cluster};
 use crate::adapters::process;
-use crate::cli::LocalArgs;
 use crate::cli::kubernetes::{DataArg, KeepArg, KubernetesArgs, SecurityArg};
+use crate::cli::settings::RunningArgs;
 use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
 use crate::engine::kubernetes as engine;
@@ -21,8 +20,8 @@ use crate::model::event::Ending;
 use crate::model::job::machine::Resources;
 use crate::model::job::manifest::SCRATCH;
 use crate::model::job::options::{EnvVar, PodOptions, Security, User};
-use crate::model::job::quantity::Quantity;
 use crate::model::job::volume::Volume;
+use crate::model::quantity::Quantity;
 use crate::model::shards::Shards;
 use crate::model::yaml;
 use crate::output::text;
@@ -40,10 +39,9 @@ const DEFAULT_PATIENCE_SECONDS: u64 = 900;
 pub(crate) fn resolve(
     project: &ProjectHome,
     plan: &Plan,
-    typed: &KubernetesArgs,
-    local: &LocalArgs,
+    args: &KubernetesArgs,
+    running: &RunningArgs,
 ) -> Result<KubernetesConfig, Diagnostic> {
-    let args = settings::with_file(&project.root, typed)?;
     let maps = Maps::parse(&args.maps)?;
     let volumes: Vec<Volume> = args
         .volumes
@@ -64,16 +62,17 @@ pub(crate) fn resolve(
             worker_arguments.extend([format!("{SCRATCH}/cache"), "--use-remote".to_owned()]);
         }
     }
-    let workers = local.jobs.map_or(Ok(DEFAULT_WORKERS), |jobs| u32::try_from(jobs.get()));
+    let workers = running.jobs.map_or(Ok(DEFAULT_WORKERS), |jobs| u32::try_from(jobs.get()));
     let workers = workers.map_err(|_| Diagnostic::usage("`--jobs` is more than any cluster takes"))?;
-    let max_failed = if local.fail_fast { Some(1) } else { local.max_failed.map(|limit| limit.of(plan.work_items)) };
+    let max_failed =
+        if running.fail_fast { Some(1) } else { running.max_failed.map(|limit| limit.of(plan.work_items)) };
     Ok(KubernetesConfig {
-        access: access(&args),
-        pods: pod_options(&args, local, volumes, pod_project, workers)?,
+        access: access(args),
+        pods: pod_options(args, running, volumes, pod_project, workers)?,
         run: plan.run.clone(),
-        groups: local.groups.iter().cloned().collect(),
+        groups: super::groups(running),
         max_failed,
-        timeout: local.timeout_seconds.map(Duration::from_secs),
+        timeout: running.timeout.map(|limit| limit.0),
         detach: false,
         check: !args.no_check,
         keep: match args.keep.unwrap_or(KeepArg::Failed) {
@@ -99,7 +98,7 @@ fn access(args: &KubernetesArgs) -> Access {
 
 fn pod_options(
     args: &KubernetesArgs,
-    local: &LocalArgs,
+    running: &RunningArgs,
     volumes: Vec<Volume>,
     project: String,
     workers: u32,
@@ -141,8 +140,8 @@ fn pod_options(
         entrypoint: args.entrypoint.clone(),
         deadline_seconds: args.job_timeout_seconds,
         grace_seconds: args.grace_seconds.unwrap_or(DEFAULT_GRACE_SECONDS),
-        retries: local.retries.unwrap_or(2),
-        retry_commands: local.retries.is_some(),
+        retries: running.retries.unwrap_or(2),
+        retry_commands: running.retries.is_some(),
         max_failed: None,
         ttl_seconds: args.ttl_seconds,
         queue: args.queue.clone(),
@@ -206,7 +205,7 @@ fn structure(flag: &str, text: Option<&String>) -> Result<Option<Json>, Diagnost
     let Some(text) = text else { return Ok(None) };
     let value = yaml::load(text.as_bytes())
         .map_err(|error| Diagnostic::usage(format!("the value of `{flag}` is no YAML")).cause(error.message))?;
-    Ok(Some(settings::json(&value)))
+    Ok(Some(value.to_json()))
 }
 
 /// `NAME=VALUE`, or a name whose value is taken from here.

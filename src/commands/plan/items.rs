@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::inputs::Inputs;
 use super::{Situation, report};
 use crate::adapters::fs;
-use crate::diagnostic::Diagnostic;
+use crate::commands::hints::of_stage;
+use crate::diagnostic::{Diagnostic, Place};
 use crate::model::changed::Outlook;
+use crate::model::hints::{self, GroupClash};
 use crate::model::lockfile::Lockfile;
 use crate::model::pipeline::path;
 use crate::model::pipeline::stage::{Out, Stage};
@@ -29,7 +31,7 @@ pub(super) fn make(
     let mut locks: HashMap<&str, Lockfile<'_>> = HashMap::new();
     for (path, text) in &situation.locks {
         let lock = Lockfile::parse(text).map_err(|error| {
-            let place = crate::diagnostic::Place { path: path.clone(), line: Some(error.line), column: None };
+            let place = Place { path: path.clone(), line: Some(error.line), column: None };
             Diagnostic::project(format!("`{path}` is not valid: {error}")).at(place)
         })?;
         locks.insert(path, lock);
@@ -117,7 +119,31 @@ impl Maker<'_> {
             inputs,
             directories: directories.into_iter().collect(),
             needs: needs.into_iter().collect(),
-            resources: Resources::default(),
+            resources: self.resources(stages)?,
+        })
+    }
+
+    /// What a work item asks for: the configuration file's hints, completed by those of the stages themselves.
+    fn resources(&self, stages: &[usize]) -> Result<Resources, Diagnostic> {
+        let own = stages
+            .iter()
+            .map(|stage| of_stage(self.stage(*stage), &self.situation.hints))
+            .collect::<Result<Vec<_>, _>>()?;
+        let all = hints::join(own).map_err(|GroupClash(a, b)| {
+            let last = stages.last().map(|stage| self.stage(*stage).address.to_string()).unwrap_or_default();
+            Diagnostic::project(format!(
+                "the stages up to `{last}` are one work item, but in two groups: `{a}` and `{b}`"
+            ))
+            .cause("a work item counts against the limit of one group")
+            .hint("name one group for all of them")
+        })?;
+        Ok(Resources {
+            cpus: all.cpus,
+            memory_mib: all.memory_mib,
+            gpus: all.gpus,
+            timeout_seconds: all.timeout.map(|timeout| timeout.as_secs()),
+            retries: all.retries,
+            group: all.group,
         })
     }
 

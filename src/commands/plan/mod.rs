@@ -11,11 +11,14 @@ use std::collections::{BTreeMap, HashSet};
 use crate::adapters::dvc::Dvc;
 use crate::adapters::git::Git;
 use crate::adapters::{clock, fs};
+use crate::cli::settings::PlanningArgs;
 use crate::cli::{Cli, FormatArg, PlanArgs, SelectionArgs};
 use crate::commands::changes::Changes;
 use crate::commands::project::ProjectHome;
+use crate::commands::settings::Settings;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
+use crate::model::hints::ByStage;
 use crate::model::pipeline::graph::Graph;
 use crate::model::pipeline::load::Project;
 use crate::model::pipeline::path;
@@ -38,7 +41,8 @@ pub(crate) struct Planned {
 
 pub(crate) fn run(cli: &Cli, args: &PlanArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli)?;
-    let options = resolve(&project, &args.selection);
+    let settings = Settings::read(&project.root)?;
+    let options = resolve(&project, &settings, &args.selection)?;
     if args.check {
         return preflight::check(cli, &project, &args.selection.targets, &options);
     }
@@ -59,9 +63,14 @@ pub(crate) fn run(cli: &Cli, args: &PlanArgs) -> Result<Exit, Diagnostic> {
 }
 
 /// What was meant by the flags that say which stages are planned and how they run.
-pub(crate) fn resolve(project: &ProjectHome, args: &SelectionArgs) -> PlanOptions {
-    PlanOptions {
-        over: args.over.clone(),
+pub(crate) fn resolve(
+    project: &ProjectHome,
+    settings: &Settings,
+    args: &SelectionArgs,
+) -> Result<PlanOptions, Diagnostic> {
+    let PlanningArgs { over, allow_missing_keys, max_items } = settings.planning(&args.planning)?;
+    Ok(PlanOptions {
+        over,
         force: args.force,
         single_item: args.single_item,
         pipeline: args.pipeline,
@@ -71,10 +80,10 @@ pub(crate) fn resolve(project: &ProjectHome, args: &SelectionArgs) -> PlanOption
         glob: args.glob,
         no_run_cache: args.no_run_cache,
         pull: args.pull,
-        allow_missing_keys: args.allow_missing_keys,
-        max_items: args.max_items,
+        allow_missing_keys,
+        max_items,
         cwd: project.cwd.clone(),
-    }
+    })
 }
 
 /// Everything that is known of the project when work items are made.
@@ -88,6 +97,8 @@ struct Situation<'a> {
     prefix: &'a str,
     /// The texts of lock files, by path.
     locks: BTreeMap<String, String>,
+    /// What the configuration file says that stages ask for.
+    hints: ByStage,
 }
 
 /// Plans a run and writes it down. Nothing of the project is changed.
@@ -152,7 +163,16 @@ fn write_down(
                 locks.insert(lock, text);
             }
         }
-        let situation = Situation { home, project, graph, changes, git: &git, prefix: &prefix, locks };
+        let situation = Situation {
+            home,
+            project,
+            graph,
+            changes,
+            git: &git,
+            prefix: &prefix,
+            locks,
+            hints: Settings::read(&home.root)?.hints()?,
+        };
         (plan.phases, items) = items::make(&situation, &phases, order)?;
         plan.work_items = items.len();
         let outs = outs(project);

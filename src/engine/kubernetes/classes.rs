@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::model::event::{Resources, Task};
 use crate::model::job::machine::Resources as PodResources;
 use crate::model::job::name::digest;
-use crate::model::job::quantity::Quantity;
+use crate::model::quantity::Quantity;
 use crate::model::shards::{ShardItem, Shards};
 
 /// Work items that become one Job.

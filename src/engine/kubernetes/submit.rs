@@ -222,7 +222,7 @@ pub(super) fn job_plan(
     let name = Manifest::name(&plan);
     plan.arguments = ["work", "--run", &config.run, "--job", &name].map(str::to_owned).to_vec();
     if let Some(timeout) = config.timeout {
-        plan.arguments.extend(["--timeout-seconds".to_owned(), timeout.as_secs().to_string()]);
+        plan.arguments.extend(["--timeout".to_owned(), timeout.as_secs().to_string()]);
     }
     plan.arguments.extend(config.worker_arguments.iter().cloned());
     plan

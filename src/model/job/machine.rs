@@ -7,7 +7,7 @@
 //! | `4-64000+nvidia-tesla-k80*1` | 4 | 64000M | 1, on nodes labelled `accelerator=nvidia-tesla-k80` |
 //! | `m`, `l+v100`, … | | | the sizes that the Iterative provider gave names to |
 
-use super::quantity::{Quantity, QuantityError};
+use crate::model::quantity::{Quantity, QuantityError};
 
 /// The resources of a pod; what is `None` is left to the cluster's defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

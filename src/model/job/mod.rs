@@ -3,7 +3,7 @@
 //! | file | |
 //! |---|---|
 //! | `options.rs` | what a user can say about pods |
-//! | `machine.rs`, `quantity.rs`, `volume.rs` | resources and volumes and their one-line spellings |
+//! | `machine.rs`, `volume.rs` | resources and volumes and their one-line spellings |
 //! | `name.rs` | names and label values within the limits |
 //! | `manifest.rs` | the Job, as JSON |
 //! | `yaml.rs` | the same as YAML |
@@ -20,7 +20,6 @@ pub(crate) mod name;
 pub(crate) mod observed;
 pub(crate) mod options;
 mod patch;
-pub(crate) mod quantity;
 mod validate;
 pub(crate) mod volume;
 mod yaml;

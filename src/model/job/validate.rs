@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::Problem;
 use super::name::{is_dns_label, is_dns_subdomain, is_label_key, is_label_value};
-use super::quantity::Quantity;
+use crate::model::quantity::Quantity;
 
 /// The most pods of one Job at a time.
 const MAX_PARALLELISM: u64 = 100_000;

@@ -8,7 +8,7 @@
 //! | `hostPath:PATH[:MOUNT][:ro]` | a folder of the node |
 //! | `emptyDir:MOUNT[:SIZE]` | scratch space of one pod |
 
-use super::quantity::{Quantity, QuantityError};
+use crate::model::quantity::{Quantity, QuantityError};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Volume {

@@ -8,12 +8,12 @@ use super::expression::SyntaxError;
 use super::graph::OutputRef;
 use super::ignore::IgnoreError;
 use super::load::Project;
-use super::near;
 use super::schema::SchemaError;
 use super::stage::StageAddress;
 use super::template::{FillError, Located};
 use super::url::UrlError;
 use crate::diagnostic::{Diagnostic, Place};
+use crate::model::near;
 use crate::model::yaml::{Position, YamlError};
 
 /// A project that cannot be read.

@@ -24,7 +24,6 @@ pub(crate) mod ignore;
 mod ignore_pattern;
 pub(crate) mod load;
 mod lock;
-mod near;
 pub(crate) mod path;
 mod schema;
 pub(crate) mod source;

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::near;
+use crate::model::near;
 use crate::model::value::Value;
 use crate::model::yaml::{Node, NodeValue, Position};
 

@@ -7,9 +7,9 @@ use thiserror::Error;
 use super::discover::{is_dvc_file, is_stage_file};
 use super::graph::{Graph, Reach};
 use super::load::{Project, StageFile};
-use super::near;
 use super::path;
 use crate::diagnostic::Diagnostic;
+use crate::model::near;
 use crate::model::python_text;
 
 /// The flags of `dvc repro` that say which stages are meant.

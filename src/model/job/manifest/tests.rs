@@ -1,7 +1,7 @@
 use super::*;
 use crate::model::job::machine::Resources;
 use crate::model::job::options::{EnvVar, User};
-use crate::model::job::quantity::Quantity;
+use crate::model::quantity::Quantity;
 
 fn options() -> PodOptions {
     PodOptions {

@@ -4,7 +4,7 @@
 //! parsed here first.
 
 use std::fmt;
-
+use std::str::FromStr;
 /// A quantity that is not negative; keeps the text it was written as, which is what goes into a manifest.
 #[derive(Clone, Debug, Eq)]
 pub(crate) struct Quantity {
@@ -32,12 +32,53 @@ impl Quantity {
     }
 
     /// Whether it is a whole number, as GPUs must be.
+    #[cfg_attr(not(any(feature = "kubernetes", test)), expect(dead_code, reason = "pods ask for GPUs so"))]
     pub(crate) fn is_whole(&self) -> bool {
         self.milli.is_multiple_of(1000)
     }
 
+    /// Whole mebibytes, rounded up.
+    pub(crate) fn mib(&self) -> u64 {
+        u64::try_from(self.milli.div_ceil(1000 << 20)).unwrap_or(u64::MAX)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "numbers of CPUs are small")]
+    pub(crate) fn to_f64(&self) -> f64 {
+        self.milli as f64 / 1000.0
+    }
+
+    /// As it was written.
+    #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "only manifests repeat it"))]
     pub(crate) fn as_str(&self) -> &str {
         &self.text
+    }
+}
+
+/// An amount of memory with a unit, `10Gi` or `500M`, in whole mebibytes; a number alone would be bytes, which nobody
+/// means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Memory {
+    pub mib: u64,
+}
+
+impl FromStr for Memory {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Memory, String> {
+        let mib = Quantity::parse(text).map(|quantity| quantity.mib()).unwrap_or_default();
+        if mib == 0 || !text.ends_with(|c: char| c.is_ascii_alphabetic()) {
+            return Err(format!("`{text}` is no amount of memory with a unit, such as 10Gi or 500M"));
+        }
+        Ok(Memory { mib })
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.mib {
+            mib if mib.is_multiple_of(1024) => write!(f, "{}Gi", mib / 1024),
+            mib => write!(f, "{mib}Mi"),
+        }
     }
 }
 
@@ -118,6 +159,14 @@ mod tests {
         for wrong in ["", ".", "1.2.3", "-1", "10GB", "10 Gi", "1gi", "Gi", "1e", "99999999999999999"] {
             check(wrong, None);
         }
+    }
+
+    #[test]
+    fn memory_has_a_unit() {
+        let mib = |text: &str| text.parse::<Memory>().ok().map(|memory| memory.mib);
+        assert_eq!((mib("10Gi"), mib("512Mi"), mib("1M")), (Some(10240), Some(512), Some(1)));
+        assert_eq!((mib("1024"), mib("0Gi"), mib("much")), (None, None, None));
+        assert_eq!("10240Mi".parse::<Memory>().expect("memory").to_string(), "10Gi");
     }
 
     #[test]

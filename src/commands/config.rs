@@ -1,0 +1,159 @@
+//! `config`: the settings that hold, and where each came from.
+
+use indexmap::IndexMap;
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use crate::adapters::machine;
+use crate::adapters::project::DiskFiles;
+use crate::cli::settings::{self, Origin};
+use crate::cli::{Cli, ConfigArgs, Format};
+use crate::commands::hints;
+use crate::commands::project::ProjectHome;
+use crate::commands::settings::{self as file, Settings};
+use crate::diagnostic::Diagnostic;
+use crate::exit::Exit;
+use crate::model::event::Resources;
+use crate::model::pipeline::load::Project;
+use crate::output::settings::{self as output, Setting};
+use crate::output::text;
+
+pub(crate) fn run(cli: &Cli, args: &ConfigArgs) -> Result<Exit, Diagnostic> {
+    if args.schema {
+        text::result(&serde_json::to_string_pretty(&file::schema()).expect("a schema is plain data"));
+        return Ok(Exit::Success);
+    }
+    let project = ProjectHome::find(cli)?;
+    let settings = Settings::read(&project.root)?;
+    let all = effective(cli, args, &project, &settings)?;
+    match cli.format {
+        Format::Text => text::result(&output::table(&all)),
+        Format::Json => text::result(&output::json(&all)),
+    }
+    Ok(Exit::Success)
+}
+
+/// All settings, in the order of the help: planning, running, the engine's own, those of stages.
+fn effective(
+    cli: &Cli,
+    args: &ConfigArgs,
+    project: &ProjectHome,
+    settings: &Settings,
+) -> Result<Vec<Setting>, Diagnostic> {
+    let section = Section { cli, settings, name: None };
+    let mut all = section.list(&settings.planning(&args.planning)?, &|_| None);
+    let engine = settings.engine(args.engine.engine)?;
+    let origin = cli.origins.get(file::ENGINE);
+    let flag = clap::Arg::new(file::ENGINE).long(file::ENGINE);
+    all.push(Setting {
+        name: file::ENGINE.to_owned(),
+        value: serde_json::to_value(engine).unwrap_or_default(),
+        origin: section.origin(origin, &flag),
+    });
+    all.extend(section.list(&settings.running(&args.running)?, &default));
+    #[cfg(feature = "kubernetes")]
+    {
+        let section = Section { cli, settings, name: Some(file::KUBERNETES) };
+        let set = section.list(&settings.kubernetes(&args.engine.kubernetes)?, &|_| None);
+        all.extend(set.into_iter().filter(|setting| !setting.value.is_null()));
+    }
+    all.extend(of_stages(project, settings)?);
+    Ok(all)
+}
+
+/// A group of flags with the file's section of the same names.
+struct Section<'a> {
+    cli: &'a Cli,
+    settings: &'a Settings,
+    name: Option<&'a str>,
+}
+
+impl Section<'_> {
+    /// Lists all flags of the group with their values; null where nothing is set.
+    fn list<T: clap::Args + Serialize>(&self, args: &T, default: &dyn Fn(&str) -> Option<Json>) -> Vec<Setting> {
+        let values = serde_json::to_value(args).unwrap_or_default();
+        let setting = |flag: clap::Arg| {
+            let name = flag.get_long()?.to_owned();
+            let set = values.get(&name).cloned();
+            let origin = match set {
+                Some(_) => self.origin(self.cli.origins.get(&name), &flag),
+                None => "default".to_owned(),
+            };
+            let value = set.or_else(|| default(&name)).unwrap_or_default();
+            let name = self.name.map_or_else(|| name.clone(), |section| format!("{section}.{name}"));
+            Some(Setting { name, value, origin })
+        };
+        settings::flags::<T>().into_iter().filter_map(setting).collect()
+    }
+
+    fn origin(&self, origin: Option<Origin>, flag: &clap::Arg) -> String {
+        let name = flag.get_long().unwrap_or_default();
+        match origin {
+            Some(Origin::Flag) => format!("--{name}"),
+            Some(Origin::Environment) => settings::variable(name),
+            None if self.settings.sets(self.name, flag) => file::FILE.to_owned(),
+            None => "default".to_owned(),
+        }
+    }
+}
+
+/// What running settings come to on this machine where nobody says anything.
+fn default(name: &str) -> Option<Json> {
+    match name {
+        "jobs" => std::thread::available_parallelism().ok().map(|jobs| jobs.get().into()),
+        "memory" => Some(format!("{}Mi", machine::memory_mib()).into()),
+        "gpus" => Some(machine::gpus().into()),
+        "fail-fast" | "quiet" => Some(false.into()),
+        _ => None,
+    }
+}
+
+/// What the stages of each template ask for, the lowest and the highest where they differ.
+fn of_stages(project: &ProjectHome, settings: &Settings) -> Result<Vec<Setting>, Diagnostic> {
+    let by_stage = settings.hints()?;
+    let files = DiskFiles::open(&project.root, project.config.no_scm)?;
+    let loaded = Project::load(&files, &project.config)?;
+    let mut values: IndexMap<(String, &str), Vec<(Json, String)>> = IndexMap::new();
+    for stage in &loaded.stages {
+        let template = hints::template(stage).unwrap_or_else(|| stage.address.0.clone());
+        let meta = format!("meta in {}:{}", stage.file, stage.line);
+        for (resources, origin) in [(hints::of_file(stage, &by_stage), file::FILE), (hints::of_meta(stage)?, &meta)] {
+            for (key, value) in spelled(&resources) {
+                values.entry((template.clone(), key)).or_default().push((value, origin.to_owned()));
+            }
+        }
+    }
+    let unused = by_stage.keys().find(|name| {
+        !loaded.stages.iter().any(|stage| stage.address.0 == **name || hints::template(stage).as_ref() == Some(*name))
+    });
+    if let Some(name) = unused {
+        text::note(&format!("note: `{}.{name}` in {} is neither a template nor a stage", file::STAGES, file::FILE));
+    }
+    let setting = |((template, key), said): ((String, &str), Vec<(Json, String)>)| {
+        // What the file says of a stage hides what its meta says.
+        let from_file = said.iter().any(|(_, origin)| origin == file::FILE);
+        let mut said: Vec<_> = said.into_iter().filter(|(_, origin)| !from_file || origin == file::FILE).collect();
+        let origin = said[0].1.clone();
+        said.dedup_by(|a, b| a.0 == b.0);
+        let value = match said.as_slice() {
+            [(only, _)] => only.clone(),
+            several => several.iter().map(|(value, _)| value.clone()).collect(),
+        };
+        Setting { name: format!("{}.{template}.{key}", file::STAGES), value, origin }
+    };
+    Ok(values.into_iter().map(setting).collect())
+}
+
+/// Hints as a person would write them.
+fn spelled(resources: &Resources) -> Vec<(&'static str, Json)> {
+    let Resources { cpus, memory_mib, gpus, timeout, retries, group } = resources;
+    let all = [
+        ("cpus", cpus.map(Json::from)),
+        ("memory", memory_mib.map(|mib| format!("{mib}Mi").into())),
+        ("gpus", gpus.map(Json::from)),
+        ("timeout", timeout.map(|timeout| crate::model::duration::Limit(timeout).to_string().into())),
+        ("retries", retries.map(Json::from)),
+        ("group", group.clone().map(Json::from)),
+    ];
+    all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+}

@@ -1,0 +1,292 @@
+//! Settings: what flags and environment say, completed by `.dvc/fanout/config.yaml`.
+//!
+//! | section of the file | what it says |
+//! |---|---|
+//! | top level | what the flags of `run` for planning and running say, under their names |
+//! | `kubernetes` | what the flags of the Kubernetes engine say |
+//! | `stages` | by template or stage, what `meta: {fanout: {…}}` of stages says; it wins over that |
+
+use std::path::Path;
+
+use clap::{Arg, ArgAction, Args};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value as Json};
+
+use crate::adapters::fs;
+use crate::cli::settings::{self, EngineArg, PlanningArgs, RunningArgs};
+use crate::diagnostic::{Diagnostic, Place};
+use crate::model::hints::{self, ByStage};
+use crate::model::near;
+use crate::model::value::Value;
+use crate::model::yaml;
+
+/// Where the file lies in a project.
+pub(crate) const FILE: &str = ".dvc/fanout/config.yaml";
+/// The section of the Kubernetes engine.
+pub(crate) const KUBERNETES: &str = "kubernetes";
+/// The section of hints by stage.
+pub(crate) const STAGES: &str = "stages";
+/// The key of the engine.
+pub(crate) const ENGINE: &str = "engine";
+
+/// The configuration file of a project, whose keys are all known.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Null where there is no file.
+    file: Value,
+}
+
+impl Settings {
+    /// Reads the file; without one, nothing is set.
+    pub(crate) fn read(root: &Path) -> Result<Settings, Diagnostic> {
+        let Some(text) = fs::read_text_if_any(&root.join(FILE))? else { return Ok(Settings { file: Value::Null }) };
+        Settings::parse(&text)
+    }
+
+    fn parse(text: &str) -> Result<Settings, Diagnostic> {
+        let file = yaml::load(text.as_bytes()).map_err(|error| {
+            let (line, column) = (error.position.line as usize, error.position.column as usize);
+            Diagnostic::project(error.message.clone()).at(Place::at(FILE, line, column))
+        })?;
+        let settings = Settings { file };
+        let entries = match &settings.file {
+            Value::Null => return Ok(settings),
+            Value::Map(entries) => entries,
+            _ => return Err(wrong("it is no mapping of settings")),
+        };
+        let known = top_level();
+        for key in entries.keys() {
+            let key = key.to_text().unwrap_or_default();
+            if !known.contains(&key) {
+                return Err(unknown("", &key, &known));
+            }
+        }
+        Ok(settings)
+    }
+
+    /// The planning flags with what only the file says.
+    pub(crate) fn planning(&self, typed: &PlanningArgs) -> Result<PlanningArgs, Diagnostic> {
+        self.complete(None, typed)
+    }
+
+    /// The running flags with what only the file says.
+    pub(crate) fn running(&self, typed: &RunningArgs) -> Result<RunningArgs, Diagnostic> {
+        self.complete(None, typed)
+    }
+
+    /// The flags of the Kubernetes engine with what only the file says.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) fn kubernetes(
+        &self,
+        typed: &crate::cli::kubernetes::KubernetesArgs,
+    ) -> Result<crate::cli::kubernetes::KubernetesArgs, Diagnostic> {
+        self.complete(Some(KUBERNETES), typed)
+    }
+
+    /// The engine that was typed, else that of the file, else the local one.
+    pub(crate) fn engine(&self, typed: Option<EngineArg>) -> Result<EngineArg, Diagnostic> {
+        match (typed, self.file.get(ENGINE)) {
+            (Some(engine), _) => Ok(engine),
+            (None, Some(value)) => {
+                serde_json::from_value(value.to_json()).map_err(|error| wrong(&format!("`{ENGINE}`: {error}")))
+            }
+            (None, None) => Ok(EngineArg::default()),
+        }
+    }
+
+    /// The hints of the section `stages`.
+    pub(crate) fn hints(&self) -> Result<ByStage, Diagnostic> {
+        let entries = match self.file.get(STAGES) {
+            None | Some(Value::Null) => return Ok(ByStage::new()),
+            Some(Value::Map(entries)) => entries,
+            Some(_) => return Err(wrong(&format!("`{STAGES}` is no mapping of templates and stages"))),
+        };
+        let mut hints = ByStage::new();
+        for (stage, value) in entries.iter() {
+            let stage = stage.to_text().unwrap_or_default();
+            let own = hints::parse(value).map_err(|error| {
+                let diagnostic = wrong(&format!("`{STAGES}.{stage}`: {error}"));
+                error.hint().into_iter().fold(diagnostic, Diagnostic::hint)
+            })?;
+            hints.insert(stage, own);
+        }
+        Ok(hints)
+    }
+
+    /// Whether the file sets a key, under any of its names.
+    pub(crate) fn sets(&self, section: Option<&str>, flag: &Arg) -> bool {
+        let Some(Value::Map(entries)) = self.section(section) else { return false };
+        entries.keys().filter_map(Value::to_text).any(|key| is_called(flag, &key))
+    }
+
+    fn section(&self, section: Option<&str>) -> Option<&Value> {
+        section.map_or(Some(&self.file), |section| self.file.get(section))
+    }
+
+    /// Completes flags of a section by what the file says under the same names.
+    fn complete<T: Args + Serialize + DeserializeOwned>(
+        &self,
+        section: Option<&str>,
+        typed: &T,
+    ) -> Result<T, Diagnostic> {
+        let flags = settings::flags::<T>();
+        let mut all = Map::new();
+        let prefix = section.map_or_else(String::new, |section| format!("{section}."));
+        match self.section(section) {
+            None | Some(Value::Null) => {}
+            Some(Value::Map(entries)) => {
+                for (key, value) in entries.iter() {
+                    let key = key.to_text().unwrap_or_default();
+                    let Some(flag) = flags.iter().find(|flag| is_called(flag, &key)) else {
+                        // On the top level it belongs to another group of flags.
+                        let known: Vec<String> = flags.iter().flat_map(names_of).collect();
+                        if section.is_some() {
+                            return Err(unknown(&prefix, &key, &known));
+                        }
+                        continue;
+                    };
+                    all.insert(flag.get_long().unwrap_or_default().to_owned(), shaped(Kind::of(flag), value));
+                }
+            }
+            Some(_) => return Err(wrong(&format!("`{}` is no mapping", section.unwrap_or_default()))),
+        }
+        let Ok(Json::Object(typed)) = serde_json::to_value(typed) else {
+            return Err(Diagnostic::internal("flags are no mapping"));
+        };
+        all.extend(typed);
+        // One by one, so that the setting that is wrong can be named.
+        for (name, value) in &all {
+            let alone = Map::from_iter([(name.clone(), value.clone())]);
+            if let Err(error) = serde_json::from_value::<T>(Json::Object(alone)) {
+                return Err(wrong(&format!("`{prefix}{name}`: {error}")));
+            }
+        }
+        serde_json::from_value(Json::Object(all)).map_err(|error| wrong(&error.to_string()))
+    }
+}
+
+/// The JSON schema of the file.
+pub(crate) fn schema() -> Json {
+    let mut top = properties(&settings::flags::<PlanningArgs>());
+    top.extend(properties(&settings::flags::<RunningArgs>()));
+    top.insert(
+        ENGINE.to_owned(),
+        serde_json::json!({"enum": ["local", "kubernetes"], "description": "What runs the work items"}),
+    );
+    let hint = |key: &&str| {
+        let kinds =
+            if matches!(*key, "group") { serde_json::json!("string") } else { serde_json::json!(["number", "string"]) };
+        ((*key).to_owned(), serde_json::json!({"type": kinds}))
+    };
+    let hints: Map<String, Json> = hints::KEYS.iter().map(hint).collect();
+    let stage = serde_json::json!({"type": "object", "additionalProperties": false, "properties": hints});
+    top.insert(
+        STAGES.to_owned(),
+        serde_json::json!({
+            "type": "object", "description": "What stages ask for, by template or stage", "additionalProperties": stage,
+        }),
+    );
+    #[cfg(feature = "kubernetes")]
+    {
+        let own = properties(&settings::flags::<crate::cli::kubernetes::KubernetesArgs>());
+        top.insert(KUBERNETES.to_owned(), serde_json::json!({
+            "type": "object", "description": "The Kubernetes engine", "additionalProperties": false, "properties": own,
+        }));
+    }
+    serde_json::json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": FILE, "type": "object", "additionalProperties": false, "properties": top,
+    })
+}
+
+/// What the schema says of flags.
+fn properties(flags: &[Arg]) -> Map<String, Json> {
+    let property = |flag: &Arg| {
+        let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
+        let choices: Vec<String> = flag.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
+        let mut schema = match Kind::of(flag) {
+            Kind::Switch => serde_json::json!({"type": "boolean"}),
+            Kind::List => serde_json::json!({"type": ["array", "object", "string", "number"]}),
+            Kind::Text => serde_json::json!({}),
+            Kind::Other if !choices.is_empty() => serde_json::json!({"enum": choices}),
+            Kind::Other => serde_json::json!({"type": ["number", "string"]}),
+        };
+        schema["description"] = help.into();
+        schema
+    };
+    flags.iter().flat_map(|flag| names_of(flag).into_iter().map(move |name| (name, property(flag)))).collect()
+}
+
+/// An error in the file.
+fn wrong(what: &str) -> Diagnostic {
+    Diagnostic::project(format!("the configuration is not as it should be: {what}")).at(Place::file(FILE))
+}
+
+/// A key that is no setting; `prefix` is the section that it stands in, with a dot.
+fn unknown(prefix: &str, key: &str, known: &[String]) -> Diagnostic {
+    let misses: Vec<String> =
+        near::misses(key, known.iter().map(String::as_str)).into_iter().map(|name| format!("{prefix}{name}")).collect();
+    let diagnostic = Diagnostic::project(format!("there is no setting `{prefix}{key}`")).at(Place::file(FILE));
+    diagnostic.hint(near::hint(&misses.iter().map(String::as_str).collect::<Vec<_>>()).unwrap_or_else(|| {
+        "`dvc-fanout config` lists all: the names of the flags, besides `kubernetes` and `stages`".to_owned()
+    }))
+}
+
+/// The keys of the file's top level.
+fn top_level() -> Vec<String> {
+    let flags = [settings::flags::<PlanningArgs>(), settings::flags::<RunningArgs>()].concat();
+    let names = flags.iter().flat_map(names_of);
+    names.chain([ENGINE, KUBERNETES, STAGES].map(str::to_owned)).collect()
+}
+
+/// All names of a flag.
+fn names_of(flag: &Arg) -> Vec<String> {
+    let aliases = flag.get_visible_aliases().unwrap_or_default();
+    flag.get_long().into_iter().chain(aliases).map(str::to_owned).collect()
+}
+
+fn is_called(flag: &Arg, name: &str) -> bool {
+    names_of(flag).iter().any(|other| other == name)
+}
+
+/// How often a flag may be given, and whether its value is text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Text,
+    List,
+    Switch,
+    Other,
+}
+
+impl Kind {
+    pub(crate) fn of(flag: &Arg) -> Kind {
+        match flag.get_action() {
+            ArgAction::Append => Kind::List,
+            ArgAction::SetTrue => Kind::Switch,
+            ArgAction::Set if flag.get_value_parser().type_id() == std::any::TypeId::of::<String>() => Kind::Text,
+            _ => Kind::Other,
+        }
+    }
+}
+
+/// Gives a value the shape of its flag: `{a: b}` is `a=b` where several may be given, and YAML where a text is wanted.
+fn shaped(kind: Kind, value: &Value) -> Json {
+    match (kind, value) {
+        (Kind::List, Value::List(items)) => {
+            items.iter().map(|item| item.to_text().unwrap_or_else(|| item.to_json().to_string())).collect()
+        }
+        (Kind::List, Value::Map(entries)) => {
+            let pair = |(key, value): (&Value, &Value)| {
+                Json::from(format!("{}={}", key.to_text().unwrap_or_default(), value.to_text().unwrap_or_default()))
+            };
+            entries.iter().map(pair).collect()
+        }
+        (Kind::List, scalar) => Json::Array(scalar.to_text().into_iter().map(Json::from).collect()),
+        (Kind::Text, value) => value.to_text().map_or_else(|| value.to_json().to_string().into(), Json::from),
+        (Kind::Switch | Kind::Other, value) => value.to_json(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

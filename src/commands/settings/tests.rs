@@ -1,0 +1,110 @@
+//! The configuration file: shapes that are natural in YAML, and errors that name what is wrong.
+
+use super::*;
+
+fn running(text: &str) -> Result<Json, Diagnostic> {
+    let args = Settings::parse(text)?.running(&RunningArgs::default())?;
+    Ok(serde_json::to_value(args).expect("plain data"))
+}
+
+#[test]
+fn running_settings_may_have_the_shape_that_is_natural_in_yaml() {
+    let text = "jobs: 8\nretries: 1\ntimeout: 2h\nmax-failed: 10%\nfail-fast: true\nmemory: 64Gi\ngpus: [0, 1]\n\
+                groups: {api: 4, db: 1}\nnice: 5\nover: sessions\n";
+    let expected = serde_json::json!({
+        "jobs": 8, "retries": 1, "timeout": "2h", "max-failed": "10%", "fail-fast": true, "memory": "64Gi",
+        "gpus": ["0", "1"], "group": ["api=4", "db=1"], "nice": 5,
+    });
+    assert_eq!(running(text).expect("good settings"), expected);
+    assert_eq!(running("timeout: 90\nmax-failed: 3").expect("good settings")["timeout"], "1m30s");
+    assert_eq!(running("").expect("an empty file"), serde_json::json!({}));
+}
+
+#[test]
+fn a_flag_wins_over_the_file() {
+    let settings = Settings::parse("jobs: 8\nretries: 1\n").expect("good settings");
+    let typed = RunningArgs { jobs: std::num::NonZeroUsize::new(2), ..RunningArgs::default() };
+    let args = settings.running(&typed).expect("good settings");
+    assert_eq!((args.jobs.map(usize::from), args.retries), (Some(2), Some(1)));
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let message = |text: &str| running(text).expect_err("a bad setting").message;
+    let hint = |text: &str| running(text).expect_err("an unknown key").hints[0].clone();
+    assert!(message("timeout: soon").contains("`timeout`: `soon` is no duration"), "{}", message("timeout: soon"));
+    assert!(message("memory: 10").contains("`memory`"));
+    assert!(message("jobs: 0").contains("`jobs`"));
+    assert!(message("groups: {api: 0}").contains("the limit of group `api`"));
+    assert!(message("[1]").contains("no mapping"));
+    assert_eq!(hint("job: 1"), "did you mean `jobs`?");
+    assert_eq!(hint("max_failed: 1"), "did you mean `max-failed`?");
+    assert!(hint("nonsense: 1").contains("dvc-fanout config"));
+    let engine = Settings::parse("engine: slurm").expect("known keys").engine(None);
+    assert!(engine.expect_err("no engine").message.contains("`engine`"));
+}
+
+#[test]
+fn hints_are_kept_by_template_and_stage() {
+    let settings =
+        Settings::parse("stages:\n  extract: {cpus: 4}\n  extract@big: {memory: 8Gi}\n").expect("known keys");
+    let hints = settings.hints().expect("good hints");
+    assert_eq!((hints["extract"].cpus, hints["extract@big"].memory_mib), (Some(4.0), Some(8192)));
+    let wrong = Settings::parse("stages: {extract: {cpu: 4}}").expect("known keys").hints().expect_err("a bad hint");
+    assert!(wrong.message.contains("`stages.extract`: there is no `cpu`"), "{}", wrong.message);
+    assert_eq!(wrong.hints, ["did you mean `cpus`?"]);
+}
+
+#[cfg(feature = "kubernetes")]
+mod kubernetes {
+    use super::*;
+    use crate::cli::kubernetes::KubernetesArgs;
+
+    fn read(text: &str) -> Result<Json, Diagnostic> {
+        let args = Settings::parse(text)?.kubernetes(&KubernetesArgs::default())?;
+        Ok(serde_json::to_value(args).expect("plain data"))
+    }
+
+    #[test]
+    fn settings_may_have_the_shape_that_is_natural_in_yaml() {
+        let text = "kubernetes:\n  image: worker:1\n  machine: 2-4Gi\n  volume: pvc:data:/data\n  node-selector: {zone: a, n: 1}\n  \
+                    toleration:\n  - spot\n  - {key: gpu, operator: Exists}\n  affinity: {nodeAffinity: {}}\n  pod-gpus: 2\n  \
+                    no-limits: true\n  keep: always\n  run-as: 1000\n";
+        let expected = serde_json::json!({
+            "image": "worker:1", "machine": "2-4Gi", "pod-gpus": 2, "no-limits": true, "volume": ["pvc:data:/data"],
+            "node-selector": ["zone=a", "n=1"], "toleration": ["spot", "{\"key\":\"gpu\",\"operator\":\"Exists\"}"],
+            "affinity": "{\"nodeAffinity\":{}}", "keep": "always", "run-as": "1000",
+        });
+        assert_eq!(read(text).expect("good settings"), expected);
+    }
+
+    #[test]
+    fn a_key_that_is_nearly_right_is_named() {
+        let hint = |text: &str| read(text).expect_err("an unknown key").hints[0].clone();
+        assert_eq!(hint("kubernetes: {imagee: a}"), "did you mean `kubernetes.image`?");
+        assert_eq!(hint("kubernetes: {node_selector: {a: b}}"), "did you mean `kubernetes.node-selector`?");
+        assert!(hint("kubernetes: {xyz: 1}").contains("dvc-fanout config"));
+        assert!(read("kubernetes: {detach: true}").is_err(), "that is said with each launch");
+    }
+
+    #[test]
+    fn the_sample_is_good() {
+        let sample = read(include_str!("../../../contrib/kubernetes/config.yaml")).expect("good settings");
+        assert_eq!(sample["map"], serde_json::json!(["/mnt/projects=/data"]));
+    }
+
+    #[test]
+    fn every_flag_is_a_setting_that_the_args_take() {
+        let sample = |flag: Arg| {
+            let value = match Kind::of(&flag) {
+                Kind::List => serde_json::json!(["a"]),
+                Kind::Text => "a".into(),
+                Kind::Switch | Kind::Other => return None,
+            };
+            Some((flag.get_long()?.to_owned(), value))
+        };
+        let settings: Map<String, Json> = settings::flags::<KubernetesArgs>().into_iter().filter_map(sample).collect();
+        assert!(settings.len() > 25, "{settings:?}");
+        serde_json::from_value::<KubernetesArgs>(Json::Object(settings)).expect("names agree");
+    }
+}

@@ -1,0 +1,185 @@
+//! What a stage asks for: `meta: {fanout: {…}}` in `dvc.yaml`, or the section `stages` of `.dvc/fanout/config.yaml`.
+//!
+//! | key | value |
+//! |---|---|
+//! | `cpus` | CPUs: `4`, `0.5`, `500m` |
+//! | `memory` | with a unit: `10Gi`, `500M` |
+//! | `gpus` | a whole number |
+//! | `timeout` | `90s`, `15m`, `2h`; a number alone counts seconds |
+//! | `retries` | tries after the first, also after a failed command |
+//! | `group` | the name of a group with a limit of its own |
+//!
+//! A work item asks for the most that one of its stages asks for, since its stages run one after another; its timeout
+//! is the sum of theirs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::model::duration::Limit;
+use crate::model::event::Resources;
+use crate::model::near;
+use crate::model::quantity::{Memory, Quantity};
+use crate::model::value::Value;
+
+/// The keys that a stage may set.
+pub(crate) const KEYS: [&str; 6] = ["cpus", "memory", "gpus", "timeout", "retries", "group"];
+
+/// What is wrong with a hint.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HintError {
+    #[error("it is no mapping of {}", KEYS.join(", "))]
+    NoMapping,
+    #[error("there is no `{key}`")]
+    Unknown { key: String },
+    #[error("`{key}` is `{value}`: {expected}")]
+    Wrong { key: &'static str, value: String, expected: &'static str },
+}
+
+impl HintError {
+    /// What the user may have meant.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            HintError::Unknown { key } => {
+                near::hint(&near::misses(key, KEYS)).or_else(|| Some(format!("the keys are {}", KEYS.join(", "))))
+            }
+            HintError::NoMapping | HintError::Wrong { .. } => None,
+        }
+    }
+}
+
+/// Two stages of one work item are in different groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroupClash(pub String, pub String);
+
+/// Reads the hints of a stage.
+pub(crate) fn parse(value: &Value) -> Result<Resources, HintError> {
+    let entries = match value {
+        Value::Null => return Ok(Resources::default()),
+        Value::Map(entries) => entries,
+        _ => return Err(HintError::NoMapping),
+    };
+    let mut resources = Resources::default();
+    for (key, value) in entries.iter() {
+        let text = value.to_text();
+        let wrong = |key, expected| HintError::Wrong { key, value: text.clone().unwrap_or_default(), expected };
+        let number = || text.as_deref().and_then(|text| text.parse::<u32>().ok());
+        match key.as_str().unwrap_or_default() {
+            "cpus" => {
+                let cpus = text
+                    .as_deref()
+                    .and_then(|text| Quantity::parse(text).ok())
+                    .map(|cpus| cpus.to_f64())
+                    .filter(|cpus| *cpus > 0.0);
+                resources.cpus = Some(cpus.ok_or_else(|| wrong("cpus", "not a number of CPUs such as 4 or 500m"))?);
+            }
+            "memory" => {
+                let memory = text.as_deref().and_then(|text| text.parse::<Memory>().ok()).map(|memory| memory.mib);
+                let expected = "not an amount with a unit such as 10Gi or 500M";
+                resources.memory_mib = Some(memory.ok_or_else(|| wrong("memory", expected))?);
+            }
+            "gpus" => resources.gpus = Some(number().ok_or_else(|| wrong("gpus", "not a whole number"))?),
+            "retries" => resources.retries = Some(number().ok_or_else(|| wrong("retries", "not a whole number"))?),
+            "timeout" => {
+                let limit = text.as_deref().and_then(|text| text.parse::<Limit>().ok());
+                let limit = limit.ok_or_else(|| wrong("timeout", "not a duration such as 90s, 15m or 2h"))?;
+                resources.timeout = Some(limit.0);
+            }
+            "group" => {
+                let name = text.clone().filter(|name| !name.is_empty());
+                resources.group = Some(name.ok_or_else(|| wrong("group", "not a name"))?);
+            }
+            key => return Err(HintError::Unknown { key: key.to_owned() }),
+        }
+    }
+    Ok(resources)
+}
+
+/// Takes what is missing in the first from the second.
+pub(crate) fn or(first: Resources, second: Resources) -> Resources {
+    Resources {
+        cpus: first.cpus.or(second.cpus),
+        memory_mib: first.memory_mib.or(second.memory_mib),
+        gpus: first.gpus.or(second.gpus),
+        timeout: first.timeout.or(second.timeout),
+        retries: first.retries.or(second.retries),
+        group: first.group.or(second.group),
+    }
+}
+
+/// What a work item asks for whose stages ask for these.
+pub(crate) fn join(stages: impl IntoIterator<Item = Resources>) -> Result<Resources, GroupClash> {
+    let mut all = Resources::default();
+    for stage in stages {
+        if let (Some(a), Some(b)) = (&all.group, &stage.group)
+            && a != b
+        {
+            return Err(GroupClash(a.clone(), b.clone()));
+        }
+        let sum = |a: Option<Duration>, b: Option<Duration>| a.into_iter().chain(b).reduce(Duration::saturating_add);
+        all = Resources {
+            cpus: all.cpus.into_iter().chain(stage.cpus).reduce(f64::max),
+            memory_mib: all.memory_mib.max(stage.memory_mib),
+            gpus: all.gpus.max(stage.gpus),
+            timeout: sum(all.timeout, stage.timeout),
+            retries: all.retries.max(stage.retries),
+            group: all.group.or(stage.group),
+        };
+    }
+    Ok(all)
+}
+
+/// The hints of the section `stages`, by template or stage address.
+pub(crate) type ByStage = BTreeMap<String, Resources>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::yaml;
+
+    fn read(text: &str) -> Result<Resources, HintError> {
+        parse(&yaml::load(text.as_bytes()).expect("YAML"))
+    }
+
+    #[test]
+    fn hints_are_read_in_the_shapes_that_yaml_gives_them() {
+        let all = read("{cpus: 4, memory: 10Gi, gpus: 1, timeout: 2h, retries: 2, group: api}").expect("good hints");
+        let expected = Resources {
+            cpus: Some(4.0),
+            memory_mib: Some(10240),
+            gpus: Some(1),
+            timeout: Some(Duration::from_secs(7200)),
+            retries: Some(2),
+            group: Some("api".into()),
+        };
+        assert_eq!(all, expected);
+        assert_eq!(read("{cpus: 500m, timeout: 90}").expect("good hints").cpus, Some(0.5));
+        assert_eq!(read("cpus: 1.5").expect("good hints").cpus, Some(1.5));
+        assert_eq!(read("memory: 1M").expect("good hints").memory_mib, Some(1), "rounded up");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let message = |text: &str| read(text).expect_err("a bad hint").to_string();
+        assert_eq!(message("{cpu: 4}"), "there is no `cpu`");
+        assert_eq!(read("{cpu: 4}").expect_err("a bad hint").hint().as_deref(), Some("did you mean `cpus`?"));
+        assert!(message("memory: 10").contains("a unit"));
+        assert!(message("gpus: 1.5").contains("whole number"));
+        assert!(message("timeout: soon").contains("duration"));
+        assert!(message("[1]").contains("no mapping"));
+        assert!(message("cpus: [1]").contains("CPUs"));
+    }
+
+    #[test]
+    fn a_work_item_asks_for_the_most_of_its_stages() {
+        let joined = join([
+            Resources { cpus: Some(1.0), timeout: Some(Duration::from_secs(5)), ..Resources::default() },
+            Resources { cpus: Some(4.0), group: Some("api".into()), ..Resources::default() },
+            Resources { gpus: Some(1), timeout: Some(Duration::from_secs(6)), ..Resources::default() },
+        ]);
+        let joined = joined.expect("one group");
+        assert_eq!((joined.cpus, joined.gpus, joined.timeout), (Some(4.0), Some(1), Some(Duration::from_secs(11))));
+        assert_eq!(joined.group.as_deref(), Some("api"));
+        let group = |name: &str| Resources { group: Some(name.into()), ..Resources::default() };
+        assert_eq!(join([group("a"), group("b")]), Err(GroupClash("a".into(), "b".into())));
+    }
+}
