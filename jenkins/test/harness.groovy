@@ -1,58 +1,151 @@
-// Runs the pipeline with recording doubles for Jenkins' steps. `sh` really runs its command; pods, containers and
+// Runs the Jenkinsfile with recording doubles for Jenkins' steps. `sh` really runs its command; pods, containers and
 // credentials are only entered. Prints the build's result last.
 //
-//     groovy harness.groovy REPOSITORY SHARED [abort:PREFIX=FILE] [NAME=VALUE…]
+//     groovy harness.groovy [PARAMETER=VALUE…] [set:SETTING=VALUE…] [pods:FOLDER] [abort:PREFIX=FILE]
 //
-// With `abort:PREFIX=FILE`, the command that begins with PREFIX is told to end once FILE exists, as by an abort.
+// `set:` overrides a setting that the Jenkinsfile gives to the step. `pods:` is a folder that gets a file for each pod,
+// in their order. With `abort:`, the command that begins with PREFIX is told to end once FILE exists, as by an abort.
 
 import java.util.concurrent.TimeUnit
 
+@interface Library {
+
+    String value()
+
+}
+
 class Steps {
+
+    static final String COOKIE = "JENKINS_SERVER_COOKIE=${UUID.randomUUID()}"
+
     String folder
     String result = 'SUCCESS'
+    File resources
+    File pods
     String abortPrefix
     File abortFile
     Map env = [JOB_NAME: 'team/project', BUILD_TAG: 'jenkins-team-project-1', BUILD_NUMBER: '1', BUILD_URL: 'http://x/']
-    String POD_LABEL = 'pod'
-    File resources
+    // As typed; those that are not typed get their defaults when the job tells its parameters.
+    Map params = [:]
+    // What `sh` has in its environment besides.
+    Map variables = [:]
+    int podCount = 0
+    boolean inNode = false
 
-    def stage(String name, Closure steps) { println("stage: ${name}"); steps() }
-    def podTemplate(Map options, Closure steps) { println("pod: ${options.yaml.contains('nvidia.com/gpu')}"); steps() }
-    def node(String label, Closure steps) { steps() }
-    def container(String name, Closure steps) { steps() }
-    def withCredentials(List bindings, Closure steps) { steps() }
-    def withEnv(List variables, Closure steps) { steps() }
-    def string(Map options) { options }
-    def usernamePassword(Map options) { options }
-    def gitUsernamePassword(Map options) { options }
-    def echo(String text) { println("echo: ${text}") }
-    def unstable(String text) { println("unstable: ${text}"); result = 'UNSTABLE' }
-    def error(String text) { throw new RuntimeException(text) }
-    def mail(Map message) { println("mail: ${message.subject}") }
-    def libraryResource(String path) { new File(resources, path).text }
-
-    def catchError(Map options, Closure steps) {
-        try {
-            steps()
-        } catch (RuntimeException caught) {
-            println("caught: ${caught.message}")
+    void properties(List all) {
+        def known = all.find { property -> property.parameters }.parameters
+        for (name in params.keySet()) {
+            assert known.any { parameter -> parameter.name == name } : "the job has no parameter ${name}"
+        }
+        for (parameter in known) {
+            def given = params[parameter.name]
+            assert given == null || !parameter.choices || given in parameter.choices : "${parameter.name}=${given}"
+            def value = given ?: parameter.defaultValue ?: parameter.choices?.first() ?: ''
+            params[parameter.name] = parameter.defaultValue in [true, false] ? value.toString() == 'true' : value
         }
     }
 
-    def junit(Map options) {
+    Map parameters(List all) { return [parameters: all] }
+
+    Map disableConcurrentBuilds() { return [concurrent: false] }
+
+    Map string(Map options) { return options }
+
+    Map booleanParam(Map options) { return options }
+
+    Map choice(Map options) { return options }
+
+    Map usernamePassword(Map options) { return options }
+
+    Map gitUsernamePassword(Map options) { return options }
+
+    void stage(String name, Closure steps) {
+        println("stage: ${name}")
+        steps()
+    }
+
+    void podTemplate(Map options, Closure steps) {
+        new File(pods, "${podCount++}.yaml").text = options.yaml
+        steps()
+    }
+
+    void node(String label, Closure steps) {
+        assert label == 'label-of-the-pod'
+        inNode = true
+        try {
+            steps()
+        } finally {
+            inNode = false
+        }
+    }
+
+    void container(String name, Closure steps) {
+        def pod = new File(pods, "${podCount - 1}.yaml").text
+        assert pod.contains("- name: ${name}\n") : "the pod has no container ${name}"
+        steps()
+    }
+
+    void withCredentials(List bindings, Closure steps) {
+        def secrets = [:]
+        for (binding in bindings) {
+            String secret = 'secret-of-' + binding.credentialsId
+            secrets << [(binding.variable): secret, (binding.usernameVariable): 'somebody',
+                (binding.passwordVariable): secret]
+        }
+        with(secrets.findAll { name, value -> name }, steps)
+    }
+
+    void withEnv(List all, Closure steps) {
+        with(all.collectEntries { text -> text.toString().split('=', 2) as List }, steps)
+    }
+
+    void with(Map more, Closure steps) {
+        def before = variables
+        variables = variables + more
+        try {
+            steps()
+        } finally {
+            variables = before
+        }
+    }
+
+    void echo(String text) { println("echo: ${text}") }
+
+    void error(String text) { throw new IllegalStateException(text) }
+
+    void mail(Map message) { println("mail: ${message.subject}") }
+
+    String libraryResource(String path) { return new File(resources, path).text }
+
+    void unstable(String text) {
+        println("unstable: ${text}")
+        result = 'UNSTABLE'
+    }
+
+    void catchError(Map options, Closure steps) {
+        try {
+            steps()
+        } catch (IllegalStateException caught) {
+            println("${options.stageResult}: ${caught.message}")
+        }
+    }
+
+    void junit(Map options) {
         def suites = new XmlSlurper().parse(new File(folder, options.testResults))
         println("junit: ${suites.@tests} tests, ${suites.@failures} failures")
     }
 
-    def archiveArtifacts(Map options) {
-        def parts = options.artifacts.split('/')
-        println("archived: ${new File(folder, parts[0]).list().sort().join(' ')}")
+    void archiveArtifacts(Map options) {
+        for (name in options.artifacts.split(',')) {
+            assert new File(folder, name).length() > 0 : name
+        }
+        println("archived: ${options.artifacts}")
     }
 
-    def dir(String path, Closure steps) {
+    void dir(String path, Closure steps) {
         def before = folder
-        folder = path
-        new File(path).mkdirs()
+        folder = path.startsWith('/') ? path : "${folder}/${path}"
+        new File(folder).mkdirs()
         try {
             steps()
         } finally {
@@ -60,62 +153,89 @@ class Steps {
         }
     }
 
-    def checkout(Map scm) {
-        def remote = scm.userRemoteConfigs[0]
-        sh("git clone --quiet --branch '${scm.branches[0].name}' '${remote.url}' .")
+    // As the git plugin with LocalBranch: what was changed is overwritten, what git does not know stays.
+    void checkout(Map scm) {
+        def (branch, url) = [scm.branches[0].name, scm.userRemoteConfigs[0].url]
+        sh("git init --quiet && git fetch --quiet '${url}' '+refs/heads/*:refs/remotes/origin/*'" +
+            " && git checkout --quiet --force -B '${branch}' 'origin/${branch}'" +
+            " && git config remote.origin.url '${url}'" +
+            " && git config remote.origin.fetch '+refs/heads/*:refs/remotes/origin/*'")
     }
 
-    def sh(String script) {
-        def code = sh(script: script, returnStatus: true)
-        if (code != 0) {
-            throw new RuntimeException("script returned exit code ${code}")
-        }
-    }
+    int sh(String script) { return sh(script: script) }
 
-    def sh(Map options) {
+    int sh(Map options) {
+        assert inNode : "`${options.script}` is not in a node"
         println("sh: ${options.script.readLines()[0]}")
         System.out.flush()
-        def process = new ProcessBuilder('sh', '-c', "exec ${options.script.contains(' && ') ? 'sh -c \"$0\"' : options.script}",
-            options.script).directory(new File(folder)).redirectErrorStream(true).start()
+        def builder = new ProcessBuilder('sh', '-c', options.script).directory(new File(folder))
+        def (name, value) = COOKIE.split('=')
+        builder.environment().put(name, value)
+        builder.environment().putAll(variables)
+        // A container knows nobody.
+        builder.environment().keySet().removeAll { known ->
+            known ==~ /GIT_(AUTHOR|COMMITTER)_(NAME|EMAIL)/ && !variables.containsKey(known)
+        }
+        def process = builder.redirectErrorStream(true).start()
         def copy = Thread.start { process.inputStream.eachLine { line -> println("  ${line}") } }
         if (abortPrefix && options.script.startsWith(abortPrefix)) {
-            def limit = System.currentTimeMillis() + 120000
-            while (!abortFile.exists() && process.alive && System.currentTimeMillis() < limit) { sleep(50) }
-            process.destroy()
-            process.waitFor(60, TimeUnit.SECONDS)
-            throw new InterruptedException('aborted')
+            abort(process)
         }
         def code = process.waitFor()
         copy.join()
         if (!options.returnStatus && code != 0) {
-            throw new RuntimeException("script returned exit code ${code}")
+            error("script returned exit code ${code}")
         }
         return code
     }
+
+    // Jenkins finds what belongs to a step by a variable in its environment, and waits a while for it to end.
+    void abort(Process process) {
+        def limit = System.currentTimeMillis() + TimeUnit.MINUTES.toMillis(2)
+        while (!abortFile.exists() && System.currentTimeMillis() < limit) {
+            assert !process.waitFor(50, TimeUnit.MILLISECONDS)
+        }
+        String found = "grep -lz '^${COOKIE}\$' /proc/[0-9]*/environ 2>/dev/null"
+        ['sh', '-c', "kill \$(${found} | cut -d/ -f3)"].execute().waitFor()
+        process.waitFor(20, TimeUnit.SECONDS)
+        throw new InterruptedException('aborted')
+    }
+
 }
 
-def jenkins = new File(getClass().protectionDomain.codeSource.location.path).parentFile.parentFile
-def steps = new Steps(folder: args[1], resources: new File(jenkins, 'resources'))
-def config = [repository: args[0], shared: args[1], engine: 'local', workers: 2, image: 'registry/project:1',
-    notify: 'team@example.com']
-for (argument in args.drop(2)) {
-    def (name, value) = argument.split('=', 2)
-    if (name.startsWith('abort:')) {
-        steps.abortPrefix = name - 'abort:'
-        steps.abortFile = new File(value)
-    } else {
-        config[name] = value == 'true' ? true : value
+File jenkins = new File(getClass().protectionDomain.codeSource.location.path).parentFile.parentFile
+Steps steps = new Steps(folder: System.getProperty('java.io.tmpdir'), resources: new File(jenkins, 'resources'))
+Map settings = [:]
+for (argument in args) {
+    def (name, value) = argument.split('=', 2) + ['']
+    switch (name) {
+        case ~/abort:.*/:
+            steps.abortPrefix = name - 'abort:'
+            steps.abortFile = new File(value)
+            break
+        case ~/pods:.*/:
+            steps.pods = new File(name - 'pods:')
+            break
+        case ~/set:.*/:
+            settings[name - 'set:'] = value.startsWith('[') ? Eval.me(value) : value
+            break
+        default:
+            steps.params[name] = value
     }
 }
-def script = new GroovyShell().parse(new File(jenkins, 'vars/dvcFanout.groovy'))
-script.metaClass.methodMissing = { String name, Object given -> steps.invokeMethod(name, given) }
-script.metaClass.propertyMissing = { String name -> steps[name] }
-script.binding = new Binding(env: steps.env, POD_LABEL: steps.POD_LABEL)
+Binding binding = new Binding(env: steps.env, params: steps.params, POD_LABEL: 'label-of-the-pod')
+GroovyShell shell = new GroovyShell(getClass().classLoader, binding)
+Script library = shell.parse(new File(jenkins, 'vars/dvcFanout.groovy'))
+library.metaClass.methodMissing = { String name, Object given -> steps.invokeMethod(name, given) }
+Script job = shell.parse(new File(jenkins, 'Jenkinsfile'))
+job.metaClass.methodMissing = { String name, Object given ->
+    name == 'dvcFanout' ? library.call(given[0] + settings) : steps.invokeMethod(name, given)
+}
 try {
-    script.call(config)
+    job.run()
 } catch (InterruptedException stopped) {
     steps.result = 'ABORTED'
-} catch (Exception failed) {
+} catch (IllegalStateException failed) {
     println("failed: ${failed.message}")
     steps.result = 'FAILURE'
 }
