@@ -3,6 +3,7 @@
 
 #[cfg(feature = "kubernetes")]
 pub(crate) mod kubernetes;
+pub(crate) mod manual;
 pub(crate) mod runs;
 pub(crate) mod settings;
 
@@ -44,9 +45,14 @@ Exit codes: 0 done or nothing to do · 1 some work items failed · 2 command lin
 128+n ended by signal n";
 
 impl Cli {
+    /// The command line with everything that is added to what the types say.
+    pub(crate) fn whole() -> clap::Command {
+        manual::with_examples(settings::with_environment(Cli::command()))
+    }
+
     /// Reads the command line; a wrong one ends the process.
     pub(crate) fn read() -> Cli {
-        let matches = settings::with_environment(Cli::command()).get_matches();
+        let matches = Cli::whole().get_matches();
         let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         cli.origins = settings::Origins::of(&matches);
         cli.format = match cli.typed_format {
@@ -107,6 +113,7 @@ pub(crate) enum Command {
     Cancel(runs::CancelArgs),
     Runs(runs::RunsArgs),
     Config(ConfigArgs),
+    Doctor(DoctorArgs),
     MergeDriver(MergeDriverArgs),
     /// Make git merge `dvc.lock` files entry by entry
     ///
@@ -261,6 +268,10 @@ pub(crate) struct StagesArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum DebugCommand {
     Hash(HashArgs),
+    /// Write the man pages into a folder
+    Man {
+        folder: PathBuf,
+    },
 }
 
 /// Hash a file or directory as DVC does
@@ -436,6 +447,16 @@ pub(crate) struct ConfigArgs {
     /// Print the JSON schema of the file instead
     #[arg(long)]
     pub schema: bool,
+}
+
+/// Look at everything that a run rests on: the project, git, DVC, the cache and its links, this machine, the cluster
+///
+/// Each line says what was found; what is missing or does not work comes with what to do. The exit code is 4 where a
+/// run would not work. Nothing is changed.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub engine: EngineArgs,
 }
 
 /// Merge three versions of a `dvc.lock` for git

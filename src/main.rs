@@ -39,6 +39,7 @@ mod state;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    commands::complete();
     let cli = cli::Cli::read();
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_env(env::DVC_FANOUT_LOG))

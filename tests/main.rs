@@ -9,6 +9,7 @@ mod graphs;
 mod jenkins;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
+mod manual;
 mod merge_driver;
 mod plan;
 mod random_graphs;

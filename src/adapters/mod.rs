@@ -13,6 +13,7 @@ pub(crate) mod git_merge;
 pub(crate) mod hash;
 #[cfg(feature = "kubernetes")]
 pub(crate) mod kube;
+pub(crate) mod links;
 pub(crate) mod machine;
 pub(crate) mod process;
 pub(crate) mod project;

@@ -1,9 +1,11 @@
 //! `debug`: the parts that other commands rest on, to be tried by hand and by tests.
 
+use std::path::Path;
+
 use super::project::ProjectHome;
-use crate::adapters::clock;
 use crate::adapters::hash::Hasher;
-use crate::cli::{Cli, DebugCommand, HashArgs};
+use crate::adapters::{clock, fs};
+use crate::cli::{Cli, DebugCommand, HashArgs, manual};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::model::pipeline::path;
@@ -13,7 +15,16 @@ use crate::state::memo::Memo;
 pub(crate) fn run(cli: &Cli, command: &DebugCommand) -> Result<Exit, Diagnostic> {
     match command {
         DebugCommand::Hash(args) => hash(cli, args),
+        DebugCommand::Man { folder } => man(folder),
     }
+}
+
+/// Writes the man pages.
+fn man(folder: &Path) -> Result<Exit, Diagnostic> {
+    for (name, text) in manual::pages(&Cli::whole()) {
+        fs::write(&folder.join(name), &text)?;
+    }
+    Ok(Exit::Success)
 }
 
 /// Prints the hash of a path as JSON.

@@ -12,6 +12,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
+#[cfg(feature = "kubernetes")]
+pub(crate) use kubernetes::access;
+
 use crate::adapters::cache::Cache;
 use crate::adapters::dvc::Dvc;
 use crate::adapters::process::Signals;
@@ -182,7 +185,7 @@ pub(crate) fn launch(
 }
 
 /// Runs what is asynchronous to its end, on this thread.
-fn block_on<T>(future: impl Future<Output = Result<T, Diagnostic>>) -> Result<T, Diagnostic> {
+pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Diagnostic>>) -> Result<T, Diagnostic> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Diagnostic::tool("cannot start the async runtime").source(&error))?;
     LocalSet::new().block_on(&runtime, future)

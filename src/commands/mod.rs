@@ -3,8 +3,10 @@
 mod cancel;
 mod changes;
 mod collect;
+mod complete;
 mod config;
 mod debug;
+mod doctor;
 mod finalize;
 mod guard;
 mod hints;
@@ -27,6 +29,11 @@ mod work;
 use crate::cli::{Cli, Command, FormatArg};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
+
+/// Answers the shell where it asks for completions, and ends the process then.
+pub(crate) fn complete() {
+    clap_complete::CompleteEnv::with_factory(|| complete::with_candidates(Cli::whole())).complete();
+}
 
 /// Runs the command that was typed.
 pub(crate) fn dispatch(cli: &Cli) -> Result<Exit, Diagnostic> {
@@ -56,6 +63,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<Exit, Diagnostic> {
         Command::Cancel(args) => cancel::run(cli, args),
         Command::Runs(args) => runs::run(cli, args),
         Command::Config(args) => config::run(cli, args),
+        Command::Doctor(args) => Ok(doctor::run(cli, args)),
         Command::Report(args) => report::run(cli, args),
         Command::MergeDriver(args) => merge_driver::run(args),
         Command::InstallMergeDriver => merge_driver::install(cli),

@@ -25,7 +25,11 @@ pub(crate) struct ProjectHome {
 impl ProjectHome {
     /// Finds the project at or above the current directory (or the one of `--cd`).
     pub(crate) fn find(cli: &Cli) -> Result<ProjectHome, Diagnostic> {
-        let start = cli.directory.clone().unwrap_or_else(|| PathBuf::from("."));
+        Self::at(cli.directory.as_deref().unwrap_or(Path::new(".")))
+    }
+
+    /// Finds the project at or above a directory.
+    pub(crate) fn at(start: &Path) -> Result<ProjectHome, Diagnostic> {
         let cwd = start
             .canonicalize()
             .map_err(|error| Diagnostic::usage(format!("cannot start in `{}`", start.display())).source(&error))?;

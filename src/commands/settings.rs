@@ -95,6 +95,17 @@ impl Settings {
         }
     }
 
+    /// Whether there is no file, or nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.file.is_false()
+    }
+
+    /// Whether the file has a section.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) fn has(&self, section: &str) -> bool {
+        self.file.get(section).is_some()
+    }
+
     /// The hints of the section `stages`.
     pub(crate) fn hints(&self) -> Result<ByStage, Diagnostic> {
         let entries = match self.file.get(STAGES) {

@@ -1,6 +1,7 @@
 //! What people and programs read. The only room that prints.
 
 pub(crate) mod changes;
+pub(crate) mod checkup;
 pub(crate) mod collection;
 pub(crate) mod json;
 pub(crate) mod picture;

@@ -85,7 +85,8 @@ pub(crate) fn resolve(
     })
 }
 
-fn access(args: &KubernetesArgs) -> Access {
+/// Where the cluster is and who asks, by flags and environment.
+pub(crate) fn access(args: &KubernetesArgs) -> Access {
     let contents = [env::KUBECONFIG_DATA, env::KUBERNETES_CONFIGURATION].into_iter().find_map(env::read_text);
     Access {
         kubeconfig: args.kubeconfig.as_ref().map(PathBuf::from),

@@ -200,6 +200,15 @@ pub(crate) fn manifests(
     classes::split(tasks).into_iter().map(manifest).collect()
 }
 
+/// Looks whether a cluster can be used, and returns its version and the namespace.
+pub(crate) async fn examine(access: &Access) -> Result<((u32, u32), String), Diagnostic> {
+    let cluster = Cluster::connect(access).await?;
+    let version = cluster.version().await?;
+    check_version(version)?;
+    check_rights(&cluster.namespace, &cluster.missing_rights(&RIGHTS).await?)?;
+    Ok((version, cluster.namespace))
+}
+
 fn check_version((major, minor): (u32, u32)) -> Result<(), Diagnostic> {
     if (major, minor) >= (1, MINIMUM_MINOR) {
         return Ok(());

@@ -189,7 +189,8 @@ pub(super) fn manifest(options: &PodOptions, plan: &JobPlan) -> Result<Manifest,
 /// The options of a class's Job.
 pub(super) fn class_options(config: &KubernetesConfig, class: &Class) -> PodOptions {
     let mut options = config.pods.clone();
-    if let Some(retries) = class.retries {
+    // Retries that were asked for on the command line are for all.
+    if let Some(retries) = class.retries.filter(|_| !options.retry_commands) {
         options.retries = retries;
         options.retry_commands = true;
     }

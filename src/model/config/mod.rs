@@ -51,12 +51,17 @@ pub(crate) enum LinkType {
 
 impl LinkType {
     fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "reflink" => Some(LinkType::Reflink),
-            "hardlink" => Some(LinkType::Hardlink),
-            "symlink" => Some(LinkType::Symlink),
-            "copy" => Some(LinkType::Copy),
-            _ => None,
+        let all = [LinkType::Reflink, LinkType::Hardlink, LinkType::Symlink, LinkType::Copy];
+        all.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// As `cache.type` has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            LinkType::Reflink => "reflink",
+            LinkType::Hardlink => "hardlink",
+            LinkType::Symlink => "symlink",
+            LinkType::Copy => "copy",
         }
     }
 }

@@ -1,0 +1,189 @@
+//! `doctor`: looks at everything that a run rests on, and says what to do about what is missing.
+
+use std::path::{Path, PathBuf};
+
+use crate::adapters::dvc::Dvc;
+use crate::adapters::project::DiskFiles;
+use crate::adapters::{links, machine};
+use crate::cli::{Cli, DoctorArgs, Format};
+use crate::commands::plan::preflight;
+use crate::commands::project::ProjectHome;
+use crate::commands::settings::{self, Settings};
+use crate::diagnostic::Diagnostic;
+use crate::exit::Exit;
+use crate::model::pipeline::graph::Graph;
+use crate::model::pipeline::load::Project;
+use crate::output::checkup::{self, Finding};
+use crate::output::text::{self, count};
+use crate::state::{journal, worklist};
+
+/// How long the cluster may take to answer.
+#[cfg(feature = "kubernetes")]
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+/// Below this, a disk counts as nearly full.
+const LITTLE_SPACE: u64 = 1 << 30;
+
+pub(crate) fn run(cli: &Cli, args: &DoctorArgs) -> Exit {
+    let mut findings = vec![program(), dvc(), this_machine()];
+    match ProjectHome::find(cli) {
+        Ok(home) => findings.extend(project(args, &home)),
+        Err(error) => findings.push(Finding::bad("project", error)),
+    }
+    match cli.format {
+        Format::Text => text::result(&checkup::text(&findings)),
+        Format::Json => text::result(&checkup::json(&findings)),
+    }
+    let is_bad = findings.iter().any(|finding| matches!(finding, Finding::Bad { .. }));
+    if is_bad { Exit::Project } else { Exit::Success }
+}
+
+fn program() -> Finding {
+    let kubernetes = if cfg!(feature = "kubernetes") { "" } else { ", built without Kubernetes" };
+    Finding::good("dvc-fanout", format!("{}{kubernetes}", env!("CARGO_PKG_VERSION")))
+}
+
+fn dvc() -> Finding {
+    let found = Dvc::find().and_then(|dvc| Ok((dvc.version()?, dvc)));
+    match found {
+        Ok((version, dvc)) => Finding::good("dvc", format!("{version} at {}", dvc.path().display())),
+        Err(error) => Finding::bad("dvc", error.into()),
+    }
+}
+
+fn this_machine() -> Finding {
+    let cpus = std::thread::available_parallelism().map_or(1, Into::into);
+    let gpus = machine::gpus();
+    let gpus = if gpus.is_empty() { "no GPU".to_owned() } else { count(gpus.len(), "GPU") };
+    Finding::good("machine", format!("{}, {} MiB of memory, {gpus}", count(cpus, "CPU"), machine::memory_mib()))
+}
+
+/// What can be said of a project that was found.
+fn project(args: &DoctorArgs, home: &ProjectHome) -> Vec<Finding> {
+    let mut findings = vec![Finding::good("project", home.root.display().to_string()), git(home), pipelines(home)];
+    findings.extend(cache(home));
+    findings.push(remotes(home));
+    match Settings::read(&home.root) {
+        Ok(settings) => {
+            findings.push(configuration(&settings));
+            findings.extend(cluster(args, &settings));
+        }
+        Err(error) => findings.push(Finding::bad("settings", error)),
+    }
+    findings.push(runs(home));
+    findings
+}
+
+fn git(home: &ProjectHome) -> Finding {
+    let state = || -> Result<String, Diagnostic> {
+        let (git, prefix) = home.git()?;
+        preflight::operation(&git)?;
+        let head = git.head()?.map_or_else(|| "no commit yet".to_owned(), |head| format!("at {}", &head[..12]));
+        let inside = if prefix.is_empty() { String::new() } else { format!(", the project in `{prefix}`") };
+        Ok(format!("{} {head}{inside}", git.workdir().display()))
+    };
+    state().map_or_else(|error| Finding::bad("git", error), |found| Finding::good("git", found))
+}
+
+fn pipelines(home: &ProjectHome) -> Finding {
+    let load = || -> Result<Project, Diagnostic> {
+        let files = DiskFiles::open(&home.root, home.config.no_scm)?;
+        let project = Project::load(&files, &home.config)?;
+        Graph::build(&project)?;
+        Ok(project)
+    };
+    match load() {
+        Ok(project) => {
+            let map = project.stages.iter().filter(|stage| stage.is_map()).count();
+            let found = format!("{}, {map} of them from foreach or matrix", count(project.stages.len(), "stage"));
+            if map > 0 {
+                return Finding::good("pipelines", found);
+            }
+            Finding::note("pipelines", found, "only foreach and matrix stages fan out".to_owned())
+        }
+        Err(error) => Finding::bad("pipelines", error),
+    }
+}
+
+/// The cache, how outs come from it, and the room on its disk.
+fn cache(home: &ProjectHome) -> Vec<Finding> {
+    let cache = PathBuf::from(&home.config.cache_dir);
+    // DVC makes it with the first object.
+    let place = cache.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
+    let names =
+        |types: &[crate::model::config::LinkType]| types.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
+    let wanted = names(&home.config.cache_types);
+    let links = match links::working(place, &home.root.join(".dvc"), &home.config.cache_types) {
+        Ok(working) if working.is_empty() => Finding::bad(
+            "cache",
+            Diagnostic::project(format!("none of the link types {wanted} works from `{}`", cache.display()))
+                .cause("cache and project are on different file systems, or theirs cannot do it")
+                .hint("add `copy`: `dvc config cache.type 'reflink,copy'`"),
+        ),
+        Ok(working) => Finding::good("cache", format!("{}; of {wanted}, {} works", cache.display(), working[0].name())),
+        Err(error) => Finding::bad("cache", error.into()),
+    };
+    let mut findings = vec![links];
+    if let Some(free) = links::free_bytes(place) {
+        let found = format!("{} MiB are free", text::grouped(usize::try_from(free >> 20).unwrap_or(usize::MAX)));
+        findings.push(if free < LITTLE_SPACE {
+            Finding::note("disk", found, "`dvc gc` removes what nothing needs any more".to_owned())
+        } else {
+            Finding::good("disk", found)
+        });
+    }
+    findings
+}
+
+fn remotes(home: &ProjectHome) -> Finding {
+    let names: Vec<&str> = home.config.remotes.keys().map(String::as_str).collect();
+    Finding::good("remotes", if names.is_empty() { "none".to_owned() } else { names.join(", ") })
+}
+
+fn configuration(settings: &Settings) -> Finding {
+    match settings.hints() {
+        Err(error) => Finding::bad("settings", error),
+        Ok(_) if settings.is_empty() => Finding::good("settings", format!("no {}", settings::FILE)),
+        Ok(_) => Finding::good("settings", settings::FILE.to_owned()),
+    }
+}
+
+/// The cluster, where one is configured or asked for.
+#[cfg(feature = "kubernetes")]
+fn cluster(args: &DoctorArgs, settings: &Settings) -> Option<Finding> {
+    use crate::adapters::kube::Access;
+    use crate::cli::settings::EngineArg;
+    use crate::commands::launch::{self, access};
+    let engine = settings.engine(args.engine.engine);
+    let is_wanted = settings.has(settings::KUBERNETES) || engine.is_ok_and(|engine| engine == EngineArg::Kubernetes);
+    let look = || -> Result<String, Diagnostic> {
+        let flags = settings.kubernetes(&args.engine.kubernetes)?;
+        let access = Access { patience: PATIENCE, ..access(&flags) };
+        let found = launch::block_on(async { crate::engine::kubernetes::examine(&access).await })?;
+        Ok(format!("Kubernetes {}.{}, namespace `{}`, all rights are there", found.0.0, found.0.1, found.1))
+    };
+    is_wanted
+        .then(|| look().map_or_else(|error| Finding::bad("cluster", error), |found| Finding::good("cluster", found)))
+}
+
+#[cfg(not(feature = "kubernetes"))]
+fn cluster(_: &DoctorArgs, _: &Settings) -> Option<Finding> {
+    None
+}
+
+fn runs(home: &ProjectHome) -> Finding {
+    let look = || -> Result<Finding, Diagnostic> {
+        let fanout = home.fanout();
+        let all = worklist::runs(&fanout)?;
+        let Some(last) = all.last() else { return Ok(Finding::good("runs", "none yet".to_owned())) };
+        let lines = journal::read(&fanout.run(last))?;
+        let is_over = lines.iter().any(|line| matches!(line.event, journal::Journaled::Finalized { .. }));
+        let (run, plan) = worklist::open(&fanout, Some(last))?;
+        let found = count(all.len(), "run");
+        if is_over || plan.work_items == 0 || lines.is_empty() {
+            return Ok(Finding::good("runs", found));
+        }
+        let hint = format!("`dvc-fanout run` goes on with {}, `dvc-fanout status` says how it stands", run.name());
+        Ok(Finding::note("runs", format!("{found}; the last is not over"), hint))
+    };
+    look().unwrap_or_else(|error| Finding::bad("runs", error))
+}
