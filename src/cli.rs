@@ -123,6 +123,8 @@ pub(crate) enum Command {
     Debug(DebugCommand),
     #[command(hide = true)]
     Guard(GuardArgs),
+    #[command(hide = true)]
+    Oversee(OverseeArgs),
 }
 
 /// Do the whole job: plan, launch, collect and finalize
@@ -325,6 +327,9 @@ pub(crate) struct WorkArgs {
     /// The slot whose workspace is used; the first free one by default
     #[arg(long, value_name = "N")]
     pub slot: Option<usize>,
+    /// The first slot to try
+    #[arg(long, value_name = "N", hide = true, conflicts_with = "slot", default_value_t = 0)]
+    pub slot_from: usize,
     /// Where slots keep their workspaces; `.dvc/fanout/slots` by default
     #[arg(long, value_name = "DIR")]
     pub scratch: Option<PathBuf>,
@@ -334,6 +339,9 @@ pub(crate) struct WorkArgs {
     /// Lower the priority of the stages by this much, as nice(1) does
     #[arg(long, value_name = "N")]
     pub nice: Option<i32>,
+    /// The process whose end ends this one
+    #[arg(long, value_name = "ID", hide = true)]
+    pub parent: Option<u32>,
     /// With --shards: leave the rest of the shard undone after a failure
     #[arg(long)]
     pub stop_at_failure: bool,
@@ -490,6 +498,25 @@ pub(crate) struct GuardArgs {
     pub parent: u32,
     #[arg(long)]
     pub nice: Option<i32>,
+    #[arg(last = true)]
+    pub command: Vec<OsString>,
+}
+
+/// Run a program, and end it with all that came of it when told to or when the process that started it ends
+#[derive(Debug, Args)]
+pub(crate) struct OverseeArgs {
+    /// The process whose end ends everything
+    #[arg(long)]
+    pub parent: u32,
+    /// Name this process to the program with `--parent`
+    #[arg(long)]
+    pub tied: bool,
+    /// How long a program that was told to end may take
+    #[arg(long)]
+    pub grace_seconds: u64,
+    /// How long the program may take at all
+    #[arg(long)]
+    pub limit_seconds: Option<u64>,
     #[arg(last = true)]
     pub command: Vec<OsString>,
 }

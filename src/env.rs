@@ -10,6 +10,8 @@ pub(crate) const SLURM_ARRAY_TASK_ID: &str = "SLURM_ARRAY_TASK_ID";
 pub(crate) const DVC_FANOUT_DVC: &str = "DVC_FANOUT_DVC";
 /// The log filter of `tracing`, as in `dvc_fanout=debug`.
 pub(crate) const DVC_FANOUT_LOG: &str = "DVC_FANOUT_LOG";
+/// The folder of the slot that a `dvc` and its commands work in; also how those that are left over are found.
+pub(crate) const DVC_FANOUT_SLOT: &str = "DVC_FANOUT_SLOT";
 /// DVC's folder for its own per-project databases; each slot has its own.
 pub(crate) const DVC_SITE_CACHE_DIR: &str = "DVC_SITE_CACHE_DIR";
 /// Any value turns DVC's usage statistics off.

@@ -37,6 +37,8 @@ pub(crate) enum Exit {
     Internal,
     /// Ended by this signal.
     Signal(u8),
+    /// As the program ended that this one oversees.
+    OfProgram(u8),
 }
 
 impl Exit {
@@ -52,6 +54,7 @@ impl Exit {
             Exit::SomethingToDo => 10,
             Exit::Internal => 70,
             Exit::Signal(signal) => 128u8.saturating_add(signal),
+            Exit::OfProgram(code) => code,
         }
     }
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests start programs and write files by themselves")]
 
 mod changed;
+mod chaos;
 mod collect;
 mod conformance;
 mod failures;
@@ -16,6 +17,7 @@ mod random_graphs;
 mod report;
 mod resources;
 mod runs;
+mod signals;
 mod stages;
 mod support;
 mod tidy;

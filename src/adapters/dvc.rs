@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::adapters::process::{self, Program};
 use crate::diagnostic::Diagnostic;
@@ -11,6 +12,9 @@ use crate::env;
 
 /// The oldest DVC that works: lock entries with `hash: md5` and the cache below `files/md5` came with 3.0.
 pub(crate) const MINIMUM_VERSION: (u32, u32, u32) = (3, 0, 0);
+
+/// How long DVC may take to say its version: Python starts slowly from a network's file system.
+const VERSION_LIMIT: Duration = Duration::from_secs(300);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DvcError {
@@ -74,7 +78,13 @@ impl Dvc {
 
     /// Asks for the version and refuses one below the minimum.
     pub(crate) fn version(&self) -> Result<String, DvcError> {
-        let program = self.program().arg("--version");
+        self.version_within(VERSION_LIMIT)
+    }
+
+    /// Like `version`, of a DVC that may not take longer than this.
+    pub(crate) fn version_within(&self, limit: Duration) -> Result<String, DvcError> {
+        let limit = limit.min(VERSION_LIMIT);
+        let program = self.program().arg("--version").limit(limit);
         let broken = |output: String| DvcError::Broken { program: program.shown(), output };
         let output = process::output(&program, None).map_err(|error| broken(error.to_string()))?;
         let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();

@@ -17,3 +17,4 @@ pub(crate) mod links;
 pub(crate) mod machine;
 pub(crate) mod process;
 pub(crate) mod project;
+pub(crate) mod signals;

@@ -1,7 +1,15 @@
 //! Child processes: the only place that starts programs.
 //!
-//! A child gets a process group of its own, is stopped TERM first and KILL after a grace period, and dies with this
-//! process: `guard` asks the kernel for that and then becomes the program.
+//! | started by | between this process and the program | for |
+//! |---|---|---|
+//! | `output` | `oversee` | short steps: DVC's version, git, transfers |
+//! | `start_overseen` | `oversee`, which stays; a process group of its own | workers |
+//! | `start` | `guard`, which becomes the program; a process group of its own | the `dvc` of a worker |
+//!
+//! All end with this process, however it ends. They are stopped TERM first and KILL after a grace period.
+
+pub(crate) mod descendants;
+pub(crate) mod oversee;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -18,9 +26,14 @@ use crate::env;
 
 /// The hidden subcommand that ties a program's life to its parent's.
 pub(crate) const GUARD: &str = "guard";
-
-/// The number of the signal that Ctrl-C sends.
-pub(crate) const INTERRUPT: i32 = Signal::INT.as_raw();
+/// The hidden subcommand that stays with a program, and ends whatever came of it.
+pub(crate) const OVERSEE: &str = "oversee";
+/// This program, also after another one was installed in its place.
+pub(crate) const SELF: &str = "/proc/self/exe";
+/// What it is called in lists of processes.
+const SELF_NAME: &str = env!("CARGO_PKG_NAME");
+/// How long a program that was told to stop gets before KILL, unless somebody says otherwise.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// How often a group that was told to stop is looked at.
 const POLL: Duration = Duration::from_millis(20);
@@ -61,11 +74,13 @@ pub(crate) struct Program {
     pub path: OsString,
     pub arguments: Vec<OsString>,
     pub environment: Vec<(OsString, OsString)>,
+    /// How long it may take, where `output` runs it.
+    pub limit: Option<Duration>,
 }
 
 impl Program {
     pub(crate) fn new(path: impl Into<OsString>) -> Self {
-        Program { path: path.into(), arguments: vec![], environment: vec![] }
+        Program { path: path.into(), arguments: vec![], environment: vec![], limit: None }
     }
 
     #[must_use]
@@ -80,6 +95,12 @@ impl Program {
         self
     }
 
+    #[must_use]
+    pub(crate) fn limit(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
     /// The command line as a person would type it.
     pub(crate) fn shown(&self) -> String {
         let words = std::iter::once(&self.path).chain(&self.arguments);
@@ -88,20 +109,54 @@ impl Program {
 }
 
 /// Runs a program to its end and returns how it ended and what it wrote to stdout and stderr.
+///
+/// A program that takes longer than its limit fails.
 pub(crate) fn output(program: &Program, directory: Option<&Path>) -> io::Result<std::process::Output> {
-    #[expect(clippy::disallowed_methods, reason = "the room that starts programs")]
-    let mut command = std::process::Command::new(&program.path);
-    command.args(&program.arguments).envs(program.environment.iter().cloned()).stdin(Stdio::null());
+    let mut command = overseen(program, GRACE, false);
+    command.stdin(Stdio::null());
     if let Some(directory) = directory {
         command.current_dir(directory);
     }
     command.output()
 }
 
+/// Starts a command of this program in a process group of its own with an overseer, stdout and stderr into a file.
+///
+/// The child is the overseer: to be stopped by TERM, when it gives the program the grace period. The program is told
+/// to tie itself to the overseer, with `--parent ID`.
+pub(crate) fn start_overseen(program: &Program, directory: &Path, log: &File, grace: Duration) -> io::Result<Child> {
+    let mut command = Command::from(overseen(program, grace, true));
+    command
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log.try_clone()?)
+        .process_group(0)
+        .spawn()
+}
+
+/// The command line of an overseer.
+fn overseen(program: &Program, grace: Duration, is_tied: bool) -> std::process::Command {
+    #[expect(clippy::disallowed_methods, reason = "the room that starts programs")]
+    let mut command = std::process::Command::new(SELF);
+    command.arg0(SELF_NAME).arg(OVERSEE);
+    command.arg("--parent").arg(std::process::id().to_string());
+    command.arg("--grace-seconds").arg(grace.as_secs().to_string());
+    if is_tied {
+        command.arg("--tied");
+    }
+    if let Some(limit) = program.limit {
+        command.arg("--limit-seconds").arg(limit.as_secs().to_string());
+    }
+    command.arg("--").arg(&program.path).args(&program.arguments);
+    command.envs(program.environment.iter().cloned());
+    command
+}
+
 /// Starts a program in a process group of its own that dies with this process, stdout and stderr into a file.
 pub(crate) fn start(program: &Program, directory: &Path, log: &File, nice: Option<i32>) -> io::Result<Child> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg(GUARD);
+    let mut command = Command::new(SELF);
+    command.arg0(SELF_NAME).arg(GUARD);
     if let Some(nice) = nice {
         command.arg("--nice").arg(nice.to_string());
     }
@@ -122,12 +177,8 @@ pub(crate) fn start(program: &Program, directory: &Path, log: &File, nice: Optio
 
 /// Becomes another program that is killed when the process with the id `parent` ends; returns only on failure.
 pub(crate) fn become_guarded(parent: u32, nice: Option<i32>, command: &[OsString]) -> io::Error {
-    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::TERM)) {
-        return error.into();
-    }
-    // The parent may have ended before the line above took effect.
-    if rustix::process::getppid().map(Pid::as_raw_nonzero).map(std::num::NonZero::get) != i32::try_from(parent).ok() {
-        return io::Error::other("the process that started it has ended");
+    if let Err(error) = tie_to(parent) {
+        return error;
     }
     if let Some(nice) = nice
         && let Err(error) = rustix::process::nice(nice)
@@ -141,89 +192,65 @@ pub(crate) fn become_guarded(parent: u32, nice: Option<i32>, command: &[OsString
     std::process::Command::new(program).args(arguments).exec()
 }
 
+/// Lets the kernel send TERM to this process when the one with the id `parent`, which started it, ends.
+pub(crate) fn tie_to(parent: u32) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+    // The parent may have ended before the line above took effect.
+    if rustix::process::getppid().map(Pid::as_raw_nonzero).map(std::num::NonZero::get) != i32::try_from(parent).ok() {
+        return Err(io::Error::other("the process that started it has ended"));
+    }
+    Ok(())
+}
+
 /// Waits for a child's end.
 pub(crate) async fn wait(child: &mut Child) -> Ending {
     Ending::from(child.wait().await)
 }
 
-/// Stops a child: TERM to its process group, KILL after the grace period. Returns how it ended.
-pub(crate) async fn stop(child: &mut Child, grace: Duration) -> Ending {
-    signal_group(child, Signal::TERM);
-    if let Ok(ending) = tokio::time::timeout(grace, wait(child)).await {
-        return ending;
-    }
-    signal_group(child, Signal::KILL);
-    wait(child).await
-}
-
-/// Sends a signal to the process group that a child leads; a group that is gone is fine.
-pub(crate) fn signal_group(child: &Child, signal: Signal) {
-    if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
-        let _gone_is_fine = rustix::process::kill_process_group(pid, signal);
-    }
-}
-
-/// The signals that ask this process to end.
-pub(crate) struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    pub(crate) fn listen() -> io::Result<Signals> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Signals {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for the next one and returns its number.
-    pub(crate) async fn next(&mut self) -> i32 {
-        let signal = tokio::select! {
-            _ = self.interrupt.recv() => Signal::INT,
-            _ = self.terminate.recv() => Signal::TERM,
-            _ = self.hangup.recv() => Signal::HUP,
-        };
-        signal.as_raw()
-    }
-}
-
-/// Makes this process inherit the orphans of its descendants, so that it can end them.
-pub(crate) fn adopt_orphans() -> io::Result<()> {
-    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
-}
-
-/// Ends whatever a finished child left behind: its group, and processes that were handed to this one.
+/// Stops a child and its process group: TERM, and KILL for what is left after the grace period.
 ///
-/// Processes that resist are given up after the grace period; KILL cannot be resisted but may take a moment.
-pub(crate) async fn end_orphans(group: Option<u32>, grace: Duration) {
-    if let Some(pid) = group.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
-        let _gone_is_fine = rustix::process::kill_process_group(pid, Signal::KILL);
-    }
-    let end = tokio::time::Instant::now() + grace;
-    while tokio::time::Instant::now() < end {
-        let children = children();
-        if children.is_empty() {
-            return;
+/// `dvc` ends at once and leaves its commands behind; they get the grace period as well.
+pub(crate) async fn stop(child: &mut Child, grace: Duration) {
+    let Some(group) = pid(child) else { return };
+    signal_group(group, Signal::TERM);
+    let gone = async {
+        wait(child).await;
+        while rustix::process::test_kill_process_group(group).is_ok() {
+            descendants::bury_orphans(None);
+            tokio::time::sleep(POLL).await;
         }
-        for child in children {
-            let _gone_is_fine = rustix::process::kill_process(child, Signal::KILL);
-            let _gone_is_fine = rustix::process::waitpid(Some(child), rustix::process::WaitOptions::NOHANG);
-        }
-        tokio::time::sleep(POLL).await;
+    };
+    if tokio::time::timeout(grace, gone).await.is_err() {
+        signal_group(group, Signal::KILL);
+        wait(child).await;
     }
 }
 
-/// The children of this process, by all of its threads.
-fn children() -> Vec<Pid> {
-    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    tasks
-        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
-        .flat_map(|text| text.split_whitespace().filter_map(|id| Pid::from_raw(id.parse().ok()?)).collect::<Vec<_>>())
-        .collect()
+/// Lets an overseer stop its program; it takes a moment longer than the grace period that it was given.
+pub(crate) async fn stop_overseen(child: &mut Child, grace: Duration) {
+    let Some(group) = pid(child) else { return };
+    signal_process(child, Signal::TERM);
+    if tokio::time::timeout(2 * grace, wait(child)).await.is_err() {
+        signal_group(group, Signal::KILL);
+        wait(child).await;
+    }
+}
+
+/// Sends a signal to a process group; one that is gone is fine.
+fn signal_group(group: Pid, signal: Signal) {
+    let _gone_is_fine = rustix::process::kill_process_group(group, signal);
+}
+
+/// Sends a signal to a child alone; one that is gone is fine.
+fn signal_process(child: &Child, signal: Signal) {
+    if let Some(pid) = pid(child) {
+        let _gone_is_fine = rustix::process::kill_process(pid, signal);
+    }
+}
+
+/// The id of a child that was not waited for yet.
+fn pid(child: &Child) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(child.id()?).ok()?)
 }
 
 /// The ids of the user and the group that this process runs as.

@@ -33,7 +33,15 @@ pub(crate) fn run(cli: &Cli, args: &FinalizeArgs) -> Result<Exit, Diagnostic> {
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
     let lock = launch::hold(&run)?;
     let running = Settings::read(&project.root)?.running(&args.running)?;
-    finalize(cli, &project, &lock, &plan, &running, &args.ending)
+    finalize(cli, &project, &lock, &plan, &running, &args.ending, Trailing::Run)
+}
+
+/// What becomes of the phases that `finalize` runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trailing {
+    Run,
+    /// Too many work items have failed for any more to be started.
+    Leave,
 }
 
 /// Collects, runs the trailing phases, and ends the run.
@@ -44,6 +52,7 @@ pub(crate) fn finalize(
     plan: &Plan,
     running: &RunningArgs,
     ending: &EndingArgs,
+    trailing: Trailing,
 ) -> Result<Exit, Diagnostic> {
     let run = lock.run();
     let items = worklist::read_all(run)?;
@@ -51,13 +60,18 @@ pub(crate) fn finalize(
     let mut rejected = vec![];
     rejected.extend(collect::collect(project, run, plan, &items)?.rejected);
     place_outs(project, run, &items, &rejected)?;
-    for phase in (0..plan.phases.len()).filter(|phase| plan.phases[*phase].trailing) {
-        exit = worst(exit, launch::launch(cli, project, lock, plan, &[phase], running, launch::EngineChoice::Local)?);
-        if matches!(exit, Exit::Signal(_)) {
-            return Ok(exit);
+    let runs = |phase: &usize| plan.phases[*phase].trailing && trailing == Trailing::Run;
+    for phase in (0..plan.phases.len()).filter(runs) {
+        let launched = launch::launch(cli, project, lock, plan, &[phase], running, launch::EngineChoice::Local)?;
+        if matches!(launched.exit, Exit::Signal(_)) {
+            return Ok(launched.exit);
         }
+        exit = worst(exit, launched.exit);
         rejected.extend(collect::collect(project, run, plan, &items)?.rejected);
         place_outs(project, run, &items[plan.phases[phase].indexes()], &rejected)?;
+        if launched.gave_up {
+            break;
+        }
     }
     let all: Vec<usize> = (0..plan.phases.len()).collect();
     let counts = summary::counts(run, plan, &all)?;

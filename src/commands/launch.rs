@@ -6,7 +6,9 @@ mod kubernetes;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -17,7 +19,7 @@ pub(crate) use kubernetes::access;
 
 use crate::adapters::cache::Cache;
 use crate::adapters::dvc::Dvc;
-use crate::adapters::process::Signals;
+use crate::adapters::signals::{self, Asked, Signals};
 use crate::adapters::{clock, fs, machine};
 use crate::cli::settings::{EngineArg, RunningArgs};
 use crate::cli::{Cli, EngineArgs, Format, LaunchArgs};
@@ -26,10 +28,8 @@ use crate::commands::project::ProjectHome;
 use crate::commands::settings::Settings;
 use crate::commands::summary;
 use crate::diagnostic::Diagnostic;
-#[cfg(feature = "kubernetes")]
-use crate::engine::PhaseEnd;
-use crate::engine::local::{LocalConfig, LocalEngine};
-use crate::engine::{Channels, Engine};
+use crate::engine::local::{LocalConfig, LocalEngine, LocalFiles};
+use crate::engine::{Channels, Engine, PhaseEnd};
 use crate::env;
 use crate::exit::Exit;
 use crate::model::event::{Ending, Event, Resources, Stop, Task};
@@ -38,11 +38,11 @@ use crate::output::progress::{Progress, Style};
 use crate::output::text;
 use crate::state::format::{Input, Outcome, Phase, PhaseKind, Plan, WorkItem};
 use crate::state::journal::{EndingKind, Journal, Journaled};
-use crate::state::paths::RunDir;
+use crate::state::paths::{RunDir, SlotDir};
 use crate::state::run_lock::RunLock;
-use crate::state::{durations, format, results, survey, worklist};
+use crate::state::{durations, format, results, slots, survey, worklist};
 
-/// How often a request to cancel from another terminal is looked for, and the heartbeat is due.
+/// How often is looked whether the heartbeat is due.
 const TICK: Duration = Duration::from_millis(500);
 
 pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
@@ -76,7 +76,7 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
         EngineChoice::Local => {}
     }
     let lock = hold(&run)?;
-    let exit = launch(cli, &project, &lock, &plan, &phases, &running, engine)?;
+    let Launched { exit, .. } = launch(cli, &project, &lock, &plan, &phases, &running, engine)?;
     if cli.format == Format::Text {
         summary::print(&run, &plan, &phases)?;
     }
@@ -113,7 +113,12 @@ pub(crate) fn choose(
 pub(crate) fn hold(run: &RunDir) -> Result<RunLock, Diagnostic> {
     let lock = RunLock::acquire(run)?;
     fs::remove(&run.cancel())?;
+    signals::watch_for(run.cancel()).map_err(|error| cannot_listen(&error))?;
     Ok(lock)
+}
+
+fn cannot_listen(error: &std::io::Error) -> Diagnostic {
+    Diagnostic::tool("cannot listen to signals").source(error)
 }
 
 /// Refuses to begin without the cached data that work items need; the cache may have been cleaned since the plan.
@@ -152,7 +157,7 @@ pub(crate) fn launch(
     phases: &[usize],
     args: &RunningArgs,
     engine: EngineChoice,
-) -> Result<Exit, Diagnostic> {
+) -> Result<Launched, Diagnostic> {
     let run = lock.run();
     let items = worklist::read_all(run)?;
     preflight::operation(&project.git()?.0)?;
@@ -167,6 +172,8 @@ pub(crate) fn launch(
         journal: Journal::open(run)?,
         started: HashMap::new(),
         exit: Exit::Success,
+        asked: None,
+        gave_up: false,
         stop: watch::Sender::new(Stop::No),
     };
     match engine {
@@ -181,7 +188,15 @@ pub(crate) fn launch(
             block_on(launch.drive(&mut engine, phases))?;
         }
     }
-    Ok(launch.exit)
+    Ok(Launched { exit: launch.exit, gave_up: launch.gave_up })
+}
+
+/// How a launch ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Launched {
+    pub exit: Exit,
+    /// Whether no more was started since too many work items have failed.
+    pub gave_up: bool,
 }
 
 /// Runs what is asynchronous to its end, on this thread.
@@ -208,8 +223,28 @@ fn local_engine(project: &ProjectHome, run: &RunDir, plan: &Plan, args: &Running
         project: project.root.clone(),
         run: plan.run.clone(),
     };
-    let run = run.clone();
-    LocalEngine::new(config, Box::new(move |index, attempt| Ok(fs::append(&run.log(index, attempt))?)))
+    let files = Files { run: run.clone(), slots: project.fanout().slots() };
+    LocalEngine::new(config, Box::new(files))
+}
+
+/// The files of a run and its project, for the local engine.
+struct Files {
+    run: RunDir,
+    slots: PathBuf,
+}
+
+impl LocalFiles for Files {
+    fn open_log(&self, index: usize, attempt: u32) -> Result<File, Diagnostic> {
+        Ok(fs::append(&self.run.log(index, attempt))?)
+    }
+
+    fn is_taken(&self, slot: usize) -> bool {
+        fs::is_locked(&SlotDir::new(&self.slots, slot).lock()).unwrap_or(false)
+    }
+
+    fn clear(&self, slot: usize) {
+        slots::end_leftovers(&SlotDir::new(&self.slots, slot));
+    }
 }
 
 /// The limits of groups, by name.
@@ -230,6 +265,10 @@ struct Launch<'a> {
     /// When the running attempts began.
     started: HashMap<usize, String>,
     exit: Exit,
+    /// The signal that ends this launch, or stands for what ends it.
+    asked: Option<u8>,
+    /// Whether no more was started since too many work items have failed.
+    gave_up: bool,
     stop: watch::Sender<Stop>,
 }
 
@@ -244,8 +283,8 @@ struct Ready {
 
 impl Launch<'_> {
     async fn drive<E: Engine>(&mut self, engine: &mut E, phases: &[usize]) -> Result<(), Diagnostic> {
-        let mut signals =
-            Signals::listen().map_err(|error| Diagnostic::tool("cannot listen to signals").source(&error))?;
+        let mut signals = Signals::listen().map_err(|error| cannot_listen(&error))?;
+        let mut tick = tokio::time::interval(TICK);
         let (host, process) = (crate::adapters::process::host(), std::process::id());
         let image = engine.image().map(str::to_owned);
         self.record(Journaled::Launched { engine: E::NAME.into(), image, host, process })?;
@@ -294,31 +333,34 @@ impl Launch<'_> {
                         ended = Some(result);
                         events.close();
                     }
-                    signal = signals.next() => self.on_signal(signal, E::DRAINING, &progress)?,
-                    () = tokio::time::sleep(TICK) => {
-                        progress.heartbeat();
-                        if fs::read_text_if_any(&self.run.cancel())?.is_some() && *self.stop.borrow() != Stop::Now {
-                            progress.note("cancelled from another terminal: ending what runs");
-                            self.stop(Stop::Now)?;
-                        }
-                    }
+                    asked = signals.next() => self.on_request(asked, E::DRAINING, &progress)?,
+                    _ = tick.tick() => progress.heartbeat(),
                 }
             }
-            #[cfg(feature = "kubernetes")]
-            if let Some(PhaseEnd::Detached) = ended.transpose()? {
-                progress.note(&format!(
-                    "watch the run again with `dvc-fanout launch {} --engine {}`",
-                    self.plan.run,
-                    E::NAME
-                ));
-                break;
+            match ended.transpose()? {
+                Some(PhaseEnd::Done) | None => {}
+                Some(PhaseEnd::GaveUp) => {
+                    progress.note("too many work items have failed: starting no more");
+                    self.gave_up = true;
+                    break;
+                }
+                #[cfg(feature = "kubernetes")]
+                Some(PhaseEnd::Detached) => {
+                    progress.note(&format!(
+                        "watch the run again with `dvc-fanout launch {} --engine {}`",
+                        self.plan.run,
+                        E::NAME
+                    ));
+                    break;
+                }
             }
-            #[cfg(not(feature = "kubernetes"))]
-            ended.transpose()?;
+        }
+        while let Some(asked) = signals.came() {
+            self.on_request(asked, E::DRAINING, &progress)?;
         }
         progress.finish();
-        if *self.stop.borrow() != Stop::No && self.exit == Exit::Success {
-            self.exit = Exit::Signal(2);
+        if let Some(signal) = self.asked {
+            self.exit = Exit::Signal(signal);
         }
         Ok(())
     }
@@ -334,7 +376,7 @@ impl Launch<'_> {
             }
             Event::AttemptFinished { index, attempt, ending, retry_after } => {
                 let id = self.items[index].id.clone();
-                let message = self.message(index, attempt, &ending)?;
+                let message = self.message(index, attempt, &ending);
                 let begun = self.started.remove(&index).unwrap_or_default();
                 let kind = match &ending {
                     Ending::Succeeded => EndingKind::Succeeded,
@@ -368,31 +410,32 @@ impl Launch<'_> {
     }
 
     /// Why an attempt did not succeed: in the words of its result, else in the engine's, else in the worker's last.
-    fn message(&self, index: usize, attempt: u32, ending: &Ending) -> Result<String, Diagnostic> {
+    fn message(&self, index: usize, attempt: u32, ending: &Ending) -> String {
         let fallback = match ending {
-            Ending::Succeeded | Ending::Stopped => return Ok(String::new()),
+            Ending::Succeeded | Ending::Stopped => return String::new(),
             Ending::Failed { message } | Ending::ToolFailed { message } | Ending::Lost { message } => message,
         };
-        let published = results::best(self.run, index)?.filter(|published| published.result.attempt == attempt);
-        Ok(match published.map(|published| published.result.outcome) {
+        let published = results::best(self.run, index).ok().flatten();
+        let published = published.filter(|published| published.result.attempt == attempt);
+        match published.map(|published| published.result.outcome) {
             Some(outcome) if outcome != Outcome::Succeeded => outcome.to_string(),
             Some(_) | None => match summary::last_error(&self.run.log(index, attempt)) {
                 Some(error) => format!("{fallback}: {error}"),
                 None => fallback.clone(),
             },
-        })
+        }
     }
 
-    fn on_signal(&mut self, signal: i32, draining: &str, progress: &Progress) -> Result<(), Diagnostic> {
-        self.exit = Exit::Signal(u8::try_from(signal).unwrap_or(u8::MAX));
+    fn on_request(&mut self, asked: Asked, draining: &str, progress: &Progress) -> Result<(), Diagnostic> {
+        self.asked = Some(asked.signal());
         // The first Ctrl-C lets what runs come to its end; a second one, or TERM, does not.
-        if signal == crate::adapters::process::INTERRUPT && *self.stop.borrow() == Stop::No {
-            progress.note(draining);
-            self.stop(Stop::Draining)
-        } else {
-            progress.note("ending what runs");
-            self.stop(Stop::Now)
-        }
+        let (how, what) = match asked {
+            Asked::Interrupt if *self.stop.borrow() == Stop::No => (Stop::Draining, draining),
+            Asked::Interrupt | Asked::Signal(_) => (Stop::Now, "ending what runs"),
+            Asked::Cancel => (Stop::Now, "cancelled from another terminal: ending what runs"),
+        };
+        progress.note(what);
+        self.stop(how)
     }
 
     fn stop(&mut self, how: Stop) -> Result<(), Diagnostic> {

@@ -69,5 +69,6 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<Exit, Diagnostic> {
         Command::InstallMergeDriver => merge_driver::install(cli),
         Command::Debug(args) => debug::run(cli, args),
         Command::Guard(args) => guard::run(args),
+        Command::Oversee(args) => guard::oversee(args),
     }
 }

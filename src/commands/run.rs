@@ -1,6 +1,7 @@
 //! `run`: plan, launch, collect and finalize in order; goes on where an earlier `run` was cut off.
 
 use crate::cli::{Cli, Format, RunArgs};
+use crate::commands::finalize::Trailing;
 use crate::commands::plan::{self, Planned};
 use crate::commands::project::ProjectHome;
 use crate::commands::settings::Settings;
@@ -42,12 +43,13 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     let engine = launch::choose(&project, &plan, &settings, &args.engine, &running)?;
     let lock = launch::hold(&run)?;
     let launched = launch::launch(cli, &project, &lock, &plan, &phases, &running, engine)?;
-    if matches!(launched, Exit::Signal(_)) {
+    if matches!(launched.exit, Exit::Signal(_)) {
         text::note("stopped; `dvc-fanout run` goes on from here");
-        return Ok(launched);
+        return Ok(launched.exit);
     }
-    let finalized = finalize::finalize(cli, &project, &lock, &plan, &running, &args.ending)?;
-    Ok(if launched == Exit::Success { finalized } else { launched })
+    let trailing = if launched.gave_up { Trailing::Leave } else { Trailing::Run };
+    let finalized = finalize::finalize(cli, &project, &lock, &plan, &running, &args.ending, trailing)?;
+    Ok(if launched.exit == Exit::Success || matches!(finalized, Exit::Signal(_)) { finalized } else { launched.exit })
 }
 
 /// The latest run if it was not finalized, is of the same targets and options, and the workspace is still what it was,

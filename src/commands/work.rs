@@ -10,7 +10,8 @@ use crate::adapters::clock;
 use crate::adapters::dvc::{Dvc, ReproLog, ReproOptions};
 use crate::adapters::fs::{self, FoundKind};
 use crate::adapters::git::Git;
-use crate::adapters::process::{self, Ending};
+use crate::adapters::process::{self, Ending, descendants};
+use crate::adapters::signals::Signals;
 use crate::cli::{Cli, WorkArgs};
 use crate::commands::project::ProjectHome;
 use crate::commands::transfer::{Object, Transfer};
@@ -47,6 +48,9 @@ struct WorkConfig {
 }
 
 pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
+    if let Some(parent) = args.parent {
+        process::tie_to(parent).map_err(|error| Diagnostic::tool("cannot tell when to end").source(&error))?;
+    }
     let mut project = ProjectHome::find(cli)?;
     if let Some(cache) = &args.cache_dir {
         project.config.cache_dir = cache.to_string_lossy().into_owned();
@@ -67,7 +71,9 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
         config: (&texts.0, &texts.1),
     };
     let slots = args.scratch.clone().unwrap_or_else(|| project.fanout().slots());
-    let (slot, _lock) = take_slot(&slots, args.slot)?;
+    let slots = std::path::absolute(&slots).unwrap_or(slots);
+    let (slot, _lock) = take_slot(&slots, args)?;
+    let mut signals = Signals::listen().map_err(|error| Diagnostic::tool("cannot listen to signals").source(&error))?;
     let mut exit = Exit::Success;
     for &index in &config.indexes {
         if results::best(&config.run, index)?.is_some_and(|published| published.succeeded()) {
@@ -77,8 +83,15 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
         let item = worklist::read_one(&config.run, &config.plan, index)?;
         let transfer = Transfer { dvc: &dvc, project: &project, scratch: &slots };
         let transfer = args.use_remote.then_some(&transfer);
-        let outcome = Worker { sources: &sources, dvc: &dvc, transfer, item: &item, slot: &slot, args }.run()?;
+        let outcome =
+            Worker { sources: &sources, dvc: &dvc, transfer, item: &item, slot: &slot, args }.run(&mut signals)?;
         exit = worse(exit, &outcome);
+        if let Some(asked) = signals.came() {
+            exit = Exit::Signal(asked.signal());
+        }
+        if matches!(exit, Exit::Signal(_)) {
+            break;
+        }
         if args.stop_at_failure && exit != Exit::Success {
             break;
         }
@@ -155,14 +168,14 @@ fn job_indexes(run: &RunDir, job: &str, shard: usize) -> Result<Vec<usize>, Diag
 }
 
 /// Takes the slot with a number, or the first free one.
-fn take_slot(slots: &Path, wanted: Option<usize>) -> Result<(SlotDir, fs::Locked), Diagnostic> {
-    let numbers = wanted.map_or(0..MAX_SLOTS, |slot| slot..slot + 1);
+fn take_slot(slots: &Path, args: &WorkArgs) -> Result<(SlotDir, fs::Locked), Diagnostic> {
+    let numbers = args.slot.map_or(args.slot_from..MAX_SLOTS, |slot| slot..slot + 1);
     for number in numbers {
         let slot = SlotDir::new(slots, number);
         if let Some(lock) = fs::try_lock(&slot.lock())? {
             return Ok((slot, lock));
         }
-        if wanted.is_some() {
+        if args.slot.is_some() {
             let holder = fs::lock_holder(&slot.lock()).map_or_else(String::new, |id| format!(" by process {id}"));
             return Err(Diagnostic::tool(format!("slot {number} is in use{holder}"))
                 .hint("leave `--slot` out to take a free one"));
@@ -208,7 +221,7 @@ struct Left {
 }
 
 impl Worker<'_> {
-    fn run(&self) -> Result<Outcome, Diagnostic> {
+    fn run(&self, signals: &mut Signals) -> Result<Outcome, Diagnostic> {
         let run = self.sources.run;
         let index = self.item.index;
         let attempt = match self.args.attempt {
@@ -224,7 +237,7 @@ impl Worker<'_> {
             transfer.fetch(self.inputs()?)?;
         }
         workspace.fill(self.item, self.sources)?;
-        let ending = self.repro(&workspace, &log)?;
+        let ending = self.repro(&workspace, &log, signals)?;
         let draft = Draft::begin(run, index, attempt)?;
         let said = ReproLog::read(&String::from_utf8_lossy(&fs::read_tail(&log_path, LOG_TAIL)?));
         let (outcome, left) = match self.harvest(&workspace, &draft, &ending, &said) {
@@ -297,24 +310,32 @@ impl Worker<'_> {
         if let Some((_, version)) = known.trim_end().split_once('\n').filter(|(of, _)| *of == stamp) {
             return Ok(version.to_owned());
         }
-        let version = self.dvc.version()?;
+        let version = self.dvc.version_within(Duration::from_secs(self.timeout_seconds().unwrap_or(u64::MAX)))?;
         fs::write(&path, format!("{stamp}\n{version}\n").as_bytes())?;
         Ok(version)
     }
 
+    /// How long the stages may take.
+    fn timeout_seconds(&self) -> Option<u64> {
+        self.args.timeout.map(Limit::seconds).or(self.item.resources.timeout_seconds)
+    }
+
     /// Runs the stages to their end, or to the timeout, or to a signal.
-    fn repro(&self, workspace: &Workspace, log: &std::fs::File) -> Result<Stopped, Diagnostic> {
+    fn repro(&self, workspace: &Workspace, log: &std::fs::File, signals: &mut Signals) -> Result<Stopped, Diagnostic> {
+        if let Some(asked) = signals.came() {
+            return Ok(Stopped::Signalled(asked.signal()));
+        }
         let options = &self.sources.plan.options;
         let options = ReproOptions { force: options.force, no_run_cache: options.no_run_cache, pull: options.pull };
         let mut program = self.dvc.repro(&self.slot.site_cache(), options);
         program.environment.extend(self.args.environment());
-        let timeout = self.args.timeout.map(Limit::seconds).or(self.item.resources.timeout_seconds);
+        program = program.env(env::DVC_FANOUT_SLOT, self.slot.path());
+        let timeout = self.timeout_seconds();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Diagnostic::tool("cannot start the async runtime").source(&error))?;
-        process::adopt_orphans().map_err(|error| Diagnostic::tool("cannot adopt orphans").source(&error))?;
+        descendants::adopt_orphans().map_err(|error| Diagnostic::tool("cannot adopt orphans").source(&error))?;
         let directory = workspace.root();
         let stopped = runtime.block_on(async {
-            let mut signals = process::Signals::listen()?;
             let mut child = process::start(&program, &directory, log, self.args.nice)?;
             let group = child.id();
             let limit = Duration::from_secs(timeout.unwrap_or(u64::MAX / 4));
@@ -324,12 +345,12 @@ impl Worker<'_> {
                     process::stop(&mut child, GRACE).await;
                     Stopped::TimedOut(limit.as_secs())
                 }
-                signal = signals.next() => {
+                asked = signals.next() => {
                     process::stop(&mut child, GRACE).await;
-                    Stopped::Signalled(signal)
+                    Stopped::Signalled(asked.signal())
                 }
             };
-            process::end_orphans(group, ORPHAN_GRACE).await;
+            descendants::end_orphans(group, ORPHAN_GRACE).await;
             Ok::<_, std::io::Error>(stopped)
         });
         stopped.map_err(|error| Diagnostic::tool(format!("cannot run `{}`", program.shown())).source(&error))
@@ -461,7 +482,7 @@ impl Worker<'_> {
 enum Stopped {
     Ended(Ending),
     TimedOut(u64),
-    Signalled(i32),
+    Signalled(u8),
 }
 
 /// What became of a stage.

@@ -1,7 +1,8 @@
 //! The local engine: `dvc-fanout work` processes on this machine, one per slot.
 //!
-//! Each worker leads a process group of its own and dies with this process. Work items start longest first where their
-//! durations are known; one that needs more than is free waits while smaller ones go ahead, but not for ever.
+//! Each worker has an overseer and a process group of its own, and ends with this process. Work items start longest
+//! first where their durations are known; one that needs more than is free waits while smaller ones go ahead, but not for
+//! ever.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
@@ -27,6 +28,9 @@ const DEFAULT_RETRIES: u32 = 2;
 const MAX_LOST: u32 = 3;
 /// How many work items may overtake one that waits for room.
 const MAX_OVERTAKEN: u32 = 100;
+
+/// How many slots are looked at to find one that nobody uses.
+const MAX_SLOTS: usize = 10_000;
 
 /// What the engine is asked to keep to.
 #[derive(Clone, Debug)]
@@ -55,27 +59,41 @@ pub(crate) struct LocalConfig {
     pub run: String,
 }
 
-/// Opens the log of an attempt, which the worker and its stages write to.
-pub(crate) type OpenLog = Box<dyn Fn(usize, u32) -> Result<File, Diagnostic>>;
+/// What the engine needs of the files of the run and the project.
+pub(crate) trait LocalFiles {
+    /// Opens the log of an attempt, which the worker and its stages write to.
+    fn open_log(&self, index: usize, attempt: u32) -> Result<File, Diagnostic>;
+    /// Whether a worker of somebody else uses a slot.
+    fn is_taken(&self, slot: usize) -> bool;
+    /// Ends what a killed worker left running in a slot.
+    fn clear(&self, slot: usize);
+}
 
 pub(crate) struct LocalEngine {
     config: LocalConfig,
-    open_log: OpenLog,
+    files: Box<dyn LocalFiles>,
+    /// The number of work items that have failed for good, in all phases.
+    failed: usize,
 }
 
 impl LocalEngine {
-    pub(crate) fn new(config: LocalConfig, open_log: OpenLog) -> Self {
-        LocalEngine { config, open_log }
+    pub(crate) fn new(config: LocalConfig, files: Box<dyn LocalFiles>) -> Self {
+        LocalEngine { config, files, failed: 0 }
+    }
+
+    /// Whether so many work items have failed that no more are to be started.
+    fn has_given_up(&self) -> bool {
+        self.config.max_failed.is_some_and(|limit| self.failed >= limit)
     }
 
     /// The worker process of an attempt.
-    fn program(&self, task: &Task, slot: usize, gpus: &[String]) -> std::io::Result<Program> {
-        let mut program = Program::new(std::env::current_exe()?)
+    fn program(&self, task: &Task, slot: usize, gpus: &[String]) -> Program {
+        let mut program = Program::new(process::SELF)
             .arg("work")
             .arg(task.index.to_string())
             .arg("--run")
             .arg(&self.config.run)
-            .arg("--slot")
+            .arg("--slot-from")
             .arg(slot.to_string())
             .arg("--attempt")
             .arg(task.attempt.to_string());
@@ -88,7 +106,7 @@ impl LocalEngine {
         if self.config.hides_gpus || !gpus.is_empty() {
             program = program.arg("--env").arg(format!("CUDA_VISIBLE_DEVICES={}", gpus.join(",")));
         }
-        Ok(program)
+        program
     }
 }
 
@@ -114,7 +132,10 @@ struct Held {
 /// What is free on this machine.
 #[derive(Debug)]
 struct Room {
-    slots: BTreeSet<usize>,
+    /// The number of work items that may start.
+    places: usize,
+    /// The slots that the running ones use.
+    used: BTreeSet<usize>,
     cpus: f64,
     memory_mib: u64,
     gpus: BTreeSet<String>,
@@ -126,7 +147,8 @@ impl Room {
         #[expect(clippy::cast_precision_loss, reason = "numbers of slots are small")]
         let cpus = config.jobs as f64;
         Room {
-            slots: (0..config.jobs).collect(),
+            places: config.jobs,
+            used: BTreeSet::new(),
             cpus,
             memory_mib: config.memory_mib,
             gpus: config.gpus.iter().cloned().collect(),
@@ -135,20 +157,23 @@ impl Room {
     }
 
     /// Takes what a task asks for; what no machine of this size could give is cut to all that there is.
-    fn take(&mut self, task: &Task, whole: &Room) -> Option<Held> {
+    fn take(&mut self, task: &Task, whole: &Room, is_taken: &dyn Fn(usize) -> bool) -> Option<Held> {
         let wanted = &task.resources;
         let cpus = wanted.cpus.unwrap_or(1.0).min(whole.cpus);
         let memory_mib = wanted.memory_mib.unwrap_or(0).min(whole.memory_mib);
         let gpus = usize::try_from(wanted.gpus.unwrap_or(0)).unwrap_or(usize::MAX).min(whole.gpus.len());
         let group = wanted.group.clone().filter(|group| self.groups.contains_key(group));
-        let fits = cpus <= self.cpus + f64::EPSILON
+        let fits = self.places > 0
+            && cpus <= self.cpus + f64::EPSILON
             && memory_mib <= self.memory_mib
             && gpus <= self.gpus.len()
             && group.as_ref().is_none_or(|group| self.groups[group] > 0);
         if !fits {
             return None;
         }
-        let slot = self.slots.pop_first()?;
+        let slot = (0..MAX_SLOTS).find(|slot| !self.used.contains(slot) && !is_taken(*slot))?;
+        self.used.insert(slot);
+        self.places -= 1;
         self.cpus -= cpus;
         self.memory_mib -= memory_mib;
         let gpus = (0..gpus).filter_map(|_| self.gpus.pop_first()).collect();
@@ -159,7 +184,8 @@ impl Room {
     }
 
     fn give_back(&mut self, held: Held) {
-        self.slots.insert(held.slot);
+        self.used.remove(&held.slot);
+        self.places += 1;
         self.cpus += held.cpus;
         self.memory_mib += held.memory_mib;
         self.gpus.extend(held.gpus);
@@ -195,21 +221,20 @@ impl Engine for LocalEngine {
         let whole = Room::new(&self.config);
         let mut room = Room::new(&self.config);
         let mut steps: JoinSet<Step> = JoinSet::new();
-        let mut failed = 0;
         loop {
-            let full = self.config.max_failed.is_some_and(|limit| failed >= limit);
-            if *stop.borrow() == Stop::No && !full {
-                while let Some((waiting, held)) = next(&mut queue, &mut room, &whole) {
+            if *stop.borrow() == Stop::No && !self.has_given_up() {
+                let is_taken = |slot| self.files.is_taken(slot);
+                while let Some((waiting, held)) = next(&mut queue, &mut room, &whole, &is_taken) {
                     let (index, attempt) = (waiting.task.index, waiting.task.attempt);
                     drop(events.send(Event::AttemptStarted { index, attempt, place: format!("slot {}", held.slot) }));
-                    let log = (self.open_log)(index, attempt)?;
+                    let log = self.files.open_log(index, attempt);
                     let program = self.program(&waiting.task, held.slot, &held.gpus);
                     let project = self.config.project.clone();
                     let stop = stop.clone();
                     steps.spawn_local(async move {
-                        let ending = match program {
-                            Ok(program) => run_worker(&program, &project, &log, stop).await,
-                            Err(error) => Ending::ToolFailed { message: error.to_string() },
+                        let ending = match log {
+                            Ok(log) => run_worker(&program, &project, &log, stop).await,
+                            Err(error) => Ending::ToolFailed { message: said(&error) },
                         };
                         Step::Ended(waiting, held, ending)
                     });
@@ -227,16 +252,20 @@ impl Engine for LocalEngine {
                 }
             };
             match step {
+                None if self.has_given_up() => return Ok(PhaseEnd::GaveUp),
                 None => return Ok(PhaseEnd::Done),
                 Some(Err(error)) => {
                     return Err(Diagnostic::internal("a worker's task broke").source(&error));
                 }
                 Some(Ok(Step::Rested(waiting))) => queue.push_front(waiting),
                 Some(Ok(Step::Ended(mut waiting, held, ending))) => {
+                    if matches!(ending, Ending::Lost { .. }) {
+                        self.files.clear(held.slot);
+                    }
                     room.give_back(held);
                     let retry_after = self.retry_after(&mut waiting, &ending).filter(|_| *stop.borrow() == Stop::No);
                     let (index, attempt) = (waiting.task.index, waiting.task.attempt);
-                    failed +=
+                    self.failed +=
                         usize::from(retry_after.is_none() && !matches!(ending, Ending::Succeeded | Ending::Stopped));
                     drop(events.send(Event::AttemptFinished { index, attempt, ending, retry_after }));
                     if let Some(delay) = retry_after {
@@ -314,10 +343,15 @@ fn sort_longest_first(tasks: &mut [Task]) {
 }
 
 /// Takes the first task that there is room for; one that was overtaken too often holds the others back.
-fn next(queue: &mut VecDeque<Waiting>, room: &mut Room, whole: &Room) -> Option<(Waiting, Held)> {
+fn next(
+    queue: &mut VecDeque<Waiting>,
+    room: &mut Room,
+    whole: &Room,
+    is_taken: &dyn Fn(usize) -> bool,
+) -> Option<(Waiting, Held)> {
     let mut at = 0;
-    while at < queue.len() && !room.slots.is_empty() {
-        if let Some(held) = room.take(&queue[at].task, whole) {
+    while at < queue.len() && room.places > 0 {
+        if let Some(held) = room.take(&queue[at].task, whole, is_taken) {
             for overtaken in queue.iter_mut().take(at) {
                 overtaken.overtaken += 1;
             }
@@ -338,18 +372,23 @@ async fn run_worker(
     log: &File,
     mut stop: watch::Receiver<Stop>,
 ) -> Ending {
-    let mut child = match process::start(program, project, log, None) {
+    let mut child = match process::start_overseen(program, project, log, GRACE) {
         Ok(child) => child,
         Err(error) => return Ending::ToolFailed { message: format!("cannot start `{}`: {error}", program.shown()) },
     };
     let ending = tokio::select! {
         ending = process::wait(&mut child) => ending,
         _ = stop.wait_for(|stop| *stop == Stop::Now) => {
-            process::stop(&mut child, GRACE).await;
+            process::stop_overseen(&mut child, GRACE).await;
             return Ending::Stopped;
         }
     };
     classify(&ending)
+}
+
+/// An error in one line.
+fn said(error: &Diagnostic) -> String {
+    std::iter::once(&error.message).chain(&error.causes).cloned().collect::<Vec<_>>().join(": ")
 }
 
 /// Tells from a worker's exit what kind of end it was.
@@ -422,7 +461,7 @@ mod tests {
                 .map(|task| Waiting { task, failures: 0, lost: 0, overtaken: 0 })
                 .collect();
         let mut started = vec![];
-        while let Some((waiting, held)) = next(&mut queue, &mut room, &whole) {
+        while let Some((waiting, held)) = next(&mut queue, &mut room, &whole, &|slot| slot == 1) {
             started.push((waiting.task.index, held));
         }
         assert_eq!(
@@ -431,13 +470,28 @@ mod tests {
             "one of the group, one with all memory"
         );
         assert_eq!(started[1].1.gpus, ["0", "1"]);
+        assert_eq!(started[1].1.slot, 2, "somebody else uses slot 1");
         started.into_iter().for_each(|(_, held)| room.give_back(held));
-        assert_eq!(next(&mut queue, &mut room, &whole).map(|(waiting, _)| waiting.task.index), Some(1));
+        assert_eq!(next(&mut queue, &mut room, &whole, &|_| false).map(|(waiting, _)| waiting.task.index), Some(1));
+    }
+
+    struct NoFiles;
+
+    impl LocalFiles for NoFiles {
+        fn open_log(&self, _: usize, _: u32) -> Result<File, Diagnostic> {
+            Err(Diagnostic::internal("no log here"))
+        }
+
+        fn is_taken(&self, _: usize) -> bool {
+            false
+        }
+
+        fn clear(&self, _: usize) {}
     }
 
     #[test]
     fn commands_that_fail_are_not_tried_again_unless_asked() {
-        let engine = LocalEngine::new(config(1), Box::new(|_, _| Err(Diagnostic::internal("no log here"))));
+        let engine = LocalEngine::new(config(1), Box::new(NoFiles));
         let mut plain = Waiting { task: task(0, Resources::default(), None), failures: 0, lost: 0, overtaken: 0 };
         assert_eq!(engine.retry_after(&mut plain, &Ending::Failed { message: String::new() }), None);
         let tool = Ending::ToolFailed { message: String::new() };

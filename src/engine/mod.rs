@@ -39,6 +39,8 @@ impl Channels {
 pub(crate) enum PhaseEnd {
     /// Each task has ended for good, or the engine was stopped.
     Done,
+    /// So many work items have failed that no more were started.
+    GaveUp,
     /// The work items go on without the launcher.
     #[cfg(feature = "kubernetes")]
     Detached,

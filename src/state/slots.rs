@@ -1,7 +1,19 @@
-//! All slots of a project together: removing those that nobody uses.
+//! Slots that a worker left behind: ending what still runs there, and removing those that nobody uses.
+
+use std::time::Duration;
 
 use crate::adapters::fs::{self, FsError};
+use crate::adapters::process::descendants;
+use crate::env;
 use crate::state::paths::{FanoutDir, SlotDir};
+
+/// How long processes that were left in a slot are chased.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Ends what still runs in a slot whose worker is gone.
+pub(crate) fn end_leftovers(slot: &SlotDir) {
+    descendants::end_marked(env::DVC_FANOUT_SLOT, slot.path(), GRACE);
+}
 
 /// Removes the slots that no worker uses, be it of this run or another; returns how many there were.
 pub(crate) fn remove_unused(fanout: &FanoutDir) -> Result<usize, FsError> {
@@ -11,6 +23,9 @@ pub(crate) fn remove_unused(fanout: &FanoutDir) -> Result<usize, FsError> {
         let Ok(number) = name.trim_end_matches(".lock").parse() else { continue };
         let slot = SlotDir::new(&folder, number);
         if let Some(_lock) = fs::try_lock(&slot.lock())? {
+            if fs::exists(slot.path()) && !fs::exists(&slot.clean()) {
+                end_leftovers(&slot);
+            }
             removed += usize::from(fs::exists(slot.path()));
             fs::remove(slot.path())?;
             fs::remove(&slot.lock())?;

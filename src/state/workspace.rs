@@ -18,7 +18,7 @@ use crate::model::ignore_lines;
 use crate::model::lockfile::{Lockfile, splice};
 use crate::state::format::{Input, Plan, WorkItem};
 use crate::state::paths::{RunDir, SlotDir};
-use crate::state::results;
+use crate::state::{results, slots};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WorkspaceError {
@@ -99,6 +99,9 @@ impl Workspace {
         let top = slot.workspace();
         if fs::read_text_if_any(&slot.clean())?.as_deref() != Some(&marker) {
             fs::remove(&slot.clean())?;
+            if fs::exists(&top) {
+                slots::end_leftovers(&slot);
+            }
             fs::remove(&top)?;
             let index = sources.git.check_out(tree, sources.plan.head.as_deref(), &top)?;
             fs::write(&slot.manifest(), &fs::read(&index)?)?;

@@ -117,6 +117,17 @@ impl Project {
         Ran::of(self.command(env!("CARGO_BIN_EXE_dvc-fanout")).args(arguments))
     }
 
+    /// The processes that belong to this project, each with its command line: all that were started in it, and theirs.
+    pub(crate) fn processes(&self) -> Vec<(i32, String)> {
+        let home = [b"HOME=", self.home.as_os_str().as_encoded_bytes()].concat();
+        let read = |id: i32, name: &str| std::fs::read(format!("/proc/{id}/{name}")).unwrap_or_default();
+        let entries = std::fs::read_dir("/proc").expect("listed").flatten();
+        let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        ids.filter(|id| read(*id, "environ").split(|byte| *byte == 0).any(|variable| variable == home))
+            .map(|id| (id, String::from_utf8_lossy(&read(id, "cmdline")).replace('\0', " ")))
+            .collect()
+    }
+
     /// Runs `git`, which must succeed, and returns its stdout.
     pub(crate) fn git<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> String {
         Ran::of(self.command("git").args(arguments)).succeeded()

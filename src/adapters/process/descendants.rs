@@ -1,0 +1,87 @@
+//! Processes that outlive the program that started them: daemons, and the shells of a killed `dvc`.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, WaitOptions};
+
+/// How often processes that are to end are looked at.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Makes this process inherit the orphans of its descendants, so that it can end them.
+pub(crate) fn adopt_orphans() -> io::Result<()> {
+    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
+}
+
+/// Ends whatever a finished child left behind: its group, and processes that were handed to this one.
+///
+/// Processes that resist are given up after the grace period; KILL cannot be resisted but may take a moment.
+pub(crate) async fn end_orphans(group: Option<u32>, grace: Duration) {
+    if let Some(pid) = group.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
+        let _gone_is_fine = rustix::process::kill_process_group(pid, Signal::KILL);
+    }
+    let end = tokio::time::Instant::now() + grace;
+    while tokio::time::Instant::now() < end {
+        // Those of a process that ends become children of this one, and get their turn.
+        let children = children();
+        if children.is_empty() {
+            return;
+        }
+        for child in children {
+            let _gone_is_fine = rustix::process::kill_process(child, Signal::KILL);
+            let _gone_is_fine = rustix::process::waitpid(Some(child), WaitOptions::NOHANG);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Takes note of the ends of processes that were handed to this one; those that nobody waits for stay in the kernel.
+pub(super) fn bury_orphans(own: Option<u32>) {
+    for child in children().into_iter().filter(|child| u32::try_from(child.as_raw_nonzero().get()).ok() != own) {
+        let _running_is_fine = rustix::process::waitpid(Some(child), WaitOptions::NOHANG);
+    }
+}
+
+/// The children of this process, by all of its threads.
+fn children() -> Vec<Pid> {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    tasks
+        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
+        .flat_map(|text| text.split_whitespace().filter_map(|id| Pid::from_raw(id.parse().ok()?)).collect::<Vec<_>>())
+        .collect()
+}
+
+/// Ends all processes that were started with this in their environment, wherever they are by now.
+///
+/// What is left of a tree whose every guardian was killed is found by nothing else. Processes of other users cannot be
+/// looked at, and a command that clears its environment is not found. Given up after the grace period.
+pub(crate) fn end_marked(name: &str, value: &Path, grace: Duration) {
+    let mark = [name.as_bytes(), b"=", value.as_os_str().as_bytes()].concat();
+    let end = std::time::Instant::now() + grace;
+    loop {
+        let marked = marked(&mark);
+        if marked.is_empty() || std::time::Instant::now() >= end {
+            return;
+        }
+        for process in marked {
+            let _gone_is_fine = rustix::process::kill_process(process, Signal::KILL);
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// The processes beside this one that have a variable in the environment that they were started with.
+fn marked(mark: &[u8]) -> Vec<Pid> {
+    let own = rustix::process::getpid();
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+    ids.filter(|id| *id != own)
+        .filter(|id| {
+            // A process that has ended but is not buried has an empty one.
+            let environment = std::fs::read(format!("/proc/{}/environ", id.as_raw_nonzero())).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|variable| variable == mark)
+        })
+        .collect()
+}

@@ -1,0 +1,118 @@
+//! What asks this process to end: signals, and a file that another terminal writes.
+//!
+//! One thread listens for as long as the process lives. While nobody holds a [`Signals`], a request simply ends the
+//! process: whatever it does may be cut off anywhere, and its children end with it.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::sync::broadcast;
+
+/// How often a request to cancel is looked for.
+const POLL: Duration = Duration::from_millis(200);
+/// Requests that may wait for whoever listens; a person presses Ctrl-C less often.
+const WAITING: usize = 16;
+
+/// A request to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// A person pressed Ctrl-C.
+    Interrupt,
+    /// TERM or HUP, by its number.
+    Signal(u8),
+    /// Another terminal cancelled the run.
+    Cancel,
+}
+
+impl Asked {
+    /// The signal by whose number the process says why it ended.
+    pub(crate) fn signal(self) -> u8 {
+        match self {
+            Asked::Interrupt | Asked::Cancel => number(Signal::INT),
+            Asked::Signal(signal) => signal,
+        }
+    }
+}
+
+/// Takes requests to end; while it lives, they do nothing else.
+pub(crate) struct Signals {
+    requests: broadcast::Receiver<Asked>,
+}
+
+impl Signals {
+    pub(crate) fn listen() -> io::Result<Signals> {
+        Ok(Signals { requests: listener()?.subscribe() })
+    }
+
+    /// Waits for the next request.
+    pub(crate) async fn next(&mut self) -> Asked {
+        loop {
+            match self.requests.recv().await {
+                Ok(asked) => return asked,
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                // The sender is a static; it outlives everything.
+                Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+            }
+        }
+    }
+
+    /// The next request that has come already.
+    pub(crate) fn came(&mut self) -> Option<Asked> {
+        self.requests.try_recv().ok()
+    }
+}
+
+/// Takes the appearance of a file for a request to end.
+pub(crate) fn watch_for(file: PathBuf) -> io::Result<()> {
+    let requests = listener()?;
+    std::thread::Builder::new().name("cancel".into()).spawn(move || {
+        while !file.exists() {
+            std::thread::sleep(POLL);
+        }
+        ask(requests, Asked::Cancel);
+    })?;
+    Ok(())
+}
+
+/// Where requests are handed on; the first call starts the thread that listens.
+fn listener() -> io::Result<&'static broadcast::Sender<Asked>> {
+    static REQUESTS: OnceLock<broadcast::Sender<Asked>> = OnceLock::new();
+    if let Some(requests) = REQUESTS.get() {
+        return Ok(requests);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut interrupt, mut terminate, mut hangup) = {
+        use tokio::signal::unix::{SignalKind, signal};
+        let _inside = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?)
+    };
+    let requests = REQUESTS.get_or_init(|| broadcast::channel(WAITING).0);
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async {
+            loop {
+                let asked = tokio::select! {
+                    _ = interrupt.recv() => Asked::Interrupt,
+                    _ = terminate.recv() => Asked::Signal(number(Signal::TERM)),
+                    _ = hangup.recv() => Asked::Signal(number(Signal::HUP)),
+                };
+                ask(requests, asked);
+            }
+        });
+    })?;
+    Ok(requests)
+}
+
+/// Hands a request on to whoever listens, else ends the process.
+#[expect(clippy::exit, reason = "nobody is there to be told, and what is cut off is gone on with later")]
+fn ask(requests: &broadcast::Sender<Asked>, asked: Asked) {
+    if requests.send(asked).is_err() {
+        std::process::exit(128 + i32::from(asked.signal()));
+    }
+}
+
+fn number(signal: Signal) -> u8 {
+    u8::try_from(signal.as_raw()).expect("standard signals have small numbers")
+}
