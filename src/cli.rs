@@ -47,7 +47,7 @@ Exit codes: 0 done or nothing to do · 1 some work items failed · 2 command lin
 impl Cli {
     /// The command line with everything that is added to what the types say.
     pub(crate) fn whole() -> clap::Command {
-        manual::with_examples(settings::with_environment(Cli::command()))
+        manual::with_examples(settings::with_environment(Cli::command())).long_version(build())
     }
 
     /// Reads the command line; a wrong one ends the process.
@@ -67,6 +67,17 @@ impl Cli {
         };
         cli
     }
+}
+
+/// What `--version` says: the version, and how this program was built.
+fn build() -> String {
+    let engines = if cfg!(feature = "kubernetes") { "local, kubernetes" } else { "local" };
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let libc = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
+    let (version, target) = (env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
+    // Whoever packages it may say which commit it is.
+    let commit = option_env!("DVC_FANOUT_COMMIT").unwrap_or("unknown");
+    format!("{version}\nengines: {engines}\nbuild: {profile}, {target}, {libc}\ncommit: {commit}")
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -32,6 +32,8 @@ mod diagnostic;
 mod engine;
 mod env;
 mod exit;
+#[cfg(test)]
+mod fuzz;
 mod model;
 mod output;
 mod state;

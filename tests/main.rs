@@ -10,6 +10,7 @@ mod graphs;
 mod jenkins;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
+mod licences;
 mod manual;
 mod merge_driver;
 mod plan;

@@ -43,6 +43,7 @@ fn the_man_pages_are_up_to_date() {
     let names = |folder: &Path| {
         let mut names: Vec<_> =
             std::fs::read_dir(folder).expect("listed").map(|entry| entry.expect("listed").file_name()).collect();
+        names.retain(|name| Path::new(name).extension().is_some_and(|extension| extension == "1"));
         names.sort();
         names
     };

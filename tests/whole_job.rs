@@ -205,3 +205,13 @@ fn a_second_launch_of_the_same_run_is_told_so() {
     std::fs::write(gate, "").expect("written");
     assert!(first.wait().expect("ended").success());
 }
+
+#[test]
+fn workspaces_which_hold_private_settings_are_closed_to_others() {
+    let project = Project::from_fixture("sessions");
+    project.fanout(["plan"]).succeeded();
+    project.fanout(["work", "0"]).succeeded();
+    let slots = project.path(".dvc/fanout/slots");
+    let mode = slots.metadata().expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use md5::{Digest as _, Md5};
@@ -57,6 +57,17 @@ impl<T> At<T> for rustix::io::Result<T> {
 /// Creates a directory and those above it.
 pub(crate) fn create_dir(path: &Path) -> Result<(), FsError> {
     fs::create_dir_all(path).at("create the directory", path)
+}
+
+/// Creates a directory that only its owner may look into, and those above it as usual; one that is there stays.
+pub(crate) fn create_private_dir(path: &Path) -> Result<(), FsError> {
+    if let Some(parent) = path.parent() {
+        create_dir(parent)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.at("create the directory", path),
+    }
 }
 
 /// Writes a file that appears whole or not at all: a temporary file beside it, synced, then renamed.

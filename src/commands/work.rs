@@ -169,6 +169,8 @@ fn job_indexes(run: &RunDir, job: &str, shard: usize) -> Result<Vec<usize>, Diag
 
 /// Takes the slot with a number, or the first free one.
 fn take_slot(slots: &Path, args: &WorkArgs) -> Result<(SlotDir, fs::Locked), Diagnostic> {
+    // Workspaces hold the settings of `.dvc/config.local`.
+    fs::create_private_dir(slots)?;
     let numbers = args.slot.map_or(args.slot_from..MAX_SLOTS, |slot| slot..slot + 1);
     for number in numbers {
         let slot = SlotDir::new(slots, number);

@@ -271,6 +271,7 @@ impl<'t, S: FnMut(Event<'t>, Position)> Reader<'t, S> {
                 (self.sink)(Event::Scalar(scalar), here);
                 Ok(())
             }
+            rest if rest.starts_with("  ") => Err(self.irregular("more than one blank behind a colon")),
             rest if rest.starts_with(' ') => {
                 self.at += 1;
                 self.inline(column)

@@ -83,6 +83,9 @@ fn entries<'t>(
         let name = name.as_str().ok_or_else(|| LockfileError::new(line, "a stage's name is not a string"))?;
         let whole = &text[starts[at]..starts.get(at + 1).copied().unwrap_or(end)];
         let value = node.clone().into_value();
+        if value.as_map().is_none() {
+            return Err(LockfileError::new(line, "an entry is not a map"));
+        }
         let means_the_same =
             |length: &usize| entry::value(name, &whole[..*length]).is_ok_and(|alone| is_alike(&alone, &value));
         let length = possible_lengths(whole).find(means_the_same).ok_or_else(|| {

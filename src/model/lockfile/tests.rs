@@ -103,6 +103,12 @@ fn anchors_are_numbered_over_the_whole_file() {
     assert_eq!(replaced, format!("schema: '2.0'\nstages:\n  a:\n    cmd: a\n{}", entry("b", "id002", "id001")));
 }
 
+#[test]
+fn blanks_that_somebody_typed_behind_a_colon_are_fine() {
+    let file = "schema:   '2.0'\nstages:\n  a:\n    cmd:   x\n";
+    check_splice(file, &format!("{file}  n:\n    cmd: n\n"));
+}
+
 #[track_caller]
 fn check_refused(file: &str, line: usize, what: &str) {
     let error = Lockfile::parse(file).expect_err("it must be refused");
@@ -115,6 +121,7 @@ fn what_dvc_refuses_is_refused() {
     check_refused("schema: 2.0\nstages: {}\n", 1, "`schema` is not the string '2.0'");
     check_refused("schema: '2.0'\nstages:\n  a:\n    cmd: x\n  a:\n    cmd: x\n", 5, "stage `a` appears twice");
     check_refused("schema: '2.0'\nstages:\n  a: 5\n", 3, "an entry is not a map");
+    check_refused("schema: '2.0'\nstages:\n  a:\n    cmd: {x: 1}\n  b: 5\n", 5, "an entry is not a map");
 }
 
 #[test]
