@@ -7,6 +7,7 @@ mod collect;
 mod conformance;
 mod failures;
 mod graphs;
+mod image;
 mod jenkins;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
