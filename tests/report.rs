@@ -1,7 +1,8 @@
 //! What `report` says and `finalize` leaves, taken by the readers that it is for: a JUnit schema, a browser, people.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+
+use serde_json::json;
 
 use crate::support::{Project, Ran, say, tool};
 
@@ -62,62 +63,84 @@ fn a_run_with_a_failure_is_told_in_every_form() {
     let refused = project.fanout(["plan", "--format", "html"]);
     assert!(refused.code == Some(2) && refused.stderr.contains("only `report` has this format"), "{refused:#?}");
 
+    let reader = "import sys; from prometheus_client.parser import text_string_to_metric_families as read; \
+                  print(len(list(read(sys.stdin.read()))))";
+    if Ran::of(project.command("python3").args(["-c", "import prometheus_client"])).code == Some(0) {
+        let metrics = std::fs::File::open(folder.join("metrics.prom")).expect("finalize left it");
+        let families = Ran::of(project.command("python3").args(["-c", reader]).stdin(metrics)).succeeded();
+        assert_eq!(families, "8\n");
+    } else {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "python3 must have prometheus_client (contrib/setup-tools installs it)"
+        );
+    }
+}
+
+#[test]
+fn the_page_opens_filters_and_sorts_ten_thousand_work_items_in_a_browser() {
     let Some(chromium) = tool("chromium") else { return };
+    let (project, folder) = failed_run();
     let page = std::fs::read_to_string(folder.join("report.html")).expect("finalize left it");
-    let browser = Browser { chromium, folder: folder.clone() };
-    let seen = browser.open("report.html", "sort=-index");
-    assert_eq!(shown(&seen), ["4", "3", "2", "1", "0"], "sorted by script");
-    assert!(!seen.contains("<img"), "{seen}");
-    assert!(seen.contains("stage `extract@s3`"), "the failure is in the page");
-    browser.screenshot("report.html");
-
     std::fs::write(folder.join("large.html"), inflated(&page, 10_000)).expect("written");
-    let seen = browser.open("large.html", "outcome=failed&filter=S3+again&sort=-id");
-    let rows = shown(&seen);
-    assert!(seen.contains("<output>2,000 of 10,000</output>"), "only failures are listed");
-    assert_eq!(rows[..2], ["9997", "9992"], "s3 again 9997 comes first where sorted by number, downwards");
-    assert!(rows.len() < 100, "only rows in sight exist, not {}", rows.len());
-    let ready = between(&seen, "data-ready-after-ms=\"", "\"").parse::<u32>().expect("a number");
+    let address = |page: &str| format!("file://{}", folder.join(page).display());
+    let picture = |name: &str| Path::new(env!("CARGO_TARGET_TMPDIR")).join(name).display().to_string();
+    let count = "document.querySelector('#items output').textContent";
+    let rows = "[...document.querySelectorAll('.row')].map((row) => Number(row.dataset.index))";
+    let by_name = json!({"click": "#items .head button:nth-child(2)"});
+    let seen = browse(
+        &project,
+        &chromium,
+        &json!([
+            {"open": address("report.html")},
+            {"click": ".row:nth-child(3)"},
+            {"read": "document.querySelector('#detail pre').textContent"},
+            {"screenshot": picture("report-light.png"), "dark": false},
+            {"screenshot": picture("report-dark.png"), "dark": true},
+            {"open": address("large.html")},
+            {"read": "Number(document.documentElement.dataset.readyAfterMs)"},
+            {"read": count},
+            {"type": "#items input", "text": "S3 again"},
+            {"choose": "#items select", "value": "failed"},
+            by_name,
+            by_name,
+            {"read": count},
+            {"read": rows},
+            {"read": "document.images.length + document.scripts.length"},
+            {"screenshot": picture("report-large.png"), "dark": false},
+            // A view can be passed on.
+            {"open": address("large.html#outcome=skipped&sort=-index")},
+            {"read": rows},
+        ]),
+    );
+    assert_eq!(seen["complaints"], json!([]));
+    let [tail, ready, all, filtered, sorted, elements, passed_on] = seen["read"].as_array().expect("a list").as_slice()
+    else {
+        panic!("{seen}");
+    };
+    assert!(tail.as_str().is_some_and(|tail| tail.lines().any(|line| line == HOSTILE)), "{tail}");
+    assert_eq!(elements, 2, "nothing but the page's own data and script");
     say(&format!("10,000 work items open in {ready} ms"));
-    assert!(ready < 2000, "10,000 work items open in {ready} ms");
+    assert!(ready.as_u64().is_some_and(|ready| ready < 2000), "10,000 work items open in {ready} ms");
+    assert_eq!((all, filtered), (&json!("10,000 of 10,000"), &json!("2,000 of 10,000")));
+    let sorted = sorted.as_array().expect("a list");
+    assert_eq!(sorted[..2], [9997, 9992], "by number, downwards");
+    assert!(sorted.len() < 100, "only rows in sight exist, not {}", sorted.len());
+    assert_eq!(passed_on[0], 9999);
 }
 
-/// A browser without a window.
-struct Browser {
-    chromium: PathBuf,
-    folder: PathBuf,
-}
-
-impl Browser {
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.chromium);
-        let profile = self.folder.join("profile");
-        command.args(["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1200,1800"]);
-        command.arg(format!("--user-data-dir={}", profile.display())).arg("--enable-logging=stderr");
-        command
+/// Takes these steps in a browser without a window, and returns what `tests/support/browser.py` saw.
+fn browse(project: &Project, chromium: &Path, steps: &serde_json::Value) -> serde_json::Value {
+    std::fs::write(project.path("../steps.json"), steps.to_string()).expect("written");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/browser.py");
+    let mut command = project.command("python3");
+    command.arg(script).arg(chromium).arg(project.path("../profile"));
+    command.stdin(std::fs::File::open(project.path("../steps.json")).expect("written"));
+    let seen = Ran::of(&mut command).succeeded();
+    for step in steps.as_array().expect("a list").iter().filter_map(|step| step["screenshot"].as_str()) {
+        say(&format!("screenshot: {step}"));
     }
-
-    /// Opens a page, which must have no complaint, and returns what became of it.
-    fn open(&self, page: &str, view: &str) -> String {
-        let address = format!("file://{}#{view}", self.folder.join(page).display());
-        let ran = Ran::of(self.command().arg("--dump-dom").arg(address));
-        let complaints: Vec<&str> = ran.stderr.lines().filter(|line| line.contains(":CONSOLE")).collect();
-        assert!(complaints.is_empty(), "{complaints:#?}");
-        ran.succeeded()
-    }
-
-    fn screenshot(&self, page: &str) {
-        let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join("report.png");
-        let address = format!("file://{}", self.folder.join(page).display());
-        Ran::of(self.command().arg(format!("--screenshot={}", to.display())).arg(address)).succeeded();
-        say(&format!("screenshot: {}", to.display()));
-        assert!(std::fs::metadata(&to).expect("made").len() > 10_000);
-    }
-}
-
-/// The indexes of the rows that exist, from above.
-fn shown(page: &str) -> Vec<&str> {
-    page.split("data-index=\"").skip(1).map(|rest| rest.split('"').next().unwrap_or_default()).collect()
+    serde_json::from_str(&seen).expect("it is JSON")
 }
 
 fn between<'t>(text: &'t str, before: &str, after: &str) -> &'t str {
@@ -132,7 +155,7 @@ fn inflated(page: &str, number: usize) -> String {
     let items = report["work_items"].as_array().expect("a list").clone();
     let item = |index: usize| {
         let mut item = items[index % items.len()].clone();
-        item["id"] = format!("{} again {index}", item["id"].as_str().expect("a name")).into();
+        item["id"] = format!("{} again {index} {HOSTILE}", item["id"].as_str().expect("a name")).into();
         item["index"] = index.into();
         item
     };

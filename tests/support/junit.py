@@ -1,4 +1,4 @@
-"""Checks a JUnit file against the rules of Jenkins' schema (jenkins-junit.xsd) and prints a line per test case.
+"""Checks a JUnit file against the rules of Jenkins' schema (junit-10.xsd of its xUnit plugin) and prints its test cases.
 
 The standard library validates no schemas, so the rules are written out: which attributes and children an element may
 have, which it must have, and what its numbers have to add up to.
@@ -16,8 +16,8 @@ TEXT = re.compile(r"", re.DOTALL)
 RULES = {
     "testsuites": ({}, {"name": TEXT, "time": TIME, "tests": NUMBER, "failures": NUMBER, "errors": NUMBER}, None),
     "testsuite": (
-        {"name": TEXT, "tests": NUMBER},
-        {"failures": NUMBER, "errors": NUMBER, "skipped": NUMBER, "time": TIME, "timestamp": STAMP, "id": TEXT},
+        {"name": TEXT, "tests": NUMBER, "failures": NUMBER, "errors": NUMBER},
+        {"skipped": NUMBER, "time": TIME, "timestamp": STAMP, "id": TEXT},
         ["properties", "testcase", "system-out"],
     ),
     "properties": ({}, {}, None),

@@ -51,7 +51,7 @@ pub(crate) fn render(report: &Report) -> String {
         &mut page,
         format_args!(
             "<section id=\"timeline\" hidden><h2>Timeline</h2><div class=\"scroll\"><canvas></canvas></div>\
-         <p class=\"hint\" aria-live=\"polite\"></p></section>\n"
+         <p class=\"legend\"></p><p class=\"hint\" aria-live=\"polite\"></p></section>\n"
         ),
     );
     put(&mut page, format_args!("{}{}", templates(report), failures(report)));

@@ -1,6 +1,6 @@
 //! A report as JUnit XML: a suite per phase, a test case per work item.
 //!
-//! The elements and attributes are those that Jenkins' own schema has (`jenkins-junit.xsd` of its xUnit plugin), so
+//! The elements and attributes are those that Jenkins' own schema has (`junit-10.xsd` of its xUnit plugin), so
 //! every reader of JUnit files takes them. A stage that failed is a `failure`, anything else an `error`. The class of a
 //! test case is its phase's kind and not its number, so that a session has one history whatever else is planned.
 

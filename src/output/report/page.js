@@ -158,11 +158,16 @@
     }
     const colors = { succeeded: color("succeeded"), failed: color("failed"), tool_failed: color("skipped"),
       lost: color("lost"), stopped: color("not_run"), unfinished: color("not_run") };
+    const ink = color("ink");
     bars.forEach(({ attempt }) => {
       const from = across(attempt.begin);
       const width = Math.max(1, across(attempt.begin + attempt.seconds) - from - 0.5);
       pen.fillStyle = colors[attempt.end];
       pen.fillRect(from, attempt.lane * LANE + 2, width, LANE - 4);
+      if (attempt.attempt > 1) {
+        pen.fillStyle = ink;
+        pen.fillRect(from, attempt.lane * LANE + LANE - 5, width, 3);
+      }
     });
   };
   const under = (event) => {
@@ -185,6 +190,10 @@
     }
   });
   if (bars.length) {
+    const ends = [...new Set(bars.map(({ attempt }) => attempt.end))];
+    const legend = ends.map((end) => element("span", words(end), end));
+    if (bars.some(({ attempt }) => attempt.attempt > 1)) legend.push(element("span", "another attempt", "retry"));
+    $("#timeline .legend").append(...legend);
     $("#timeline").hidden = false;
     new ResizeObserver(paint).observe($("#timeline"));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
