@@ -155,7 +155,7 @@ class Steps {
 
     // As the git plugin with LocalBranch: what was changed is overwritten, what git does not know stays.
     void checkout(Map scm) {
-        def (branch, url) = [scm.branches[0].name, scm.userRemoteConfigs[0].url]
+        def (branch, url) = [scm.branches[0].name - 'refs/heads/', scm.userRemoteConfigs[0].url]
         sh("git init --quiet && git fetch --quiet '${url}' '+refs/heads/*:refs/remotes/origin/*'" +
             " && git checkout --quiet --force -B '${branch}' 'origin/${branch}'" +
             " && git config remote.origin.url '${url}'" +

@@ -196,7 +196,7 @@ def login(Map config) {
 }
 
 def checkoutBranch(Map config) {
-    checkout([$class: 'GitSCM', branches: [[name: config.branch]],
+    checkout([$class: 'GitSCM', branches: [[name: "refs/heads/${config.branch}"]],
         extensions: [[$class: 'LocalBranch', localBranch: '**']],
         userRemoteConfigs: [[url: config.repository, credentialsId: config.gitCredentials]]])
 }
