@@ -13,7 +13,7 @@ Map defaults() {
         repository: '', branch: 'main', targetBranch: '', pipelines: '', amend: false,
         message: 'Run pipelines with dvc-fanout', author: 'dvc-fanout <dvc-fanout@localhost>',
         engine: 'kubernetes', machine: 'm', workers: 10, gpu: 'none', launchArguments: [],
-        remote: '', fetch: true, pullRequest: '', notify: '',
+        remote: '', fetch: true, pullRequest: '', pullRequestHost: 'github.com', notify: '',
         image: '', registry: '', dockerfile: 'Dockerfile', buildArguments: [:], builder: 'quay.io/buildah/stable',
         shared: '/shared', cache: '', claim: 'dvc-shared', serviceAccount: 'dvc-fanout', user: 1000, pullSecret: '',
         requests: [cpu: '1', memory: '2Gi'], finalizeRequests: [cpu: '2', memory: '8Gi'],
@@ -317,7 +317,7 @@ def report(Map config) {
 def comment(Map config) {
     String variable = 'PULL_REQUEST_TOKEN'
     withCredentials([string(credentialsId: config.pullRequestCredentials, variable: variable)]) {
-        withEnv(["PULL_REQUEST=${config.pullRequest}"]) {
+        withEnv(["PULL_REQUEST=${config.pullRequest}", "PULL_REQUEST_HOST=${config.pullRequestHost}"]) {
             sh("python3 - report.md <<'END'\n${libraryResource('dvc-fanout/comment.py')}\nEND")
         }
     }

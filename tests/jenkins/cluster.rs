@@ -35,6 +35,7 @@ fn a_build_makes_its_image_and_lets_pods_with_gpus_do_the_work() {
             "REMOTE=other",
             &format!("set:registry={}/team/project", registry.address),
             "set:buildArguments=[GREETING: 'it\\'s $me']",
+            &format!("set:pullRequestHost=localhost:{}", comments.port),
             &format!("PULL_REQUEST=https://localhost:{}/team/project/pull/7", comments.port),
         ],
     );
@@ -77,6 +78,33 @@ fn an_abort_takes_the_pods_from_the_cluster() {
     assert_eq!(job.origin(["rev-parse", "main"]), before);
     assert_eq!(cluster.server.objects("jobs"), [] as [Value; 0], "{said}");
     assert_ended(&began);
+}
+
+#[test]
+fn a_merge_request_of_gitlab_gets_the_report_and_another_address_nothing() {
+    let Some(openssl) = tool("openssl") else { return };
+    let project = Project::bare();
+    certify(&project, &openssl);
+    let comments = Comments::start(&project);
+    project.write("report.md", "two of three\n");
+    let server = format!("localhost:{}", comments.port);
+    let post = |link: &str| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("jenkins/resources/dvc-fanout/comment.py");
+        let mut command = project.command("python3");
+        command.arg(script).arg("report.md").env("PULL_REQUEST", link).env("PULL_REQUEST_TOKEN", "token");
+        command.env("PULL_REQUEST_HOST", &server);
+        Ran::of(command.env("SSL_CERT_FILE", project.path("../certificate.pem")))
+    };
+    for link in [format!("http://{server}/team/project/pull/7"), format!("https://{server}/team/project/issues/7")] {
+        let refused = post(&link);
+        assert!(refused.code == Some(1) && refused.stderr.contains("is no link to a pull request"), "{refused:#?}");
+    }
+    let refused = post(&format!("https://127.0.0.1:{}/team/project/pull/7", comments.port));
+    assert!(refused.code == Some(1) && refused.stderr.contains("the only host that gets the token"), "{refused:#?}");
+    post(&format!("https://{server}/group/team/project/-/merge_requests/3")).succeeded();
+    let comment = comments.comment();
+    assert_eq!(comment["path"], "/api/v4/projects/group%2Fteam%2Fproject/merge_requests/3/notes");
+    assert_eq!((&comment["token"], &comment["body"]), (&json!("token"), &json!("two of three\n")));
 }
 
 /// A pod of the build: every container sees the volume, and has the user of Jenkins' agent and group 0.

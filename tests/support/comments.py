@@ -14,8 +14,9 @@ certificate, key, target = sys.argv[1:]
 class Comments(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        token = self.headers["Authorization"] or self.headers["PRIVATE-TOKEN"]
         with open(target, "w", encoding="utf-8") as file:
-            json.dump({"path": self.path, "token": self.headers["Authorization"], "body": body["body"]}, file)
+            json.dump({"path": self.path, "token": token, "body": body["body"]}, file)
         self.send_response(201)
         self.end_headers()
 

@@ -1,6 +1,7 @@
 """Posts a Markdown file as a comment on the pull request PULL_REQUEST (GitHub) or merge request (GitLab).
 
-The token comes from PULL_REQUEST_TOKEN and goes nowhere but to the server of that address.
+The token comes from PULL_REQUEST_TOKEN. Whoever starts a build types the address, so the token only goes to the host
+that PULL_REQUEST_HOST names.
 """
 
 import json
@@ -11,8 +12,8 @@ import urllib.parse
 import urllib.request
 
 
-def request(link, token, body):
-    """The request that posts `body` at the pull request with this link."""
+def request(link, trusted, token, body):
+    """The request that posts `body` at the pull request with this link, which is one of the trusted host."""
     github = re.fullmatch(r"https://([^/]+)/([^/]+/[^/]+)/pull/(\d+)/?", link)
     if github:
         host, repository, number = github.groups()
@@ -27,11 +28,14 @@ def request(link, token, body):
         project = urllib.parse.quote(project, safe="")
         address = f"https://{host}/api/v4/projects/{project}/merge_requests/{number}/notes"
         headers = {"PRIVATE-TOKEN": token}
+    if host != trusted:
+        sys.exit(f"error: `{link}` is not at `{trusted}`, the only host that gets the token (pullRequestHost)")
     headers["Content-Type"] = "application/json"
     return urllib.request.Request(address, json.dumps({"body": body}).encode(), headers)
 
 
 with open(sys.argv[1], encoding="utf-8") as file:
     text = file.read()
-with urllib.request.urlopen(request(os.environ["PULL_REQUEST"], os.environ["PULL_REQUEST_TOKEN"], text), timeout=60):
+link, host, token = (os.environ[f"PULL_REQUEST{part}"] for part in ("", "_HOST", "_TOKEN"))
+with urllib.request.urlopen(request(link, host, token, text), timeout=60):
     pass
