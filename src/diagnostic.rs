@@ -104,6 +104,11 @@ impl Diagnostic {
         self
     }
 
+    /// What happened and why, in one line.
+    pub(crate) fn one_line(&self) -> String {
+        std::iter::once(&self.message).chain(&self.causes).map(String::as_str).collect::<Vec<_>>().join(": ")
+    }
+
     /// Adds the error and its sources, once each, as causes.
     #[must_use]
     pub(crate) fn source(mut self, error: &dyn std::error::Error) -> Self {

@@ -164,25 +164,25 @@ pub(crate) struct ReproLog {
 }
 
 impl ReproLog {
-    /// Picks DVC's lines out of a log that commands write to as well.
+    /// Picks DVC's lines out of a log that commands write to as well, be it half a line before one of DVC's.
     pub(crate) fn read(log: &str) -> ReproLog {
         let mut said = ReproLog::default();
         let mut current = String::new();
         for line in log.lines() {
-            if let Some(stage) = line.strip_prefix("Running stage '").and_then(|rest| rest.strip_suffix("':")) {
+            if let Some(stage) = between(line, "Running stage '", "':") {
                 stage.clone_into(&mut current);
                 said.running.insert(stage.to_owned());
-            } else if let Some(rest) = line.strip_prefix("Stage '") {
-                if let Some(stage) = rest.strip_suffix("' didn't change, skipping") {
-                    said.unchanged.insert(stage.to_owned());
-                } else if let Some(stage) = rest.strip_suffix("' is cached - skipping run, checking out outputs") {
-                    said.restored.insert(stage.to_owned());
-                }
+            } else if let Some(stage) = between(line, "Stage '", "' didn't change, skipping") {
+                said.unchanged.insert(stage.to_owned());
+            } else if let Some(stage) = between(line, "Stage '", "' is cached - skipping run, checking out outputs") {
+                said.restored.insert(stage.to_owned());
+            } else if let Some((_, command)) = line.split_once("WARNING: failed to run: ") {
+                said.reasons.push((current.clone(), format!("failed to run: {command}")));
             } else if let Some(reason) = line.strip_prefix("WARNING: ") {
                 if !reason.ends_with("due to this failure") {
                     said.reasons.push((current.clone(), reason.to_owned()));
                 }
-            } else if let Some(stages) = line.strip_prefix("ERROR: failed to reproduce ") {
+            } else if let Some((_, stages)) = line.split_once("ERROR: failed to reproduce ") {
                 stages.clone_into(&mut said.failed);
             } else if let Some(error) = line.strip_prefix("ERROR: ") {
                 said.error = Some(error.to_owned());
@@ -206,8 +206,17 @@ impl ReproLog {
         let own = self.reasons.iter().rfind(|(stage, _)| stage == address);
         let any = own.or_else(|| self.reasons.last()).map(|(_, reason)| reason.clone());
         let named = self.failed.split_once("': ").map(|(_, reason)| reason.to_owned());
-        any.or(named).unwrap_or_else(|| "DVC gave no reason".to_owned())
+        let reason = any.or(named).unwrap_or_else(|| "DVC gave no reason".to_owned());
+        // 137 is what a shell says of a command that was killed.
+        let is_killed = reason.ends_with("exited with -9") || reason.ends_with("exited with 137");
+        if is_killed { format!("{reason} (killed, perhaps since memory ran out)") } else { reason }
     }
+}
+
+/// What stands between a phrase and the end of a line.
+fn between<'l>(line: &'l str, phrase: &str, end: &str) -> Option<&'l str> {
+    let rest = line.strip_suffix(end)?;
+    Some(&rest[rest.rfind(phrase)? + phrase.len()..])
 }
 
 #[cfg(test)]
@@ -222,6 +231,20 @@ mod tests {
         assert_eq!(parse_version("dvc"), None);
         assert!((2, 58, 2) < MINIMUM_VERSION && (3, 10, 0) > (3, 9, 9));
     }
+
+    #[test]
+    fn a_command_that_leaves_a_line_unfinished_hides_nothing() {
+        let said = ReproLog::read(
+            "Running stage 'a':\n> printf x\nxRunning stage 'b':\n> printf y; exit 137\nyWARNING: failed to run: printf y; \
+             exit 137, exited with 137\nERROR: failed to reproduce 'b'\n",
+        );
+        assert!(said.running.contains("a") && said.running.contains("b") && said.has_failed("b"));
+        assert_eq!(
+            said.reason("b"),
+            "failed to run: printf y; exit 137, exited with 137 (killed, perhaps since memory ran out)"
+        );
+    }
+
     #[test]
     fn the_log_tells_which_stages_failed_and_why() {
         let log = "Running stage 'a@k1':\n> false\nRunning stage 'p/dvc.yaml:a@k2':\n> x\nWARNING: failed to run: x, exited \

@@ -33,7 +33,16 @@ impl FsError {
 
 impl From<FsError> for crate::diagnostic::Diagnostic {
     fn from(error: FsError) -> Self {
-        crate::diagnostic::Diagnostic::tool(error.to_string()).source(&error.source)
+        use crate::diagnostic::Diagnostic;
+        match error.source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                Diagnostic::project(error.to_string()).source(&error.source)
+            }
+            _ if error.is_full() => {
+                Diagnostic::tool(error.to_string()).source(&error.source).hint("make room there, then go on")
+            }
+            _ => Diagnostic::tool(error.to_string()).source(&error.source),
+        }
     }
 }
 
@@ -155,7 +164,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, FsError> {
 pub(crate) fn read_text_if_any(path: &Path) -> Result<Option<String>, FsError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(error).at("read", path),
     }
 }
@@ -174,7 +183,9 @@ pub(crate) fn read_tail(path: &Path, limit: u64) -> Result<Vec<u8>, FsError> {
 pub(crate) fn names(path: &Path) -> Result<Vec<String>, FsError> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(vec![]);
+        }
         Err(error) => return Err(error).at("list", path),
     };
     let mut names = vec![];

@@ -482,7 +482,7 @@ fn ready(run: &RunDir, plan: &Plan, items: &[WorkItem], phase: &Phase) -> Result
             ready.skipped.push((index, because));
             continue;
         }
-        let attempt = results::attempts(run, index)?.last().map_or(1, |last| last + 1);
+        let attempt = results::next_attempt(run, index)?;
         ready.tasks.push(Task {
             index,
             id: item.id.clone(),

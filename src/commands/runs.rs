@@ -24,8 +24,11 @@ fn list(cli: &Cli, project: &ProjectHome) -> Result<Exit, Diagnostic> {
     let fanout = project.fanout();
     let mut statuses: Vec<RunStatus> = vec![];
     for name in worklist::runs(&fanout)? {
-        let (run, plan) = worklist::open(&fanout, Some(&name))?;
-        statuses.push(survey::run(&run, &plan)?);
+        let status = worklist::open(&fanout, Some(&name)).map_err(Diagnostic::from);
+        match status.and_then(|(run, plan)| survey::run(&run, &plan)) {
+            Ok(status) => statuses.push(status),
+            Err(error) => text::note(&format!("run {name} is not readable: {}", error.one_line())),
+        }
     }
     text::result(&match cli.format {
         Format::Text => status::runs_text(&statuses),
@@ -40,6 +43,8 @@ enum Kept {
     On,
     /// It has results that the project has not.
     Uncollected,
+    /// Its plan is broken, or of a newer release.
+    Unreadable,
 }
 
 /// Removes what is too old: each run under its lock, first its snapshot's ref, then its folder.
@@ -49,13 +54,17 @@ fn prune(cli: &Cli, args: &PruneArgs, project: &ProjectHome) -> Result<Exit, Dia
     let (git, _) = project.git()?;
     let (mut removed, mut kept) = (vec![], vec![]);
     for name in &known[..known.len().saturating_sub(args.keep)] {
-        let (run, plan) = worklist::open(&fanout, Some(name))?;
+        let run = fanout.run(name);
         let Some(_lock) = RunLock::try_acquire(&run)? else {
             kept.push((name, Kept::On));
             continue;
         };
-        if !args.force && survey::is_uncollected(&run, &plan)? {
-            kept.push((name, Kept::Uncollected));
+        let why = match worklist::open(&fanout, Some(name)) {
+            Ok((_, plan)) => survey::is_uncollected(&run, &plan)?.then_some(Kept::Uncollected),
+            Err(_) => Some(Kept::Unreadable),
+        };
+        if let Some(why) = why.filter(|_| !args.force) {
+            kept.push((name, why));
             continue;
         }
         if !args.dry_run {
@@ -73,6 +82,7 @@ fn prune(cli: &Cli, args: &PruneArgs, project: &ProjectHome) -> Result<Exit, Dia
     for (name, why) in &kept {
         text::note(&match why {
             Kept::On => format!("run {name} stays: it is on"),
+            Kept::Unreadable => format!("run {name} stays: its plan is not readable (--force removes it)"),
             Kept::Uncollected => format!(
                 "run {name} stays: it has results that were not collected (`dvc-fanout finalize {name}`, or --force)"
             ),

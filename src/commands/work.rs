@@ -228,7 +228,7 @@ impl Worker<'_> {
         let index = self.item.index;
         let attempt = match self.args.attempt {
             Some(attempt) => attempt,
-            None => results::attempts(run, index)?.last().map_or(1, |last| last + 1),
+            None => results::next_attempt(run, index)?,
         };
         let started = clock::now();
         let dvc_version = self.dvc_version()?;
@@ -238,7 +238,11 @@ impl Worker<'_> {
         if let Some(transfer) = self.transfer {
             transfer.fetch(self.inputs()?)?;
         }
-        workspace.fill(self.item, self.sources)?;
+        if let Err(error) = workspace.fill(self.item, self.sources) {
+            // The disk may be full, and others write to it.
+            drop(workspace.discard());
+            return Err(error.into());
+        }
         let ending = self.repro(&workspace, &log, signals)?;
         let draft = Draft::begin(run, index, attempt)?;
         let said = ReproLog::read(&String::from_utf8_lossy(&fs::read_tail(&log_path, LOG_TAIL)?));
@@ -246,8 +250,9 @@ impl Worker<'_> {
             Ok(left) => (Self::outcome(&ending, &said, &left.stages), left),
             // A command may have removed the workspace itself: the attempt failed, and says why.
             Err(error) => {
-                let left = Left::default();
-                (Outcome::ToolFailed { message: error.message }, left)
+                let is_gone = !workspace.root().is_dir();
+                let gone = "its workspace was removed while the stages ran".to_owned();
+                (Outcome::ToolFailed { message: if is_gone { gone } else { error.one_line() } }, Left::default())
             }
         };
         if let Some(transfer) = self.transfer {
@@ -270,7 +275,14 @@ impl Worker<'_> {
             started,
             finished: clock::now(),
         };
-        draft.publish(&result)?;
+        let is_published = draft.publish(&result)?;
+        if !is_published && !results::best(run, index)?.is_some_and(|published| published.succeeded()) {
+            let place = run.attempt(index, attempt);
+            return Err(Diagnostic::tool(format!(
+                "something else lies where the result belongs: `{}`",
+                place.display()
+            )));
+        }
         // A workspace that cannot be reset is made anew by the next work item; this result stands.
         if workspace.reset().is_ok() {
             workspace.mark_clean(self.sources.plan)?;
@@ -466,7 +478,13 @@ impl Worker<'_> {
             Stopped::Ended(Ending::Exited(0)) => Outcome::Succeeded,
             Stopped::Ended(ending) => match failed {
                 Some(stage) => {
-                    Outcome::StageFailed { stage: stage.address.clone(), message: said.reason(&stage.address) }
+                    let (stage, message) = (stage.address.clone(), said.reason(&stage.address));
+                    // The system refused something to DVC itself, not to the command: a full disk, say.
+                    if message.starts_with("[Errno ") {
+                        Outcome::ToolFailed { message: format!("stage `{stage}`: {message}") }
+                    } else {
+                        Outcome::StageFailed { stage, message }
+                    }
                 }
                 None => Outcome::ToolFailed {
                     message: match &said.error {

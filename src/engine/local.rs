@@ -234,7 +234,7 @@ impl Engine for LocalEngine {
                     steps.spawn_local(async move {
                         let ending = match log {
                             Ok(log) => run_worker(&program, &project, &log, stop).await,
-                            Err(error) => Ending::ToolFailed { message: said(&error) },
+                            Err(error) => Ending::ToolFailed { message: error.one_line() },
                         };
                         Step::Ended(waiting, held, ending)
                     });
@@ -384,11 +384,6 @@ async fn run_worker(
         }
     };
     classify(&ending)
-}
-
-/// An error in one line.
-fn said(error: &Diagnostic) -> String {
-    std::iter::once(&error.message).chain(&error.causes).cloned().collect::<Vec<_>>().join(": ")
 }
 
 /// Tells from a worker's exit what kind of end it was.

@@ -141,9 +141,13 @@ impl Progress {
     /// Called now and then: says how far things are where nothing was said for a while.
     pub(crate) fn heartbeat(&mut self) {
         if self.style == Style::Lines && self.last_line.elapsed() >= HEARTBEAT {
-            let line = format!("{} of {} done{}", grouped(self.done), count(self.total, "work item"), self.rest());
-            self.line(&line);
+            self.line(&self.counts());
         }
+    }
+
+    /// How far things are.
+    fn counts(&self) -> String {
+        format!("{} of {} done{}", grouped(self.done), count(self.total, "work item"), self.rest())
     }
 
     fn rest(&self) -> String {
@@ -182,5 +186,20 @@ mod tests {
         assert_eq!(Style::choose(false, true, true), Style::Lines);
         assert_eq!(Style::choose(false, false, false), Style::Lines);
         assert_eq!(Style::choose(true, true, false), Style::Silent);
+    }
+
+    #[test]
+    fn the_heartbeat_counts_what_ended_failed_and_runs() {
+        let mut progress = Progress::new(Style::Silent, 1200);
+        for (index, id) in ["a", "b", "c"].into_iter().enumerate() {
+            progress.started(index, id, 1, "slot 0");
+        }
+        assert_eq!(progress.counts(), "0 of 1,200 work items done, 3 running");
+        progress.finished(0, "a", &Ending::Succeeded, "", None);
+        progress.finished(1, "b", &Ending::Lost { message: "gone".into() }, "gone", Some(Duration::from_secs(1)));
+        assert_eq!(progress.counts(), "1 of 1,200 work items done, 1 running", "what is tried again is not done");
+        progress.finished(2, "c", &Ending::Failed { message: "bad".into() }, "bad", None);
+        progress.skipped("d", "c");
+        assert_eq!(progress.counts(), "3 of 1,200 work items done, 1 failed, 1 skipped");
     }
 }

@@ -1,6 +1,6 @@
 //! `events.jsonl`: the journal of a run, one event a line. `launch`, `collect` and `finalize` append, one at a time.
 //!
-//! A line that was cut off by a crash is skipped when reading.
+//! A line that was cut off by a crash, or that is no event, is skipped when reading.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -116,6 +116,6 @@ impl Journal {
 
 /// Reads the events of a run, the oldest first.
 pub(crate) fn read(run: &RunDir) -> Result<Vec<Line>, FsError> {
-    let text = fs::read_text_if_any(&run.events())?.unwrap_or_default();
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    let bytes = if fs::exists(&run.events()) { fs::read(&run.events())? } else { vec![] };
+    Ok(bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
 }

@@ -100,6 +100,13 @@ pub(crate) fn attempts(run: &RunDir, index: usize) -> Result<Vec<u32>, FsError> 
     Ok(attempts)
 }
 
+/// The number of the next attempt at a work item: neither a log nor a result has it, be it one that nobody believes.
+pub(crate) fn next_attempt(run: &RunDir, index: usize) -> Result<u32, FsError> {
+    let names = fs::names(&run.work_item(index))?;
+    let taken = names.iter().filter_map(|name| name.strip_suffix(".log").unwrap_or(name).parse::<u32>().ok());
+    Ok(taken.max().unwrap_or(0).saturating_add(1))
+}
+
 /// Sets the failures of a work item's attempts so far aside: the next launch tries it again. The results stay.
 pub(crate) fn set_failures_aside(run: &RunDir, index: usize) -> Result<(), FsError> {
     let last = attempts(run, index)?.last().copied().unwrap_or(0);

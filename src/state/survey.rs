@@ -12,6 +12,8 @@ use crate::state::{results, run_lock, worklist};
 
 /// Lines of a log that are shown of a failure.
 pub(crate) const LOG_LINES: usize = 12;
+/// Characters that are shown of the beginning and of the end of a longer line.
+const LINE_CHARS: (usize, usize) = (100, 300);
 /// Bytes at the end of a log that are looked at for them.
 const LOG_BYTES: u64 = 16 << 10;
 
@@ -142,7 +144,17 @@ pub(crate) fn tail(log: &std::path::Path, limit: usize) -> Vec<String> {
     let bytes = fs::read_tail(log, LOG_BYTES).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(limit)..].iter().map(|line| (*line).to_owned()).collect()
+    lines[lines.len().saturating_sub(limit)..].iter().map(|line| shortened(line)).collect()
+}
+
+/// A line without its middle where it is very long. What DVC adds to an unfinished line stands at its end.
+fn shortened(line: &str) -> String {
+    let (begin, end) = LINE_CHARS;
+    let count = line.chars().count();
+    if count <= begin + end {
+        return line.to_owned();
+    }
+    line.chars().take(begin).chain(" … ".chars()).chain(line.chars().skip(count - end)).collect()
 }
 
 /// Whether a run has good results and was never finalized: removing it would lose them.

@@ -23,6 +23,8 @@ pub(crate) enum WorklistError {
     Broken { path: String, source: serde_json::Error },
     #[error("`{path}` was written by a newer release (format {version}, this one knows {VERSION})")]
     Newer { path: String, version: u32 },
+    #[error("`{path}` is cut off")]
+    CutOff { path: String },
     #[error("there is no work item {index}: the run has {count}, from 0")]
     OutOfRange { index: usize, count: usize },
     #[error("there is no work item `{name}`")]
@@ -43,6 +45,7 @@ impl From<WorklistError> for Diagnostic {
             WorklistError::Broken { path, source } => {
                 Diagnostic::project(message).at(Place::file(path)).source(&source).hint("run `dvc-fanout plan` again")
             }
+            WorklistError::CutOff { .. } => Diagnostic::project(message).hint("run `dvc-fanout plan` again"),
             WorklistError::Newer { .. } => Diagnostic::project(message).hint("use that release, or plan again"),
             WorklistError::OutOfRange { .. } => Diagnostic::usage(message),
             WorklistError::NoItem { .. } => {
@@ -124,8 +127,13 @@ pub(crate) fn find<'i>(items: &'i [WorkItem], name: &str) -> Result<&'i WorkItem
 
 /// Reads all work items, in index order.
 pub(crate) fn read_all(run: &RunDir) -> Result<Vec<WorkItem>, WorklistError> {
-    let path = run.worklist();
+    let (path, index) = (run.worklist(), run.worklist_index());
     let text = fs::read_text_if_any(&path)?.unwrap_or_default();
+    if let Some(index) = fs::read_text_if_any(&index)?
+        && index.lines().count() != text.lines().count()
+    {
+        return Err(WorklistError::CutOff { path: path.display().to_string() });
+    }
     text.lines()
         .map(|line| {
             serde_json::from_str(line)

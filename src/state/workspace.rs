@@ -277,6 +277,11 @@ impl Workspace {
         Ok(file.map(|file| git::read_blob(&self.top, &file.blob)).transpose()?)
     }
 
+    /// Removes the workspace, which gives its room back; the next work item makes it anew.
+    pub(crate) fn discard(&self) -> Result<(), WorkspaceError> {
+        Ok(fs::remove(&self.top)?)
+    }
+
     /// Takes everything out again and says so; a failure leaves the slot to be made anew.
     pub(crate) fn reset(&self) -> Result<(), WorkspaceError> {
         let mut known: HashMap<&str, &ManifestFile> =

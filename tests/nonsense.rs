@@ -1,0 +1,111 @@
+//! State files that are broken, cut off or of another release, and surroundings that lack something: every error says
+//! what, where, why and what to do, and nothing breaks for good.
+
+use std::path::PathBuf;
+
+use crate::misbehaviour::{project, standings};
+use crate::support::same::{assert_clean, fails_with};
+use crate::support::{Project, Ran};
+
+fn run_folder(project: &Project) -> PathBuf {
+    let runs = std::fs::read_dir(project.path(".dvc/fanout/runs")).expect("listed").flatten();
+    runs.map(|run| run.path()).max().expect("a run")
+}
+
+/// Runs it and expects an error that has these parts, and a hint.
+#[track_caller]
+fn refused(project: &Project, code: i32, arguments: &[&str], parts: &[&str]) {
+    let ran = fails_with(project, code, arguments.iter().copied());
+    for part in parts.iter().chain(&["error: ", "hint: "]) {
+        assert!(ran.stderr.contains(part), "{arguments:?} does not say `{part}`: {ran:#?}");
+    }
+    assert!(!ran.stderr.contains("internal error") && !ran.stderr.contains("panicked"), "{ran:#?}");
+}
+
+#[test]
+fn broken_files_of_a_run_are_named_and_do_no_harm_to_others() {
+    let project = project(&["first", "second"]);
+    project.fanout(["plan"]).succeeded();
+    let run = run_folder(&project);
+    let plan = std::fs::read_to_string(run.join("plan.json")).expect("read");
+    let worklist = std::fs::read_to_string(run.join("worklist.jsonl")).expect("read");
+
+    std::fs::write(run.join("plan.json"), plan.replacen("\"version\": 1", "\"version\": 99", 1)).expect("written");
+    for command in ["launch", "status", "collect", "finalize", "run"] {
+        refused(&project, 4, &[command], &["plan.json", "newer release", "plan again"]);
+    }
+    let listed = project.fanout(["runs"]);
+    assert!(listed.code == Some(0) && listed.stderr.contains("is not readable: "), "{listed:#?}");
+    let kept = project.fanout(["runs", "prune", "--keep", "0"]);
+    assert!(kept.stdout.contains("nothing to remove") && kept.stderr.contains("--force"), "{kept:#?}");
+
+    std::fs::write(run.join("plan.json"), &plan[..plan.len() / 2]).expect("written");
+    refused(&project, 4, &["run"], &["plan.json", "cause: ", "dvc-fanout plan"]);
+    std::fs::write(run.join("plan.json"), &plan).expect("written");
+    std::fs::write(run.join("worklist.jsonl"), worklist.split_inclusive('\n').next().expect("a line"))
+        .expect("written");
+    for command in ["launch", "status", "collect"] {
+        refused(&project, 4, &[command], &["worklist.jsonl", "is cut off", "dvc-fanout plan"]);
+    }
+    std::fs::write(run.join("worklist.jsonl"), &worklist[..worklist.len() - 9]).expect("written");
+    refused(&project, 4, &["launch"], &["worklist.jsonl", "dvc-fanout plan"]);
+
+    assert!(project.fanout(["runs", "prune", "--keep", "0", "--force"]).succeeded().contains("1 run removed"));
+    project.fanout(["run"]).succeeded();
+    assert_clean(&project, &[]);
+}
+
+#[test]
+fn garbage_among_results_and_in_the_journal_is_passed_over() {
+    let project = project(&["first", "second"]);
+    project.fanout(["plan"]).succeeded();
+    let run = run_folder(&project);
+    for (path, bytes) in [
+        ("results/0/1/result.json", &b"{\"version\": 1, \"run\": "[..]),
+        ("results/0/99999999999999999999/result.json", b"{}"),
+        ("results/0/.2-host-1/result.json", b"{}"),
+        ("results/1/2/result.json", b"\xff\xfe"),
+        ("results/77/1/result.json", b"{}"),
+        ("results/words", b"?"),
+        (
+            "events.jsonl",
+            b"\xff\xfe\n{\"version\":1,\"time\":\"2024-01-01T00:00:00Z\",\"event\":\"from_the_future\"}\n{\"versi",
+        ),
+    ] {
+        std::fs::create_dir_all(run.join(path).parent().expect("it has one")).expect("made");
+        std::fs::write(run.join(path), bytes).expect("written");
+    }
+    project.fanout(["status", "--all"]).succeeded();
+    let ran = project.fanout(["run", "-j", "2"]);
+    assert!(ran.stderr.contains("rejected: work item `first`, attempt 1"), "{ran:#?}");
+    assert!(standings(&project).values().all(|standing| standing.starts_with("done")), "{:?}", standings(&project));
+    assert_clean(&project, &[]);
+}
+
+#[test]
+fn what_the_surroundings_lack_is_said_or_not_missed() {
+    let project = project(&["first"]);
+    for (arguments, part) in [
+        (&["run", "-j", "0"][..], "--jobs"),
+        (&["run", "--max-failed", "200%"], "percentage"),
+        (&["run", "--timeout", "soon"], "--timeout"),
+        (&["run", "--retries", "-1"], "-1"),
+        (&["launch", "--phase", "x"], "--phase"),
+        (&["frobnicate"], "frobnicate"),
+    ] {
+        let ran = fails_with(&project, 2, arguments.iter().copied());
+        assert!(ran.stderr.contains(part), "{ran:#?}");
+    }
+    refused(&project, 4, &["launch"], &["there is no plan", "dvc-fanout plan"]);
+    let fanout = |arguments: &[&str]| {
+        let mut command = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
+        command.args(arguments);
+        command
+    };
+    let ran = Ran::of(fanout(&["plan"]).env("PATH", "/nowhere"));
+    assert!(
+        ran.code == Some(4) && ran.stderr.contains("no `dvc` on the PATH") && ran.stderr.contains("hint: "),
+        "{ran:#?}"
+    );
+    Ran::of(fanout(&["plan"]).env_remove("HOME")).succeeded();
+}
