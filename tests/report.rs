@@ -1,6 +1,8 @@
 //! What `report` says and `finalize` leaves, taken by the readers that it is for: a JUnit schema, a browser, people.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -75,6 +77,30 @@ fn a_run_with_a_failure_is_told_in_every_form() {
             "python3 must have prometheus_client (contrib/setup-tools installs it)"
         );
     }
+}
+
+#[test]
+fn a_work_item_that_runs_is_not_told_as_failed() {
+    let project = Project::from_fixture("sessions");
+    let [began, gate] = ["../began", "../gate"].map(|file| project.path(file).display().to_string());
+    let command = format!("cmd: touch {began}; while [ ! -e {gate} ]; do sleep 0.05; done; mkdir -p work &&");
+    project.edit("dvc.yaml", "cmd: mkdir -p work &&", &command);
+    project.commit("gated");
+    let mut run = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
+    let mut run = run.args(["run", "-j", "1"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started");
+    let limit = Instant::now() + Duration::from_mins(1);
+    while !Path::new(&began).exists() {
+        assert!(Instant::now() < limit, "no stage began");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let counts = || {
+        let report = project.fanout(["report", "--format", "json"]).succeeded();
+        serde_json::from_str::<serde_json::Value>(&report).expect("a document")["counts"].clone()
+    };
+    assert_eq!(counts(), json!({"succeeded": 0, "failed": 0, "skipped": 0, "not_run": 5}));
+    std::fs::write(&gate, "").expect("written");
+    assert!(run.wait().expect("ended").success());
+    assert_eq!(counts(), json!({"succeeded": 5, "failed": 0, "skipped": 0, "not_run": 0}));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::model::plan::PhaseKind;
 use crate::model::report::{
     Attempt, AttemptEnd, Failure, Outcome, Phase, Provenance, Report, Stage, StageState, WorkItem, plain,
 };
+use crate::model::standing::Standing;
 use crate::state::format::{self, Plan, PlannedStage};
 use crate::state::journal::{self, EndingKind, Journaled, Line};
 use crate::state::paths::RunDir;
@@ -28,12 +29,13 @@ pub(super) fn gather(run: &RunDir, plan: &Plan) -> Result<Report, Diagnostic> {
     let sources = Sources {
         run,
         plan,
-        ids: items.iter().map(|item| item.id.as_str()).collect(),
         templates: plan.templates.iter().map(|template| template.address.as_str()).collect(),
         history: History::of(&journal::read(run)?, plan),
     };
     let history = &sources.history;
-    let found: Result<Vec<_>, Diagnostic> = items.par_iter().map(|item| sources.find(item)).collect();
+    let standings = survey::run(run, plan)?.items.into_par_iter().map(|status| status.standing);
+    let found: Result<Vec<_>, Diagnostic> =
+        items.par_iter().zip(standings).map(|(item, standing)| sources.find(item, standing)).collect();
     let mut found = found?;
     let failures = found.iter_mut().map(|found| &mut found.work_item);
     for item in failures.filter(|item| matches!(item.outcome, Outcome::Failed { .. })).take(LOGS) {
@@ -91,8 +93,6 @@ fn phase(phase: &format::Phase) -> Phase {
 struct History {
     /// The attempts at each work item, in the order in which they began.
     attempts: HashMap<usize, BTreeMap<u32, Attempt>>,
-    /// The work items that were skipped, with those that they waited for in vain.
-    skipped: HashMap<usize, Vec<usize>>,
     engines: Vec<String>,
     images: Vec<String>,
     hosts: Vec<String>,
@@ -130,7 +130,6 @@ impl History {
                     message: None,
                 };
                 self.attempts.entry(*index).or_default().insert(*attempt, begun);
-                self.skipped.remove(index);
             }
             Journaled::AttemptFinished { index, attempt, ending, message, seconds, .. } => {
                 let Some(begun) = self.attempts.get_mut(index).and_then(|attempts| attempts.get_mut(attempt)) else {
@@ -146,11 +145,9 @@ impl History {
                     EndingKind::Stopped => AttemptEnd::Stopped,
                 };
             }
-            Journaled::WorkItemSkipped { index, because, .. } => {
-                self.skipped.insert(*index, because.clone());
-            }
             Journaled::Finalized { .. } => self.ended = true,
             Journaled::PhaseStarted { .. }
+            | Journaled::WorkItemSkipped { .. }
             | Journaled::Noticed { .. }
             | Journaled::Stopping { .. }
             | Journaled::Collected { .. } => {}
@@ -162,8 +159,6 @@ impl History {
 struct Sources<'a> {
     run: &'a RunDir,
     plan: &'a Plan,
-    /// By index.
-    ids: Vec<&'a str>,
     /// The addresses of all templates.
     templates: HashSet<&'a str>,
     history: History,
@@ -171,7 +166,7 @@ struct Sources<'a> {
 
 impl Sources<'_> {
     /// Describes a work item as its results and the journal tell it.
-    fn find(&self, item: &format::WorkItem) -> Result<Found, Diagnostic> {
+    fn find(&self, item: &format::WorkItem, standing: Standing) -> Result<Found, Diagnostic> {
         let examined = results::examine(self.run, item.index)?;
         let tried = results::attempts(self.run, item.index)?.last().copied();
         let attempts = self.attempts(item.index, &examined);
@@ -192,7 +187,7 @@ impl Sources<'_> {
             id: item.id.clone(),
             phase: item.phase,
             stages: item.stages.iter().map(stage).collect(),
-            outcome: self.outcome(item.index, &examined, &attempts, tried.is_some()),
+            outcome: outcome_of(standing, &examined),
             attempts: attempts.into_values().collect(),
             log: log.and_then(|log| Some(log.strip_prefix(self.run.path()).ok()?.display().to_string())),
             tail: vec![],
@@ -217,33 +212,6 @@ impl Sources<'_> {
         attempts
     }
 
-    /// What a work item came to: what its results say counts, and only without any what the journal says.
-    fn outcome(
-        &self,
-        index: usize,
-        examined: &Examined,
-        attempts: &BTreeMap<u32, Attempt>,
-        was_tried: bool,
-    ) -> Outcome {
-        if let Some(best) = &examined.best {
-            return outcome_of(&best.result.outcome);
-        }
-        if let Some((attempt, rejection)) = examined.rejected.last() {
-            let message = format!("the result of attempt {attempt} is rejected: {rejection}");
-            return Outcome::Failed { failure: Failure::NoResult, message };
-        }
-        if let Some(because) = self.history.skipped.get(&index) {
-            let because = because.iter().filter_map(|index| self.ids.get(*index)).map(|id| (*id).to_owned()).collect();
-            return Outcome::Skipped { because };
-        }
-        if was_tried {
-            let said = attempts.values().rev().find_map(|attempt| attempt.message.clone());
-            let message = said.unwrap_or_else(|| "its worker ended without a result".to_owned());
-            return Outcome::Failed { failure: Failure::NoResult, message };
-        }
-        Outcome::NotRun { message: None }
-    }
-
     /// The template of a stage: its address up to one of its `@`, or all of it.
     fn template(&self, address: &str) -> String {
         let groups = address.match_indices('@').map(|(at, _)| &address[..at]);
@@ -262,15 +230,30 @@ fn state_of(state: format::StageState) -> StageState {
     }
 }
 
-fn outcome_of(outcome: &format::Outcome) -> Outcome {
-    let message = message_of(outcome);
-    let failed = |failure| Outcome::Failed { failure, message: message.clone().unwrap_or_default() };
+/// What a work item came to, as `status` has it; what its results say tells the kind of a failure.
+fn outcome_of(standing: Standing, examined: &Examined) -> Outcome {
+    let best = examined.best.as_ref().map(|best| &best.result.outcome);
+    let failed = |failure, message| Outcome::Failed { failure, message };
+    if let (None, Some((attempt, rejection))) = (best, examined.rejected.last()) {
+        return failed(Failure::NoResult, format!("the result of attempt {attempt} is rejected: {rejection}"));
+    }
+    let failure = best.and_then(failure_of);
+    match (standing, failure) {
+        (Standing::Done { .. }, _) => Outcome::Succeeded,
+        (Standing::Failed { why, .. }, failure) => failed(failure.unwrap_or(Failure::NoResult), why),
+        (Standing::Interrupted { .. }, Some(failure)) => failed(failure, best.and_then(message_of).unwrap_or_default()),
+        (Standing::Interrupted { .. }, None) => Outcome::NotRun { message: best.and_then(message_of) },
+        (Standing::Skipped { because }, _) => Outcome::Skipped { because },
+        (Standing::Waiting | Standing::Running { .. }, _) => Outcome::NotRun { message: None },
+    }
+}
+
+fn failure_of(outcome: &format::Outcome) -> Option<Failure> {
     match outcome {
-        format::Outcome::Succeeded => Outcome::Succeeded,
-        format::Outcome::StageFailed { .. } => failed(Failure::Stage),
-        format::Outcome::ToolFailed { .. } => failed(Failure::Tool),
-        format::Outcome::TimedOut { .. } => failed(Failure::TimedOut),
-        format::Outcome::Interrupted { .. } => Outcome::NotRun { message },
+        format::Outcome::StageFailed { .. } => Some(Failure::Stage),
+        format::Outcome::ToolFailed { .. } => Some(Failure::Tool),
+        format::Outcome::TimedOut { .. } => Some(Failure::TimedOut),
+        format::Outcome::Succeeded | format::Outcome::Interrupted { .. } => None,
     }
 }
 
