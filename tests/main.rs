@@ -17,6 +17,7 @@ mod merge_driver;
 mod misbehaviour;
 mod nonsense;
 mod plan;
+mod projection;
 mod random_graphs;
 mod report;
 mod resources;

@@ -101,26 +101,26 @@ impl Dvc {
         format!("{} {}.{:09}", self.path.display(), modified.0, modified.1)
     }
 
-    /// The `dvc repro` that runs all stages of a slot's workspace.
+    /// The `dvc repro` that runs all stages of a slot's workspace, or only some, one by one.
     ///
     /// `--keep-going` records the good stages of a work item whose other stages fail; `--wait-for-lock` since a
-    /// command that starts DVC itself may hold the slot's lock when a stage ends.
-    pub(crate) fn repro(&self, site_cache: &Path, options: ReproOptions) -> Program {
-        let mut program = self
-            .program()
-            .arg("--wait-for-lock")
-            .arg("repro")
-            .arg("--all-pipelines")
-            .arg("--keep-going")
-            .env(env::DVC_SITE_CACHE_DIR, site_cache);
-        for (flag, on) in
-            [("--force", options.force), ("--no-run-cache", options.no_run_cache), ("--pull", options.pull)]
-        {
+    /// command that starts DVC itself may hold the slot's lock when a stage ends. One by one, DVC reads nothing but the
+    /// files of the stages that are named, and does not know which of them need which: it stops at the first failure.
+    pub(crate) fn repro(&self, site_cache: &Path, options: ReproOptions, one_by_one: Option<&[&str]>) -> Program {
+        let mut program = self.program().arg("--wait-for-lock").arg("repro").env(env::DVC_SITE_CACHE_DIR, site_cache);
+        for (flag, on) in [
+            ("--all-pipelines", one_by_one.is_none()),
+            ("--keep-going", one_by_one.is_none()),
+            ("--single-item", one_by_one.is_some()),
+            ("--force", options.force),
+            ("--no-run-cache", options.no_run_cache),
+            ("--pull", options.pull),
+        ] {
             if on {
                 program = program.arg(flag);
             }
         }
-        program
+        one_by_one.unwrap_or_default().iter().fold(program, |program, target| program.arg(*target))
     }
 
     /// Any other command.
@@ -155,7 +155,7 @@ pub(crate) struct ReproLog {
     pub running: HashSet<String>,
     pub restored: HashSet<String>,
     pub unchanged: HashSet<String>,
-    /// The failed stages as DVC lists them in its last line, still quoted.
+    /// The failed stages as DVC lists them in its last lines, still quoted.
     failed: String,
     /// DVC's warnings about commands and files, by the stage that ran last before.
     reasons: Vec<(String, String)>,
@@ -183,7 +183,14 @@ impl ReproLog {
                     said.reasons.push((current.clone(), reason.to_owned()));
                 }
             } else if let Some((_, stages)) = line.split_once("ERROR: failed to reproduce ") {
-                stages.clone_into(&mut said.failed);
+                // With `--keep-going` all stages that failed, else the first and why.
+                match stages.strip_prefix('\'').and_then(|rest| rest.split_once("': ")) {
+                    Some((stage, reason)) => {
+                        said.failed.push_str(&format!("'{stage}' "));
+                        said.reasons.push((stage.to_owned(), reason.to_owned()));
+                    }
+                    None => said.failed.push_str(&format!("{stages} ")),
+                }
             } else if let Some(error) = line.strip_prefix("ERROR: ") {
                 said.error = Some(error.to_owned());
             }
@@ -205,8 +212,7 @@ impl ReproLog {
     pub(crate) fn reason(&self, address: &str) -> String {
         let own = self.reasons.iter().rfind(|(stage, _)| stage == address);
         let any = own.or_else(|| self.reasons.last()).map(|(_, reason)| reason.clone());
-        let named = self.failed.split_once("': ").map(|(_, reason)| reason.to_owned());
-        let reason = any.or(named).unwrap_or_else(|| "DVC gave no reason".to_owned());
+        let reason = any.unwrap_or_else(|| "DVC gave no reason".to_owned());
         // 137 is what a shell says of a command that was killed.
         let is_killed = reason.ends_with("exited with -9") || reason.ends_with("exited with 137");
         if is_killed { format!("{reason} (killed, perhaps since memory ran out)") } else { reason }
@@ -255,5 +261,8 @@ mod tests {
         assert!(said.has_failed("p/dvc.yaml:a@k2") && said.has_failed("nodep") && !said.has_failed("a@k1"));
         assert_eq!(said.reason("p/dvc.yaml:a@k2"), "failed to run: x, exited with 1");
         assert!(said.unchanged.contains("c") && said.restored.contains("d") && said.running.contains("a@k1"));
+        let said = ReproLog::read("ERROR: failed to reproduce 'a@k': failed to run: echo 'b@k', exited with 1\n");
+        assert!(said.has_failed("a@k") && !said.has_failed("b@k"));
+        assert_eq!(said.reason("a@k"), "failed to run: echo 'b@k', exited with 1");
     }
 }

@@ -1,5 +1,6 @@
 //! The file system: the only place that writes, links and removes files.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -430,6 +431,13 @@ pub(crate) fn walk(root: &Path, skip: &dyn Fn(&str) -> bool) -> Result<Vec<Found
         }
     }
     Ok(found)
+}
+
+/// The directories of a walk with nothing in them.
+pub(crate) fn empty_directories(found: &[Found]) -> impl Iterator<Item = &str> {
+    let parents: HashSet<&str> = found.iter().filter_map(|found| Some(found.path.rsplit_once('/')?.0)).collect();
+    let directories = found.iter().filter(|found| found.kind == FoundKind::Directory);
+    directories.map(|found| found.path.as_str()).filter(move |path| !parents.contains(path))
 }
 
 #[cfg(test)]

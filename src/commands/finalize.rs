@@ -78,6 +78,11 @@ pub(crate) fn finalize(
     if !counts.failed.is_empty() || counts.not_run > 0 || !rejected.is_empty() {
         exit = worst(exit, Exit::WorkItemsFailed);
     }
+    // A `dvc repro` that fails leaves no new lines behind; what is committed needs them.
+    let commits = exit == Exit::Success || ending.commit.is_some() && ending.commit_partial;
+    if !counts.failed.is_empty() && !commits {
+        collect::take_back_ignores(project, run, plan, &items)?;
+    }
     if plan.work_items > 0 {
         end(project, run, plan, counts.failed.len())?;
         // What is good is committed even where there is no room for a report.
@@ -176,9 +181,9 @@ fn place_stage(
         let Some(recorded) = published.recorded_out(&planned.address, &out.path) else { continue };
         let Some(md5) = &recorded.md5 else { continue };
         fs::remove(&root.join(&out.resolved))?;
-        let executable = published.executable_of(&planned.address);
+        let (executable, empty) = (published.executable_of(&planned.address), published.empty_of(&planned.address));
         let legacy = recorded.hash.is_none();
-        let object = CachedOut { path: &out.resolved, md5, legacy, isexec: recorded.isexec, executable };
+        let object = CachedOut { path: &out.resolved, md5, legacy, isexec: recorded.isexec, executable, empty };
         workspace::place_cached(root, &object, None, placing)?;
     }
     Ok(())

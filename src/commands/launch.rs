@@ -129,7 +129,7 @@ fn check_data<'a>(project: &ProjectHome, items: impl Iterator<Item = &'a WorkIte
             let name = if *legacy { HashName::Md5Dos2unix } else { HashName::Md5 };
             !cache.object(md5, name).is_some_and(|object| object.is_file())
         }
-        Input::Snapshot { .. } | Input::Workspace { .. } | Input::Result { .. } => false,
+        Input::Snapshot { .. } | Input::Workspace { .. } | Input::Lock { .. } | Input::Result { .. } => false,
     };
     let missing: Vec<&str> =
         items.flat_map(|item| &item.inputs).filter(|input| is_missing(input)).map(Input::path).collect();
@@ -468,14 +468,10 @@ fn ready(run: &RunDir, plan: &Plan, items: &[WorkItem], phase: &Phase) -> Result
                 place.insert(results::best(run, need)?);
             }
         }
-        let is_missing = |input: &Input| match input {
-            Input::Result { index, stage, .. } => {
-                let good = needed[index].as_ref().is_some_and(|published| published.is_good(stage));
-                (!good).then_some(*index)
-            }
-            Input::Cache { .. } | Input::Snapshot { .. } | Input::Workspace { .. } => None,
-        };
-        let mut because: Vec<usize> = item.inputs.iter().filter_map(is_missing).collect();
+        let is_bad =
+            |(index, stage): &(usize, &str)| !needed[index].as_ref().is_some_and(|published| published.is_good(stage));
+        let sources = item.inputs.iter().flat_map(Input::sources);
+        let mut because: Vec<usize> = sources.filter(is_bad).map(|(index, _)| index).collect();
         because.dedup();
         let tolerated = plan.options.allow_missing_keys && phase.kind == PhaseKind::Shared;
         if !because.is_empty() && !tolerated {

@@ -1,16 +1,17 @@
 //! `work`: one work item in a slot's workspace, from its line in the worklist to a published result.
 
 mod check;
+mod repro;
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::adapters::clock;
-use crate::adapters::dvc::{Dvc, ReproLog, ReproOptions};
+use crate::adapters::dvc::{Dvc, ReproLog};
 use crate::adapters::fs::{self, FoundKind};
 use crate::adapters::git::Git;
-use crate::adapters::process::{self, Ending, descendants};
+use crate::adapters::process::{self, Ending};
 use crate::adapters::signals::Signals;
 use crate::cli::{Cli, WorkArgs};
 use crate::commands::project::ProjectHome;
@@ -19,6 +20,7 @@ use crate::diagnostic::Diagnostic;
 use crate::env;
 use crate::exit::Exit;
 use crate::model::duration::Limit;
+use crate::model::ignore_lines;
 use crate::output::text;
 use crate::state::format::{
     self, IgnoreLines, Input, Outcome, Plan, ResultFile, StageResult, StageState, VERSION, WorkItem, WorkResult,
@@ -28,15 +30,12 @@ use crate::state::results::{self, Draft};
 use crate::state::shards;
 use crate::state::worklist;
 use crate::state::workspace::{self, Placing, Sources, Workspace};
+use repro::Stopped;
 
 /// Bytes at the end of a log that are searched for DVC's own lines.
 const LOG_TAIL: u64 = 4 << 20;
 /// Bytes that a result brings at most of what failed stages had written.
 const MAX_PARTIAL: u64 = 1 << 30;
-/// How long a stopped `dvc` gets between TERM and KILL.
-const GRACE: Duration = Duration::from_secs(10);
-/// How long processes that a command left behind are chased.
-const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 /// The most slots that a worker without a number tries.
 const MAX_SLOTS: usize = 10_000;
 
@@ -243,7 +242,7 @@ impl Worker<'_> {
             drop(workspace.discard());
             return Err(error.into());
         }
-        let ending = self.repro(&workspace, &log, signals)?;
+        let ending = self.repro(&workspace, &log, &log_path, signals)?;
         let draft = Draft::begin(run, index, attempt)?;
         let said = ReproLog::read(&String::from_utf8_lossy(&fs::read_tail(&log_path, LOG_TAIL)?));
         let (outcome, left) = match self.harvest(&workspace, &draft, &ending, &said) {
@@ -301,7 +300,7 @@ impl Worker<'_> {
                     let recorded = published.and_then(|published| published.recorded_out(stage, out));
                     objects.extend(recorded.as_ref().and_then(Object::recorded));
                 }
-                Input::Snapshot { .. } | Input::Workspace { .. } => {}
+                Input::Snapshot { .. } | Input::Workspace { .. } | Input::Lock { .. } => {}
             }
         }
         Ok(objects)
@@ -334,42 +333,6 @@ impl Worker<'_> {
         self.args.timeout.map(Limit::seconds).or(self.item.resources.timeout_seconds)
     }
 
-    /// Runs the stages to their end, or to the timeout, or to a signal.
-    fn repro(&self, workspace: &Workspace, log: &std::fs::File, signals: &mut Signals) -> Result<Stopped, Diagnostic> {
-        if let Some(asked) = signals.came() {
-            return Ok(Stopped::Signalled(asked.signal()));
-        }
-        let options = &self.sources.plan.options;
-        let options = ReproOptions { force: options.force, no_run_cache: options.no_run_cache, pull: options.pull };
-        let mut program = self.dvc.repro(&self.slot.site_cache(), options);
-        program.environment.extend(self.args.environment());
-        program = program.env(env::DVC_FANOUT_SLOT, self.slot.path());
-        let timeout = self.timeout_seconds();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Diagnostic::tool("cannot start the async runtime").source(&error))?;
-        descendants::adopt_orphans().map_err(|error| Diagnostic::tool("cannot adopt orphans").source(&error))?;
-        let directory = workspace.root();
-        let stopped = runtime.block_on(async {
-            let mut child = process::start(&program, &directory, log, self.args.nice)?;
-            let group = child.id();
-            let limit = Duration::from_secs(timeout.unwrap_or(u64::MAX / 4));
-            let stopped = tokio::select! {
-                ending = process::wait(&mut child) => Stopped::Ended(ending),
-                () = tokio::time::sleep(limit), if timeout.is_some() => {
-                    process::stop(&mut child, GRACE).await;
-                    Stopped::TimedOut(limit.as_secs())
-                }
-                asked = signals.next() => {
-                    process::stop(&mut child, GRACE).await;
-                    Stopped::Signalled(asked.signal())
-                }
-            };
-            descendants::end_orphans(group, ORPHAN_GRACE).await;
-            Ok::<_, std::io::Error>(stopped)
-        });
-        stopped.map_err(|error| Diagnostic::tool(format!("cannot run `{}`", program.shown())).source(&error))
-    }
-
     /// Takes what goes back to the project out of the workspace.
     fn harvest(
         &self,
@@ -389,10 +352,11 @@ impl Worker<'_> {
         for stage in &self.item.stages {
             let entry = stage.name.as_ref().and_then(|name| entries.get(stage.file.as_str())?.get(name)).cloned();
             let state = stage_state(stage.base.as_ref() != entry.as_ref(), &stage.address, ending, said);
-            let mut executable = vec![];
+            let (mut executable, mut empty) = (vec![], vec![]);
             if state.is_good() {
                 for out in &stage.outs {
                     let at = root.join(&out.resolved);
+                    empty.extend(empty_below(&root, &out.resolved)?);
                     for (path, found) in files_below(&root, &out.resolved)? {
                         if !out.cache {
                             left.files.push(publish_file(draft, &root, &path, left.files.len(), Some(&stage.address))?);
@@ -406,7 +370,7 @@ impl Worker<'_> {
                     left.files.push(file);
                 }
             }
-            left.stages.push(StageResult { address: stage.address.clone(), state, entry, executable });
+            left.stages.push(StageResult { address: stage.address.clone(), state, entry, executable, empty });
         }
         self.harvest_others(workspace, draft, &mut left)?;
         self.harvest_partial(&root, draft, &mut left)?;
@@ -467,6 +431,28 @@ impl Worker<'_> {
             }
         }
         left.deleted = changes.deleted;
+        self.harvest_lines(&git, left)
+    }
+
+    /// Adds the `.gitignore` lines for outs of good stages that DVC took out again when another stage failed.
+    fn harvest_lines(&self, git: &Git, left: &mut Left) -> Result<(), Diagnostic> {
+        let good: Vec<&str> =
+            left.stages.iter().filter(|stage| stage.state.is_good()).map(|stage| stage.address.as_str()).collect();
+        if good.len() == left.stages.len() {
+            return Ok(());
+        }
+        let is_good = |stage: &&format::PlannedStage| good.contains(&stage.address.as_str());
+        let outs = self.item.stages.iter().filter(is_good).flat_map(|stage| &stage.outs).filter(|out| out.cache);
+        for out in outs {
+            let (path, line) = ignore_lines::line_of(&out.resolved);
+            if git.is_ignored(&workspace::join(&self.sources.plan.prefix, &out.resolved))? {
+                continue;
+            }
+            match left.ignore.iter_mut().find(|known| known.path == path) {
+                Some(known) => known.lines.push(line),
+                None => left.ignore.push(IgnoreLines { path, lines: vec![line] }),
+            }
+        }
         Ok(())
     }
 
@@ -495,14 +481,6 @@ impl Worker<'_> {
             },
         }
     }
-}
-
-/// How a `dvc repro` came to its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Stopped {
-    Ended(Ending),
-    TimedOut(u64),
-    Signalled(u8),
 }
 
 /// What became of a stage.
@@ -547,6 +525,18 @@ fn files_below(root: &Path, path: &str) -> Result<Vec<(String, bool)>, Diagnosti
         .collect();
     files.sort_unstable();
     Ok(files)
+}
+
+/// The empty directories below a path, relative to the root.
+fn empty_below(root: &Path, path: &str) -> Result<Vec<String>, Diagnostic> {
+    let at = root.join(path);
+    if at.is_symlink() || !at.is_dir() {
+        return Ok(vec![]);
+    }
+    let found = fs::walk(&at, &|_| false)?;
+    let mut empty: Vec<String> = fs::empty_directories(&found).map(|inside| format!("{path}/{inside}")).collect();
+    empty.sort_unstable();
+    Ok(empty)
 }
 
 /// Copies a file into the result, under the next number.

@@ -5,6 +5,9 @@
 
 use std::collections::HashSet;
 
+/// What DVC writes behind a backslash: `GitWildMatchPattern.escape` of pathspec.
+const ESCAPED: [char; 6] = ['[', ']', '!', '*', '#', '?'];
+
 /// Adds lines that a text does not have yet, in the order of their places.
 ///
 /// Where some of the lines stand there already, from an earlier collection of the same run, all of them are put at the
@@ -40,8 +43,40 @@ pub(crate) fn unite<'l, P: Ord>(text: &'l str, mut lines: Vec<(P, &'l str)>) -> 
 
 /// The out that a line of the `.gitignore` at `path` names.
 pub(crate) fn out_of(path: &str, line: &str) -> String {
-    let directory = path.strip_suffix(".gitignore").unwrap_or_default();
-    format!("{directory}{}", line.strip_prefix('/').unwrap_or(line))
+    let mut out = path.strip_suffix(".gitignore").unwrap_or_default().to_owned();
+    let mut rest = line.strip_prefix('/').unwrap_or(line).chars().peekable();
+    while let Some(character) = rest.next() {
+        match rest.peek() {
+            Some(next) if character == '\\' && ESCAPED.contains(next) => {}
+            _ => out.push(character),
+        }
+    }
+    out
+}
+
+/// The `.gitignore` that DVC writes an out to, and the line for it.
+pub(crate) fn line_of(out: &str) -> (String, String) {
+    let (directory, name) = match out.rsplit_once('/') {
+        Some((directory, name)) => (format!("{directory}/"), name),
+        None => (String::new(), out),
+    };
+    let mut line = "/".to_owned();
+    for character in name.chars() {
+        if ESCAPED.contains(&character) {
+            line.push('\\');
+        }
+        line.push(character);
+    }
+    (format!("{directory}.gitignore"), line)
+}
+
+/// Takes lines out again, as DVC does when it fails; `None` where none is left.
+///
+/// DVC looks for the name as it is, so a line with an escape stays.
+pub(crate) fn without(text: &str, lines: &HashSet<&str>) -> Option<String> {
+    let stays = |line: &&str| !lines.contains(line.trim()) || line.contains('\\');
+    let kept: String = text.split_inclusive('\n').filter(stays).collect();
+    (!kept.is_empty()).then_some(kept)
 }
 
 #[cfg(test)]
@@ -57,5 +92,11 @@ mod tests {
         assert_eq!(unite("x\n/a\n/c\n", vec![(2, "/c"), (0, "/a"), (1, "/b")]), "x\n/a\n/b\n/c\n");
         assert_eq!(out_of("data/.gitignore", "/x.txt"), "data/x.txt");
         assert_eq!(out_of(".gitignore", "/x.txt"), "x.txt");
+        assert_eq!(line_of("d/[x] a.txt"), ("d/.gitignore".to_owned(), r"/\[x\] a.txt".to_owned()));
+        assert_eq!(line_of("x"), (".gitignore".to_owned(), "/x".to_owned()));
+        assert_eq!(without("/a\n/b\n", &HashSet::from(["/a"])), Some("/b\n".to_owned()));
+        assert_eq!(without("/a\\#\n", &HashSet::from(["/a\\#"])), Some("/a\\#\n".to_owned()));
+        assert_eq!(without("/a\n", &HashSet::from(["/a"])), None);
+        assert_eq!(out_of("d/.gitignore", r"/\[x\] a\*b\#\!c\d.txt"), r"d/[x] a*b#!c\d.txt");
     }
 }

@@ -118,6 +118,9 @@ pub(crate) struct WorkItem {
     pub directories: Vec<String>,
     /// The work items, of earlier phases, whose results are inputs.
     pub needs: Vec<usize>,
+    /// Whether DVC runs the stages one by one, by name: then it does not look at stage files that are inputs.
+    #[serde(default)]
+    pub one_by_one: bool,
     pub resources: Resources,
 }
 
@@ -133,6 +136,9 @@ pub(crate) struct PlannedStage {
     /// The bytes of its lock entry at plan time.
     pub base: Option<String>,
     pub outs: Vec<PlannedOut>,
+    /// The stages of the same work item that it needs, by their place in it.
+    #[serde(default)]
+    pub after: Vec<usize>,
     /// Why it runs or may run, one line.
     pub reason: String,
     /// Whether DVC would take its outs from the run cache.
@@ -181,6 +187,9 @@ pub(crate) enum Input {
         /// Files in a directory that have the executable bit in the project, which the cache does not record.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         executable: Vec<String>,
+        /// Empty directories in a directory, which the cache does not record either.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        empty: Vec<String>,
         /// Only this path inside of a directory object, if only that is needed.
         member: Option<String>,
     },
@@ -188,6 +197,8 @@ pub(crate) enum Input {
     Snapshot { path: String },
     /// A file or directory that neither git nor DVC knows: copied from the project.
     Workspace { path: String },
+    /// A `dvc.lock` that is data to a stage: that of the snapshot with the entries of earlier work items.
+    Lock { path: String, entries: Vec<LockSource> },
     /// The out of a stage of an earlier work item.
     Result {
         path: String,
@@ -208,6 +219,7 @@ impl Input {
             Input::Cache { path, .. }
             | Input::Snapshot { path }
             | Input::Workspace { path }
+            | Input::Lock { path, .. }
             | Input::Result { path, .. } => path,
         }
     }
@@ -216,9 +228,28 @@ impl Input {
     pub(crate) fn member(&self) -> Option<&str> {
         match self {
             Input::Cache { member, .. } | Input::Result { member, .. } => member.as_deref(),
-            Input::Snapshot { .. } | Input::Workspace { .. } => None,
+            Input::Snapshot { .. } | Input::Workspace { .. } | Input::Lock { .. } => None,
         }
     }
+
+    /// The stages of earlier work items that it comes from, as `(index of the work item, address)`.
+    pub(crate) fn sources(&self) -> Vec<(usize, &str)> {
+        match self {
+            Input::Result { index, stage, .. } => vec![(*index, stage)],
+            Input::Lock { entries, .. } => entries.iter().map(|entry| (entry.index, entry.stage.as_str())).collect(),
+            Input::Cache { .. } | Input::Snapshot { .. } | Input::Workspace { .. } => vec![],
+        }
+    }
+}
+
+/// Where a lock entry comes from; a list of them is in the order of `dvc repro`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LockSource {
+    pub index: usize,
+    /// The stage's address.
+    pub stage: String,
+    /// Its name in the lock file.
+    pub name: String,
 }
 
 /// What a work item asks for; `None` where nothing was said.
@@ -301,6 +332,9 @@ pub(crate) struct StageResult {
     pub entry: Option<String>,
     /// Files in its cached directory outs with the executable bit, which neither lock nor cache records.
     pub executable: Vec<String>,
+    /// Empty directories in its outs.
+    #[serde(default)]
+    pub empty: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -72,6 +72,16 @@ impl Published {
         self.stage(address).map_or(&[], |stage| &stage.executable)
     }
 
+    /// The empty directories in a good stage's outs.
+    pub(crate) fn empty_of(&self, address: &str) -> &[String] {
+        self.stage(address).map_or(&[], |stage| &stage.empty)
+    }
+
+    /// A good stage's lock entry.
+    pub(crate) fn entry(&self, address: &str) -> Option<&str> {
+        self.stage(address)?.entry.as_deref()
+    }
+
     /// Whether a stage's entry and outs can be relied on.
     pub(crate) fn is_good(&self, address: &str) -> bool {
         self.stage(address).is_some()

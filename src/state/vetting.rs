@@ -63,11 +63,11 @@ pub(crate) fn sound(result: &WorkResult, run: &str, index: usize, attempt: u32) 
         return Err(Rejection::TooManyFiles { count });
     }
     let refused = |path: &str, why| Rejection::Path { path: path.to_owned(), why };
-    let executable = result.stages.iter().flat_map(|stage| &stage.executable);
+    let unrecorded = result.stages.iter().flat_map(|stage| stage.executable.iter().chain(&stage.empty));
     let ignores = result.ignore.iter().map(|ignore| &ignore.path);
     let files = result.files.iter().map(|file| &file.path);
     let partial = result.partial.iter().map(|file| &file.path);
-    for path in files.clone().chain(partial).chain(&result.deleted).chain(ignores).chain(executable) {
+    for path in files.clone().chain(partial).chain(&result.deleted).chain(ignores).chain(unrecorded) {
         result_path::check(path).map_err(|why| refused(path, why))?;
     }
     for file in result.files.iter().chain(&result.partial) {

@@ -10,13 +10,14 @@ use rayon::prelude::*;
 
 use crate::adapters::cache::Cache;
 use crate::adapters::fs::{self, Found, FoundKind, FsError};
-use crate::adapters::git::{self, Git, GitError, ManifestFile};
+use crate::adapters::git::{self, Beginning, Git, GitError, ManifestFile};
 use crate::diagnostic::Diagnostic;
 use crate::model::config::LinkType;
 use crate::model::hash::HashName;
 use crate::model::ignore_lines;
 use crate::model::lockfile::{Lockfile, splice};
-use crate::state::format::{Input, Plan, WorkItem};
+use crate::model::pipeline::path::is_within;
+use crate::state::format::{Input, LockSource, Plan, WorkItem};
 use crate::state::paths::{RunDir, SlotDir};
 use crate::state::{results, slots};
 
@@ -94,8 +95,7 @@ pub(crate) struct Changes {
 impl Workspace {
     /// Opens a slot's workspace, made anew if it holds another tree or is not clean. The slot's lock is held.
     pub(crate) fn open(slot: SlotDir, sources: &Sources<'_>) -> Result<Workspace, WorkspaceError> {
-        let tree = sources.plan.workspace.as_deref().unwrap_or_default();
-        let marker = format!("{tree} {}\n", sources.plan.head.as_deref().unwrap_or("-"));
+        let marker = marker(sources.plan);
         let top = slot.workspace();
         if fs::read_text_if_any(&slot.clean())?.as_deref() != Some(&marker) {
             fs::remove(&slot.clean())?;
@@ -103,8 +103,12 @@ impl Workspace {
                 slots::end_leftovers(&slot);
             }
             fs::remove(&top)?;
-            let index = sources.git.check_out(tree, sources.plan.head.as_deref(), &top)?;
-            fs::write(&slot.manifest(), &fs::read(&index)?)?;
+            let begin = Beginning {
+                tree: sources.plan.workspace.as_deref().unwrap_or_default(),
+                head: sources.plan.head.as_deref(),
+                snapshot: sources.plan.snapshot.as_deref(),
+            };
+            sources.git.check_out(begin, &top, &slot.manifest())?;
             fs::create_dir(&slot.site_cache())?;
         }
         let manifest = git::read_manifest(&slot.manifest())?;
@@ -187,8 +191,8 @@ impl Workspace {
     ) -> Result<(), WorkspaceError> {
         let root = self.root();
         match input {
-            Input::Cache { path, md5, legacy, isexec, executable, member } => {
-                let object = CachedOut { path, md5, legacy: *legacy, isexec: *isexec, executable };
+            Input::Cache { path, md5, legacy, isexec, executable, empty, member } => {
+                let object = CachedOut { path, md5, legacy: *legacy, isexec: *isexec, executable, empty };
                 place_cached(&root, &object, member.as_deref(), &sources.placing)
             }
             Input::Snapshot { path } => {
@@ -211,8 +215,14 @@ impl Workspace {
                 if from.symlink_metadata().is_err() {
                     return Err(WorkspaceError::Gone { path: path.clone() });
                 }
-                Ok(copy_tree(&from, &root.join(path))?)
+                let to = root.join(path);
+                // A symlink of the snapshot that leads nowhere from here.
+                if to.is_symlink() {
+                    fs::remove(&to)?;
+                }
+                Ok(copy_tree(&from, &to)?)
             }
+            Input::Lock { path, entries } => self.place_lock(path, entries, sources, results),
             Input::Result { path, index, stage, out, member, order: _ } => {
                 let missing = || WorkspaceError::NoResult { index: *index, path: path.clone() };
                 let Some(published) = results.get(index).filter(|published| published.is_good(stage)) else {
@@ -224,15 +234,35 @@ impl Workspace {
                     for file in own {
                         published.place_file(file, &root.join(&file.path))?;
                     }
-                    return Ok(());
+                    return make_empty(&root, path, member.as_deref(), published.empty_of(stage));
                 }
                 let recorded = published.recorded_out(stage, out).ok_or_else(missing)?;
                 let md5 = recorded.md5.as_deref().ok_or_else(missing)?;
-                let executable = published.executable_of(stage);
-                let object = CachedOut { path, md5, legacy: false, isexec: recorded.isexec, executable };
+                let (executable, empty) = (published.executable_of(stage), published.empty_of(stage));
+                let object = CachedOut { path, md5, legacy: false, isexec: recorded.isexec, executable, empty };
                 place_cached(&root, &object, member.as_deref(), &sources.placing)
             }
         }
+    }
+
+    /// Puts in a lock file as it is after earlier work items were collected.
+    fn place_lock(
+        &self,
+        path: &str,
+        entries: &[LockSource],
+        sources: &Sources<'_>,
+        results: &HashMap<usize, results::Published>,
+    ) -> Result<(), WorkspaceError> {
+        let commit = sources.plan.snapshot.as_deref().unwrap_or_default();
+        let before = sources.git.files_at(commit, &join(&self.prefix, path))?;
+        let before = before.first().map(|(_, file)| String::from_utf8_lossy(&file.bytes).into_owned());
+        let mut made = vec![];
+        for source in entries {
+            let entry = results.get(&source.index).and_then(|published| published.entry(&source.stage));
+            made.extend(entry.map(|entry| (source.name.as_str(), entry)));
+        }
+        let text = splice(before.as_deref(), &made).map_err(|_| WorkspaceError::Lock { path: path.to_owned() })?;
+        Ok(fs::write_plain(&self.root().join(path), text.as_bytes())?)
     }
 
     /// Compares the workspace with the snapshot. `skip` says which paths (relative to the project's root) are known
@@ -319,9 +349,7 @@ impl Workspace {
 
     /// Marks a workspace that was reset as ready for the next work item.
     pub(crate) fn mark_clean(&self, plan: &Plan) -> Result<(), WorkspaceError> {
-        let tree = plan.workspace.as_deref().unwrap_or_default();
-        let marker = format!("{tree} {}\n", plan.head.as_deref().unwrap_or("-"));
-        Ok(fs::write(&self.slot.clean(), marker.as_bytes())?)
+        Ok(fs::write(&self.slot.clean(), marker(plan).as_bytes())?)
     }
 
     /// A path inside DVC's own folder, whose ancestors a reset keeps.
@@ -348,6 +376,12 @@ impl Workspace {
         }
         Ok(file.executable == (found.mode & 0o100 != 0) && fs::read(&path)? == blob)
     }
+}
+
+/// What the file `clean` holds: what the workspace was made from.
+fn marker(plan: &Plan) -> String {
+    let tree = plan.workspace.as_deref().unwrap_or_default();
+    format!("{tree} {} {}\n", plan.head.as_deref().unwrap_or("-"), plan.run)
 }
 
 /// The lock files of a work item with the entries that its stages had at plan time.
@@ -393,6 +427,8 @@ pub(crate) struct CachedOut<'a> {
     pub isexec: bool,
     /// Files with the executable bit inside of a directory, relative to the project's root.
     pub executable: &'a [String],
+    /// Empty directories inside of it, likewise.
+    pub empty: &'a [String],
 }
 
 /// Links a cached file or directory (or one member of it) to its path below `root`, which must be free.
@@ -447,12 +483,21 @@ pub(crate) fn place_cached(
     files.par_iter().try_for_each(|(relpath, md5)| {
         let path = format!("{}/{relpath}", out.path);
         let to = root.join(&path);
-        fs::link(&object(md5, &path)?, &to, placing.links)?;
         if out.executable.contains(&path) {
-            fs::set_executable(&to, true)?;
+            // A link has the mode of the object, which is no program elsewhere.
+            fs::link(&object(md5, &path)?, &to, &[LinkType::Copy])?;
+            return Ok(fs::set_executable(&to, true)?);
         }
-        Ok(())
-    })
+        Ok::<_, WorkspaceError>(fs::link(&object(md5, &path)?, &to, placing.links)?)
+    })?;
+    make_empty(root, out.path, member, out.empty)
+}
+
+/// Makes the empty directories of a directory, or of one member of it, which is in place.
+fn make_empty(root: &Path, path: &str, member: Option<&str>, empty: &[String]) -> Result<(), WorkspaceError> {
+    let top = member.map_or_else(|| path.to_owned(), |member| format!("{path}/{member}"));
+    let inside = empty.iter().filter(|directory| is_within(directory, &top));
+    Ok(inside.map(|directory| root.join(directory)).try_for_each(|directory| fs::create_dir(&directory))?)
 }
 
 /// Where the cache keeps an object; `None` for what is no MD5.
@@ -486,11 +531,8 @@ fn copy_one(from: &Path, to: &Path) -> Result<(), FsError> {
     use std::os::unix::fs::PermissionsExt as _;
     if let Ok(target) = std::fs::read_link(from) {
         // A relative target would mean another file in another directory; what is behind it is what counts.
-        if from.is_file() {
-            let target = from.canonicalize().unwrap_or(target);
-            return copy_one(&target, to);
-        }
-        return fs::symlink(&target.to_string_lossy(), to);
+        let behind = from.canonicalize().unwrap_or(target);
+        return if from.is_file() { copy_one(&behind, to) } else { fs::symlink(&behind.to_string_lossy(), to) };
     }
     fs::copy(from, to)?;
     let executable = from.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o100 != 0);

@@ -11,7 +11,18 @@ use super::{Project, Ran};
 /// each of them, and holds the two against each other.
 #[track_caller]
 pub(crate) fn same_as_dvc(fixture: &str, targets: &[&str], changes: &[&dyn Fn(&Project)]) {
-    let (serial, fanned) = (Project::from_fixture(fixture), Project::from_fixture(fixture));
+    same_when_made(fixture, targets, &|_| {}, changes);
+}
+
+/// The same with a fixture that is finished by `make`: what a copy of files cannot bring.
+#[track_caller]
+pub(crate) fn same_when_made(fixture: &str, targets: &[&str], make: &dyn Fn(&Project), changes: &[&dyn Fn(&Project)]) {
+    let made = || {
+        let project = Project::from_fixture(fixture);
+        make(&project);
+        project
+    };
+    let (serial, fanned) = (made(), made());
     let nothing: &dyn Fn(&Project) = &|_| {};
     for (round, change) in std::iter::once(&nothing).chain(changes).enumerate() {
         change(&serial);
@@ -62,7 +73,7 @@ fn files(root: &Path) -> BTreeMap<String, String> {
         for entry in std::fs::read_dir(&folder).expect("listed") {
             let path = entry.expect("listed").path();
             let name = path.strip_prefix(root).expect("below").to_string_lossy().into_owned();
-            if [".git", ".dvc/cache", ".dvc/tmp", ".dvc/fanout"].contains(&name.as_str()) {
+            if name == ".git" || [".dvc/cache", ".dvc/tmp", ".dvc/fanout"].iter().any(|own| name.ends_with(own)) {
                 continue;
             }
             let metadata = path.symlink_metadata().expect("looked at");
@@ -83,7 +94,8 @@ fn files(root: &Path) -> BTreeMap<String, String> {
 }
 
 fn cache(project: &Project) -> BTreeMap<String, String> {
-    let cache = project.path(".dvc/cache/files");
+    let (own, beside) = (project.path(".dvc/cache/files"), project.root().with_file_name("cache").join("files"));
+    let cache = if own.is_dir() { own } else { beside };
     if cache.is_dir() { files(&cache).into_keys().map(|name| (name, String::new())).collect() } else { BTreeMap::new() }
 }
 

@@ -52,6 +52,8 @@ pub(crate) struct CollectConfig {
     pub dry_run: bool,
     pub declared_only: bool,
     pub lock_limit: Duration,
+    /// Whether the lines that DVC wrote into `.gitignore` files go again: so it is after a `dvc repro` that failed.
+    pub take_back_ignores: bool,
 }
 
 impl Default for CollectConfig {
@@ -62,6 +64,7 @@ impl Default for CollectConfig {
             dry_run: false,
             declared_only: false,
             lock_limit: Duration::from_mins(1),
+            take_back_ignores: false,
         }
     }
 }
@@ -97,6 +100,7 @@ fn resolve(args: &CollectArgs, items: &[WorkItem]) -> Result<CollectConfig, Diag
         dry_run: args.dry_run,
         declared_only: args.declared_only,
         lock_limit: Duration::from_secs(args.lock_timeout),
+        take_back_ignores: false,
     })
 }
 
@@ -118,6 +122,17 @@ pub(crate) fn collect(
         ));
     }
     Ok(collection)
+}
+
+/// Takes the run's lines out of `.gitignore` files again.
+pub(crate) fn take_back_ignores(
+    project: &ProjectHome,
+    run: &RunDir,
+    plan: &Plan,
+    items: &[WorkItem],
+) -> Result<(), Diagnostic> {
+    let config = CollectConfig { take_back_ignores: true, ..CollectConfig::default() };
+    merge(project, run, plan, items, &config).map(drop)
 }
 
 /// A work item's result that is believed, and the results of its other attempts.
@@ -160,7 +175,7 @@ fn merge(
     outcome.collection.left_alone = apply::recover(&project.root, &lock)?;
     let tree = Beneath::open(&project.root)?;
     files::merge(project, plan, &tree, &believed, &good, config, &mut outcome)?;
-    ignores::merge(&tree, &believed, &good, &mut outcome)?;
+    ignores::merge(&tree, &believed, &good, config, &mut outcome)?;
     locks::merge(&tree, &good, config, &mut outcome)?;
     let Outcome { mut changes, mut collection } = outcome;
     let is_lock = |path: &str| path == "dvc.lock" || path.ends_with("/dvc.lock");

@@ -102,6 +102,7 @@ impl Fixture {
                 state: StageState::Ran,
                 entry: Some(entry(&stage, index, NEW)),
                 executable: vec![],
+                empty: vec![],
             }],
             files: vec![file(&format!("out/{index}.json"), "0", "new", Some(&stage))],
             partial: vec![],
@@ -168,6 +169,7 @@ fn item(index: usize) -> WorkItem {
             planned_out(format!("data/{index}"), true, vec![]),
             planned_out(format!("out/{index}.json"), false, before),
         ],
+        after: vec![],
         reason: String::new(),
         restores: false,
         records: false,
@@ -182,6 +184,7 @@ fn item(index: usize) -> WorkItem {
         inputs: vec![],
         directories: vec![],
         needs: vec![],
+        one_by_one: false,
         resources: Resources::default(),
     }
 }

@@ -7,18 +7,19 @@
 //! | an out, or in one | a stage that does not run | the cache, or the snapshot, or the project where it is not cached |
 //! | any other | git knows it | the snapshot, with which every slot begins |
 //! | any other | nobody knows it | the project, by path |
+//! | a stage file or lock file | DVC | the snapshot, with what earlier work items wrote to it |
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
-use super::Situation;
-use crate::adapters::fs::{self, FoundKind};
-use crate::diagnostic::Diagnostic;
+use super::{DvcFile, Situation};
+use crate::adapters::fs::{self, Found, FoundKind};
+use crate::diagnostic::{Diagnostic, Place};
 use crate::model::changed::Outlook;
 use crate::model::pipeline::path::{self, is_within};
-use crate::model::pipeline::stage::{Out, Recorded, Stage};
-use crate::state::format::Input;
-use crate::state::workspace::join;
+use crate::model::pipeline::stage::{Dep, Out, Recorded, Stage};
+use crate::state::format::{Input, LockSource};
+use crate::state::workspace::{join, lock_path};
 
 pub(super) struct Inputs<'a> {
     situation: &'a Situation<'a>,
@@ -27,12 +28,12 @@ pub(super) struct Inputs<'a> {
     /// The paths of all outs.
     outs: HashSet<&'a str>,
     /// What was found in directories that several work items need.
-    executable: RefCell<HashMap<String, Vec<String>>>,
+    unrecorded: RefCell<HashMap<String, Unrecorded>>,
 }
 
 impl<'a> Inputs<'a> {
     pub(super) fn new(situation: &'a Situation<'a>, place: &'a HashMap<usize, usize>) -> Inputs<'a> {
-        Inputs { situation, place, outs: super::outs(situation.project), executable: RefCell::default() }
+        Inputs { situation, place, outs: super::outs(situation.project), unrecorded: RefCell::default() }
     }
 
     /// What a stage needs beside the stages of its own work item.
@@ -44,7 +45,9 @@ impl<'a> Inputs<'a> {
     ) -> Result<Vec<Input>, Diagnostic> {
         let mut inputs = vec![];
         let definition = &self.situation.project.stages[stage];
-        let deps = definition.deps.iter().filter_map(|dep| dep.resolved.as_deref());
+        // What is written with an absolute path is there for every workspace.
+        let is_elsewhere = |dep: &&Dep| dep.path.starts_with('/');
+        let deps = definition.deps.iter().filter(|dep| !is_elsewhere(dep)).filter_map(|dep| dep.resolved.as_deref());
         for dep in deps.chain(definition.params.iter().map(|params| params.resolved.as_str())) {
             self.dep(definition, dep, stage, own, item_of, &mut inputs)?;
         }
@@ -65,9 +68,6 @@ impl<'a> Inputs<'a> {
         item_of: &HashMap<usize, usize>,
         inputs: &mut Vec<Input>,
     ) -> Result<(), Diagnostic> {
-        if dep.starts_with('/') {
-            return Ok(());
-        }
         let mut covered = false;
         for &maker in self.situation.graph.needs(index) {
             for out in &self.situation.project.stages[maker].outs {
@@ -85,7 +85,9 @@ impl<'a> Inputs<'a> {
             }
         }
         if !covered {
-            self.plain(stage, dep, inputs)?;
+            for path in self.plain(stage, dep, inputs)? {
+                self.dvc_file(&path, index, own, item_of, inputs)?;
+            }
         }
         Ok(())
     }
@@ -112,7 +114,7 @@ impl<'a> Inputs<'a> {
         }
         match self.recorded(maker, out).filter(|_| out.cache && self.situation.changes.forecasts[maker].is_some()) {
             Some(recorded) => self.cached(made, &recorded, member),
-            None => self.as_it_is(made),
+            None => Ok(self.as_it_is(made)),
         }
     }
 
@@ -144,77 +146,242 @@ impl<'a> Inputs<'a> {
         if let Some(recorded) = self.recorded(stage, out).filter(|_| intact) {
             return self.cached(path, &recorded, None);
         }
-        self.as_it_is(path)
+        Ok(self.as_it_is(path))
     }
 
     /// A path of the project with the content of now.
-    fn as_it_is(&self, path: &str) -> Result<Option<Input>, Diagnostic> {
+    fn as_it_is(&self, path: &str) -> Option<Input> {
         if !self.exists(path) {
-            return Ok(None);
+            return None;
         }
         let path = path.to_owned();
-        Ok(Some(if self.is_in_snapshot(&path)? { Input::Snapshot { path } } else { Input::Workspace { path } }))
+        Some(if self.is_in_snapshot(&path) { Input::Snapshot { path } } else { Input::Workspace { path } })
     }
 
-    /// A path that no stage makes, or a directory with more in it than outs.
-    fn plain(&self, stage: &Stage, dep: &str, inputs: &mut Vec<Input>) -> Result<(), Diagnostic> {
+    /// A path that no stage makes, or a directory with more in it than outs; returns DVC's own files at or in it.
+    fn plain(&self, stage: &Stage, dep: &str, inputs: &mut Vec<Input>) -> Result<Vec<String>, Diagnostic> {
         let at = self.situation.home.root.join(dep);
         if !at.exists() {
-            return Ok(());
+            return Ok(vec![]);
         }
-        if !path::is_inside(dep) && join(self.situation.prefix, dep).starts_with("..") {
-            return Err(Diagnostic::project(format!(
-                "stage `{}` has a dep outside of the repository: `{dep}`",
-                stage.address
-            ))
-            .cause("workers run in workspaces of their own, where a relative path leads elsewhere")
-            .hint("write the dep with its absolute path"));
+        // Further out than beside the project a path of the model is absolute, and only git brings such files along.
+        let is_known = |path: &str| self.inside_git(path).is_some_and(|inside| self.situation.work_tree.has(&inside));
+        if self.inside_git(dep).is_none() || dep.starts_with('/') && !at.is_dir() && !is_known(dep) {
+            return Err(refuse_outside(stage, dep));
         }
+        match self.symlink_on_the_way(dep) {
+            None => {}
+            Some(Symlink::Absolute) => return Ok(vec![]),
+            Some(Symlink::To(target)) => return self.plain(stage, &target, inputs),
+            Some(Symlink::Elsewhere(link)) => {
+                inputs.push(Input::Workspace { path: link });
+                return Ok(vec![]);
+            }
+        }
+        let is_own = |path: &str| self.situation.dvc_files.contains_key(path);
         if at.is_file() || at.is_symlink() {
-            if !self.is_in_snapshot(dep)? {
+            if is_own(dep) {
+                return Ok(vec![dep.to_owned()]);
+            }
+            if !self.is_in_snapshot(dep) {
                 inputs.push(Input::Workspace { path: dep.to_owned() });
             }
-            return Ok(());
+            return Ok(vec![]);
         }
         let is_out = |inside: &str| self.outs.contains(format!("{dep}/{inside}").as_str());
-        for found in fs::walk(&at, &is_out)? {
+        let found = fs::walk(&at, &is_out)?;
+        let mut own = vec![];
+        for found in &found {
             let path = format!("{dep}/{}", found.path);
-            if matches!(found.kind, FoundKind::File | FoundKind::Symlink) && !self.is_in_snapshot(&path)? {
-                inputs.push(Input::Workspace { path });
+            match found.kind {
+                FoundKind::File | FoundKind::Symlink if is_own(&path) => {
+                    // A lock file that is not there yet comes with the first entry.
+                    own.extend(self.lock_to_come(&path));
+                    own.push(path);
+                }
+                FoundKind::File | FoundKind::Symlink if !self.is_in_snapshot(&path) => {
+                    if path.starts_with('/') {
+                        return Err(refuse_outside(stage, &path));
+                    }
+                    inputs.push(Input::Workspace { path });
+                }
+                FoundKind::File | FoundKind::Symlink | FoundKind::Directory | FoundKind::Other => {}
+            }
+        }
+        // Git knows no empty directories.
+        let is_near = !dep.starts_with('/');
+        inputs.extend(
+            fs::empty_directories(&found)
+                .filter(|_| is_near)
+                .map(|inside| Input::Workspace { path: format!("{dep}/{inside}") }),
+        );
+        Ok(own)
+    }
+
+    /// The lock file beside a `dvc.yaml` that has none yet.
+    fn lock_to_come(&self, path: &str) -> Option<String> {
+        let is_pipeline = matches!(self.situation.dvc_files.get(path), Some(DvcFile::Pipeline(_)));
+        is_pipeline.then(|| lock_path(path)).filter(|lock| !self.exists(lock))
+    }
+
+    /// A stage file or lock file that is data to a stage.
+    fn dvc_file(
+        &self,
+        path: &str,
+        index: usize,
+        own: &HashSet<usize>,
+        item_of: &HashMap<usize, usize>,
+        inputs: &mut Vec<Input>,
+    ) -> Result<(), Diagnostic> {
+        let (project, graph) = (self.situation.project, self.situation.graph);
+        let Some(kind) = self.situation.dvc_files.get(path) else { return Ok(()) };
+        let (DvcFile::Single(file) | DvcFile::Lock(file) | DvcFile::Pipeline(file)) = *kind;
+        let mut written = project.files[file].stages.clone().filter(|stage| item_of.contains_key(stage));
+        match kind {
+            DvcFile::Pipeline(_) => inputs.extend(self.as_it_is(path)),
+            DvcFile::Single(_) => match written.next() {
+                Some(stage) if own.contains(&stage) => {}
+                Some(stage) if graph.needs(index).contains(&stage) => {
+                    let address = project.stages[stage].address.0.clone();
+                    let order = self.place.get(&stage).copied().unwrap_or(usize::MAX);
+                    let (path, out) = (path.to_owned(), path.to_owned());
+                    inputs.push(Input::Result {
+                        path,
+                        index: item_of[&stage],
+                        stage: address,
+                        order,
+                        out,
+                        member: None,
+                    });
+                }
+                Some(_) | None => inputs.extend(self.as_it_is(path)),
+            },
+            DvcFile::Lock(_) => {
+                let before = graph.upstream(index);
+                let mut written: Vec<usize> = written.collect();
+                if let Some(&other) = written.iter().find(|stage| own.contains(stage) || !before.contains(stage)) {
+                    return Err(refuse_lock(path, &project.stages[index], &project.stages[other]));
+                }
+                if written.is_empty() && !self.exists(path) {
+                    return Ok(());
+                }
+                written.sort_unstable_by_key(|stage| self.place.get(stage).copied());
+                let source = |stage: usize| {
+                    let (definition, index) = (&project.stages[stage], item_of[&stage]);
+                    let name = definition.name.clone().unwrap_or_default();
+                    LockSource { index, stage: definition.address.0.clone(), name }
+                };
+                let entries = written.into_iter().map(source).collect();
+                inputs.push(Input::Lock { path: path.to_owned(), entries });
             }
         }
         Ok(())
+    }
+
+    /// A path of the model as seen from the top of the git work tree; `None` outside of it.
+    fn inside_git(&self, path: &str) -> Option<String> {
+        if path::is_inside(path) {
+            return Some(join(self.situation.prefix, path));
+        }
+        let root = self.situation.home.root.to_string_lossy();
+        let top = root.strip_suffix(self.situation.prefix)?;
+        let absolute = path::absolute(&root, path);
+        let inside = absolute.strip_prefix(top)?.trim_start_matches('/');
+        Some(inside.to_owned())
+    }
+
+    /// What a path leads through, the first symlink on the way.
+    fn symlink_on_the_way(&self, dep: &str) -> Option<Symlink> {
+        let root = &self.situation.home.root;
+        let mut on_the_way: Vec<&str> = std::iter::successors(Some(dep), |path| Some(path::parent(path)))
+            .take_while(|path| !path.is_empty() && *path != ".." && *path != "/")
+            .collect();
+        on_the_way.reverse();
+        let link = on_the_way.into_iter().find(|path| root.join(path).is_symlink())?;
+        let is_absolute = std::fs::read_link(root.join(link)).ok()?.is_absolute();
+        let behind = root.join(dep).canonicalize().ok()?;
+        let behind = path::resolve(&root.to_string_lossy(), "", &behind.to_string_lossy());
+        let is_known = self.inside_git(link).is_some_and(|inside| self.situation.work_tree.has(&inside));
+        Some(match (is_known, is_absolute, self.inside_git(&behind)) {
+            (true, true, _) => Symlink::Absolute,
+            (true, false, Some(_)) => Symlink::To(behind),
+            (true, false, None) | (false, _, _) => Symlink::Elsewhere(link.to_owned()),
+        })
     }
 
     fn exists(&self, path: &str) -> bool {
         self.situation.home.root.join(path).symlink_metadata().is_ok()
     }
 
-    /// Whether the snapshot holds a path: git tracks it, or does not ignore it.
-    fn is_in_snapshot(&self, path: &str) -> Result<bool, Diagnostic> {
-        let inside = join(self.situation.prefix, path);
-        Ok(!self.situation.git.is_ignored(&inside)? || self.situation.git.is_tracked(&inside)?)
+    /// Whether the snapshot holds a file, or all files of a directory.
+    fn is_in_snapshot(&self, path: &str) -> bool {
+        let at = self.situation.home.root.join(path);
+        let has = |path: &str| self.inside_git(path).is_some_and(|inside| self.situation.work_tree.has(&inside));
+        if at.is_symlink() || !at.is_dir() {
+            return has(path);
+        }
+        let has_all = |found: Vec<Found>| {
+            found.iter().all(|found| found.kind == FoundKind::Directory || has(&format!("{path}/{}", found.path)))
+        };
+        fs::walk(&at, &|_| false).is_ok_and(has_all)
     }
 
     /// An object of the cache; `None` where nothing is recorded.
     fn cached(&self, path: &str, recorded: &Recorded, member: Option<String>) -> Result<Option<Input>, Diagnostic> {
         let Some(md5) = recorded.md5.clone() else { return Ok(None) };
-        let executable = if md5.ends_with(".dir") { self.executable_below(path)? } else { vec![] };
+        let Unrecorded { executable, empty } =
+            if md5.ends_with(".dir") { self.unrecorded_below(path)? } else { Unrecorded::default() };
         let (path, legacy, isexec) = (path.to_owned(), recorded.hash.is_none(), recorded.isexec);
-        Ok(Some(Input::Cache { path, md5, legacy, isexec, executable, member }))
+        Ok(Some(Input::Cache { path, md5, legacy, isexec, executable, empty, member }))
     }
 
-    /// The files with the executable bit in a directory of the project.
-    fn executable_below(&self, path: &str) -> Result<Vec<String>, Diagnostic> {
-        if let Some(known) = self.executable.borrow().get(path) {
+    /// What the cache does not record of a directory of the project.
+    fn unrecorded_below(&self, path: &str) -> Result<Unrecorded, Diagnostic> {
+        if let Some(known) = self.unrecorded.borrow().get(path) {
             return Ok(known.clone());
         }
         let at = self.situation.home.root.join(path);
         let found = if at.is_dir() { fs::walk(&at, &|_| false)? } else { vec![] };
-        let is_executable = |found: &fs::Found| found.kind == FoundKind::File && found.mode & 0o100 != 0;
-        let files: Vec<String> =
-            found.into_iter().filter(is_executable).map(|found| format!("{path}/{}", found.path)).collect();
-        self.executable.borrow_mut().insert(path.to_owned(), files.clone());
-        Ok(files)
+        let is_executable = |found: &&Found| found.kind == FoundKind::File && found.mode & 0o100 != 0;
+        let below = |inside: &str| format!("{path}/{inside}");
+        let unrecorded = Unrecorded {
+            executable: found.iter().filter(is_executable).map(|found| below(&found.path)).collect(),
+            empty: fs::empty_directories(&found).map(below).collect(),
+        };
+        self.unrecorded.borrow_mut().insert(path.to_owned(), unrecorded.clone());
+        Ok(unrecorded)
     }
+}
+
+/// A symlink of the project, as workspaces see it.
+enum Symlink {
+    /// It comes with the snapshot, and leads to the same place from everywhere.
+    Absolute,
+    /// It comes with the snapshot, and leads to this path of the work tree, of the model.
+    To(String),
+    /// It does not come with the snapshot, or leads out of the work tree: this one, a path of the model.
+    Elsewhere(String),
+}
+
+/// What the cache does not record of a directory.
+#[derive(Clone, Debug, Default)]
+struct Unrecorded {
+    /// Files with the executable bit.
+    executable: Vec<String>,
+    /// Empty directories.
+    empty: Vec<String>,
+}
+
+fn refuse_outside(stage: &Stage, dep: &str) -> Diagnostic {
+    Diagnostic::project(format!("stage `{}` has a dep outside of the repository: `{dep}`", stage.address))
+        .at(Place { path: stage.file.clone(), line: Some(stage.line), column: None })
+        .cause("workers run in workspaces of their own, where a relative path leads elsewhere")
+        .hint("write the dep with its absolute path")
+}
+
+fn refuse_lock(lock: &str, stage: &Stage, other: &Stage) -> Diagnostic {
+    Diagnostic::project(format!("stage `{}` has `{lock}` as a dep, also written by `{}`", stage.address, other.address))
+        .at(Place { path: stage.file.clone(), line: Some(stage.line), column: None })
+        .cause("nothing says which of them runs first, so what the dep holds then is up to chance")
+        .hint("let the stage depend on the outs it reads, not on the whole directory")
 }

@@ -101,24 +101,21 @@ impl Maker<'_> {
             .filter(|((path, member), _)| member.is_none() || !whole.contains(path))
             .map(|(_, input)| input)
             .collect();
-        let needs: BTreeSet<usize> = inputs
-            .iter()
-            .filter_map(|input| match input {
-                Input::Result { index, .. } => Some(*index),
-                Input::Cache { .. } | Input::Snapshot { .. } | Input::Workspace { .. } => None,
-            })
-            .collect();
-        let planned = stages.iter().map(|stage| self.planned_stage(*stage)).collect::<Result<Vec<_>, _>>()?;
+        let needs: BTreeSet<usize> = inputs.iter().flat_map(Input::sources).map(|(index, _)| index).collect();
+        let planned = stages.iter().map(|stage| self.planned_stage(*stage, stages)).collect::<Result<Vec<_>, _>>()?;
+        let (files, are_whole) = self.files(stages)?;
+        let one_by_one = are_whole || inputs.iter().any(|input| self.situation.dvc_files.contains_key(input.path()));
         Ok(WorkItem {
             version: VERSION,
             index,
             id,
             phase,
             stages: planned,
-            files: self.files(stages)?,
+            files,
             inputs,
             directories: directories.into_iter().collect(),
             needs: needs.into_iter().collect(),
+            one_by_one,
             resources: self.resources(stages)?,
         })
     }
@@ -147,23 +144,27 @@ impl Maker<'_> {
         })
     }
 
-    /// The projected stage files: a `dvc.yaml` with just these stages, and `.dvc` files as they are.
-    fn files(&self, stages: &[usize]) -> Result<Vec<TextFile>, Diagnostic> {
+    /// The stage files: a `dvc.yaml` with just these stages, and `.dvc` files as they are; says also whether a
+    /// `dvc.yaml` had to be taken whole, since the stages do not fit into one that is projected.
+    fn files(&self, stages: &[usize]) -> Result<(Vec<TextFile>, bool), Diagnostic> {
         let mut by_file: BTreeMap<&str, Vec<&Stage>> = BTreeMap::new();
         for &stage in stages {
             by_file.entry(&self.stage(stage).file).or_default().push(self.stage(stage));
         }
-        let mut files = vec![];
+        let (mut files, mut are_whole) = (vec![], false);
         for (file, stages) in by_file {
+            let whole = || fs::read_text_if_any(&self.situation.home.root.join(file));
             let text = if stages.iter().any(|stage| stage.name.is_none()) {
-                fs::read_text_if_any(&self.situation.home.root.join(file))?.unwrap_or_default()
+                whole()?.unwrap_or_default()
+            } else if let Ok(text) = projection::project_file(file, &stages) {
+                text
             } else {
-                projection::project_file(file, &stages)
-                    .map_err(|error| Diagnostic::project(error.to_string()).hint("run these stages with `dvc repro`"))?
+                are_whole = true;
+                whole()?.unwrap_or_default()
             };
             files.push(TextFile { path: file.to_owned(), text });
         }
-        Ok(files)
+        Ok((files, are_whole))
     }
 
     /// Directories that exist in the project and that commands may take for granted: where outs go, and `wdir`.
@@ -177,7 +178,7 @@ impl Maker<'_> {
             .map(str::to_owned)
     }
 
-    fn planned_stage(&self, index: usize) -> Result<PlannedStage, Diagnostic> {
+    fn planned_stage(&self, index: usize, own: &[usize]) -> Result<PlannedStage, Diagnostic> {
         let stage = self.stage(index);
         let base = stage
             .name
@@ -193,6 +194,7 @@ impl Maker<'_> {
             order: self.place.get(&index).copied().unwrap_or(usize::MAX),
             base,
             outs,
+            after: (0..own.len()).filter(|at| self.situation.graph.needs(index).contains(&own[*at])).collect(),
             reason: report::reason(self.situation.project, self.situation.changes, index),
             restores: matches!(outlook, Some(Outlook::Restore(_))),
             records: matches!(outlook, Some(Outlook::Record)),

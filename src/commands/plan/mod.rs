@@ -6,10 +6,10 @@ pub(crate) mod preflight;
 mod report;
 mod survey;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::adapters::dvc::Dvc;
-use crate::adapters::git::Git;
+use crate::adapters::git::WorkTree;
 use crate::adapters::{clock, fs};
 use crate::cli::settings::PlanningArgs;
 use crate::cli::{Cli, FormatArg, PlanArgs, SelectionArgs};
@@ -92,7 +92,10 @@ struct Situation<'a> {
     project: &'a Project,
     graph: &'a Graph,
     changes: &'a Changes,
-    git: &'a Git,
+    /// What a snapshot holds.
+    work_tree: &'a WorkTree,
+    /// DVC's own files, which slots begin without.
+    dvc_files: &'a HashMap<String, DvcFile>,
     /// The project's folder in the git work tree.
     prefix: &'a str,
     /// The texts of lock files, by path.
@@ -163,12 +166,14 @@ fn write_down(
                 locks.insert(lock, text);
             }
         }
+        let (work_tree, dvc_files) = (git.work_tree()?, dvc_files(project));
         let situation = Situation {
             home,
             project,
             graph,
             changes,
-            git: &git,
+            work_tree: &work_tree,
+            dvc_files: &dvc_files,
             prefix: &prefix,
             locks,
             hints: Settings::read(&home.root)?.hints()?,
@@ -176,7 +181,7 @@ fn write_down(
         (plan.phases, items) = items::make(&situation, &phases, order)?;
         plan.work_items = items.len();
         let outs = outs(project);
-        let snapshot = git.snapshot(&plan.run, &|path| is_left_out(path, &prefix, project, &outs))?;
+        let snapshot = git.snapshot(&plan.run, work_tree, &|path| is_left_out(path, &prefix, &dvc_files, &outs))?;
         plan.snapshot = Some(snapshot.commit);
         plan.workspace = Some(snapshot.workspace);
     }
@@ -203,16 +208,38 @@ fn outs(project: &Project) -> HashSet<&str> {
     outs.filter_map(|out| out.resolved.as_deref()).filter(|path| path::is_inside(path)).collect()
 }
 
-/// Whether slots begin without a file of the git work tree: stage files, lock files, outs and what lies below them.
-fn is_left_out(file: &str, prefix: &str, project: &Project, outs: &HashSet<&str>) -> bool {
+/// A file that DVC reads stages from, or writes their entries to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DvcFile {
+    /// A `dvc.yaml`, by its place in [`Project::files`].
+    Pipeline(usize),
+    /// The `dvc.lock` beside it.
+    Lock(usize),
+    /// A `.dvc` file.
+    Single(usize),
+}
+
+/// DVC's own files, by path.
+fn dvc_files(project: &Project) -> HashMap<String, DvcFile> {
+    let mut files = HashMap::new();
+    for (place, file) in project.files.iter().enumerate() {
+        if path::file_name(&file.path) == "dvc.yaml" {
+            files.insert(lock_path(&file.path), DvcFile::Lock(place));
+            files.insert(file.path.clone(), DvcFile::Pipeline(place));
+        } else {
+            files.insert(file.path.clone(), DvcFile::Single(place));
+        }
+    }
+    files
+}
+
+/// Whether slots begin without a file of the git work tree: DVC's own, outs and what lies below them.
+fn is_left_out(file: &str, prefix: &str, own: &HashMap<String, DvcFile>, outs: &HashSet<&str>) -> bool {
     let inside =
         if prefix.is_empty() { Some(file) } else { file.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/')) };
     let Some(inside) = inside else { return false };
-    let name = path::file_name(inside);
-    if name == "dvc.yaml" || name == "dvc.lock" {
-        return true;
-    }
-    if name.ends_with(".dvc") && project.files.iter().any(|file| file.path == inside) {
+    // What DVC reads is written for each work item, as it needs it.
+    if inside == ".dvc/config" || own.contains_key(inside) {
         return true;
     }
     std::iter::successors(Some(inside), |path| path.rsplit_once('/').map(|(parent, _)| parent))

@@ -65,6 +65,13 @@ impl Graph {
         &self.needs[stage]
     }
 
+    /// Everything that must be done before `stage`, in no useful order.
+    pub(crate) fn upstream(&self, stage: usize) -> Vec<usize> {
+        let mut before = self.reach(&[stage], |stage| self.active_needs(stage).to_vec());
+        before.retain(|other| *other != stage);
+        before
+    }
+
     /// Returns all stages in the order of `dvc repro --all-pipelines`.
     pub(crate) fn order(&self) -> Vec<usize> {
         self.order_of(&vec![true; self.needs.len()], 0..self.needs.len())

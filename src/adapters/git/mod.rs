@@ -2,14 +2,21 @@
 //!
 //! The user's index, branch and working tree are never changed; only objects and refs below `refs/dvc-fanout` are.
 
+mod slot;
+mod snapshot;
+
 use std::path::{Path, PathBuf};
 
-use git2::build::CheckoutBuilder;
-use git2::{ErrorCode, FileMode, Index, IndexAddOption, ObjectType, Oid, Repository, RepositoryInitOptions, Signature};
+use git2::{ErrorCode, ObjectType, Oid, Repository};
 
 use crate::diagnostic::Diagnostic;
 
-/// The mode bits of an executable file in a git tree.
+pub(crate) use slot::{Beginning, ManifestFile, read_blob, read_manifest};
+pub(crate) use snapshot::WorkTree;
+
+/// The mode of a file in a git tree.
+const FILE: u32 = 0o100_644;
+/// The mode of an executable file in a git tree.
 const EXECUTABLE: u32 = 0o100_755;
 /// The mode of a symlink in a git tree.
 const SYMLINK: u32 = 0o120_000;
@@ -59,15 +66,6 @@ pub(crate) struct TreeFile {
     pub symlink: bool,
 }
 
-/// The trees that workers begin with.
-#[derive(Clone, Debug)]
-pub(crate) struct Snapshot {
-    /// The commit that holds everything.
-    pub commit: String,
-    /// The tree without what `leave_out` says.
-    pub workspace: String,
-}
-
 impl Git {
     /// Opens the repository whose work tree holds a directory.
     pub(crate) fn discover(directory: &Path) -> Result<Git, GitError> {
@@ -111,43 +109,10 @@ impl Git {
         Ok(index.get_path(Path::new(path), 0).is_some() || index.find_prefix(format!("{path}/")).is_ok())
     }
 
-    /// Records the work tree, uncommitted and untracked files included, as a commit below `refs/dvc-fanout`.
-    ///
-    /// `leave_out` gets paths relative to the work tree. The index on disk stays as it is: only the copy in memory
-    /// takes the changes.
-    pub(crate) fn snapshot(&self, run: &str, leave_out: &dyn Fn(&str) -> bool) -> Result<Snapshot, GitError> {
-        let mut index = self.index_of_work_tree()?;
-        let tree = index.write_tree().doing("write the snapshot's tree")?;
-        let mut workspace = Index::new().doing("make an index")?;
-        for entry in index.iter() {
-            if entry.mode != SUBMODULE && !std::str::from_utf8(&entry.path).is_ok_and(leave_out) {
-                workspace.add(&entry).doing("fill an index")?;
-            }
-        }
-        let workspace = workspace.write_tree_to(&self.repository).doing("write the workspace's tree")?;
-        let tree = self.repository.find_tree(tree).doing("read the snapshot's tree")?;
-        let parent = self.head()?.map(|head| self.find_commit(&head)).transpose()?;
-        let signature = Signature::now("dvc-fanout", "dvc-fanout@localhost").doing("make a signature")?;
-        let message = format!("workspace at the plan of run {run}\n");
-        let parents: Vec<&git2::Commit<'_>> = parent.iter().collect();
-        let commit = self
-            .repository
-            .commit(Some(&reference(run)), &signature, &signature, &message, &tree, &parents)
-            .doing("commit the snapshot")?;
-        Ok(Snapshot { commit: commit.to_string(), workspace: workspace.to_string() })
-    }
-
-    /// An index, in memory, of the work tree as it is: uncommitted and untracked files included, ignored ones not.
-    fn index_of_work_tree(&self) -> Result<Index, GitError> {
-        let mut index = self.repository.index().doing("read the index")?;
-        index.add_all(["*"], IndexAddOption::DEFAULT, None).doing("read the work tree")?;
-        index.update_all(["*"], None).doing("read the work tree")?;
-        Ok(index)
-    }
-
     /// The paths in which the work tree is no longer what a snapshot recorded, relative to its top.
     pub(crate) fn changed_since(&self, commit: &str) -> Result<Vec<String>, GitError> {
-        let tree = self.index_of_work_tree()?.write_tree().doing("write the work tree's tree")?;
+        let mut index = self.work_tree()?.into_index();
+        let tree = index.write_tree_to(&self.repository).doing("write the work tree's tree")?;
         let now = self.repository.find_tree(tree).doing("read the work tree's tree")?;
         let then = self.find_commit(commit)?.tree().doing("read the snapshot's tree")?;
         let diff =
@@ -231,77 +196,14 @@ impl Git {
         }
         index.write().doing("write the index")
     }
+}
 
-    /// Makes a repository at `to` that borrows this one's objects, has its HEAD and the tree checked out.
-    ///
-    /// Returns the path of its index, which tells for each file what was written.
-    pub(crate) fn check_out(&self, tree: &str, head: Option<&str>, to: &Path) -> Result<PathBuf, GitError> {
-        let mut options = RepositoryInitOptions::new();
-        options.external_template(false).mkpath(true).no_reinit(true);
-        let repository = Repository::init_opts(to, &options).doing("make a slot's repository")?;
-        let objects = self.repository.commondir().join("objects");
-        repository.odb().and_then(|odb| odb.add_disk_alternate(&objects.to_string_lossy())).doing("borrow objects")?;
-        crate::adapters::fs::write_plain(
-            &repository.path().join("objects/info/alternates"),
-            format!("{}\n", objects.display()).as_bytes(),
-        )
-        .map_err(|error| GitError::Failed {
-            action: "borrow objects",
-            source: git2::Error::from_str(&error.to_string()),
-        })?;
-        let tree = Oid::from_str(tree).doing("read a tree's name")?;
-        let tree = repository.find_object(tree, Some(ObjectType::Tree)).doing("read the workspace's tree")?;
-        let mut checkout = CheckoutBuilder::new();
-        checkout.force().update_index(true);
-        repository.checkout_tree(&tree, Some(&mut checkout)).doing("check out the workspace")?;
-        if let Some(head) = head {
-            Oid::from_str(head).and_then(|head| repository.set_head_detached(head)).doing("set a slot's HEAD")?;
-        }
-        Ok(repository.path().join("index"))
-    }
+/// Which side of a merge an index entry is of; 0 outside of one.
+fn stage_of(entry: &git2::IndexEntry) -> u16 {
+    (entry.flags >> 12) & 3
 }
 
 /// The name of the ref that holds a run's snapshot.
 fn reference(run: &str) -> String {
     format!("refs/dvc-fanout/{run}")
-}
-
-/// A file that belongs in a workspace, as git wrote it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ManifestFile {
-    pub path: String,
-    /// The lower 32 bits.
-    pub size: u32,
-    /// The lower 32 bits.
-    pub inode: u32,
-    /// Seconds and nanoseconds; the lower 32 bits of the seconds.
-    pub modified: (i32, u32),
-    pub executable: bool,
-    pub symlink: bool,
-    /// The blob's object id.
-    pub blob: String,
-}
-
-/// Reads the files that an index lists, in order of path.
-pub(crate) fn read_manifest(index: &Path) -> Result<Vec<ManifestFile>, GitError> {
-    let index = Index::open(index).doing("read a slot's manifest")?;
-    Ok(index
-        .iter()
-        .map(|entry| ManifestFile {
-            path: String::from_utf8_lossy(&entry.path).into_owned(),
-            size: entry.file_size,
-            inode: entry.ino,
-            modified: (entry.mtime.seconds(), entry.mtime.nanoseconds()),
-            executable: entry.mode == u32::from(FileMode::BlobExecutable),
-            symlink: entry.mode == u32::from(FileMode::Link),
-            blob: entry.id.to_string(),
-        })
-        .collect())
-}
-
-/// Reads a blob of the repository in a slot's workspace.
-pub(crate) fn read_blob(workspace: &Path, blob: &str) -> Result<Vec<u8>, GitError> {
-    let repository = Repository::open(workspace).doing("open a slot's repository")?;
-    let blob = Oid::from_str(blob).and_then(|oid| repository.find_blob(oid)).doing("read a blob")?;
-    Ok(blob.content().to_vec())
 }
