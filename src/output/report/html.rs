@@ -16,6 +16,8 @@ use crate::output::text::{count, grouped};
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
+/// Templates that are shown; a stage that is written out is one as well.
+const TEMPLATES: usize = 500;
 /// Failures that are in the page as HTML; the table has all of them.
 const FAILURES: usize = 50;
 /// Work items that are named as the slowest.
@@ -78,19 +80,24 @@ fn templates(report: &Report) -> String {
     let mut html = String::from(
         "<section><h2>Templates</h2><table>\n<tr><th>Template</th><th>Stages</th><th>Planned</th><th>Why</th></tr>\n",
     );
-    for template in report.by_template() {
-        let why = reasons(&template, |reason| format!("<code>{}</code>", escaped(reason)));
+    let templates = report.by_template();
+    for template in templates.iter().take(TEMPLATES) {
+        let why = reasons(template, |reason| format!("<code>{}</code>", escaped(reason)));
         put(
             &mut html,
             format_args!(
                 "<tr><td><code>{}</code></td><td>{}</td><td>{}</td><td>{why}</td></tr>\n",
                 escaped(template.address),
                 grouped(template.stages),
-                states(&template)
+                states(template)
             ),
         );
     }
-    html + "</table></section>\n"
+    html.push_str("</table>\n");
+    if templates.len() > TEMPLATES {
+        put(&mut html, format_args!("<p>… and {}.</p>\n", count(templates.len() - TEMPLATES, "more template")));
+    }
+    html + "</section>\n"
 }
 
 /// The failures with the ends of their logs; the first is unfolded.
@@ -196,6 +203,18 @@ mod tests {
         let (data, _) = rest.split_once("</script>").expect("it ends");
         let data: serde_json::Value = serde_json::from_str(data).expect("it is JSON");
         assert_eq!(data["work_items"][1]["id"], HOSTILE);
+    }
+
+    #[test]
+    fn of_very_many_templates_only_some_are_in_the_table() {
+        let mut report = sample();
+        let stage = report.work_items[0].stages[0].clone();
+        report.work_items[0].stages = (0..TEMPLATES + 7)
+            .map(|number| crate::model::report::Stage { template: format!("t{number}"), ..stage.clone() })
+            .collect();
+        let table = templates(&report);
+        assert_eq!(table.matches("<tr>").count(), TEMPLATES + 1);
+        assert!(table.contains("<p>… and 8 more templates.</p>"), "with that of the other work items");
     }
 
     #[test]

@@ -3,9 +3,11 @@
 "use strict";
 (() => {
   const ROW = 28; // pixels, as in page.css
-  const LANE = 18;
   const LABEL = 90;
   const data = JSON.parse(document.getElementById("data").textContent);
+  // A browser paints nothing on a canvas that is higher than 65,535 device pixels, of which a pixel may be two.
+  const LANE = Math.max(1, Math.min(18, Math.floor(30000 / data.lanes.length)));
+  const GAP = LANE < 8 ? 0 : 2;
   const items = data.work_items;
   const $ = (selector) => document.querySelector(selector);
   const element = (name, text, className) => {
@@ -150,7 +152,7 @@
     pen.scale(ratio, ratio);
     pen.font = "12px system-ui, sans-serif";
     pen.fillStyle = color("dim");
-    data.lanes.forEach((lane, at) => pen.fillText(lane, 0, at * LANE + 13, LABEL - 8));
+    if (LANE > 12) data.lanes.forEach((lane, at) => pen.fillText(lane, 0, at * LANE + 13, LABEL - 8));
     for (let part = 0; part <= 4; part++) {
       const time = begin + ((end - begin) * part) / 4;
       pen.textAlign = part === 4 ? "right" : part === 0 ? "left" : "center";
@@ -163,10 +165,10 @@
       const from = across(attempt.begin);
       const width = Math.max(1, across(attempt.begin + attempt.seconds) - from - 0.5);
       pen.fillStyle = colors[attempt.end];
-      pen.fillRect(from, attempt.lane * LANE + 2, width, LANE - 4);
+      pen.fillRect(from, attempt.lane * LANE + GAP, width, LANE - 2 * GAP);
       if (attempt.attempt > 1) {
         pen.fillStyle = ink;
-        pen.fillRect(from, attempt.lane * LANE + LANE - 5, width, 3);
+        pen.fillRect(from, (attempt.lane + 0.75) * LANE - GAP / 2, width, LANE / 6);
       }
     });
   };
