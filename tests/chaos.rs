@@ -15,8 +15,9 @@ use crate::support::{Project, say};
 /// How often runs are cut off at the least, all in all and in each step.
 const KILLS: usize = 50;
 const KILLS_PER_STEP: usize = 8;
-/// How often each step is cut off in a round at the most.
+/// How often each step is cut off at the most, in a round and all in all.
 const KILLS_PER_ROUND: usize = 5;
+const ENOUGH: usize = 15;
 /// How long a run may take that nobody kills.
 const LIMIT: Duration = Duration::from_mins(2);
 /// How often a run is looked at.
@@ -47,7 +48,7 @@ impl Step {
             Step::Launch => 1500,
             Step::Collect if begins_here => 120,
             Step::Collect => 10,
-            Step::Finalize => 1200,
+            Step::Finalize => 700,
         })
     }
 }
@@ -201,7 +202,7 @@ fn a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_happened() {
             }
         }
         calm.fanout(["run", "-j", "2"]).succeeded();
-        let goal = KILLS_PER_ROUND * round;
+        let goal = ENOUGH.min(KILLS_PER_ROUND * round);
         let before = victim.ran();
         let mut settled: BTreeMap<String, usize> = BTreeMap::new();
         loop {

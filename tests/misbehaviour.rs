@@ -17,6 +17,7 @@ echo "$1" >> "$HOME/words"
 dvc=$(cut -d ' ' -f 4 /proc/$PPID/stat)
 once() { [ ! -e "$HOME/once" ] && touch "$HOME/once"; }
 case $1 in
+chatty) yes | head -c 3000000 ;;
 bytes) printf 'caf\351 \377 is not UTF-8\n'; exit 3 ;;
 flaky) echo >> "$HOME/tries"; [ "$(wc -l < "$HOME/tries")" -gt 2 ] || exit 3 ;;
 gated) while [ ! -e "$HOME/gate" ]; do sleep 0.05; done ;;
@@ -99,6 +100,14 @@ impl Mounted {
             return None;
         }
         Some(Mounted(path.to_owned()))
+    }
+}
+
+impl Mounted {
+    /// Makes room.
+    fn enlarge(&self) {
+        let mut command = std::process::Command::new("mount");
+        assert!(command.args(["-o", "remount,size=99m"]).arg(&self.0).status().expect("started").success());
     }
 }
 
@@ -208,4 +217,23 @@ fn a_full_disk_and_a_read_only_one_are_named() {
     project.write("raw/first.txt", "best\n");
     let ran: Ran = fails_with(&project, 4, ["run", "-j", "1"]);
     assert!(ran.stderr.contains(".dvc/fanout") && ran.stderr.contains("Read-only file system"), "{ran:#?}");
+}
+
+#[test]
+fn a_full_disk_of_results_is_named_and_gone_on_from() {
+    let project = project(&["chatty"]);
+    project.fanout(["plan"]).succeeded();
+    let run = std::fs::read_dir(project.path(".dvc/fanout/runs")).expect("listed").flatten().next().expect("a run");
+    let files = ["plan.json", "worklist.jsonl", "worklist.index"];
+    let planned: Vec<Vec<u8>> = files.iter().map(|file| std::fs::read(run.path().join(file)).expect("read")).collect();
+    let Some(mounted) = Mounted::at(&run.path(), "size=1m") else { return };
+    for (file, bytes) in files.iter().zip(planned) {
+        std::fs::write(run.path().join(file), bytes).expect("written");
+    }
+    let ran = fails_with(&project, 1, ["launch", "--retries", "0"]);
+    assert!(ran.stderr.contains("chatty: a tool failed: the worker exited with 5: "), "{ran:#?}");
+    assert!(ran.stderr.contains("1.log`: No space left on device"), "{ran:#?}");
+    mounted.enlarge();
+    project.fanout(["launch"]).succeeded();
+    assert_eq!(standings(&project)["chatty"], "done 2");
 }

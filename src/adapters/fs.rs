@@ -114,6 +114,11 @@ pub(crate) fn append(path: &Path) -> Result<File, FsError> {
     OpenOptions::new().append(true).create(true).open(path).at("open", path)
 }
 
+/// Appends a line to a file.
+pub(crate) fn append_line(path: &Path, line: &str) -> Result<(), FsError> {
+    writeln!(append(path)?, "{line}").at("write", path)
+}
+
 /// Renames; a directory only onto nothing or an empty one.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), FsError> {
     #[expect(clippy::disallowed_methods, reason = "the room that moves files")]

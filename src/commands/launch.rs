@@ -419,10 +419,18 @@ impl Launch<'_> {
         let published = published.filter(|published| published.result.attempt == attempt);
         match published.map(|published| published.result.outcome) {
             Some(outcome) if outcome != Outcome::Succeeded => outcome.to_string(),
-            Some(_) | None => match summary::last_error(&self.run.log(index, attempt)) {
-                Some(error) => format!("{fallback}: {error}"),
-                None => fallback.clone(),
-            },
+            Some(_) | None => {
+                let log = self.run.log(index, attempt);
+                match summary::last_error(&log) {
+                    Some(error) => format!("{fallback}: {error}"),
+                    // The worker may have had no room to say why.
+                    None if fs::exists(&log) => match fs::append_line(&log, fallback) {
+                        Err(error) if error.is_full() => format!("{fallback}: {}", Diagnostic::from(error).one_line()),
+                        Ok(()) | Err(_) => fallback.clone(),
+                    },
+                    None => fallback.clone(),
+                }
+            }
         }
     }
 

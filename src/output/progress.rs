@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::model::event::Ending;
 use crate::output::text::{self, count, grouped};
@@ -59,8 +59,11 @@ impl Progress {
     pub(crate) fn new(style: Style, total: usize) -> Progress {
         let target = if style == Style::Bar { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(total as u64), target);
-        let template = "{bar:24} {pos}/{len} {elapsed_precise} (left: {eta}) {wide_msg}";
-        bar.set_style(ProgressStyle::with_template(template).expect("a template of this file").progress_chars("=> "));
+        let template = "{bar:24} {pos}/{len} {elapsed_precise} (left: {left}) {wide_msg}";
+        let look = ProgressStyle::with_template(template).expect("a template of this file").progress_chars("=> ");
+        bar.set_style(look.with_key("left", |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+            text.write_str(&left(state.pos(), state.eta())).expect("a line takes every text");
+        }));
         if style == Style::Bar {
             bar.enable_steady_tick(Duration::from_millis(200));
         }
@@ -176,6 +179,11 @@ impl Progress {
     }
 }
 
+/// How long the rest may take, which nobody knows before something has ended.
+fn left(done: u64, expected: Duration) -> String {
+    if done == 0 { "?".to_owned() } else { HumanDuration(expected).to_string() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,6 +194,12 @@ mod tests {
         assert_eq!(Style::choose(false, true, true), Style::Lines);
         assert_eq!(Style::choose(false, false, false), Style::Lines);
         assert_eq!(Style::choose(true, true, false), Style::Silent);
+    }
+
+    #[test]
+    fn what_is_left_is_not_known_before_something_has_ended() {
+        assert_eq!(left(0, Duration::ZERO), "?");
+        assert_eq!(left(1, Duration::from_secs(180)), "3 minutes");
     }
 
     #[test]

@@ -177,7 +177,7 @@ fn read(run: &RunDir, index: usize, attempt: u32) -> Result<Published, Rejection
     Ok(Published { directory, result })
 }
 
-/// A result in the making.
+/// A result in the making; it goes, and gives its room back, where it is not published.
 pub(crate) struct Draft {
     run: RunDir,
     index: usize,
@@ -206,11 +206,16 @@ impl Draft {
         fs::sync_dir(&self.directory)?;
         let place = self.run.attempt(self.index, result.attempt);
         if place.exists() {
-            fs::remove(&self.directory)?;
             return Ok(false);
         }
         fs::rename(&self.directory, &place)?;
         fs::sync_dir(&self.run.work_item(self.index))?;
         Ok(true)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        let _gone_is_fine = fs::remove(&self.directory);
     }
 }
