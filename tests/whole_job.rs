@@ -84,6 +84,7 @@ fn one_failed_session_keeps_the_results_of_the_others() {
     assert!(last.contains("results/2/1.log"), "and its log:\n{last}");
     let status = project.dvc(["status", "extract@s1", "score@s1", "extract@s2", "score@s2", "extract@s4", "score@s4"]);
     assert!(status.contains("up to date"), "{status}");
+    assert_eq!(project.read("work/.gitignore"), "/s1.txt\n/s2.txt\n/s4.txt\n", "what is kept is no file for git");
 }
 
 #[test]

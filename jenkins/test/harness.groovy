@@ -204,7 +204,10 @@ class Steps {
 }
 
 File jenkins = new File(getClass().protectionDomain.codeSource.location.path).parentFile.parentFile
-Steps steps = new Steps(folder: System.getProperty('java.io.tmpdir'), resources: new File(jenkins, 'resources'))
+// What a pod's own workspace is to Jenkins.
+File workspace = File.createTempDir()
+addShutdownHook { workspace.deleteDir() }
+Steps steps = new Steps(folder: workspace.path, resources: new File(jenkins, 'resources'))
 Map settings = [:]
 for (argument in args) {
     def (name, value) = argument.split('=', 2) + ['']

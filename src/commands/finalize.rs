@@ -78,11 +78,6 @@ pub(crate) fn finalize(
     if !counts.failed.is_empty() || counts.not_run > 0 || !rejected.is_empty() {
         exit = worst(exit, Exit::WorkItemsFailed);
     }
-    // A `dvc repro` that fails leaves no new lines behind; what is committed needs them.
-    let commits = exit == Exit::Success || ending.commit.is_some() && ending.commit_partial;
-    if !counts.failed.is_empty() && !commits {
-        collect::take_back_ignores(project, run, plan, &items)?;
-    }
     if plan.work_items > 0 {
         end(project, run, plan, counts.failed.len())?;
         // What is good is committed even where there is no room for a report.

@@ -70,15 +70,6 @@ pub(crate) fn line_of(out: &str) -> (String, String) {
     (format!("{directory}.gitignore"), line)
 }
 
-/// Takes lines out again, as DVC does when it fails; `None` where none is left.
-///
-/// DVC looks for the name as it is, so a line with an escape stays.
-pub(crate) fn without(text: &str, lines: &HashSet<&str>) -> Option<String> {
-    let stays = |line: &&str| !lines.contains(line.trim()) || line.contains('\\');
-    let kept: String = text.split_inclusive('\n').filter(stays).collect();
-    (!kept.is_empty()).then_some(kept)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,9 +85,6 @@ mod tests {
         assert_eq!(out_of(".gitignore", "/x.txt"), "x.txt");
         assert_eq!(line_of("d/[x] a.txt"), ("d/.gitignore".to_owned(), r"/\[x\] a.txt".to_owned()));
         assert_eq!(line_of("x"), (".gitignore".to_owned(), "/x".to_owned()));
-        assert_eq!(without("/a\n/b\n", &HashSet::from(["/a"])), Some("/b\n".to_owned()));
-        assert_eq!(without("/a\\#\n", &HashSet::from(["/a\\#"])), Some("/a\\#\n".to_owned()));
-        assert_eq!(without("/a\n", &HashSet::from(["/a"])), None);
         assert_eq!(out_of("d/.gitignore", r"/\[x\] a\*b\#\!c\d.txt"), r"d/[x] a*b#!c\d.txt");
     }
 }

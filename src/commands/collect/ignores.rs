@@ -1,8 +1,11 @@
-//! Unites the lines of `.gitignore` files, or takes them out again after a failure.
+//! Unites the lines of `.gitignore` files.
+//!
+//! A `dvc repro` that fails takes the lines that it wrote out again, those of good stages too. Here the good results of a
+//! run with failures keep theirs: what is kept must not be ready to be committed to git.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
-use super::{Believed, CollectConfig, Good, Outcome, change};
+use super::{Believed, Good, Outcome, change};
 use crate::adapters::beneath::{Beneath, Seen};
 use crate::diagnostic::{self, Diagnostic};
 use crate::model::ignore_lines;
@@ -14,12 +17,11 @@ const MAX_GITIGNORE: u64 = 64 << 20;
 /// A place in the order of `dvc repro`: the stage's, and that of the out among its outs.
 type Place = (usize, usize);
 
-/// Adds the lines that DVC wrote into `.gitignore` files, in the order of `dvc repro`; or removes them.
+/// Adds the lines that DVC wrote into `.gitignore` files, in the order of `dvc repro`.
 pub(super) fn merge(
     tree: &Beneath,
     believed: &[Believed<'_>],
     good: &[Good<'_>],
-    config: &CollectConfig,
     outcome: &mut Outcome,
 ) -> Result<(), Diagnostic> {
     // A line belongs to the out that it names; lines that name none come last.
@@ -39,16 +41,9 @@ pub(super) fn merge(
     }
     for (path, lines) in files {
         let text = read(tree, path)?;
-        let after = if config.take_back_ignores {
-            let lines: HashSet<&str> = lines.into_iter().map(|(_, line)| line).collect();
-            ignore_lines::without(&text, &lines)
-        } else {
-            Some(ignore_lines::unite(&text, lines))
-        };
-        let is_same = after.as_deref().unwrap_or_default() == text;
-        if !is_same {
-            let after = after.map_or(After::Nothing, |text| After::Bytes(text.into_bytes()));
-            outcome.changes.push(change(path, after, None));
+        let united = ignore_lines::unite(&text, lines);
+        if united != text {
+            outcome.changes.push(change(path, After::Bytes(united.into_bytes()), None));
         }
     }
     Ok(())

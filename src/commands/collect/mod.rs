@@ -52,8 +52,6 @@ pub(crate) struct CollectConfig {
     pub dry_run: bool,
     pub declared_only: bool,
     pub lock_limit: Duration,
-    /// Whether the lines that DVC wrote into `.gitignore` files go again: so it is after a `dvc repro` that failed.
-    pub take_back_ignores: bool,
 }
 
 impl Default for CollectConfig {
@@ -64,7 +62,6 @@ impl Default for CollectConfig {
             dry_run: false,
             declared_only: false,
             lock_limit: Duration::from_mins(1),
-            take_back_ignores: false,
         }
     }
 }
@@ -100,7 +97,6 @@ fn resolve(args: &CollectArgs, items: &[WorkItem]) -> Result<CollectConfig, Diag
         dry_run: args.dry_run,
         declared_only: args.declared_only,
         lock_limit: Duration::from_secs(args.lock_timeout),
-        take_back_ignores: false,
     })
 }
 
@@ -122,17 +118,6 @@ pub(crate) fn collect(
         ));
     }
     Ok(collection)
-}
-
-/// Takes the run's lines out of `.gitignore` files again.
-pub(crate) fn take_back_ignores(
-    project: &ProjectHome,
-    run: &RunDir,
-    plan: &Plan,
-    items: &[WorkItem],
-) -> Result<(), Diagnostic> {
-    let config = CollectConfig { take_back_ignores: true, ..CollectConfig::default() };
-    merge(project, run, plan, items, &config).map(drop)
 }
 
 /// A work item's result that is believed, and the results of its other attempts.
@@ -175,7 +160,7 @@ fn merge(
     outcome.collection.left_alone = apply::recover(&project.root, &lock)?;
     let tree = Beneath::open(&project.root)?;
     files::merge(project, plan, &tree, &believed, &good, config, &mut outcome)?;
-    ignores::merge(&tree, &believed, &good, config, &mut outcome)?;
+    ignores::merge(&tree, &believed, &good, &mut outcome)?;
     locks::merge(&tree, &good, config, &mut outcome)?;
     let Outcome { mut changes, mut collection } = outcome;
     let is_lock = |path: &str| path == "dvc.lock" || path.ends_with("/dvc.lock");
