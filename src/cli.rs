@@ -323,6 +323,9 @@ pub(crate) struct WorkArgs {
     /// Do a shard of a cluster Job's work items, as the launcher dealt them out
     #[arg(long, value_name = "NAME", hide = true, conflicts_with_all = ["shards", "attempt"])]
     pub job: Option<String>,
+    /// Do work items one after another, as the launcher orders them on standard input
+    #[arg(long, hide = true, conflicts_with_all = ["index", "shards", "job"])]
+    pub serve: bool,
     /// With --job: only see whether this machine sees all that work items need
     #[arg(long, hide = true, requires = "job")]
     pub check: bool,
@@ -365,6 +368,20 @@ impl WorkArgs {
     /// The variables to set for the stages.
     pub(crate) fn environment(&self) -> impl Iterator<Item = (OsString, OsString)> {
         self.variables.iter().map(|(name, value)| (name.into(), value.into()))
+    }
+}
+
+/// The command line of `work` for one work item, as an order to a worker that serves.
+#[derive(Debug, Parser)]
+#[command(no_binary_name = true)]
+pub(crate) struct WorkOrder {
+    #[command(flatten)]
+    args: WorkArgs,
+}
+
+impl WorkOrder {
+    pub(crate) fn read(words: &[String]) -> Result<WorkArgs, clap::Error> {
+        Ok(Self::try_parse_from(words)?.args)
     }
 }
 

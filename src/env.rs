@@ -8,6 +8,8 @@ pub(crate) const JOB_COMPLETION_INDEX: &str = "JOB_COMPLETION_INDEX";
 pub(crate) const SLURM_ARRAY_TASK_ID: &str = "SLURM_ARRAY_TASK_ID";
 /// The `dvc` program to use instead of the one on the `PATH`.
 pub(crate) const DVC_FANOUT_DVC: &str = "DVC_FANOUT_DVC";
+/// `0` makes each work item start its `dvc` anew, instead of forking it from one that is loaded.
+pub(crate) const DVC_FANOUT_WARM: &str = "DVC_FANOUT_WARM";
 /// The log filter of `tracing`, as in `dvc_fanout=debug`.
 pub(crate) const DVC_FANOUT_LOG: &str = "DVC_FANOUT_LOG";
 /// The folder of the slot that a `dvc` and its commands work in; also how those that are left over are found.

@@ -27,4 +27,5 @@ mod signals;
 mod stages;
 mod support;
 mod tidy;
+mod warm;
 mod whole_job;

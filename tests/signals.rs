@@ -167,7 +167,7 @@ fn nothing_stays_behind_a_launcher_that_was_killed() {
 
 #[test]
 fn a_worker_that_was_killed_leaves_nothing_behind_and_its_work_item_is_tried_again() {
-    for parts in [&[" work 0 --run"][..], &["dvc-fanout oversee", " work 0 --run"]] {
+    for parts in [&[" work --serve --run"][..], &["dvc-fanout oversee", " work --serve --run"]] {
         let gated = Gated::new();
         let mut running = gated.run();
         for id in parts.iter().flat_map(|part| gated.ids(part)).collect::<std::collections::BTreeSet<_>>() {

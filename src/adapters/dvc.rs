@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::adapters::dvc_script::DvcScript;
 use crate::adapters::process::{self, Program};
 use crate::diagnostic::Diagnostic;
 use crate::env;
@@ -76,6 +77,15 @@ impl Dvc {
         &self.path
     }
 
+    /// The program as a script that only starts DVC, so that DVC may be loaded once for many calls; `None` where it is
+    /// something else, or where the user does not want that.
+    pub(crate) fn script(&self) -> Option<DvcScript> {
+        if env::read(env::DVC_FANOUT_WARM).is_some_and(|value| value == "0") {
+            return None;
+        }
+        DvcScript::read(&self.path)
+    }
+
     /// Asks for the version and refuses one below the minimum.
     pub(crate) fn version(&self) -> Result<String, DvcError> {
         self.version_within(VERSION_LIMIT)
@@ -94,11 +104,17 @@ impl Dvc {
         if version < MINIMUM_VERSION { Err(DvcError::TooOld { found: text }) } else { Ok(text) }
     }
 
-    /// Tells this program from another one, and from itself after an upgrade: its path and modification time.
-    pub(crate) fn stamp(&self) -> String {
+    /// Tells this program from another one, and from itself after an upgrade, where a file can tell: the script's path,
+    /// and when it and the packages beside it were changed.
+    pub(crate) fn stamp(&self) -> Option<String> {
         use std::os::unix::fs::MetadataExt as _;
-        let modified = self.path.metadata().map_or((0, 0), |metadata| (metadata.mtime(), metadata.mtime_nsec()));
-        format!("{} {}.{:09}", self.path.display(), modified.0, modified.1)
+        let script = DvcScript::read(&self.path)?;
+        let modified = |path: &Path| {
+            let metadata = path.metadata().ok()?;
+            Some(format!("{}.{:09}", metadata.mtime(), metadata.mtime_nsec()))
+        };
+        let packages = site_packages(&script.path)?;
+        Some(format!("{} {} {}", script.path.display(), modified(&script.path)?, modified(&packages)?))
     }
 
     /// The `dvc repro` that runs all stages of a slot's workspace, or only some, one by one.
@@ -133,6 +149,13 @@ impl Dvc {
         // messages are not translated.
         Program::new(OsString::from(&self.path)).env(env::DVC_NO_ANALYTICS, "1")
     }
+}
+
+/// Returns where the Python installation of a program keeps its packages.
+pub(crate) fn site_packages(program: &Path) -> Option<PathBuf> {
+    let library = program.canonicalize().ok()?.parent()?.parent()?.join("lib");
+    let pythons = std::fs::read_dir(library).ok()?.flatten().map(|entry| entry.path().join("site-packages"));
+    pythons.into_iter().find(|packages| packages.join("dvc").is_dir())
 }
 
 fn is_program(path: &Path) -> bool {

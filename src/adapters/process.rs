@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | `output` | `oversee` | short steps: DVC's version, git, transfers |
 //! | `start_overseen` | `oversee`, which stays; a process group of its own | workers |
-//! | `start` | `guard`, which becomes the program; a process group of its own | the `dvc` of a worker |
+//! | `start` | `guard`, which becomes the program; a process group of its own | the `dvc` of a worker, and what loads it |
+//! | `adopted` | nothing: it was left to this process by what loads DVC | the `dvc` of a worker |
 //!
 //! All end with this process, however it ends. They are stopped TERM first and KILL after a grace period.
 
@@ -14,12 +15,14 @@ pub(crate) mod oversee;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, WaitOptions};
 use tokio::process::{Child, Command};
 
 use crate::env;
@@ -111,6 +114,24 @@ impl Program {
     }
 }
 
+/// A child under way, which leads a process group of its own.
+#[derive(Debug)]
+pub(crate) enum Running {
+    Started(Box<Child>),
+    /// Left to this process by one that it started.
+    Adopted(Pid),
+}
+
+impl Running {
+    /// Its id, and that of its group; `None` once it was waited for.
+    pub(crate) fn id(&self) -> Option<Pid> {
+        match self {
+            Running::Started(child) => Pid::from_raw(i32::try_from(child.id()?).ok()?),
+            Running::Adopted(id) => Some(*id),
+        }
+    }
+}
+
 /// Runs a program to its end and returns how it ended and what it wrote to stdout and stderr.
 ///
 /// A program that takes longer than its limit fails.
@@ -126,16 +147,24 @@ pub(crate) fn output(program: &Program, directory: Option<&Path>) -> io::Result<
 /// Starts a command of this program in a process group of its own with an overseer, stdout and stderr into a file.
 ///
 /// The child is the overseer: to be stopped by TERM, when it gives the program the grace period. The program is told
-/// to tie itself to the overseer, with `--parent ID`.
-pub(crate) fn start_overseen(program: &Program, directory: &Path, log: &File, grace: Duration) -> io::Result<Child> {
+/// to tie itself to the overseer, with `--parent ID`. Its standard input is one end of a socket pair; also returns the
+/// other.
+pub(crate) fn start_overseen(
+    program: &Program,
+    directory: &Path,
+    log: &File,
+    grace: Duration,
+) -> io::Result<(Running, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
     let mut command = Command::from(overseen(program, grace, true));
-    command
+    let child = command
         .current_dir(directory)
-        .stdin(Stdio::null())
+        .stdin(OwnedFd::from(theirs))
         .stdout(log.try_clone()?)
         .stderr(log.try_clone()?)
         .process_group(0)
-        .spawn()
+        .spawn()?;
+    Ok((Running::Started(Box::new(child)), ours))
 }
 
 /// The command line of an overseer.
@@ -157,7 +186,23 @@ fn overseen(program: &Program, grace: Duration, is_tied: bool) -> std::process::
 }
 
 /// Starts a program in a process group of its own that dies with this process, stdout and stderr into a file.
-pub(crate) fn start(program: &Program, directory: &Path, log: &File, nice: Option<i32>) -> io::Result<Child> {
+pub(crate) fn start(program: &Program, directory: &Path, log: &File, nice: Option<i32>) -> io::Result<Running> {
+    spawn(program, directory, Stdio::null(), log, nice)
+}
+
+/// Starts a program like `start`, with one end of a socket pair as its standard input; also returns the other.
+pub(crate) fn start_on_line(
+    program: &Program,
+    directory: &Path,
+    log: &File,
+    nice: Option<i32>,
+) -> io::Result<(Running, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let child = spawn(program, directory, OwnedFd::from(theirs).into(), log, nice)?;
+    Ok((child, ours))
+}
+
+fn spawn(program: &Program, directory: &Path, stdin: Stdio, log: &File, nice: Option<i32>) -> io::Result<Running> {
     let mut command = Command::new(SELF);
     command.arg0(SELF_NAME).arg(GUARD);
     if let Some(nice) = nice {
@@ -167,15 +212,22 @@ pub(crate) fn start(program: &Program, directory: &Path, log: &File, nice: Optio
     for name in env::GIT_LOCAL {
         command.env_remove(name);
     }
-    command
+    let child = command
         .envs(program.environment.iter().cloned())
         .current_dir(directory)
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(log.try_clone()?)
         .stderr(log.try_clone()?)
         .process_group(0)
         .kill_on_drop(true)
-        .spawn()
+        .spawn()?;
+    Ok(Running::Started(Box::new(child)))
+}
+
+/// Takes over a process that one which this process started has left to it; `None` for what is no child.
+pub(crate) fn adopted(id: Pid) -> Option<Running> {
+    let is_child = matches!(rustix::process::waitpid(Some(id), WaitOptions::NOHANG), Ok(None));
+    is_child.then_some(Running::Adopted(id))
 }
 
 /// Becomes another program that is killed when the process with the id `parent` ends; returns only on failure.
@@ -205,16 +257,35 @@ pub(crate) fn tie_to(parent: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Sends what this process prints as messages to a file from now on.
+pub(crate) fn print_into(log: &File) -> io::Result<()> {
+    Ok(rustix::stdio::dup2_stderr(log)?)
+}
+
 /// Waits for a child's end.
-pub(crate) async fn wait(child: &mut Child) -> Ending {
-    Ending::from(child.wait().await)
+pub(crate) async fn wait(child: &mut Running) -> Ending {
+    match child {
+        Running::Started(child) => Ending::from(child.wait().await),
+        Running::Adopted(id) => Ending::from(wait_for(*id).await),
+    }
+}
+
+/// Waits for a child that the runtime does not know.
+async fn wait_for(id: Pid) -> io::Result<ExitStatus> {
+    let mut ended = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child())?;
+    loop {
+        match rustix::process::waitpid(Some(id), WaitOptions::NOHANG)? {
+            Some((_, status)) => return Ok(ExitStatus::from_raw(status.as_raw())),
+            None => ended.recv().await,
+        };
+    }
 }
 
 /// Stops a child and its process group: TERM, and KILL for what is left after the grace period.
 ///
 /// `dvc` ends at once and leaves its commands behind; they get the grace period as well.
-pub(crate) async fn stop(child: &mut Child, grace: Duration) {
-    let Some(group) = pid(child) else { return };
+pub(crate) async fn stop(child: &mut Running, grace: Duration) {
+    let Some(group) = child.id() else { return };
     signal_group(group, Signal::TERM);
     let gone = async {
         wait(child).await;
@@ -230,8 +301,8 @@ pub(crate) async fn stop(child: &mut Child, grace: Duration) {
 }
 
 /// Lets an overseer stop its program; it takes a moment longer than the grace period that it was given.
-pub(crate) async fn stop_overseen(child: &mut Child, grace: Duration) {
-    let Some(group) = pid(child) else { return };
+pub(crate) async fn stop_overseen(child: &mut Running, grace: Duration) {
+    let Some(group) = child.id() else { return };
     signal_process(child, Signal::TERM);
     if tokio::time::timeout(2 * grace, wait(child)).await.is_err() {
         signal_group(group, Signal::KILL);
@@ -245,15 +316,10 @@ fn signal_group(group: Pid, signal: Signal) {
 }
 
 /// Sends a signal to a child alone; one that is gone is fine.
-fn signal_process(child: &Child, signal: Signal) {
-    if let Some(pid) = pid(child) {
+fn signal_process(child: &Running, signal: Signal) {
+    if let Some(pid) = child.id() {
         let _gone_is_fine = rustix::process::kill_process(pid, signal);
     }
-}
-
-/// The id of a child that was not waited for yet.
-fn pid(child: &Child) -> Option<Pid> {
-    Pid::from_raw(i32::try_from(child.id()?).ok()?)
 }
 
 /// The ids of the user and the group that this process runs as.

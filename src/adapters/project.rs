@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use git2::Repository;
 use thiserror::Error;
 
-use crate::adapters::dvc::Dvc;
+use crate::adapters::dvc::{Dvc, site_packages};
 use crate::diagnostic::Diagnostic;
 use crate::model::pipeline::source::{DirEntry, FileKind, ProjectFiles};
 
@@ -65,13 +65,6 @@ impl GitIgnores {
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
         Ok(GitIgnores { repository, prefix })
     }
-}
-
-/// Returns where the Python installation of a program keeps its packages.
-fn site_packages(program: &Path) -> Option<PathBuf> {
-    let library = program.canonicalize().ok()?.parent()?.parent()?.join("lib");
-    let pythons = std::fs::read_dir(library).ok()?.flatten().map(|entry| entry.path().join("site-packages"));
-    pythons.into_iter().find(|packages| packages.join("dvc").is_dir())
 }
 
 impl ProjectFiles for DiskFiles {

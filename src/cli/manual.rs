@@ -138,9 +138,10 @@ const FILES: [(&str, &str); 5] = [
     ("refs/dvc-fanout/RUN", "The snapshot of the workspace in git, until the run is finalized or pruned."),
 ];
 
-const ENVIRONMENT: [(&str, &str); 5] = [
+const ENVIRONMENT: [(&str, &str); 6] = [
     ("DVC_FANOUT_NAME", "The setting NAME, as in DVC_FANOUT_JOBS for --jobs. A flag wins over it."),
     ("DVC_FANOUT_DVC", "The dvc program to use instead of the first on the PATH."),
+    ("DVC_FANOUT_WARM", "With 0, dvc is started for each work item, not forked from one that was loaded."),
     ("DVC_FANOUT_LOG", "What is logged to stderr, as in dvc_fanout=debug."),
     ("JOB_COMPLETION_INDEX, SLURM_ARRAY_TASK_ID", "The index of work where none is given."),
     ("CI, NO_COLOR", "With CI set, a line per change instead of a progress bar; output has no colours."),

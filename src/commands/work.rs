@@ -2,6 +2,8 @@
 
 mod check;
 mod repro;
+mod runner;
+mod serve;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,16 +14,17 @@ use crate::adapters::dvc::{Dvc, ReproLog};
 use crate::adapters::fs::{self, FoundKind};
 use crate::adapters::git::Git;
 use crate::adapters::process::{self, Ending};
-use crate::adapters::signals::Signals;
 use crate::cli::{Cli, WorkArgs};
 use crate::commands::project::ProjectHome;
 use crate::commands::transfer::{Object, Transfer};
+use crate::commands::work::runner::{Place, Runner, Stopped};
 use crate::diagnostic::Diagnostic;
 use crate::env;
 use crate::exit::Exit;
 use crate::model::duration::Limit;
 use crate::model::ignore_lines;
 use crate::output::text;
+use crate::state::dvc_version::DvcVersion;
 use crate::state::format::{
     self, IgnoreLines, Input, Outcome, Plan, ResultFile, StageResult, StageState, VERSION, WorkItem, WorkResult,
 };
@@ -30,7 +33,6 @@ use crate::state::results::{self, Draft};
 use crate::state::shards;
 use crate::state::worklist;
 use crate::state::workspace::{self, Placing, Sources, Workspace};
-use repro::Stopped;
 
 /// Bytes at the end of a log that are searched for DVC's own lines.
 const LOG_TAIL: u64 = 4 << 20;
@@ -72,26 +74,35 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
     let slots = args.scratch.clone().unwrap_or_else(|| project.fanout().slots());
     let slots = std::path::absolute(&slots).unwrap_or(slots);
     let (slot, _lock) = take_slot(&slots, args)?;
-    let mut signals = Signals::listen().map_err(|error| Diagnostic::tool("cannot listen to signals").source(&error))?;
-    let mut exit = Exit::Success;
-    for &index in &config.indexes {
+    // What a pod finds in the project may be of a program that only looks like its own.
+    let file = args.scratch.as_ref().map(|scratch| scratch.join("dvc-version"));
+    let file = file.unwrap_or_else(|| project.fanout().dvc_version());
+    let version = DvcVersion::new(file);
+    let transfer = Transfer { dvc: &dvc, project: &project, scratch: &slots };
+    let transfer = args.use_remote.then_some(&transfer);
+    let do_one = |index: usize, args: &WorkArgs, runner: &mut Runner| {
         if results::best(&config.run, index)?.is_some_and(|published| published.succeeded()) {
             text::note(&format!("work item {index} is done already"));
-            continue;
+            return Ok(Outcome::Succeeded);
         }
         let item = worklist::read_one(&config.run, &config.plan, index)?;
-        let transfer = Transfer { dvc: &dvc, project: &project, scratch: &slots };
-        let transfer = args.use_remote.then_some(&transfer);
-        let outcome =
-            Worker { sources: &sources, dvc: &dvc, transfer, item: &item, slot: &slot, args }.run(&mut signals)?;
+        let worker =
+            Worker { sources: &sources, dvc: &dvc, version: &version, transfer, item: &item, slot: &slot, args };
+        worker.run(runner)
+    };
+    // One work item is not worth a DVC that stays loaded.
+    let mut runner = Runner::new(args.serve || config.indexes.len() > 1)?;
+    if args.serve {
+        return serve::run(&config.run, runner, do_one);
+    }
+    let mut exit = Exit::Success;
+    for &index in &config.indexes {
+        let outcome = do_one(index, args, &mut runner)?;
         exit = worse(exit, &outcome);
-        if let Some(asked) = signals.came() {
+        if let Some(asked) = runner.asked() {
             exit = Exit::Signal(asked.signal());
         }
-        if matches!(exit, Exit::Signal(_)) {
-            break;
-        }
-        if args.stop_at_failure && exit != Exit::Success {
+        if matches!(exit, Exit::Signal(_)) || (args.stop_at_failure && exit != Exit::Success) {
             break;
         }
     }
@@ -102,6 +113,9 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
 /// is that of a shard.
 fn resolve(project: &ProjectHome, args: &WorkArgs) -> Result<WorkConfig, Diagnostic> {
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
+    if args.serve {
+        return Ok(WorkConfig { run, plan, indexes: vec![] });
+    }
     let from_environment = || {
         [env::JOB_COMPLETION_INDEX, env::SLURM_ARRAY_TASK_ID]
             .into_iter()
@@ -204,6 +218,7 @@ fn worse(exit: Exit, outcome: &Outcome) -> Exit {
 struct Worker<'a> {
     sources: &'a Sources<'a>,
     dvc: &'a Dvc,
+    version: &'a DvcVersion,
     /// Where the cache is this machine's own.
     transfer: Option<&'a Transfer<'a>>,
     item: &'a WorkItem,
@@ -222,7 +237,7 @@ struct Left {
 }
 
 impl Worker<'_> {
-    fn run(&self, signals: &mut Signals) -> Result<Outcome, Diagnostic> {
+    fn run(&self, runner: &mut Runner) -> Result<Outcome, Diagnostic> {
         let run = self.sources.run;
         let index = self.item.index;
         let attempt = match self.args.attempt {
@@ -230,19 +245,23 @@ impl Worker<'_> {
             None => results::next_attempt(run, index)?,
         };
         let started = clock::now();
-        let dvc_version = self.dvc_version()?;
+        let limit = Duration::from_secs(self.timeout_seconds().unwrap_or(u64::MAX));
+        let dvc_version = self.version.of(self.dvc, limit)?;
+        self.version.remember(self.dvc)?;
         let log_path = run.log(index, attempt);
         let log = fs::append(&log_path)?;
         let workspace = Workspace::open(self.slot.clone(), self.sources)?;
         if let Some(transfer) = self.transfer {
             transfer.fetch(self.inputs()?)?;
         }
+        let place = Place { directory: &workspace.root(), log: &log, nice: self.args.nice };
+        runner.prepare(self.dvc, self.slot, &self.program(None), &place);
         if let Err(error) = workspace.fill(self.item, self.sources) {
             // The disk may be full, and others write to it.
             drop(workspace.discard());
             return Err(error.into());
         }
-        let ending = self.repro(&workspace, &log, &log_path, signals)?;
+        let ending = self.repro(&workspace, &log, &log_path, runner)?;
         let draft = Draft::begin(run, index, attempt)?;
         let said = ReproLog::read(&String::from_utf8_lossy(&fs::read_tail(&log_path, LOG_TAIL)?));
         let (outcome, left) = match self.harvest(&workspace, &draft, &ending, &said) {
@@ -314,18 +333,6 @@ impl Worker<'_> {
             (out.cache || object.is_in(self.sources.placing.cache)).then_some(object)
         });
         objects.collect()
-    }
-
-    /// The version of DVC, which is asked for once per slot since Python takes its time to start.
-    fn dvc_version(&self) -> Result<String, Diagnostic> {
-        let (path, stamp) = (self.slot.dvc_version(), self.dvc.stamp());
-        let known = fs::read_text_if_any(&path)?.unwrap_or_default();
-        if let Some((_, version)) = known.trim_end().split_once('\n').filter(|(of, _)| *of == stamp) {
-            return Ok(version.to_owned());
-        }
-        let version = self.dvc.version_within(Duration::from_secs(self.timeout_seconds().unwrap_or(u64::MAX)))?;
-        fs::write(&path, format!("{stamp}\n{version}\n").as_bytes())?;
-        Ok(version)
     }
 
     /// How long the stages may take.

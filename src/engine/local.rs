@@ -1,25 +1,24 @@
 //! The local engine: `dvc-fanout work` processes on this machine, one per slot.
 //!
-//! Each worker has an overseer and a process group of its own, and ends with this process. Work items start longest
-//! first where their durations are known; one that needs more than is free waits while smaller ones go ahead, but not for
-//! ever.
+//! A worker does one work item after another, as `commands::work::serve` says, so that it is started once and DVC loaded
+//! once. It has an overseer and a process group of its own, and ends with this process. Work items start longest first
+//! where their durations are known; one that needs more than is free waits while smaller ones go ahead, but not for ever.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod worker;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::adapters::process::{self, Program};
 use crate::diagnostic::Diagnostic;
+use crate::engine::local::worker::Worker;
 use crate::engine::{Channels, Engine, PhaseEnd};
-use crate::exit::Exit;
 use crate::model::event::{Ending, Event, Stop, Task};
 
-/// How long a worker gets between TERM and KILL; it stops its own stages in that time.
-const GRACE: Duration = Duration::from_secs(20);
 /// The longest wait before another attempt.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// Tries after the first where a tool failed, unless somebody says otherwise.
@@ -86,27 +85,25 @@ impl LocalEngine {
         self.config.max_failed.is_some_and(|limit| self.failed >= limit)
     }
 
-    /// The worker process of an attempt.
-    fn program(&self, task: &Task, slot: usize, gpus: &[String]) -> Program {
-        let mut program = Program::new(process::SELF)
-            .arg("work")
-            .arg(task.index.to_string())
-            .arg("--run")
-            .arg(&self.config.run)
-            .arg("--slot-from")
-            .arg(slot.to_string())
-            .arg("--attempt")
-            .arg(task.attempt.to_string());
+    /// The worker process of a slot.
+    fn program(&self, slot: usize) -> Program {
+        let program = Program::new(process::SELF).arg("work").arg("--serve").arg("--run").arg(&self.config.run);
+        program.arg("--slot-from").arg(slot.to_string())
+    }
+
+    /// What a worker is asked to do: the command line of a `work` for this attempt.
+    fn order(&self, task: &Task, gpus: &[String]) -> Vec<String> {
+        let mut words = vec![task.index.to_string(), "--attempt".into(), task.attempt.to_string()];
         if let Some(timeout) = self.config.timeout.or(task.resources.timeout) {
-            program = program.arg("--timeout").arg(timeout.as_secs().to_string());
+            words.extend(["--timeout".into(), timeout.as_secs().to_string()]);
         }
         if let Some(nice) = self.config.nice {
-            program = program.arg("--nice").arg(nice.to_string());
+            words.extend(["--nice".into(), nice.to_string()]);
         }
         if self.config.hides_gpus || !gpus.is_empty() {
-            program = program.arg("--env").arg(format!("CUDA_VISIBLE_DEVICES={}", gpus.join(",")));
+            words.extend(["--env".into(), format!("CUDA_VISIBLE_DEVICES={}", gpus.join(","))]);
         }
-        program
+        words
     }
 }
 
@@ -197,7 +194,7 @@ impl Room {
 
 /// What became of a task: it ended, or its wait for another attempt is over.
 enum Step {
-    Ended(Waiting, Held, Ending),
+    Ended(Waiting, Held, Ending, Option<Worker>),
     Rested(Waiting),
 }
 
@@ -221,22 +218,31 @@ impl Engine for LocalEngine {
         let whole = Room::new(&self.config);
         let mut room = Room::new(&self.config);
         let mut steps: JoinSet<Step> = JoinSet::new();
+        // The workers of slots that do nothing just now.
+        let mut idle: HashMap<usize, Worker> = HashMap::new();
         loop {
             if *stop.borrow() == Stop::No && !self.has_given_up() {
-                let is_taken = |slot| self.files.is_taken(slot);
-                while let Some((waiting, held)) = next(&mut queue, &mut room, &whole, &is_taken) {
+                while let Some((waiting, held)) = {
+                    let is_taken = |slot: usize| !idle.contains_key(&slot) && self.files.is_taken(slot);
+                    next(&mut queue, &mut room, &whole, &is_taken)
+                } {
                     let (index, attempt) = (waiting.task.index, waiting.task.attempt);
                     drop(events.send(Event::AttemptStarted { index, attempt, place: format!("slot {}", held.slot) }));
-                    let log = self.files.open_log(index, attempt);
-                    let program = self.program(&waiting.task, held.slot, &held.gpus);
-                    let project = self.config.project.clone();
+                    let worker = match idle.remove(&held.slot) {
+                        Some(worker) => Ok(worker),
+                        None => {
+                            let log = self.files.open_log(index, attempt).map_err(|error| error.one_line());
+                            log.and_then(|log| Worker::start(&self.program(held.slot), &self.config.project, &log))
+                        }
+                    };
+                    let order = self.order(&waiting.task, &held.gpus);
                     let stop = stop.clone();
                     steps.spawn_local(async move {
-                        let ending = match log {
-                            Ok(log) => run_worker(&program, &project, &log, stop).await,
-                            Err(error) => Ending::ToolFailed { message: error.one_line() },
+                        let (ending, worker) = match worker {
+                            Ok(worker) => worker.work(&order, stop).await,
+                            Err(message) => (Ending::ToolFailed { message }, None),
                         };
-                        Step::Ended(waiting, held, ending)
+                        Step::Ended(waiting, held, ending, worker)
                     });
                 }
             } else {
@@ -252,13 +258,13 @@ impl Engine for LocalEngine {
                 }
             };
             match step {
-                None if self.has_given_up() => return Ok(PhaseEnd::GaveUp),
-                None => return Ok(PhaseEnd::Done),
+                None => break,
                 Some(Err(error)) => {
                     return Err(Diagnostic::internal("a worker's task broke").source(&error));
                 }
                 Some(Ok(Step::Rested(waiting))) => queue.push_front(waiting),
-                Some(Ok(Step::Ended(mut waiting, held, ending))) => {
+                Some(Ok(Step::Ended(mut waiting, held, ending, worker))) => {
+                    idle.extend(worker.map(|worker| (held.slot, worker)));
                     if matches!(ending, Ending::Lost { .. }) {
                         self.files.clear(held.slot);
                     }
@@ -282,6 +288,9 @@ impl Engine for LocalEngine {
                 }
             }
         }
+        let mut ends: JoinSet<()> = idle.into_values().map(Worker::end).collect();
+        while ends.join_next().await.is_some() {}
+        Ok(if self.has_given_up() { PhaseEnd::GaveUp } else { PhaseEnd::Done })
     }
 }
 
@@ -365,46 +374,6 @@ fn next(
     None
 }
 
-/// Runs one worker process to its end, or ends it when the engine is told to stop now.
-async fn run_worker(
-    program: &Program,
-    project: &std::path::Path,
-    log: &File,
-    mut stop: watch::Receiver<Stop>,
-) -> Ending {
-    let mut child = match process::start_overseen(program, project, log, GRACE) {
-        Ok(child) => child,
-        Err(error) => return Ending::ToolFailed { message: format!("cannot start `{}`: {error}", program.shown()) },
-    };
-    let ending = tokio::select! {
-        ending = process::wait(&mut child) => ending,
-        _ = stop.wait_for(|stop| *stop == Stop::Now) => {
-            process::stop_overseen(&mut child, GRACE).await;
-            return Ending::Stopped;
-        }
-    };
-    classify(&ending)
-}
-
-/// Tells from a worker's exit what kind of end it was.
-fn classify(ending: &process::Ending) -> Ending {
-    let code = |exit: Exit| i32::from(exit.code());
-    match ending {
-        process::Ending::Exited(0) => Ending::Succeeded,
-        process::Ending::Exited(exit) if *exit == code(Exit::WorkItemsFailed) => {
-            Ending::Failed { message: "a stage failed".into() }
-        }
-        process::Ending::Exited(exit) if *exit > 128 => {
-            Ending::Lost { message: format!("the worker was ended by signal {}", exit - 128) }
-        }
-        process::Ending::Exited(exit) if *exit == code(Exit::Project) || *exit == code(Exit::Usage) => {
-            Ending::Failed { message: format!("the worker {ending}") }
-        }
-        process::Ending::Exited(_) | process::Ending::NotStarted(_) => {
-            Ending::ToolFailed { message: format!("the worker {ending}") }
-        }
-        process::Ending::Signalled(_) => Ending::Lost { message: format!("the worker {ending}") },
-    }
 }
 
 #[cfg(test)]
@@ -497,13 +466,5 @@ mod tests {
         let asked = Resources { retries: Some(1), ..Resources::default() };
         let mut waiting = Waiting { task: task(0, asked, None), failures: 0, lost: 0, overtaken: 0 };
         assert!(engine.retry_after(&mut waiting, &Ending::Failed { message: String::new() }).is_some());
-    }
-
-    #[test]
-    fn a_workers_exit_tells_the_class_of_its_end() {
-        assert_eq!(classify(&process::Ending::Exited(0)), Ending::Succeeded);
-        assert!(matches!(classify(&process::Ending::Exited(1)), Ending::Failed { .. }));
-        assert!(matches!(classify(&process::Ending::Exited(5)), Ending::ToolFailed { .. }));
-        assert!(matches!(classify(&process::Ending::Signalled(9)), Ending::Lost { .. }));
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod durations;
+pub(crate) mod dvc_version;
 pub(crate) mod format;
 pub(crate) mod journal;
 pub(crate) mod memo;

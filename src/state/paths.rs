@@ -3,6 +3,7 @@
 //! ```text
 //! .dvc/fanout/.gitignore             ignores everything here but config.yaml
 //! .dvc/fanout/apply/                 what `collect` is just changing in the project
+//! .dvc/fanout/dvc-version            see there
 //! .dvc/fanout/hashes.jsonl           hashes of files, to be computed only once; see `memo`
 //! .dvc/fanout/slots/N/               a worker's workspace; N.lock beside it
 //! .dvc/fanout/runs/RUN/plan.json     what was planned
@@ -40,6 +41,11 @@ impl FanoutDir {
     /// Hashes of files that were computed before.
     pub(crate) fn hashes(&self) -> PathBuf {
         self.0.join("hashes.jsonl")
+    }
+
+    /// The version of DVC, and which program that is.
+    pub(crate) fn dvc_version(&self) -> PathBuf {
+        self.0.join("dvc-version")
     }
 
     pub(crate) fn slots(&self) -> PathBuf {
@@ -172,9 +178,9 @@ impl SlotDir {
         self.0.join("clean")
     }
 
-    /// The version of the DVC that last worked here, and which program that was.
-    pub(crate) fn dvc_version(&self) -> PathBuf {
-        self.0.join("dvc-version")
+    /// The files of the program that keeps DVC loaded.
+    pub(crate) fn warm_dvc(&self) -> PathBuf {
+        self.0.join("warm-dvc")
     }
 
     /// For `DVC_SITE_CACHE_DIR`.

@@ -15,17 +15,19 @@ pub(crate) fn adopt_orphans() -> io::Result<()> {
     Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
 }
 
-/// Ends whatever a finished child left behind: its group, and processes that were handed to this one.
+/// Ends whatever a finished child left behind: its group, and processes that were handed to this one. Children that
+/// are not orphans are `spared`.
 ///
 /// Processes that resist are given up after the grace period; KILL cannot be resisted but may take a moment.
-pub(crate) async fn end_orphans(group: Option<u32>, grace: Duration) {
-    if let Some(pid) = group.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
-        let _gone_is_fine = rustix::process::kill_process_group(pid, Signal::KILL);
+pub(crate) async fn end_orphans(group: Option<Pid>, spared: Option<Pid>, grace: Duration) {
+    if let Some(group) = group {
+        let _gone_is_fine = rustix::process::kill_process_group(group, Signal::KILL);
     }
     let end = tokio::time::Instant::now() + grace;
     while tokio::time::Instant::now() < end {
         // Those of a process that ends become children of this one, and get their turn.
-        let children = children();
+        let mut children = children();
+        children.retain(|child| Some(*child) != spared);
         if children.is_empty() {
             return;
         }
@@ -38,8 +40,8 @@ pub(crate) async fn end_orphans(group: Option<u32>, grace: Duration) {
 }
 
 /// Takes note of the ends of processes that were handed to this one; those that nobody waits for stay in the kernel.
-pub(super) fn bury_orphans(own: Option<u32>) {
-    for child in children().into_iter().filter(|child| u32::try_from(child.as_raw_nonzero().get()).ok() != own) {
+pub(super) fn bury_orphans(own: Option<Pid>) {
+    for child in children().into_iter().filter(|child| Some(*child) != own) {
         let _running_is_fine = rustix::process::waitpid(Some(child), WaitOptions::NOHANG);
     }
 }

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Ending, descendants, signal_process, tie_to, wait};
+use super::{Ending, Running, descendants, signal_process, tie_to, wait};
 use crate::adapters::signals::{Asked, Signals};
 
 /// How long what is left below a child that has ended is chased.
@@ -55,7 +55,7 @@ pub(crate) fn oversee(oversight: Oversight, command: &[OsString]) -> io::Result<
         if oversight.is_tied {
             command.arg("--parent").arg(std::process::id().to_string());
         }
-        let mut child = command.spawn()?;
+        let mut child = Running::Started(Box::new(command.spawn()?));
         let id = child.id();
         let no_limit = Duration::from_secs(u64::MAX / 4);
         let limit = tokio::time::sleep(oversight.limit.unwrap_or(no_limit));
@@ -73,7 +73,7 @@ pub(crate) fn oversee(oversight: Oversight, command: &[OsString]) -> io::Result<
                 _ = ends.recv() => descendants::bury_orphans(id),
             }
         };
-        descendants::end_orphans(None, ORPHAN_GRACE).await;
+        descendants::end_orphans(None, None, ORPHAN_GRACE).await;
         Ok(overseen)
     })
 }

@@ -7,6 +7,7 @@ mod report;
 mod survey;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use crate::adapters::dvc::Dvc;
 use crate::adapters::git::WorkTree;
@@ -25,6 +26,7 @@ use crate::model::pipeline::path;
 use crate::model::pipeline::stage::Stage;
 use crate::model::plan;
 use crate::output::text;
+use crate::state::dvc_version::DvcVersion;
 use crate::state::format::{Plan, PlanOptions, VERSION, WorkItem};
 use crate::state::paths::RunDir;
 use crate::state::worklist;
@@ -117,11 +119,16 @@ fn make_and_keep(
 ) -> Result<(Survey, Planned), Diagnostic> {
     let dvc = Dvc::find()?;
     // Python takes its time to start, so DVC is asked for its version while the project is read.
-    let version = std::thread::spawn(move || dvc.version());
+    let version = DvcVersion::new(home.fanout().dvc_version());
+    let asking = {
+        let dvc = dvc.clone();
+        std::thread::spawn(move || version.of(&dvc, Duration::MAX).map(|text| (version, text)))
+    };
     let survey = Survey::of(home, targets, &options)?;
     preflight::refuse(home, &survey, &options)?;
-    let version = version.join().map_err(|_| Diagnostic::internal("asking DVC for its version broke"))??;
-    let planned = write_down(home, targets, options, version, &survey)?;
+    let (version, text) = asking.join().map_err(|_| Diagnostic::internal("asking DVC for its version broke"))??;
+    let planned = write_down(home, targets, options, text, &survey)?;
+    version.remember(&dvc)?;
     Ok((survey, planned))
 }
 

@@ -1,0 +1,144 @@
+"""Loads DVC once and forks a process for each call, which then runs the `dvc` script as its interpreter would have.
+
+usage: server.py WORKER SCRIPT   (standard input: the socket to the worker)
+
+Says one byte when DVC is loaded. A request is its length (4 bytes) and that many bytes: the directory, the number of
+arguments, the arguments, and changes of the environment (`NAME=VALUE`, or `NAME` to unset it), each ended by a NUL;
+with it come the file for stdout and stderr, and one end of a socket pair. On that one the new process, a child of the
+worker by then, says its id (4 bytes), waits for a byte and says one: without them, nothing was run. Anything unusual ends
+the process where it happens; the worker starts `dvc` by itself then.
+"""
+
+import sys
+
+
+def begin(script):
+    """Makes the module path what it is when the interpreter runs the script itself."""
+    from os.path import dirname, realpath
+
+    if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
+        sys.path[0] = dirname(realpath(script))
+
+
+# What DVC imports while it reproduces, beside what these import. What a version of DVC does not have, or does not
+# need, costs nothing but time.
+MODULES = """
+    dvc._debug dvc.analytics dvc.cachemgr dvc.cli.parser dvc.config dvc.data_cloud dvc.dirs dvc.lock dvc.repo
+    dvc.repo.artifacts dvc.repo.datasets dvc.repo.graph dvc.repo.index dvc.repo.metrics dvc.repo.open_repo
+    dvc.repo.params dvc.repo.plots dvc.repo.reproduce dvc.repo.stage dvc.repo.trie dvc.rwlock dvc.scm dvc.stage.run
+    dvc.utils.strictyaml dvc_data.hashfile._progress dvc_data.hashfile.db.local dvc_data.hashfile.status
+    configobj dulwich.ignore dulwich.index dulwich.worktree fsspec.implementations.memory networkx ruamel.yaml
+    ruamel.yaml.mergevalue
+""".split()
+
+
+def load():
+    """Imports DVC, and leaves its objects alone: garbage collection would copy the pages that processes share."""
+    import gc
+    import importlib
+    import os
+
+    gc.disable()
+    importlib.import_module("dvc.cli")
+    for module in MODULES:
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            pass
+    # DVC keeps the parser of its command line once it is made.
+    parser = importlib.import_module("dvc.cli.parser").get_main_parser
+    if hasattr(parser, "cache_info"):
+        parser()
+    gc.freeze()
+    # A lock that another thread holds at a fork would be held for ever.
+    if len(os.listdir("/proc/self/task")) != 1:
+        sys.exit("loading DVC started threads")
+
+
+def serve(worker):
+    """Forks a process per request; returns in it, with the arguments of its `dvc`."""
+    import os
+    import socket
+
+    line = socket.socket(fileno=os.dup(0))
+    line.sendall(b"+")
+    while True:
+        message, fds, _, _ = socket.recv_fds(line, 1 << 16, 2)
+        if not message:
+            os._exit(0)
+        log, control = fds
+        while len(message) < 4 or len(message) < 4 + int.from_bytes(message[:4], "big"):
+            message += line.recv(1 << 16) or os._exit(0)
+        # The process in between ends at once, so that the new one becomes the worker's.
+        between = os.fork()
+        if between == 0:
+            if os.fork() != 0:
+                os._exit(0)
+            line.close()
+            try:
+                return become(worker, message[4:].split(b"\0")[:-1], log, socket.socket(fileno=control))
+            except Exception:
+                os._exit(1)
+        os.waitpid(between, 0)
+        os.close(log)
+        os.close(control)
+
+
+def become(worker, fields, log, control):
+    """Makes this process what a new `dvc` would be, and waits for the worker's word."""
+    import ctypes
+    import gc
+    import os
+    import signal
+    import time
+
+    directory, count, *rest = fields
+    arguments, changes = rest[: int(count)], rest[int(count) :]
+    # It belongs to the worker as soon as the process in between has ended.
+    for _ in range(10_000):
+        if os.getppid() == worker:
+            break
+        time.sleep(0.001)
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    set_parent_death_signal, set_name = 1, 15
+    if prctl(set_parent_death_signal, signal.SIGTERM, 0, 0, 0) != 0 or os.getppid() != worker:
+        os._exit(1)
+    prctl(set_name, os.path.basename(os.fsencode(sys.argv[2])), 0, 0, 0)
+    os.setpgid(0, 0)
+    os.chdir(directory)
+    for change in changes:
+        name, has_value, value = change.partition(b"=")
+        if has_value:
+            os.environb[name] = value
+        else:
+            os.environb.pop(name, None)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    os.close(null)
+    os.close(log)
+    control.sendall(os.getpid().to_bytes(4, "big"))
+    if not control.recv(1):
+        os._exit(0)
+    gc.enable()
+    control.sendall(b"+")
+    control.close()
+    return [os.fsdecode(argument) for argument in arguments]
+
+
+def script_module(script):
+    """Compiles the script and makes the module that it runs as."""
+    from types import ModuleType
+
+    with open(script, "rb") as file:
+        code = compile(file.read(), script, "exec")
+    module = ModuleType("__main__")
+    module.__file__ = script
+    sys.modules["__main__"] = module
+    return code, module.__dict__
+
+
+begin(sys.argv[2])
+load()
+sys.argv = [sys.argv[2], *serve(int(sys.argv[1]))]
+exec(*script_module(sys.argv[0]))
