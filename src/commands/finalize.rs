@@ -215,9 +215,10 @@ fn leave_partial(root: &Path, run: &RunDir, planned: &PlannedStage, published: &
 
 /// Ends the run: the snapshot's ref and the slots go, plan, results and journal stay.
 fn end(project: &ProjectHome, run: &RunDir, plan: &Plan, failed: usize) -> Result<(), Diagnostic> {
-    Journal::open(run)?.append(Journaled::Finalized { failed })?;
+    // In this order: nobody goes on with a run that was finalized.
     let (git, _) = project.git()?;
     git.forget(&plan.run)?;
+    Journal::open(run)?.append(Journaled::Finalized { failed })?;
     slots::remove_unused(&project.fanout())?;
     Ok(())
 }

@@ -160,7 +160,11 @@ pub(crate) fn launch(
 ) -> Result<Launched, Diagnostic> {
     let run = lock.run();
     let items = worklist::read_all(run)?;
-    preflight::operation(&project.git()?.0)?;
+    let (git, _) = project.git()?;
+    preflight::operation(&git)?;
+    if let Some(commit) = &plan.snapshot {
+        git.keep(&plan.run, commit)?;
+    }
     check_data(project, phases.iter().flat_map(|phase| &items[plan.phases[*phase].indexes()]))?;
     let mut launch = Launch {
         cli,

@@ -374,8 +374,6 @@ fn next(
     None
 }
 
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

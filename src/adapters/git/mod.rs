@@ -29,15 +29,18 @@ pub(crate) enum GitError {
     NoRepository(PathBuf),
     #[error("git failed to {action}")]
     Failed { action: &'static str, source: git2::Error },
+    #[error(transparent)]
+    Fs(#[from] crate::adapters::fs::FsError),
 }
 
 impl From<GitError> for Diagnostic {
     fn from(error: GitError) -> Self {
-        match &error {
+        match error {
             GitError::NoRepository(_) => Diagnostic::project(error.to_string())
                 .cause("workers see the project through a git snapshot of the workspace")
                 .hint("run `git init` in the project (and `dvc config --unset core.no_scm`)"),
-            GitError::Failed { source, .. } => Diagnostic::tool(error.to_string()).source(source),
+            GitError::Failed { ref source, .. } => Diagnostic::tool(error.to_string()).source(source),
+            GitError::Fs(error) => error.into(),
         }
     }
 }
@@ -109,6 +112,20 @@ impl Git {
         Ok(index.get_path(Path::new(path), 0).is_some() || index.find_prefix(format!("{path}/")).is_ok())
     }
 
+    /// Makes the ref of a run's snapshot, below `refs/dvc-fanout`; one that is there is fine.
+    pub(crate) fn keep(&self, run: &str, commit: &str) -> Result<(), GitError> {
+        self.unlock(run)?;
+        let commit = self.find_commit(commit)?.id();
+        self.repository.reference(&reference(run), commit, true, "snapshot").doing("make the snapshot's ref")?;
+        Ok(())
+    }
+
+    /// Removes the lock file that a process left which was killed while it wrote a run's ref.
+    fn unlock(&self, run: &str) -> Result<(), GitError> {
+        let lock = self.repository.commondir().join(reference(run) + ".lock");
+        Ok(crate::adapters::fs::remove(&lock)?)
+    }
+
     /// The paths in which the work tree is no longer what a snapshot recorded, relative to its top.
     pub(crate) fn changed_since(&self, commit: &str) -> Result<Vec<String>, GitError> {
         let mut index = self.work_tree()?.into_index();
@@ -144,6 +161,7 @@ impl Git {
 
     /// Removes the ref of a run's snapshot; none is fine.
     pub(crate) fn forget(&self, run: &str) -> Result<(), GitError> {
+        self.unlock(run)?;
         match self.repository.find_reference(&reference(run)) {
             Ok(mut reference) => reference.delete().doing("delete the snapshot's ref"),
             Err(error) if error.code() == ErrorCode::NotFound => Ok(()),

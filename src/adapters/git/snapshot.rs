@@ -5,7 +5,7 @@ use std::path::Path;
 
 use git2::{AttrCheckFlags, Index, IndexAddOption, IndexEntry, ObjectType, Oid, Repository, Signature};
 
-use super::{Doing as _, EXECUTABLE, FILE, Git, GitError, SUBMODULE, reference};
+use super::{Doing as _, EXECUTABLE, FILE, Git, GitError, SUBMODULE};
 
 /// The attributes that make git keep another content than the work tree has.
 const CONVERTING: [&str; 6] = ["text", "crlf", "eol", "ident", "filter", "working-tree-encoding"];
@@ -62,7 +62,7 @@ impl Git {
         Ok(WorkTree { index: seen })
     }
 
-    /// Records a work tree as a commit below `refs/dvc-fanout`. `leave_out` gets paths relative to its top.
+    /// Records a work tree as a commit; `keep` gives it a ref. `leave_out` gets paths relative to its top.
     pub(crate) fn snapshot(
         &self,
         run: &str,
@@ -85,7 +85,7 @@ impl Git {
         let parents: Vec<&git2::Commit<'_>> = parent.iter().collect();
         let commit = self
             .repository
-            .commit(Some(&reference(run)), &signature, &signature, &message, &tree, &parents)
+            .commit(None, &signature, &signature, &message, &tree, &parents)
             .doing("commit the snapshot")?;
         Ok(Snapshot { commit: commit.to_string(), workspace: workspace.to_string() })
     }

@@ -193,6 +193,10 @@ fn write_down(
         plan.workspace = Some(snapshot.workspace);
     }
     worklist::write(&run, &plan, &items)?;
+    // Without the plan nobody would remove the ref; without the ref, launch makes it.
+    if let Some(commit) = &plan.snapshot {
+        git.keep(&plan.run, commit)?;
+    }
     Ok(Planned { run, plan, items })
 }
 
