@@ -16,6 +16,7 @@ pub(crate) mod hash;
 pub(crate) mod kube;
 pub(crate) mod links;
 pub(crate) mod machine;
+pub(crate) mod memory;
 pub(crate) mod process;
 pub(crate) mod project;
 pub(crate) mod signals;

@@ -13,6 +13,7 @@ use crate::adapters::clock;
 use crate::adapters::dvc::{Dvc, ReproLog};
 use crate::adapters::fs::{self, FoundKind};
 use crate::adapters::git::Git;
+use crate::adapters::memory::MemoryGroup;
 use crate::adapters::process::{self, Ending};
 use crate::cli::{Cli, WorkArgs};
 use crate::commands::project::ProjectHome;
@@ -199,6 +200,12 @@ fn take_slot(slots: &Path, args: &WorkArgs) -> Result<(SlotDir, fs::Locked), Dia
     Err(Diagnostic::tool(format!("all {MAX_SLOTS} slots are in use")))
 }
 
+/// What to add to the failure of a command during which the kernel ended a process.
+fn out_of_memory(memory: &MemoryGroup) -> String {
+    let limit = memory.limit().map_or_else(String::new, |limit| format!(" at the limit of {limit}"));
+    format!("; out of memory: the kernel ended a process{limit}")
+}
+
 /// The worse of an exit so far and that of another outcome.
 fn worse(exit: Exit, outcome: &Outcome) -> Exit {
     let own = match outcome {
@@ -261,11 +268,21 @@ impl Worker<'_> {
             drop(workspace.discard());
             return Err(error.into());
         }
+        let memory = MemoryGroup::find();
+        let kills_before = memory.as_ref().map_or(0, MemoryGroup::kills);
         let ending = self.repro(&workspace, &log, &log_path, runner)?;
         let draft = Draft::begin(run, index, attempt)?;
         let said = ReproLog::read(&String::from_utf8_lossy(&fs::read_tail(&log_path, LOG_TAIL)?));
         let (outcome, left) = match self.harvest(&workspace, &draft, &ending, &said) {
-            Ok(left) => (Self::outcome(&ending, &said, &left.stages), left),
+            Ok(left) => {
+                let mut outcome = Self::outcome(&ending, &said, &left.stages);
+                if let (Outcome::StageFailed { message, .. }, Some(memory)) = (&mut outcome, &memory)
+                    && memory.kills() > kills_before
+                {
+                    message.push_str(&out_of_memory(memory));
+                }
+                (outcome, left)
+            }
             // A command may have removed the workspace itself: the attempt failed, and says why.
             Err(error) => {
                 let is_gone = !workspace.root().is_dir();

@@ -1,0 +1,79 @@
+//! The memory that the kernel lets this process and its children have, and what it ended for want of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A file and the line in it that counts killed processes, and the file with the limit, by version of cgroups.
+const VERSIONS: [(&str, &str, &str, &str); 2] = [
+    ("/sys/fs/cgroup", "", "memory.events", "memory.max"),
+    ("/sys/fs/cgroup/memory", "memory", "memory.oom_control", "memory.limit_in_bytes"),
+];
+/// What cgroups write for no limit is more than any machine has.
+const NO_LIMIT: u64 = 1 << 60;
+
+/// The control group that this process is in.
+#[derive(Debug)]
+pub(crate) struct MemoryGroup {
+    events: PathBuf,
+    limit: PathBuf,
+}
+
+impl MemoryGroup {
+    /// Returns the group; `None` where memory is not controlled.
+    pub(crate) fn find() -> Option<Self> {
+        let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+        VERSIONS.into_iter().find_map(|(root, controller, events, limit)| {
+            let path = groups.lines().find_map(|line| path_of(line, controller))?;
+            // In a container its own group may be all that is mounted, though the path is that of the machine.
+            let folders = [Path::new(root).join(path.trim_start_matches('/')), PathBuf::from(root)];
+            let folder = folders.into_iter().find(|folder| folder.join(events).is_file())?;
+            Some(MemoryGroup { events: folder.join(events), limit: folder.join(limit) })
+        })
+    }
+
+    /// How many processes the kernel ended so far because the group was out of memory.
+    pub(crate) fn kills(&self) -> u64 {
+        let text = fs::read_to_string(&self.events).unwrap_or_default();
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
+    }
+
+    /// The limit, as Kubernetes writes quantities.
+    pub(crate) fn limit(&self) -> Option<String> {
+        let text = fs::read_to_string(&self.limit).ok()?;
+        text.trim().parse().ok().filter(|bytes| *bytes < NO_LIMIT).map(quantity)
+    }
+}
+
+/// The path in a line of `/proc/self/cgroup`, if it is of this controller.
+fn path_of<'a>(line: &'a str, controller: &str) -> Option<&'a str> {
+    let (_, rest) = line.split_once(':')?;
+    let (controllers, path) = rest.split_once(':')?;
+    controllers.split(',').any(|known| known == controller).then_some(path)
+}
+
+fn quantity(bytes: u64) -> String {
+    let units = [(1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
+    let whole = units.iter().find(|(size, _)| bytes > 0 && bytes.is_multiple_of(*size));
+    whole.map_or_else(|| bytes.to_string(), |(size, unit)| format!("{}{unit}", bytes / size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_group_is_found_in_both_versions() {
+        assert_eq!(path_of("0::/user.slice/a", ""), Some("/user.slice/a"));
+        assert_eq!(path_of("4:memory:/kubepods/b", "memory"), Some("/kubepods/b"));
+        assert_eq!(path_of("3:cpu,memory:/", "memory"), Some("/"));
+        assert_eq!(path_of("1:name=systemd:/", "memory"), None);
+    }
+
+    #[test]
+    fn limits_are_written_as_they_were_given() {
+        assert_eq!(
+            [quantity(200 << 20), quantity(4 << 30), quantity(1536 << 20), quantity(1000)],
+            ["200Mi", "4Gi", "1536Mi", "1000"]
+        );
+    }
+}
