@@ -43,10 +43,10 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     commands::complete();
     let cli = cli::Cli::read();
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_env(env::DVC_FANOUT_LOG))
-        .with_writer(std::io::stderr)
-        .init();
+    // What the client of the cluster logs by itself says less than the errors that come of it.
+    let filter = tracing_subscriber::EnvFilter::try_from_env(env::DVC_FANOUT_LOG)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error,kube_client=off"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let exit = commands::dispatch(&cli).unwrap_or_else(|diagnostic| {
         output::text::error(&diagnostic);
         diagnostic.exit

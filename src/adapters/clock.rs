@@ -1,11 +1,20 @@
 //! The clock.
 
+use std::path::Path;
+
 use jiff::{Timestamp, Unit};
 
 /// Now, in RFC 3339 with milliseconds, UTC.
 pub(crate) fn now() -> String {
     let now = Timestamp::now();
     format!("{:.3}", now.round(Unit::Millisecond).unwrap_or(now))
+}
+
+/// When a file was made, as [`now`] writes it; when it last changed where the file system does not know, else now.
+pub(crate) fn made(path: &Path) -> String {
+    let times = path.metadata().and_then(|metadata| metadata.created().or_else(|_| metadata.modified()));
+    let time = times.ok().and_then(|time| Timestamp::try_from(time).ok());
+    time.map_or_else(now, |time| format!("{:.3}", time.round(Unit::Millisecond).unwrap_or(time)))
 }
 
 /// Now, in nanoseconds since 1970.

@@ -50,7 +50,8 @@ pub(crate) struct RetryArgs {
 
 /// End a run that is on, from another terminal
 ///
-/// Work items that run are stopped; results that are published stay. `launch` and `run` go on from there.
+/// Work items that run are stopped; results that are published stay. `launch` and `run` go on from there. Jobs that
+/// were left to a cluster are deleted; the cluster is that of the launch, unless said otherwise.
 #[derive(Debug, Args)]
 pub(crate) struct CancelArgs {
     /// The run; the latest by default
@@ -59,6 +60,18 @@ pub(crate) struct CancelArgs {
     /// Wait at most this long until everything has ended
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub timeout_seconds: u64,
+    /// The kubeconfig of a cluster that Jobs were left to
+    #[cfg(feature = "kubernetes")]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<String>,
+    /// The context of the kubeconfig
+    #[cfg(feature = "kubernetes")]
+    #[arg(long)]
+    pub context: Option<String>,
+    /// The namespace of the Jobs
+    #[cfg(feature = "kubernetes")]
+    #[arg(long)]
+    pub namespace: Option<String>,
 }
 
 /// List runs, or remove old ones

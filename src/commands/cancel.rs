@@ -1,4 +1,4 @@
-//! `cancel`: asks whoever launches a run to end it, and waits until that is done.
+//! `cancel`: asks whoever launches a run to end it, and waits until that is done; ends what was left to a cluster.
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,12 @@ use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::output::text;
+use crate::state::format::Plan;
+use crate::state::paths::RunDir;
+#[cfg(feature = "kubernetes")]
+use crate::state::run_lock::RunLock;
+#[cfg(feature = "kubernetes")]
+use crate::state::survey;
 use crate::state::{run_lock, worklist};
 
 /// How often the run's lock is looked at.
@@ -31,10 +37,37 @@ pub(crate) fn run(cli: &Cli, args: &CancelArgs) -> Result<Exit, Diagnostic> {
             std::thread::sleep(POLL);
         }
     }
-    text::result(&match (cli.format, was_on) {
-        (Format::Json, _) => serde_json::json!({"version": 1, "run": plan.run, "cancelled": was_on}).to_string(),
+    let jobs = if was_on { vec![] } else { end_jobs(&project, &run, &plan, args)? };
+    let cancelled = was_on || !jobs.is_empty();
+    text::result(&match (cli.format, cancelled) {
+        (Format::Json, _) => {
+            serde_json::json!({"version": 1, "run": plan.run, "cancelled": cancelled, "jobs": jobs}).to_string()
+        }
         (Format::Text, true) => format!("run {} has ended; `dvc-fanout launch` goes on with it", plan.run),
         (Format::Text, false) => format!("run {} is not on", plan.run),
     });
     Ok(Exit::Success)
+}
+
+/// Ends the Jobs that nobody watches.
+#[cfg(feature = "kubernetes")]
+fn end_jobs(project: &ProjectHome, run: &RunDir, plan: &Plan, args: &CancelArgs) -> Result<Vec<String>, Diagnostic> {
+    use crate::cli::kubernetes::KubernetesArgs;
+    use crate::commands::settings::Settings;
+
+    // Nobody is to launch the run meanwhile.
+    let _lock = RunLock::acquire(run)?;
+    if !survey::may_go_on(run)? {
+        return Ok(vec![]);
+    }
+    let (kubeconfig, context, namespace) = (args.kubeconfig.clone(), args.context.clone(), args.namespace.clone());
+    let typed = KubernetesArgs { kubeconfig, context, namespace, ..KubernetesArgs::default() };
+    let args = Settings::read(&project.root)?.kubernetes(&typed)?;
+    crate::commands::launch::kubernetes::cancel(run, plan, &args)
+}
+
+#[cfg(not(feature = "kubernetes"))]
+#[expect(clippy::unnecessary_wraps, reason = "a cluster may not answer")]
+fn end_jobs(_: &ProjectHome, _: &RunDir, _: &Plan, _: &CancelArgs) -> Result<Vec<String>, Diagnostic> {
+    Ok(vec![])
 }

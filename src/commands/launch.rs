@@ -2,7 +2,7 @@
 
 pub(crate) mod base;
 #[cfg(feature = "kubernetes")]
-mod kubernetes;
+pub(crate) mod kubernetes;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -44,6 +44,8 @@ use crate::state::{durations, format, results, slots, survey, worklist};
 
 /// How often is looked whether the heartbeat is due.
 const TICK: Duration = Duration::from_millis(500);
+/// How long an engine may take for what is left to do after the last phase.
+const FINISH_LIMIT: Duration = Duration::from_mins(1);
 
 pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli)?;
@@ -187,7 +189,7 @@ pub(crate) fn launch(
         }
         #[cfg(feature = "kubernetes")]
         EngineChoice::Kubernetes(config) => {
-            let files = Box::new(kubernetes::Files(run.clone()));
+            let files = Box::new(kubernetes::Files::new(run, &config.access));
             let mut engine = crate::engine::kubernetes::KubernetesEngine::new(*config, files);
             block_on(launch.drive(&mut engine, phases))?;
         }
@@ -296,6 +298,8 @@ impl Launch<'_> {
         let quiet = self.args.quiet || self.cli.format == Format::Json;
         let style = Style::choose(quiet, std::io::stderr().is_terminal(), env::read(env::CI).is_some());
         let mut progress = Progress::new(style, total);
+        #[cfg_attr(not(feature = "kubernetes"), expect(unused_mut, reason = "only a cluster goes on by itself"))]
+        let mut is_left = false;
         for &number in phases {
             let phase = &self.plan.phases[number];
             let mut ready = ready(self.run, self.plan, self.items, phase)?;
@@ -350,17 +354,22 @@ impl Launch<'_> {
                 }
                 #[cfg(feature = "kubernetes")]
                 Some(PhaseEnd::Detached) => {
-                    progress.note(&format!(
-                        "watch the run again with `dvc-fanout launch {} --engine {}`",
-                        self.plan.run,
-                        E::NAME
-                    ));
+                    let (run, engine) = (&self.plan.run, E::NAME);
+                    progress.note(&format!("watch the run again with `dvc-fanout launch {run} --engine {engine}`"));
+                    progress.note(&format!("or end it with `dvc-fanout cancel {run}`"));
+                    is_left = true;
                     break;
                 }
             }
         }
         while let Some(asked) = signals.came() {
             self.on_request(asked, E::DRAINING, &progress)?;
+        }
+        if !is_left && *self.stop.borrow() == Stop::No {
+            let finished = tokio::time::timeout(FINISH_LIMIT, engine.finish()).await;
+            if let Ok(Err(diagnostic)) = finished {
+                progress.note(&format!("what is left in the cluster was not looked after: {diagnostic}"));
+            }
         }
         progress.finish();
         if let Some(signal) = self.asked {
@@ -422,6 +431,8 @@ impl Launch<'_> {
         let published = results::best(self.run, index).ok().flatten();
         let published = published.filter(|published| published.result.attempt == attempt);
         match published.map(|published| published.result.outcome) {
+            // The engine knows why the worker was told to end.
+            Some(Outcome::Interrupted { .. }) => fallback.clone(),
             Some(outcome) if outcome != Outcome::Succeeded => outcome.to_string(),
             Some(_) | None => {
                 let log = self.run.log(index, attempt);

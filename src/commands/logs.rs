@@ -57,11 +57,12 @@ pub(crate) fn run(cli: &Cli, args: &LogsArgs) -> Result<Exit, Diagnostic> {
     Ok(Exit::Success)
 }
 
-/// Whether an attempt cannot print any more: it has a result or a successor, or nobody launches the run.
+/// Whether an attempt cannot print any more: it has a result or a successor, or nobody launches the run and no cluster
+/// was left to it.
 fn has_ended(run: &RunDir, index: usize, attempt: u32) -> Result<bool, Diagnostic> {
     Ok(run.attempt(index, attempt).is_dir()
         || results::attempts(run, index)?.last().is_some_and(|last| *last > attempt)
-        || !run_lock::is_held(run)?)
+        || !(run_lock::is_held(run)? || survey::is_left(run)?))
 }
 
 /// A log that is being read, block by block: it may be larger than memory.

@@ -41,6 +41,8 @@ fn list(cli: &Cli, project: &ProjectHome) -> Result<Exit, Diagnostic> {
 enum Kept {
     /// Somebody launches it.
     On,
+    /// Its Jobs may go on in a cluster.
+    Left,
     /// It has results that the project has not.
     Uncollected,
     /// Its plan is broken, or of a newer release.
@@ -55,6 +57,10 @@ fn prune(cli: &Cli, args: &PruneArgs, project: &ProjectHome) -> Result<Exit, Dia
     let (mut removed, mut kept) = (vec![], vec![]);
     for name in &known[..known.len().saturating_sub(args.keep)] {
         let run = fanout.run(name);
+        if !args.force && survey::is_left(&run)? {
+            kept.push((name, Kept::Left));
+            continue;
+        }
         let Some(_lock) = RunLock::try_acquire(&run)? else {
             kept.push((name, Kept::On));
             continue;
@@ -83,6 +89,9 @@ fn prune(cli: &Cli, args: &PruneArgs, project: &ProjectHome) -> Result<Exit, Dia
         text::note(&match why {
             Kept::On => format!("run {name} stays: it is on"),
             Kept::Unreadable => format!("run {name} stays: its plan is not readable (--force removes it)"),
+            Kept::Left => format!(
+                "run {name} stays: its Jobs may go on in a cluster (`dvc-fanout cancel {name}` ends them, or --force)"
+            ),
             Kept::Uncollected => format!(
                 "run {name} stays: it has results that were not collected (`dvc-fanout finalize {name}`, or --force)"
             ),

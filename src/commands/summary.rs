@@ -6,7 +6,7 @@ use crate::diagnostic::Diagnostic;
 use crate::output::text::{self, count};
 use crate::state::format::{Outcome, Plan, WorkItem};
 use crate::state::paths::RunDir;
-use crate::state::{results, survey, worklist};
+use crate::state::{results, shards, survey, worklist};
 
 /// The number of failures that are shown in full.
 const SHOWN: usize = 5;
@@ -22,12 +22,13 @@ pub(crate) struct Counts {
 /// Counts the results on disk.
 pub(crate) fn counts(run: &RunDir, plan: &Plan, phases: &[usize]) -> Result<Counts, Diagnostic> {
     let mut counts = Counts::default();
+    let is_left = !shards::open(run)?.is_empty();
     for index in phases.iter().flat_map(|phase| plan.phases[*phase].indexes()) {
         match results::best(run, index)? {
             Some(published) if published.succeeded() => counts.succeeded += 1,
             Some(published) if matches!(published.result.outcome, Outcome::Interrupted { .. }) => counts.not_run += 1,
             Some(_) => counts.failed.push(index),
-            None if results::attempts(run, index)?.is_empty() => counts.not_run += 1,
+            None if is_left || results::attempts(run, index)?.is_empty() => counts.not_run += 1,
             None => counts.failed.push(index),
         }
     }
@@ -38,7 +39,8 @@ pub(crate) fn counts(run: &RunDir, plan: &Plan, phases: &[usize]) -> Result<Coun
 pub(crate) fn print(run: &RunDir, plan: &Plan, phases: &[usize]) -> Result<(), Diagnostic> {
     let counts = counts(run, plan, phases)?;
     let mut line = format!("{} done", count(counts.succeeded, "work item"));
-    for (number, what) in [(counts.failed.len(), "failed"), (counts.not_run, "not run")] {
+    let rest = if shards::open(run)?.is_empty() { "not run" } else { "left to the cluster" };
+    for (number, what) in [(counts.failed.len(), "failed"), (counts.not_run, rest)] {
         if number > 0 {
             line.push_str(&format!(", {number} {what}"));
         }

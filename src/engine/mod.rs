@@ -62,4 +62,9 @@ pub(crate) trait Engine {
     ///
     /// Fails only where the engine itself cannot go on; work items that fail are events.
     async fn run_phase(&mut self, phase: usize, tasks: Vec<Task>, channels: Channels) -> Result<PhaseEnd, Diagnostic>;
+
+    /// Does what is left to do when no phase is left.
+    async fn finish(&mut self) -> Result<(), Diagnostic> {
+        Ok(())
+    }
 }

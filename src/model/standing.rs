@@ -24,6 +24,10 @@ pub(crate) enum RunState {
     },
     /// It was launched, and nobody is at work now.
     Idle,
+    /// Nobody watches it, but these Jobs may go on in a cluster.
+    Left {
+        jobs: Vec<String>,
+    },
     Finalized,
 }
 
@@ -170,6 +174,18 @@ impl Facts {
         }
     }
 
+    /// Takes an attempt that has begun while nobody wrote the journal for one that runs.
+    pub(crate) fn begin_unwatched(&mut self, time: String) {
+        let told = match &self.journal {
+            Journal::Started { attempt, .. } | Journal::Finished { attempt, .. } => *attempt,
+            Journal::Nothing | Journal::Skipped { .. } => 0,
+        };
+        let published = self.published.as_ref().map_or(0, |(attempt, _)| *attempt);
+        if self.begun > told.max(published).max(self.set_aside) {
+            self.journal = Journal::Started { attempt: self.begun, place: "the cluster".to_owned(), time };
+        }
+    }
+
     /// Whether its failure stands: no `launch` tries it again unless somebody asks for that.
     pub(crate) fn is_given_up(&self) -> bool {
         let Some((attempt, Verdict::Bad(_))) = self.published else { return false };
@@ -219,6 +235,22 @@ mod tests {
         same(facts(1, Some((1, Verdict::Interrupted)), finished(1, None, false)), Standing::Interrupted { attempt: 1 });
         let because = vec!["s1".to_owned()];
         same(facts(0, None, Journal::Skipped { because: because.clone() }), Standing::Skipped { because });
+    }
+
+    #[test]
+    fn what_begins_while_nobody_watches_runs() {
+        let begun = |begun, published, journal| {
+            let mut facts = Facts { begun, published, journal, set_aside: 0 };
+            facts.begin_unwatched("now".into());
+            facts.standing(true)
+        };
+        let running = |attempt, place: &str| Standing::Running { attempt, place: place.into(), since: "now".into() };
+        assert_eq!(begun(0, None, Journal::Nothing), Standing::Waiting);
+        assert_eq!(begun(1, None, Journal::Nothing), running(1, "the cluster"));
+        assert_eq!(begun(1, None, started(1)), running(1, "slot 0"));
+        assert_eq!(begun(2, None, started(1)), running(2, "the cluster"));
+        assert_eq!(begun(2, Some((1, Verdict::Bad("why".into()))), finished(1, None, true)), running(2, "the cluster"));
+        assert_eq!(begun(1, Some((1, Verdict::Good)), Journal::Nothing), Standing::Done { attempt: 1 });
     }
 
     #[test]

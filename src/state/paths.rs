@@ -12,6 +12,7 @@
 //!                  events.jsonl      the journal, written by `launch` and `finalize` alone
 //!                  cancel            asks a running `launch` to end
 //!                  jobs/NAME.json    the work items of a cluster Job
+//!                  jobs/NAME.over    its end was seen
 //!                  jobs/NAME.checked left by a pod that sees all that workers need
 //!                  launch.lock       held while the run is being launched
 //!                  results/INDEX/retry   the last attempt whose failure is to be tried again
@@ -105,9 +106,19 @@ impl RunDir {
         self.0.join("cancel")
     }
 
+    /// What is known of the run's cluster Jobs.
+    pub(crate) fn jobs(&self) -> PathBuf {
+        self.0.join("jobs")
+    }
+
     /// Which work items a cluster Job does.
     pub(crate) fn job(&self, name: &str) -> PathBuf {
-        self.0.join("jobs").join(format!("{name}.json"))
+        self.jobs().join(format!("{name}.json"))
+    }
+
+    /// Present once the end of the Job was seen.
+    pub(crate) fn job_over(&self, name: &str) -> PathBuf {
+        self.jobs().join(format!("{name}.over"))
     }
 
     /// Present where workers leave outs in the project's remote, not in its cache.
@@ -117,7 +128,7 @@ impl RunDir {
 
     /// Left by a pod that saw all that workers need.
     pub(crate) fn check(&self, name: &str) -> PathBuf {
-        self.0.join("jobs").join(format!("{name}.checked"))
+        self.jobs().join(format!("{name}.checked"))
     }
 
     /// Where `finalize` puts the reports.

@@ -2,13 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::adapters::clock;
 use crate::adapters::fs::{self, FsError};
 use crate::diagnostic::Diagnostic;
 use crate::model::standing::{self, Facts, ItemStatus, PhaseStatus, RunState, RunStatus, Standing, Verdict};
 use crate::state::format::{Outcome, Plan, WorkItem};
 use crate::state::journal::{self, EndingKind, Journaled, Line};
 use crate::state::paths::RunDir;
-use crate::state::{results, run_lock, worklist};
+use crate::state::{results, run_lock, shards, worklist};
 
 /// Lines of a log that are shown of a failure.
 pub(crate) const LOG_LINES: usize = 12;
@@ -22,13 +23,17 @@ pub(crate) fn run(run: &RunDir, plan: &Plan) -> Result<RunStatus, Diagnostic> {
     let items = worklist::read_all(run)?;
     let lines = journal::read(run)?;
     let is_launched = run_lock::is_held(run)?;
+    let left = if is_launched || is_finalized(&lines) { vec![] } else { shards::open(run)? };
     let mut journal = last_words(&lines, &items);
     let seconds = seconds(&lines);
     let mut statuses = Vec::with_capacity(items.len());
     for item in &items {
-        let facts = Facts { journal: journal.remove(&item.index).unwrap_or_default(), ..facts(run, item.index)? };
-        let standing = facts.standing(is_launched);
+        let mut facts = Facts { journal: journal.remove(&item.index).unwrap_or_default(), ..facts(run, item.index)? };
         let log = (facts.begun > 0).then(|| run.log(item.index, facts.begun));
+        if let (Some(log), false) = (&log, left.is_empty()) {
+            facts.begin_unwatched(clock::made(log));
+        }
+        let standing = facts.standing(is_launched || !left.is_empty());
         let tail = match (&standing, &log) {
             (Standing::Failed { .. }, Some(log)) => tail(log, LOG_LINES),
             _ => vec![],
@@ -44,7 +49,13 @@ pub(crate) fn run(run: &RunDir, plan: &Plan) -> Result<RunStatus, Diagnostic> {
         });
     }
     let phases = plan.phases.iter().map(|phase| PhaseStatus { total: phase.count, trailing: phase.trailing }).collect();
-    let state = state(&lines, is_launched);
+    let goes_on = |item: &ItemStatus| matches!(item.standing, Standing::Waiting | Standing::Running { .. });
+    let state = match state(&lines, is_launched) {
+        RunState::Idle | RunState::Planned if !left.is_empty() && statuses.iter().any(goes_on) => {
+            RunState::Left { jobs: left }
+        }
+        state => state,
+    };
     Ok(RunStatus { run: plan.run.clone(), created: plan.created.clone(), state, phases, items: statuses })
 }
 
@@ -54,13 +65,27 @@ pub(crate) fn state(lines: &[Line], is_launched: bool) -> RunState {
         Journaled::Launched { engine, host, process, .. } => Some((engine.clone(), host.clone(), *process)),
         _ => None,
     });
-    let is_finalized = lines.iter().any(|line| matches!(line.event, Journaled::Finalized { .. }));
+    let is_finalized = is_finalized(lines);
     match launched {
         Some((engine, host, process)) if is_launched => RunState::Running { engine, host, process },
         _ if is_finalized => RunState::Finalized,
         Some(_) => RunState::Idle,
         None => RunState::Planned,
     }
+}
+
+fn is_finalized(lines: &[Line]) -> bool {
+    lines.iter().any(|line| matches!(line.event, Journaled::Finalized { .. }))
+}
+
+/// Whether Jobs of a run may go on in a cluster while nobody watches them.
+pub(crate) fn is_left(run: &RunDir) -> Result<bool, FsError> {
+    Ok(!run_lock::is_held(run)? && may_go_on(run)?)
+}
+
+/// Whether Jobs of a run may go on in a cluster, watched or not.
+pub(crate) fn may_go_on(run: &RunDir) -> Result<bool, FsError> {
+    Ok(!shards::open(run)?.is_empty() && !is_finalized(&journal::read(run)?))
 }
 
 /// What results and logs tell of a work item; the journal is left out.
@@ -159,8 +184,7 @@ fn shortened(line: &str) -> String {
 
 /// Whether a run has good results and was never finalized: removing it would lose them.
 pub(crate) fn is_uncollected(run: &RunDir, plan: &Plan) -> Result<bool, FsError> {
-    let is_finalized = journal::read(run)?.iter().any(|line| matches!(line.event, Journaled::Finalized { .. }));
-    if is_finalized {
+    if is_finalized(&journal::read(run)?) {
         return Ok(false);
     }
     for index in 0..plan.work_items {

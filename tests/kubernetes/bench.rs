@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -88,6 +89,12 @@ impl Bench {
         Ran::of(&mut self.command(arguments))
     }
 
+    /// Runs another command, which finds the cluster by `KUBECONFIG`.
+    pub(super) fn other<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Ran {
+        let mut command = self.project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
+        Ran::of(command.env("KUBECONFIG", &self.kubeconfig).args(arguments))
+    }
+
     /// Launches in the background; stderr goes to a file that [`Bench::said`] reads.
     pub(super) fn start(&self, arguments: &[&str]) -> Child {
         let said = fs::File::create(self.project.path(".dvc/tmp/said")).expect("made");
@@ -96,6 +103,16 @@ impl Bench {
 
     pub(super) fn said(&self) -> String {
         self.project.read(".dvc/tmp/said")
+    }
+
+    /// Waits for what a launch in the background is to say.
+    #[track_caller]
+    pub(super) fn wait_until_said(&self, text: &str) {
+        let end = Instant::now() + Duration::from_mins(1);
+        while !self.said().contains(text) {
+            assert!(Instant::now() < end, "waited for `{text}`: {}", self.said());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// The events of the journal, in short: `1.1 failed` for an ending, `1.1 tool_failed again` for one that is tried

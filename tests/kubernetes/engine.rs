@@ -10,6 +10,12 @@ use crate::support::apiserver::faults::{Fate, Faults};
 
 const JOBS: &str = "/apis/batch/v1/namespaces/science/jobs";
 
+#[track_caller]
+fn terminate(child: &std::process::Child) {
+    let id = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("it runs");
+}
+
 /// Every attempt succeeds.
 fn fine(_index: usize, _attempt: u32) -> Does {
     Does::Succeed
@@ -212,6 +218,103 @@ fn an_old_cluster_and_wrong_credentials_are_refused() {
 }
 
 #[test]
+fn a_server_that_is_not_trusted_is_not_waited_for() {
+    let bench = Bench::new(2, fine);
+    let kubeconfig = bench.server.kubeconfig("science").replace("http://", "https://");
+    bench.project.write(".dvc/tmp/kubeconfig", &kubeconfig);
+    let ran = bench.launch(&[]);
+    assert_eq!(ran.code, Some(5), "{ran:?}");
+    let address = bench.server.address();
+    let expected = format!("the connection to the API server at https://{address} is not usable");
+    assert!(ran.stderr.contains(&expected), "{ran:?}");
+}
+
+#[test]
+fn a_server_that_was_never_there_is_named_with_the_reason() {
+    let bench = Bench::new(2, fine);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+    let address = listener.local_addr().expect("it is bound");
+    drop(listener);
+    let kubeconfig =
+        bench.server.kubeconfig("science").replace(&bench.server.address().to_string(), &address.to_string());
+    bench.project.write(".dvc/tmp/kubeconfig", &kubeconfig);
+    let ran = bench.launch(&["--patience-seconds", "1"]);
+    assert_eq!(ran.code, Some(5), "{ran:?}");
+    assert!(ran.stderr.contains(&format!("the API server at http://{address} did not tell its version")), "{ran:?}");
+    assert!(ran.stderr.contains("Connection refused"), "{ran:?}");
+    assert!(!ran.stderr.contains("kube_client"), "the client's own log is not for people: {ran:?}");
+}
+
+#[test]
+fn an_absence_of_the_server_is_told_and_so_is_its_return() {
+    let bench = Bench::new(2, fine);
+    bench.server.faults(|faults| faults.every_pod(Some(Fate::Unschedulable("no room".to_owned()))));
+    let mut child = bench.start(&["--no-check"]);
+    bench.server.wait_for("pods", "pods", |pods| pods.len() == 2);
+    bench.server.faults(|faults| faults.go_away(true));
+    bench.wait_until_said("does not answer (");
+    bench.server.faults(|faults| faults.go_away(false));
+    bench.wait_until_said("answers again");
+    terminate(&child);
+    assert_eq!(child.wait().expect("it ends").code(), Some(143), "{}", bench.said());
+}
+
+#[test]
+fn a_check_that_cannot_start_is_not_left_behind() {
+    let bench = Bench::new(2, fine);
+    bench.server.faults(|faults| faults.every_pod(Some(Fate::Unschedulable("no room".to_owned()))));
+    let ran = bench.launch(&["--stuck-seconds", "10"]);
+    assert_eq!(ran.code, Some(5), "{ran:?}");
+    assert!(ran.stderr.contains("made no progress for 10 s"), "{ran:?}");
+    assert!(bench.server.objects("jobs").is_empty());
+}
+
+#[test]
+fn fewer_workers_are_no_other_job() {
+    let bench = Bench::new(4, fine);
+    bench.server.faults(|faults| faults.every_pod(Some(Fate::Unschedulable("no room".to_owned()))));
+    assert_eq!(bench.launch(&["--detach", "--no-check", "--jobs", "3"]).code, Some(0));
+    let mut child = bench.start(&["--no-check", "--jobs", "2"]);
+    bench.wait_until_said("keeps to 3 pods at a time");
+    terminate(&child);
+    assert_eq!(child.wait().expect("it ends").code(), Some(143), "{}", bench.said());
+}
+
+#[test]
+fn what_was_left_to_the_cluster_is_seen_and_can_be_ended() {
+    let bench = Bench::new(2, fine);
+    bench.server.faults(|faults| faults.every_pod(Some(Fate::Unschedulable("no room".to_owned()))));
+    let ran = bench.launch(&["--detach", "--no-check"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stderr.contains("2 left to the cluster"), "{ran:?}");
+    let name = bench.job()["metadata"]["name"].as_str().expect("a name").to_owned();
+    let status = bench.project.fanout(["status"]).succeeded();
+    assert!(status.contains(&format!("left to the cluster (Job {name} may go on)")), "{status}");
+    let ran = bench.other(["runs", "prune", "--keep", "0"]);
+    assert!(ran.stderr.contains("its Jobs may go on in a cluster"), "{ran:?}");
+    let ran = bench.other(["cancel"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stdout.contains("has ended"), "{ran:?}");
+    assert!(bench.server.objects("jobs").is_empty() && bench.server.objects("pods").is_empty());
+    let status = bench.project.fanout(["status"]).succeeded();
+    assert!(status.contains(": not running"), "{status}");
+    assert!(bench.other(["cancel"]).stdout.contains("is not on"));
+}
+
+#[test]
+fn jobs_that_ended_unwatched_are_looked_after_by_the_next_launch() {
+    let bench = Bench::new(3, fine);
+    assert_eq!(bench.launch(&["--detach", "--no-check"]).code, Some(0));
+    bench.server.wait_for("the Job to complete", "jobs", |jobs| {
+        jobs.iter().all(|job| !job["status"]["completionTime"].is_null())
+    });
+    assert!(bench.project.fanout(["status"]).succeeded().contains("not running"), "all is done");
+    let ran = bench.launch(&[]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(bench.server.objects("jobs").is_empty());
+}
+
+#[test]
 fn a_run_survives_expired_and_cut_streams_overload_and_an_absent_server() {
     let bench =
         Bench::new(6, |index, attempt| if index == 5 && attempt == 1 { Does::BreakDown } else { Does::Succeed });
@@ -257,7 +360,7 @@ fn a_server_that_stays_away_is_given_up() {
     bench.server.faults(|faults| faults.go_away(true));
     let code = child.wait().expect("it ends").code();
     assert_eq!(code, Some(5), "{}", bench.said());
-    assert!(bench.said().contains("the API server did not"), "{}", bench.said());
+    assert!(bench.said().contains("did not answer for 3 s"), "{}", bench.said());
     assert!(bench.said().contains("Jobs go on without the launcher"), "{}", bench.said());
 }
 
@@ -281,8 +384,7 @@ fn a_terminated_launcher_takes_its_job_along() {
     bench.server.faults(|faults| faults.every_pod(Some(Fate::Unschedulable("no room".to_owned()))));
     let mut child = bench.start(&["--no-check"]);
     bench.server.wait_for("pods", "pods", |pods| pods.len() == 2);
-    let id = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("it runs");
+    terminate(&child);
     assert_eq!(child.wait().expect("it ends").code(), Some(143), "{}", bench.said());
     assert!(bench.server.objects("jobs").is_empty() && bench.server.objects("pods").is_empty());
 }

@@ -17,11 +17,19 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, Resource as _, ResourceExt as _};
 use serde_json::Value;
 
+use crate::model::job::manifest::RUN;
+use crate::model::job::name::label_value;
 use crate::model::job::observed::{SeenJob, SeenPod, Warning};
 pub(crate) use watch::{Change, Following};
 
 /// The limit of one call, the client's own retries included.
 const CALL_LIMIT: Duration = Duration::from_mins(2);
+/// How long a server that was never heard of may take to answer: its address may be wrong.
+const FIRST_CONTACT: Duration = Duration::from_secs(30);
+/// How long a Job that is to be ended is tried to be deleted while the server is away: somebody waits for it.
+const DELETION_PATIENCE: Duration = Duration::from_mins(1);
+/// The limit of a question that is asked again soon anyway.
+const QUESTION_LIMIT: Duration = Duration::from_secs(10);
 /// The wait before a call that failed is made again; doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -35,8 +43,11 @@ pub(crate) enum KubeError {
     Config(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the API server refused to {what}")]
     Refused { what: String, code: u16, reason: String, source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("the API server did not {what} for {} s", .limit.as_secs())]
-    Away { what: String, limit: Duration, source: Option<Box<dyn std::error::Error + Send + Sync>> },
+    /// Not for want of an answer: a certificate that is not trusted, credentials that cannot be had.
+    #[error("the connection to the API server at {server} is not usable")]
+    Unusable { server: String, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("the API server at {server} did not {what} for {} s", .limit.as_secs())]
+    Away { what: String, server: String, limit: Duration, source: Option<Box<dyn std::error::Error + Send + Sync>> },
 }
 
 /// What the server said to a request that it refused.
@@ -89,6 +100,8 @@ pub(crate) enum Propagation {
 #[derive(Clone)]
 pub(crate) struct Cluster {
     client: Client,
+    /// Its address.
+    pub server: String,
     pub namespace: String,
     patience: Duration,
 }
@@ -98,13 +111,15 @@ impl Cluster {
     pub(crate) async fn connect(access: &Access) -> Result<Self, KubeError> {
         let config = configuration(access).await?;
         let namespace = access.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let client = Client::try_from(config).map_err(|error| KubeError::Config(error.into()))?;
-        Ok(Cluster { client, namespace, patience: access.patience })
+        Ok(Cluster { client, server, namespace, patience: access.patience })
     }
 
-    /// Returns the server's major and minor version.
+    /// Returns the server's major and minor version; the first call, which is not repeated for long.
     pub(crate) async fn version(&self) -> Result<(u32, u32), KubeError> {
-        let version = self.call("tell its version", || self.client.apiserver_version()).await?;
+        let patience = self.patience.min(FIRST_CONTACT);
+        let version = self.call_for(patience, "tell its version", || self.client.apiserver_version()).await?;
         // Some providers write `33+`.
         let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0);
         Ok((number(&version.major), number(&version.minor)))
@@ -165,6 +180,13 @@ impl Cluster {
         Ok(found.map(|job| view::job(&job)))
     }
 
+    /// Returns the Jobs of a run.
+    pub(crate) async fn jobs_of(&self, run: &str) -> Result<Vec<SeenJob>, KubeError> {
+        let (jobs, params) = (self.api::<Job>(), ListParams::default().labels(&format!("{RUN}={}", label_value(run))));
+        let list = self.call("list Jobs", || jobs.list(&params)).await?;
+        Ok(list.items.iter().map(view::job).filter(|job| job.run.as_deref() == Some(run)).collect())
+    }
+
     /// Deletes a Job if it is still the one with this uid; one that is gone is fine.
     pub(crate) async fn delete_job(&self, job: &SeenJob, propagation: Propagation) -> Result<(), KubeError> {
         let policy = match propagation {
@@ -177,20 +199,24 @@ impl Cluster {
             preconditions: Some(Preconditions { uid: Some(job.uid.clone()), resource_version: None }),
             ..DeleteParams::default()
         };
-        let jobs = self.api::<Job>();
-        match self.call(&format!("delete the Job `{}`", job.name), || jobs.delete(&job.name, &params)).await {
+        let (jobs, what) = (self.api::<Job>(), format!("delete the Job `{}`", job.name));
+        let patience = self.patience.min(DELETION_PATIENCE);
+        match self.call_for(patience, &what, || jobs.delete(&job.name, &params)).await {
             // 409: another Job has the name now, so this one is gone.
             Err(KubeError::Refused { code: 404 | 409, .. }) => Ok(()),
             other => other.map(drop),
         }
     }
 
-    /// Returns the warnings about an object.
+    /// Returns the warnings about an object, the oldest first; none while the server is away.
     pub(crate) async fn warnings(&self, uid: &str) -> Result<Vec<Warning>, KubeError> {
         let params = ListParams::default().fields(&format!("involvedObject.uid={uid}")).limit(MAX_EVENTS);
         let events = self.api::<Event>();
-        let list = self.call("list events", || events.list(&params)).await?;
-        Ok(list.items.iter().filter_map(view::warning).collect())
+        match tokio::time::timeout(QUESTION_LIMIT, events.list(&params)).await {
+            Ok(Ok(list)) => Ok(view::warnings(&list.items)),
+            Ok(Err(error)) if !watch::is_passing(&error) => Err(self.refused("list events", error)),
+            Ok(Err(_)) | Err(_) => Ok(vec![]),
+        }
     }
 
     /// Returns the pods of a Job as they are now.
@@ -200,15 +226,20 @@ impl Cluster {
         Ok(list.items.iter().map(view::pod).collect())
     }
 
+    /// What a person would type to do something with a Job.
+    pub(crate) fn kubectl(&self, verb: &str, job: &str) -> String {
+        format!("kubectl --namespace {} {verb} job/{job}", self.namespace)
+    }
+
     /// Follows one Job.
     pub(crate) fn follow_job(&self, name: &str) -> Following<SeenJob> {
         let selector = ListParams::default().fields(&format!("metadata.name={name}"));
-        watch::follow(self.api::<Job>(), selector, self.patience, view::job)
+        watch::follow(self, self.api::<Job>(), selector, view::job)
     }
 
     /// Follows the pods of a Job.
     pub(crate) fn follow_pods(&self, job: &SeenJob) -> Following<SeenPod> {
-        watch::follow(self.api::<Pod>(), pods_of(job), self.patience, view::pod)
+        watch::follow(self, self.api::<Pod>(), pods_of(job), view::pod)
     }
 
     fn api<K>(&self) -> Api<K>
@@ -223,20 +254,44 @@ impl Cluster {
     where
         F: Future<Output = Result<T, kube::Error>>,
     {
+        self.call_for(self.patience, what, call).await
+    }
+
+    async fn call_for<T, F>(&self, patience: Duration, what: &str, call: impl Fn() -> F) -> Result<T, KubeError>
+    where
+        F: Future<Output = Result<T, kube::Error>>,
+    {
         let begun = tokio::time::Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
             let failed = match tokio::time::timeout(CALL_LIMIT, call()).await {
                 Ok(Ok(result)) => return Ok(result),
-                Ok(Err(error)) if !watch::is_passing(&error) => return Err(refused(what, error)),
-                Ok(Err(error)) => Some(error.into()),
+                Ok(Err(error)) if !watch::is_passing(&error) => return Err(self.refused(what, error)),
+                Ok(Err(error)) => Some(error),
                 Err(_) => None,
             };
-            if begun.elapsed() >= self.patience {
-                return Err(KubeError::Away { what: what.to_owned(), limit: self.patience, source: failed });
+            if begun.elapsed() >= patience {
+                return Err(self.away(what, patience, failed.as_ref()));
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn away(&self, what: &str, limit: Duration, error: Option<&kube::Error>) -> KubeError {
+        let source = error.map(|error| watch::exact(error).into());
+        KubeError::Away { what: what.to_owned(), server: self.server.clone(), limit, source }
+    }
+
+    /// A failure that trying again cannot mend.
+    fn refused(&self, what: &str, error: kube::Error) -> KubeError {
+        match error {
+            kube::Error::Api(status) => {
+                let said = Said { message: status.message, code: status.code, reason: status.reason.clone() };
+                let (what, reason) = (what.to_owned(), status.reason);
+                KubeError::Refused { what, code: status.code, reason, source: said.into() }
+            }
+            other => KubeError::Unusable { server: self.server.clone(), source: watch::exact(&other).into() },
         }
     }
 }
@@ -271,17 +326,5 @@ async fn configuration(access: &Access) -> Result<Config, KubeError> {
             Config::from_kubeconfig(&options).await.map_err(|error| wrong(error.into()))
         }
         None => Config::infer().await.map_err(|error| wrong(error.into())),
-    }
-}
-
-/// A failure that trying again cannot mend.
-fn refused(what: &str, error: kube::Error) -> KubeError {
-    match error {
-        kube::Error::Api(status) => {
-            let said = Said { message: status.message, code: status.code, reason: status.reason.clone() };
-            let (what, reason) = (what.to_owned(), status.reason);
-            KubeError::Refused { what, code: status.code, reason, source: said.into() }
-        }
-        other => KubeError::Refused { what: what.to_owned(), code: 0, reason: String::new(), source: other.into() },
     }
 }

@@ -2,10 +2,11 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use crate::model::job::indexes::IndexSet;
-use crate::model::job::manifest::{RUN, SPEC_HASH};
+use crate::model::job::manifest::{CONTAINER, RUN, SPEC_HASH};
 use crate::model::job::observed::{ContainerEnd, JobEnd, PodPhase, Said, SeenJob, SeenPod, Warning};
 
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
@@ -28,7 +29,9 @@ pub(super) fn job(job: &Job) -> SeenJob {
         spec_hash: job.annotations().get(SPEC_HASH).cloned(),
         is_suspended: job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or(false),
         is_deleted: job.metadata.deletion_timestamp.is_some(),
-        active: status.active.and_then(|active| active.try_into().ok()).unwrap_or(0),
+        parallelism: number(job.spec.as_ref().and_then(|spec| spec.parallelism)),
+        completions: number(job.spec.as_ref().and_then(|spec| spec.completions)),
+        active: number(status.active),
         completed: indexes(status.completed_indexes),
         failed: indexes(status.failed_indexes),
         end: end.map(|condition| JobEnd {
@@ -39,9 +42,16 @@ pub(super) fn job(job: &Job) -> SeenJob {
     }
 }
 
+/// A count that is absent when it is 0.
+fn number(count: Option<i32>) -> u32 {
+    count.and_then(|count| count.try_into().ok()).unwrap_or(0)
+}
+
 pub(super) fn pod(pod: &Pod) -> SeenPod {
     let status = pod.status.clone().unwrap_or_default();
-    let state = status.container_statuses.unwrap_or_default().into_iter().next().and_then(|status| status.state);
+    // There may be others beside the worker: a cluster's own, or those of a patch.
+    let statuses = status.container_statuses.unwrap_or_default();
+    let state = statuses.into_iter().find(|status| status.name == CONTAINER).and_then(|status| status.state);
     let (waiting, terminated) = state.map_or((None, None), |state| (state.waiting, state.terminated));
     let conditions = status.conditions.unwrap_or_default();
     let condition = |kind: &str, value: &str| {
@@ -51,7 +61,10 @@ pub(super) fn pod(pod: &Pod) -> SeenPod {
             message: condition.message.clone().unwrap_or_default(),
         })
     };
-    let limits = pod.spec.as_ref().and_then(|spec| spec.containers.first()?.resources.as_ref()?.limits.as_ref());
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let limits = containers
+        .filter(|container| container.name == CONTAINER)
+        .find_map(|container| container.resources.as_ref()?.limits.as_ref());
     SeenPod {
         name: pod.name_any(),
         uid: pod.uid().unwrap_or_default(),
@@ -74,18 +87,32 @@ pub(super) fn pod(pod: &Pod) -> SeenPod {
             message: ended.message.unwrap_or_default(),
         }),
         unschedulable: condition("PodScheduled", "False").map(|said| said.message),
+        is_deleted: pod.metadata.deletion_timestamp.is_some(),
         disrupted: condition(DISRUPTION, "True"),
         failed: status.reason.map(|reason| Said { reason, message: status.message.unwrap_or_default() }),
         memory_limit: limits.and_then(|limits| limits.get("memory")).map(|limit| limit.0.clone()),
     }
 }
 
-/// Returns an event that warns; `None` for the ordinary ones.
-pub(super) fn warning(event: &Event) -> Option<Warning> {
-    let message = event.message.clone().unwrap_or_default();
-    let said = Said { reason: event.reason.clone().unwrap_or_default(), message };
-    let count = event.count.and_then(|count| count.try_into().ok()).unwrap_or(1);
-    (event.type_.as_deref() == Some("Warning")).then_some(Warning { said, count })
+/// Returns the warnings among the events of an object, the oldest first.
+pub(super) fn warnings(events: &[Event]) -> Vec<Warning> {
+    let mut events: Vec<&Event> = events.iter().collect();
+    events.sort_by_key(|event| last_seen(event));
+    let ordinary = events.iter().rposition(|event| event.type_.as_deref() != Some("Warning"));
+    let warning = |(at, event): (usize, &&Event)| {
+        let message = event.message.clone().unwrap_or_default();
+        let said = Said { reason: event.reason.clone().unwrap_or_default(), message };
+        let is_overtaken = ordinary.is_some_and(|ordinary| at < ordinary);
+        (event.type_.as_deref() == Some("Warning")).then_some(Warning { said, is_overtaken })
+    };
+    events.iter().enumerate().filter_map(warning).collect()
+}
+
+/// Schedulers write other times than kubelets and controllers.
+fn last_seen(event: &Event) -> Option<Timestamp> {
+    let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref()).map(|time| time.0);
+    let plain = [&event.last_timestamp, &event.first_timestamp].into_iter().flatten().map(|time| time.0).next();
+    series.or(plain).or_else(|| event.event_time.as_ref().map(|time| time.0))
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@
 //!
 //! Nothing is concluded from events that were missed: a list says what is there.
 
+use std::cell::Cell;
 use std::fmt::Debug;
+use std::io;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -19,7 +21,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{FIRST_PAUSE, KubeError, LONGEST_PAUSE, refused};
+use super::{Cluster, FIRST_PAUSE, KubeError, LONGEST_PAUSE};
 
 /// The server ends a watch after this long; the next one goes on from there.
 const WATCH_SECONDS: u32 = 280;
@@ -30,6 +32,10 @@ const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 const PAGE: u32 = 500;
 /// Changes that wait to be looked at; the stream waits when there are more.
 const QUEUE: usize = 64;
+/// How long the server may be away until that is worth a word.
+const AWAY_GRACE: Duration = Duration::from_secs(10);
+/// A stream that the server kept open for so long was a good one, though nothing happened.
+const GOOD_STREAM: Duration = Duration::from_secs(30);
 
 /// Something that became known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +44,10 @@ pub(crate) enum Change<V> {
     Listed(Vec<V>),
     Changed(V),
     Deleted(V),
+    /// The server has not answered for a while; what was the matter last.
+    Away(String),
+    /// It answers again.
+    Back,
 }
 
 /// A stream of changes; the watch ends when it is dropped.
@@ -60,19 +70,36 @@ impl<V> Following<V> {
 pub(super) fn is_passing(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) => status.code == 429 || status.code >= 500,
-        kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => true,
+        kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => !is_distrust(error),
         _ => false,
     }
 }
 
+/// Whether the two do not trust each other. TLS says so in an error of its own kind, not of the system's.
+fn is_distrust(error: &kube::Error) -> bool {
+    sources(error).filter_map(|error| error.downcast_ref::<io::Error>()).any(|error| {
+        error.get_ref().is_some() && matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::Other)
+    })
+}
+
+/// An error and what it came of, the last the most exact.
+fn sources(error: &kube::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source())
+}
+
+/// The most exact that is known of an error.
+pub(super) fn exact(error: &kube::Error) -> String {
+    sources(error).last().map(ToString::to_string).unwrap_or_default()
+}
+
 /// Starts to follow the objects that a selector takes.
-pub(super) fn follow<K, V>(api: Api<K>, selector: ListParams, patience: Duration, view: fn(&K) -> V) -> Following<V>
+pub(super) fn follow<K, V>(cluster: &Cluster, api: Api<K>, selector: ListParams, view: fn(&K) -> V) -> Following<V>
 where
     K: kube::Resource + Clone + DeserializeOwned + Debug + 'static,
     V: 'static,
 {
     let (sender, changes) = mpsc::channel(QUEUE);
-    let follower = Follower { api, selector, patience, view, sender };
+    let follower = Follower { cluster: cluster.clone(), api, selector, view, sender, is_away: Cell::new(false) };
     tokio::task::spawn_local(async move {
         let sender = follower.sender.clone();
         tokio::select! {
@@ -84,11 +111,13 @@ where
 }
 
 struct Follower<K, V> {
+    cluster: Cluster,
     api: Api<K>,
     selector: ListParams,
-    patience: Duration,
     view: fn(&K) -> V,
     sender: mpsc::Sender<Result<Change<V>, KubeError>>,
+    /// Whether it was told that the server is away.
+    is_away: Cell<bool>,
 }
 
 /// How a stream came to its end.
@@ -111,37 +140,42 @@ where
         let mut away_since: Option<Instant> = None;
         let mut pause = FIRST_PAUSE;
         loop {
-            let broken = match version.take() {
-                None => {
-                    let Err(broken) = self.list(&mut version).await else {
-                        away_since = None;
-                        continue;
-                    };
-                    broken
-                }
+            let (broken, heard) = match version.take() {
+                None => match self.list(&mut version).await {
+                    Ok(()) => {
+                        self.answered().await;
+                        (None, true)
+                    }
+                    Err(broken) => (Some(broken), false),
+                },
                 Some(from) => {
                     let (last, broken, heard) = self.watch(from).await;
                     version = Some(last);
-                    if heard {
-                        away_since = None;
-                        pause = FIRST_PAUSE;
-                    }
-                    broken
+                    (Some(broken), heard)
                 }
             };
+            if heard {
+                away_since = None;
+                pause = FIRST_PAUSE;
+            }
             let source = match broken {
-                Break::Ended | Break::Silent => None,
-                Break::Expired => {
+                None => continue,
+                Some(Break::Ended | Break::Silent) => None,
+                Some(Break::Expired) => {
                     version = None;
                     None
                 }
-                Break::Failed(error) if !is_passing(&error) => return refused("watch", error),
-                Break::Failed(error) => Some(error.into()),
+                Some(Break::Failed(error)) if !is_passing(&error) => return self.cluster.refused("watch", error),
+                Some(Break::Failed(error)) => Some(error),
             };
             // A server that answers and ends every watch at once is no better than one that is away.
             let since = *away_since.get_or_insert_with(Instant::now);
-            if since.elapsed() > self.patience {
-                return KubeError::Away { what: "answer".to_owned(), limit: self.patience, source };
+            if since.elapsed() > self.cluster.patience {
+                return self.cluster.away("answer", self.cluster.patience, source.as_ref());
+            }
+            if since.elapsed() > AWAY_GRACE && !self.is_away.replace(true) {
+                let why = source.as_ref().map_or_else(|| "it ends every stream".to_owned(), exact);
+                self.send(Change::Away(why)).await;
             }
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -184,14 +218,16 @@ where
         };
         let mut stream = std::pin::pin!(stream);
         let mut heard = false;
+        let begun = Instant::now();
         loop {
             let event = match timeout(SILENCE_LIMIT, stream.next()).await {
                 Ok(Some(Ok(event))) => event,
                 Ok(Some(Err(error))) => return (version, broken(error), heard),
-                Ok(None) => return (version, Break::Ended, heard),
+                Ok(None) => return (version, Break::Ended, heard || begun.elapsed() > GOOD_STREAM),
                 Err(_) => return (version, Break::Silent, heard),
             };
             heard = true;
+            self.answered().await;
             let (object, deleted) = match event {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => (object, false),
                 WatchEvent::Deleted(object) => (object, true),
@@ -206,6 +242,13 @@ where
             }
             let seen = (self.view)(&object);
             self.send(if deleted { Change::Deleted(seen) } else { Change::Changed(seen) }).await;
+        }
+    }
+
+    /// Says that the server is back, if it was said to be away.
+    async fn answered(&self) {
+        if self.is_away.take() {
+            self.send(Change::Back).await;
         }
     }
 

@@ -27,6 +27,7 @@ use crate::model::yaml;
 use crate::output::text;
 use crate::state::format::{Outcome, Plan};
 use crate::state::paths::RunDir;
+use crate::state::shards::Reach;
 use crate::state::{results, shards, worklist};
 
 /// Pods at a time unless said otherwise.
@@ -288,7 +289,7 @@ pub(super) fn dry_run(
     }
     for &phase in phases {
         let ready = super::ready(run, plan, &items, &plan.phases[phase])?;
-        for manifest in engine::manifests(&config, &Files(run.clone()), phase, ready.tasks)? {
+        for manifest in engine::manifests(&config, &Files::new(run, &config.access), phase, ready.tasks)? {
             text::result(&manifest.to_yaml());
         }
     }
@@ -296,30 +297,62 @@ pub(super) fn dry_run(
 }
 
 /// The run's directory as the engine sees it.
-pub(crate) struct Files(pub RunDir);
+pub(crate) struct Files {
+    run: RunDir,
+    cluster: Reach,
+}
+
+impl Files {
+    pub(super) fn new(run: &RunDir, access: &Access) -> Self {
+        let Access { kubeconfig, context, namespace, .. } = access;
+        // Whoever asks later may stand somewhere else.
+        let kubeconfig = kubeconfig.as_ref().map(|file| std::path::absolute(file).unwrap_or_else(|_| file.clone()));
+        let cluster = Reach { kubeconfig, context: context.clone(), namespace: namespace.clone() };
+        Files { run: run.clone(), cluster }
+    }
+}
+
+/// Ends the Jobs of a run that nobody watches; returns their names. What is not said is as it was at the launch.
+pub(crate) fn cancel(run: &RunDir, plan: &Plan, args: &KubernetesArgs) -> Result<Vec<String>, Diagnostic> {
+    let first = shards::open(run)?.first().map(|job| shards::reach(run, job)).transpose()?.unwrap_or_default();
+    let mut access = access(args);
+    access.kubeconfig = access.kubeconfig.or(first.kubeconfig);
+    access.context = access.context.or(first.context);
+    access.namespace = access.namespace.or(first.namespace);
+    let files = Files::new(run, &access);
+    super::block_on(engine::cancel(&access, &plan.run, &files))
+}
 
 impl RunFiles for Files {
     fn item(&self, index: usize) -> Result<ItemFiles, Diagnostic> {
-        let begun = results::attempts(&self.0, index)?.last().copied();
-        let best = results::best(&self.0, index)?;
+        let begun = results::attempts(&self.run, index)?.last().copied();
+        let best = results::best(&self.run, index)?;
         let result = best.map(|published| (published.result.attempt, ending(published.result.outcome)));
         Ok(ItemFiles { begun, result })
     }
 
     fn shards(&self, job: &str) -> Result<Option<Shards>, Diagnostic> {
-        shards::read(&self.0, job)
+        shards::read(&self.run, job)
     }
 
     fn write_shards(&self, job: &str, list: &Shards) -> Result<(), Diagnostic> {
-        Ok(shards::write(&self.0, job, list)?)
+        Ok(shards::write(&self.run, job, list, &self.cluster)?)
+    }
+
+    fn open_jobs(&self) -> Result<Vec<String>, Diagnostic> {
+        Ok(shards::open(&self.run)?)
+    }
+
+    fn close_job(&self, job: &str) -> Result<(), Diagnostic> {
+        Ok(shards::close(&self.run, job)?)
     }
 
     fn forget_check(&self, job: &str) -> Result<(), Diagnostic> {
-        Ok(fs::remove(&self.0.check(job))?)
+        Ok(fs::remove(&self.run.check(job))?)
     }
 
     fn was_checked(&self, job: &str) -> Result<bool, Diagnostic> {
-        Ok(fs::read_text_if_any(&self.0.check(job))?.is_some())
+        Ok(fs::read_text_if_any(&self.run.check(job))?.is_some())
     }
 }
 

@@ -78,7 +78,7 @@ pub(super) async fn check(
                 Some(Ending::Failed { message } | Ending::ToolFailed { message } | Ending::Lost { message }) => message,
                 Some(Ending::Succeeded | Ending::Stopped) | None => end.message,
             };
-            return Err(failed(&why).hint(format!("look at it with `kubectl logs job/{name}`")));
+            return Err(failed(&why).hint(format!("look at it with `{}`", cluster.kubectl("logs", &name))));
         }
         Over::Deleted => return Err(Diagnostic::tool(format!("Job `{name}` was deleted by somebody"))),
         Over::Finished => return Err(Diagnostic::internal("a check has no work items")),
@@ -140,23 +140,27 @@ impl<'a> Drive<'a> {
     pub(super) async fn run(mut self) -> Result<PhaseEnd, Diagnostic> {
         match self.watch().await? {
             Over::Ended(end) => {
+                self.files.close_job(&self.job.name)?;
                 self.settle_rest(Some(&end)).await?;
                 clean_up(self.config, self.cluster, &self.job, Some(&end)).await?;
                 Ok(PhaseEnd::Done)
             }
             Over::Deleted => {
                 self.channels.notice(format!("Job `{}` was deleted by somebody", self.job.name));
+                self.files.close_job(&self.job.name)?;
                 self.settle_rest(None).await?;
                 Ok(PhaseEnd::Done)
             }
             Over::Finished => {
                 let complete = JobEnd { is_complete: true, reason: String::new(), message: String::new() };
+                self.files.close_job(&self.job.name)?;
                 clean_up(self.config, self.cluster, &self.job, Some(&complete)).await?;
                 Ok(PhaseEnd::Done)
             }
             Over::Cancelled => {
                 let grace = Duration::from_secs(self.config.pods.grace_seconds.into());
                 cancel(self.cluster, &self.job, grace).await?;
+                self.files.close_job(&self.job.name)?;
                 let end = ShardEnd { place: self.job.name.clone(), ending: Ending::Stopped, again: false };
                 let events = self.items.settle_all(&end, self.files)?;
                 self.tell(events);
@@ -216,6 +220,16 @@ impl<'a> Drive<'a> {
             Change::Changed(seen) => Some(seen),
             Change::Listed(all) => all.into_iter().next(),
             Change::Deleted(_) => None,
+            Change::Away(why) => {
+                let (server, limit) = (&self.cluster.server, self.config.access.patience.as_secs());
+                let message = format!("the API server at {server} does not answer ({why}); trying for up to {limit} s");
+                self.channels.notice(message);
+                return None;
+            }
+            Change::Back => {
+                self.channels.notice(format!("the API server at {} answers again", self.cluster.server));
+                return None;
+            }
         };
         match seen.filter(|seen| seen.uid == self.job.uid) {
             Some(seen) => {
@@ -233,6 +247,8 @@ impl<'a> Drive<'a> {
         match change {
             Change::Changed(pod) => self.on_pod(pod),
             Change::Deleted(pod) => self.on_gone(pod),
+            // Told where the Job is followed.
+            Change::Away(_) | Change::Back => Ok(()),
             Change::Listed(all) => {
                 let listed: HashSet<String> = all.iter().map(|pod| pod.name.clone()).collect();
                 for pod in all {
@@ -318,10 +334,15 @@ impl<'a> Drive<'a> {
         }
         let limit = self.config.stuck_limit;
         let Some(obstacle) = self.watchman.is_stuck(limit) else { return Ok(()) };
-        Err(Diagnostic::tool(format!("Job `{}` made no progress for {} s", self.job.name, limit.as_secs()))
-            .cause(obstacle.text.clone())
+        let stuck = Diagnostic::tool(format!("Job `{}` made no progress for {} s", self.job.name, limit.as_secs()))
+            .cause(obstacle.text.clone());
+        if self.is_check {
+            self.cluster.delete_job(&self.job, Propagation::Background).await?;
+            return Err(stuck.hint("mend that and launch again"));
+        }
+        Err(stuck
             .hint("mend that and launch again: the Job was left as it is, and goes on when it can")
-            .hint(format!("or delete it: `kubectl delete job {}`", self.job.name)))
+            .hint(format!("or end it: `dvc-fanout cancel {}`", self.config.run)))
     }
 
     /// Settles what is left when the Job is over: by its last pods, then by its status.

@@ -150,7 +150,10 @@ impl Items {
                 }
                 (Some((attempt, ending)), begun) if begun.is_none_or(|begun| attempt >= begun) => {
                     if attempt > item.finished || !end.again {
-                        let ending = if end.ending == Ending::Stopped { Ending::Stopped } else { ending };
+                        // A worker that was told to end knows no more than that.
+                        let is_told = matches!((&ending, &end.ending), (Ending::Lost { .. }, Ending::Lost { .. }));
+                        let is_known = is_told || end.ending == Ending::Stopped;
+                        let ending = if is_known { end.ending.clone() } else { ending };
                         item.tell_finished(attempt, ending, end.again, &mut events);
                     }
                 }

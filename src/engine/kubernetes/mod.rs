@@ -49,6 +49,9 @@ const RIGHTS: [Right; 8] = [
 /// Needed as well where claims are made from a storage class.
 const CLAIM_RIGHTS: [Right; 1] = [right("create", "", "persistentvolumeclaims")];
 
+/// How long pods of a Job that is cancelled may take to end, beyond what their deletion takes.
+const CANCELLATION: Duration = Duration::from_secs(30);
+
 const fn right(verb: &'static str, group: &'static str, resource: &'static str) -> Right {
     Right { verb, group, resource }
 }
@@ -100,6 +103,10 @@ pub(crate) trait RunFiles {
     /// Which work items the Job of this name does; `None` where there is no such Job.
     fn shards(&self, job: &str) -> Result<Option<Shards>, Diagnostic>;
     fn write_shards(&self, job: &str, shards: &Shards) -> Result<(), Diagnostic>;
+    /// The Jobs of which nobody has seen the end yet.
+    fn open_jobs(&self) -> Result<Vec<String>, Diagnostic>;
+    /// Remembers that a Job is over.
+    fn close_job(&self, job: &str) -> Result<(), Diagnostic>;
     /// Whether the pod of the check of this name has written to the directory.
     fn was_checked(&self, job: &str) -> Result<bool, Diagnostic>;
     fn forget_check(&self, job: &str) -> Result<(), Diagnostic>;
@@ -173,6 +180,39 @@ impl Engine for KubernetesEngine {
         }
         Ok(end)
     }
+
+    /// Looks after Jobs that came to their end while nobody watched.
+    async fn finish(&mut self) -> Result<(), Diagnostic> {
+        if self.files.open_jobs()?.is_empty() {
+            return Ok(());
+        }
+        let cluster = self.connect().await?;
+        for job in cluster.jobs_of(&self.config.run).await?.iter().filter(|job| job.end.is_some()) {
+            submit::clean_up(&self.config, &cluster, job, job.end.as_ref()).await?;
+            self.files.close_job(&job.name)?;
+        }
+        for name in self.files.open_jobs()? {
+            if cluster.job(&name).await?.is_none() {
+                self.files.close_job(&name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Ends the Jobs of a run that nobody watches; returns their names.
+pub(crate) async fn cancel(access: &Access, run: &str, files: &dyn RunFiles) -> Result<Vec<String>, Diagnostic> {
+    let cluster = Cluster::connect(access).await?;
+    cluster.version().await?;
+    let mut ended = vec![];
+    for job in cluster.jobs_of(run).await?.iter().filter(|job| job.end.is_none()) {
+        submit::cancel(&cluster, job, CANCELLATION).await?;
+        ended.push(job.name.clone());
+    }
+    for name in files.open_jobs()? {
+        files.close_job(&name)?;
+    }
+    Ok(ended)
 }
 
 /// Returns the Jobs that a phase would be launched as.
@@ -240,7 +280,7 @@ impl From<KubeError> for Diagnostic {
         match error {
             KubeError::Config(_) => diagnostic.hint("set KUBECONFIG, or name a file with `--kubeconfig`"),
             KubeError::Refused { code: 401, .. } => diagnostic.hint("log in to the cluster again"),
-            KubeError::Refused { .. } => diagnostic,
+            KubeError::Refused { .. } | KubeError::Unusable { .. } => diagnostic,
             KubeError::Away { .. } => diagnostic
                 .hint("launch again when the cluster answers: Jobs go on without the launcher, and are found again"),
         }

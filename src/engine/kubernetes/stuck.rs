@@ -11,6 +11,8 @@ use crate::model::job::observed::{PodPhase, SeenJob, SeenPod};
 
 /// How long a pod may be pending before anybody asks why.
 const PENDING_GRACE: Duration = Duration::from_secs(8);
+/// How often a Job that gets fewer pods than it may have is asked for the reason.
+const REFUSALS: Duration = Duration::from_secs(30);
 /// Pods whose events are read in one look; those that wait usually wait for the same thing.
 const MAX_ASKED: usize = 3;
 
@@ -18,7 +20,9 @@ const MAX_ASKED: usize = 3;
 #[derive(Debug)]
 pub(super) struct Watchman {
     pending_since: BTreeMap<String, Instant>,
-    without_pods_since: Option<Instant>,
+    /// Since when it has no pods, or too few.
+    lacks_since: Option<Instant>,
+    asked_at: Option<Instant>,
     told: BTreeSet<String>,
     progress: Instant,
     last: Option<Obstacle>,
@@ -28,7 +32,8 @@ impl Watchman {
     pub(super) fn new() -> Self {
         Watchman {
             pending_since: BTreeMap::new(),
-            without_pods_since: None,
+            lacks_since: None,
+            asked_at: None,
             told: BTreeSet::new(),
             progress: Instant::now(),
             last: None,
@@ -60,15 +65,8 @@ impl Watchman {
         };
         if job.is_suspended {
             note(suspended(has_queue));
-        } else if pods.values().all(|pod| pod.phase.is_over()) && job.active == 0 && job.end.is_none() {
-            let since = *self.without_pods_since.get_or_insert_with(Instant::now);
-            if since.elapsed() >= PENDING_GRACE
-                && let Some(obstacle) = explain::without_pods(&cluster.warnings(&job.uid).await?)
-            {
-                note(obstacle);
-            }
-        } else {
-            self.without_pods_since = None;
+        } else if let Some(obstacle) = self.refusal(cluster, job, pods).await? {
+            note(obstacle);
         }
         for obstacle in self.pending(cluster, pods).await? {
             note(obstacle);
@@ -80,7 +78,30 @@ impl Watchman {
             self.last = Some(obstacle.clone());
         }
         let new = found.into_values().filter(|(obstacle, _)| self.told.insert(obstacle.class.clone()));
-        Ok(new.map(|(obstacle, count)| message(&job.name, &obstacle, count)).collect())
+        Ok(new.map(|(obstacle, count)| message(job, &obstacle, count)).collect())
+    }
+
+    /// Why pods of a Job are not even made, once it has lacked some for a while.
+    async fn refusal(
+        &mut self,
+        cluster: &Cluster,
+        job: &SeenJob,
+        pods: &BTreeMap<String, SeenPod>,
+    ) -> Result<Option<Obstacle>, KubeError> {
+        if job.end.is_some() || job.active >= job.wanted() {
+            self.lacks_since = None;
+            return Ok(None);
+        }
+        if self.lacks_since.get_or_insert_with(Instant::now).elapsed() < PENDING_GRACE {
+            return Ok(None);
+        }
+        // With none at all it may be stuck, which is looked at each time; else once in a while is enough.
+        let has_some = job.active > 0 || pods.values().any(|pod| !pod.phase.is_over());
+        if has_some && self.asked_at.is_some_and(|at| at.elapsed() < REFUSALS) {
+            return Ok(None);
+        }
+        self.asked_at = Some(Instant::now());
+        Ok(explain::without_pods(&cluster.warnings(&job.uid).await?))
     }
 
     /// The obstacles of pods that have been pending for a while.
@@ -115,8 +136,12 @@ fn suspended(has_queue: bool) -> Obstacle {
     Obstacle { class: "Suspended".to_owned(), text: text.to_owned() }
 }
 
-fn message(job: &str, obstacle: &Obstacle, pods: usize) -> String {
+fn message(seen: &SeenJob, obstacle: &Obstacle, pods: usize) -> String {
+    let job = &seen.name;
     match obstacle.class.as_str() {
+        "FailedCreate" if seen.active > 0 => {
+            format!("Job `{job}` has {} pods instead of {}: {}", seen.active, seen.wanted(), obstacle.text)
+        }
         "Suspended" => format!("Job `{job}` does not run: {}", obstacle.text),
         "FailedCreate" => format!("Job `{job}` has no pods: {}", obstacle.text),
         _ if pods == 1 => format!("1 pod of Job `{job}` does not start: {}", obstacle.text),

@@ -68,9 +68,13 @@ impl Submitter<'_> {
             let (seen, shards) = match found {
                 Some(seen) if seen.end.is_some() => continue,
                 Some(seen) => {
-                    let shards = self.files.shards(&name)?.ok_or_else(|| unknown_job(&seen))?;
+                    let shards = self.files.shards(&name)?.ok_or_else(|| self.unknown(&seen))?;
                     plan = job_plan(self.config, self.phase, &class, generation, shards.count);
                     self.check_same(&seen, &manifest(&options, &plan)?)?;
+                    if seen.parallelism != options.workers.min(seen.completions) {
+                        let message = format!("Job `{name}` keeps to {} pods at a time", seen.parallelism);
+                        self.channels.notice(message);
+                    }
                     (seen, shards)
                 }
                 None => {
@@ -93,7 +97,7 @@ impl Submitter<'_> {
         let begun = tokio::time::Instant::now();
         loop {
             match self.cluster.job(name).await? {
-                Some(seen) if seen.run.as_deref() != Some(&self.config.run) => return Err(foreign(&seen)),
+                Some(seen) if seen.run.as_deref() != Some(&self.config.run) => return Err(self.foreign(&seen)),
                 Some(seen) if seen.is_deleted && begun.elapsed() > DELETION_LIMIT => {
                     return Err(Diagnostic::tool(format!("Job `{name}` is being deleted and does not go")));
                 }
@@ -149,7 +153,7 @@ impl Submitter<'_> {
     /// Refuses a Job that was made from something else.
     fn check_same(&self, seen: &SeenJob, manifest: &Manifest) -> Result<(), Diagnostic> {
         if seen.run.as_deref() != Some(&self.config.run) {
-            return Err(foreign(seen));
+            return Err(self.foreign(seen));
         }
         let wanted = manifest.job["metadata"]["annotations"][SPEC_HASH].as_str();
         if seen.spec_hash.as_deref() == wanted {
@@ -158,19 +162,21 @@ impl Submitter<'_> {
         Err(Diagnostic::tool(format!("Job `{}` runs already, made from other options", seen.name))
             .cause("the image, resources, volumes or other flags differ from those it was launched with")
             .hint("launch with the same options to watch it")
-            .hint(format!("or delete it first: `kubectl delete job {}`", seen.name)))
+            .hint(format!("or end it first: `dvc-fanout cancel {}`", self.config.run)))
     }
-}
 
-fn foreign(seen: &SeenJob) -> Diagnostic {
-    Diagnostic::tool(format!("there is a Job `{}` that this run did not make", seen.name))
-        .hint("use another `--namespace`, or delete the Job if nobody needs it")
-}
+    fn foreign(&self, seen: &SeenJob) -> Diagnostic {
+        let (name, namespace) = (&seen.name, &self.cluster.namespace);
+        Diagnostic::tool(format!("there is a Job `{name}` in namespace `{namespace}` that this run did not make"))
+            .hint("use another `--namespace`, or delete the Job if nobody needs it")
+    }
 
-fn unknown_job(seen: &SeenJob) -> Diagnostic {
-    Diagnostic::tool(format!("Job `{}` runs already, but the run's directory does not know its work items", seen.name))
-        .cause("it was launched from another copy of the project, or the directory was changed")
-        .hint(format!("delete it first: `kubectl delete job {}`", seen.name))
+    fn unknown(&self, seen: &SeenJob) -> Diagnostic {
+        let name = &seen.name;
+        Diagnostic::tool(format!("Job `{name}` runs already, but the run's directory does not know its work items"))
+            .cause("it was launched from another copy of the project, or the directory was changed")
+            .hint(format!("delete it first: `{}`", self.cluster.kubectl("delete", name)))
+    }
 }
 
 fn refused_job(diagnostic: Diagnostic, job: &Value) -> Diagnostic {
@@ -258,5 +264,5 @@ pub(super) async fn cancel(cluster: &Cluster, seen: &SeenJob, grace: Duration) -
         }
     }
     Err(Diagnostic::tool(format!("Job `{}` was deleted, but its pods do not end", seen.name))
-        .hint(format!("look at them with `kubectl get pods -l batch.kubernetes.io/job-name={}`", seen.name)))
+        .hint(format!("look at it with `{}`", cluster.kubectl("describe", &seen.name))))
 }

@@ -4,8 +4,8 @@ use super::observed::{ContainerEnd, PodPhase, Said, SeenPod, Warning};
 use crate::exit::Exit;
 use crate::model::event::Ending;
 
-/// The longest excerpt of somebody else's message.
-const MAX_EXCERPT: usize = 400;
+/// The longest excerpt of somebody else's message. A cluster's own have up to 1 KiB.
+const MAX_EXCERPT: usize = 1024;
 
 /// Why something waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,12 +30,12 @@ pub(crate) fn pending(pod: &SeenPod, warnings: &[Warning]) -> Option<Obstacle> {
     if let Some(message) = &pod.unschedulable {
         return Some(Obstacle::new("Unschedulable", "no node takes it", message));
     }
-    let last = warnings.iter().max_by_key(|warning| warning.count);
+    let last = warnings.iter().rfind(|warning| !warning.is_overtaken);
     match &pod.waiting {
         Some(Said { reason, message }) => match reason.as_str() {
             // They alternate, with the useful words sometimes in the one and sometimes in the other.
             "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" | "RegistryUnavailable" => {
-                let told = warnings.iter().find(|warning| warning.said.message.starts_with("Failed to pull image"));
+                let told = warnings.iter().rfind(|warning| warning.said.message.starts_with("Failed to pull image"));
                 let words = told.map_or(message, |warning| &warning.said.message);
                 Some(Obstacle::new("ImagePull", reason, words))
             }
@@ -50,7 +50,7 @@ pub(crate) fn pending(pod: &SeenPod, warnings: &[Warning]) -> Option<Obstacle> {
 
 /// Returns why a Job has no pods: what the server said when the controller tried to make them.
 pub(crate) fn without_pods(warnings: &[Warning]) -> Option<Obstacle> {
-    let refused = warnings.iter().filter(|warning| warning.said.reason == "FailedCreate").max_by_key(|w| w.count)?;
+    let refused = warnings.iter().rfind(|warning| warning.said.reason == "FailedCreate")?;
     Some(Obstacle::new("FailedCreate", "FailedCreate", &refused.said.message))
 }
 
@@ -64,6 +64,7 @@ pub(crate) fn ending(pod: &SeenPod) -> Ending {
             let limit = pod.memory_limit.as_ref().map_or_else(String::new, |limit| format!(" at its limit of {limit}"));
             Ending::Failed { message: format!("OOMKilled: the worker was out of memory{limit}") }
         }
+        _ if pod.is_deleted => Ending::Lost { message: format!("pod `{}` was deleted", pod.name) },
         (_, Some(Said { reason, message })) => Ending::Lost { message: format!("{reason}: {}", excerpt(message)) },
         (Some(end), None) => Ending::ToolFailed { message: worker_end(end) },
         (None, None) => Ending::Lost { message: format!("pod `{}` is gone", pod.name) },
@@ -112,6 +113,10 @@ mod tests {
         Said { reason: reason.to_owned(), message: message.to_owned() }
     }
 
+    fn warning(reason: &str, message: &str) -> Warning {
+        Warning { said: said(reason, message), is_overtaken: false }
+    }
+
     fn ended(code: i32, reason: &str) -> SeenPod {
         let end =
             ContainerEnd { code, reason: reason.to_owned(), message: "one\nerror: two\nhint: three\n\n".to_owned() };
@@ -124,7 +129,7 @@ mod tests {
         let first = pending(&pod("ErrImagePull"), &[]).expect("an obstacle");
         let second = pending(&pod("ImagePullBackOff"), &[]).expect("an obstacle");
         assert_eq!(first.class, second.class);
-        let told = Warning { said: said("Failed", "Failed to pull image \"x\": connection refused"), count: 1 };
+        let told = warning("Failed", "Failed to pull image \"x\": connection refused");
         let text = pending(&pod("ImagePullBackOff"), &[told]).expect("an obstacle").text;
         assert_eq!(text, "ImagePullBackOff: Failed to pull image \"x\": connection refused");
     }
@@ -133,8 +138,11 @@ mod tests {
     fn a_container_that_is_being_created_is_nothing_to_speak_of_until_something_warns() {
         let pod = SeenPod { waiting: Some(said("ContainerCreating", "")), ..SeenPod::default() };
         assert_eq!(pending(&pod, &[]), None);
-        let warning = Warning { said: said("FailedMount", "MountVolume.SetUp failed"), count: 3 };
-        assert_eq!(pending(&pod, &[warning]).expect("an obstacle").text, "FailedMount: MountVolume.SetUp failed");
+        let warnings =
+            [warning("MissingClusterDNS", "Falling back"), warning("FailedMount", "MountVolume.SetUp failed")];
+        assert_eq!(pending(&pod, &warnings).expect("an obstacle").text, "FailedMount: MountVolume.SetUp failed");
+        let overtaken = warnings.map(|warning| Warning { is_overtaken: true, ..warning });
+        assert_eq!(pending(&pod, &overtaken), None, "its image is being pulled since");
     }
 
     #[test]
@@ -148,6 +156,8 @@ mod tests {
     fn a_lost_machine_is_no_failure_of_the_work_item() {
         let evicted = SeenPod { disrupted: Some(said("EvictionByEvictionAPI", "drained")), ..ended(143, "Error") };
         assert_eq!(ending(&evicted), Ending::Lost { message: "EvictionByEvictionAPI: drained".to_owned() });
+        let deleted = SeenPod { name: "p-0-x".to_owned(), is_deleted: true, ..ended(143, "Error") };
+        assert_eq!(ending(&deleted), Ending::Lost { message: "pod `p-0-x` was deleted".to_owned() });
         let message = "the worker ended with exit code 1: two".to_owned();
         assert_eq!(ending(&ended(1, "Error")), Ending::ToolFailed { message });
     }

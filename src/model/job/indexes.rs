@@ -32,6 +32,10 @@ impl IndexSet {
         Ok(IndexSet(ranges))
     }
 
+    pub(crate) fn len(&self) -> u32 {
+        self.0.iter().fold(0, |all, range| all.saturating_add((range.end() - range.start()).saturating_add(1)))
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = CompletionIndex> + '_ {
         self.0.iter().cloned().flatten()
     }

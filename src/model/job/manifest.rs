@@ -48,8 +48,7 @@ impl Manifest {
             },
             "spec": job_spec(options, plan, template),
         });
-        let hash = digest(&job.to_string());
-        job["metadata"]["annotations"][SPEC_HASH] = hash.into();
+        job["metadata"]["annotations"][SPEC_HASH] = spec_hash(&job).into();
         let problems = validate::job(&job);
         if problems.is_empty() { Ok(Manifest { claims: claims(options, &plan.run), job }) } else { Err(problems) }
     }
@@ -67,6 +66,13 @@ impl Manifest {
         let documents = self.claims.iter().chain([&self.job]);
         documents.fold(String::new(), |text, document| text + "---\n" + &yaml::write(document))
     }
+}
+
+/// What makes a Job the one that is wanted; how many pods it has at a time does not.
+fn spec_hash(job: &Value) -> String {
+    let mut job = job.clone();
+    job["spec"]["parallelism"].take();
+    digest(&job.to_string())
 }
 
 /// The labels by which a run's objects are found.

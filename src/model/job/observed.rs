@@ -12,12 +12,23 @@ pub(crate) struct SeenJob {
     pub spec_hash: Option<String>,
     pub is_suspended: bool,
     pub is_deleted: bool,
+    /// The most pods at a time, and the number of its indexes.
+    pub parallelism: u32,
+    pub completions: u32,
     /// Pods that are pending or running.
     pub active: u32,
     pub completed: IndexSet,
     pub failed: IndexSet,
     /// `None` while it goes on.
     pub end: Option<JobEnd>,
+}
+
+impl SeenJob {
+    /// How many pods it would have now if nothing were in the way.
+    pub(crate) fn wanted(&self) -> u32 {
+        let ended = self.completed.len() + self.failed.len();
+        self.parallelism.min(self.completions.saturating_sub(ended))
+    }
 }
 
 /// The condition that says that a Job is over; `SuccessCriteriaMet` and `FailureTarget`, which come first, are not it.
@@ -45,6 +56,8 @@ pub(crate) struct SeenPod {
     pub ended: Option<ContainerEnd>,
     /// Why no node takes it.
     pub unschedulable: Option<String>,
+    /// It was told to go, by somebody or by the Job's controller.
+    pub is_deleted: bool,
     /// The condition `DisruptionTarget`: its machine was taken away.
     pub disrupted: Option<Said>,
     /// The pod's own reason, such as `Evicted`.
@@ -91,6 +104,6 @@ pub(crate) struct Said {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Warning {
     pub said: Said,
-    /// How often it was seen.
-    pub count: u32,
+    /// Something ordinary happened to the object since.
+    pub is_overtaken: bool,
 }

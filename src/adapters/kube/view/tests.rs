@@ -105,9 +105,28 @@ fn what_a_pod_waits_for_is_known() {
 }
 
 #[test]
+fn the_worker_is_told_from_the_other_containers_of_its_pod() {
+    let limits = |memory: &str| serde_json::json!({ "limits": { "memory": memory } });
+    let ended = |code: i32| serde_json::json!({ "terminated": { "exitCode": code } });
+    let status = |name: &str, state: Value| serde_json::json!({ "name": name, "state": state, "image": "", "imageID": "", "ready": false, "restartCount": 0 });
+    let seen = serde_json::json!({
+        "metadata": { "name": "p" },
+        "spec": { "containers": [
+            { "name": "mesh", "resources": limits("64Mi") }, { "name": "worker", "resources": limits("4Gi") },
+        ] },
+        "status": { "containerStatuses": [status("mesh", ended(0)), status("worker", ended(5))] },
+    });
+    let seen = pod(&serde_json::from_value(seen).expect("a pod"));
+    assert_eq!(seen.ended.expect("it ended").code, 5);
+    assert_eq!(seen.memory_limit.as_deref(), Some("4Gi"));
+}
+
+#[test]
 fn events_that_warn_are_told_from_ordinary_ones() {
     let events = watched::<Event>("18-failed-create", "Event");
-    let warnings: Vec<Warning> = events.iter().filter_map(warning).collect();
-    let last = warnings.last().expect("it warns");
-    assert_eq!((last.said.reason.as_str(), last.count), ("FailedCreate", 4));
+    let warned = warnings(&events);
+    let last = warned.last().expect("it warns");
+    assert_eq!((last.said.reason.as_str(), last.is_overtaken), ("FailedCreate", false));
+    let ordinary = watched::<Event>("04-eviction", "Event");
+    assert!(!ordinary.is_empty() && warnings(&ordinary).is_empty());
 }

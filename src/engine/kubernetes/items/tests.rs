@@ -26,6 +26,14 @@ impl RunFiles for Volume {
         Ok(())
     }
 
+    fn open_jobs(&self) -> Result<Vec<String>, Diagnostic> {
+        Ok(vec![])
+    }
+
+    fn close_job(&self, _job: &str) -> Result<(), Diagnostic> {
+        Ok(())
+    }
+
     fn was_checked(&self, _job: &str) -> Result<bool, Diagnostic> {
         Ok(true)
     }
@@ -104,6 +112,15 @@ fn what_may_be_tried_again_is_told_when_its_pod_has_ended() {
     let second = settled(&mut items, &end(tool_failed(), false), &volume);
     assert_eq!(second, ["0.2+", "0.2=Succeeded", "1.2+", "1.2=ToolFailed", "2.1=ToolFailed"]);
     assert_eq!(items.left(), 0);
+}
+
+#[test]
+fn the_cluster_knows_better_than_its_worker_why_a_pod_was_told_to_end() {
+    let (volume, mut items) = (Volume::default(), items(false));
+    volume.put(0, 1, Some((1, Ending::Lost { message: "stopped by signal 15".to_owned() })));
+    let events = items.settle(0, &end(lost(), true), &volume, true).expect("readable").expect("nothing is missing");
+    let Event::AttemptFinished { ending, .. } = &events[1] else { panic!("{events:?}") };
+    assert_eq!(*ending, lost());
 }
 
 #[test]

@@ -111,6 +111,8 @@ fn the_hash_tells_jobs_apart_and_stays_the_same_for_the_same() {
     other.image = "registry.example/worker:2".to_owned();
     assert_eq!(hash(&options()), hash(&options()));
     assert_ne!(hash(&options()), hash(&other));
+    let fewer = PodOptions { workers: 1, ..options() };
+    assert_eq!(hash(&options()), hash(&fewer), "how many work at a time is no other Job");
 }
 
 #[test]
