@@ -1,68 +1,12 @@
 //! The main job through a cluster: real DVC in pods that are real processes, and afterwards the project is what
 //! `dvc repro` would have left.
 //!
-//! With `DVC_FANOUT_TEST_KUBECONFIG`, `DVC_FANOUT_TEST_IMAGE` and `DVC_FANOUT_TEST_VOLUME` (as `--volume` takes it, for
-//! example `hostPath:/data`) set, the cluster is a real one. `TMPDIR` must lie on that volume then.
+//! The cluster may be a real one: see `support/cluster.rs`.
 
-use std::path::{Path, PathBuf};
-
+use crate::support::Project;
 use crate::support::apiserver::faults::Fate;
-use crate::support::apiserver::{ApiServer, Options};
+use crate::support::cluster::Cluster;
 use crate::support::same::{assert_clean, assert_same};
-use crate::support::{Project, Ran};
-
-/// Where pods run.
-enum Cluster {
-    Fake { server: ApiServer, node: tempfile::TempDir },
-    Real { kubeconfig: PathBuf, image: String, volume: String },
-}
-
-impl Cluster {
-    fn new() -> Self {
-        let variable = |name: &str| std::env::var(format!("DVC_FANOUT_TEST_{name}")).ok();
-        if let (Some(kubeconfig), Some(image), Some(volume)) =
-            (variable("KUBECONFIG"), variable("IMAGE"), variable("VOLUME"))
-        {
-            return Cluster::Real { kubeconfig: kubeconfig.into(), image, volume };
-        }
-        let node = tempfile::tempdir().expect("a temporary folder");
-        Cluster::Fake { server: ApiServer::start(Options::new(node.path())), node }
-    }
-
-    /// The fake one; `None` on a real cluster, where nothing goes wrong on demand.
-    fn fake(&self) -> Option<(&ApiServer, &Path)> {
-        match self {
-            Cluster::Fake { server, node } => Some((server, node.path())),
-            Cluster::Real { .. } => None,
-        }
-    }
-
-    /// Runs a command of `dvc-fanout` that takes the engine's flags.
-    fn fanout(&self, project: &Project, arguments: &[&str]) -> Ran {
-        let mut command = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
-        command.args(arguments).args(["--engine", "kubernetes", "--jobs", "2", "--pod-env", "DVC_NO_ANALYTICS=1"]);
-        match self {
-            Cluster::Fake { server, node } => {
-                let kubeconfig = node.path().join("kubeconfig");
-                server.write_kubeconfig(&kubeconfig, "science");
-                command.env("KUBECONFIG", kubeconfig).args(["--image", "worker:1"]);
-                command.args(["--worker-program", env!("CARGO_BIN_EXE_dvc-fanout")]);
-                if !arguments.contains(&"--volume") {
-                    command.arg("--volume").arg(format!("hostPath:{}", real(project.root()).display()));
-                }
-            }
-            Cluster::Real { kubeconfig, image, volume } => {
-                command.arg("--kubeconfig").arg(kubeconfig).args(["--image", image, "--volume", volume]);
-                command.args(["--security", "image"]);
-            }
-        }
-        Ran::of(&mut command)
-    }
-}
-
-fn real(path: &Path) -> PathBuf {
-    path.canonicalize().expect("it is there")
-}
 
 /// Runs a fixture with `dvc repro` and through the cluster, and holds the two against each other.
 #[track_caller]
@@ -89,14 +33,10 @@ fn pipelines_in_folders_end_as_dvc_repro_leaves_them() {
 #[test]
 fn pods_may_see_the_project_elsewhere() {
     let cluster = Cluster::new();
-    let Some((_, node)) = cluster.fake() else { return };
     let (serial, fanned) = (Project::from_fixture("sessions"), Project::from_fixture("sessions"));
+    let Some((volume, map)) = cluster.volume_at(&fanned, "/mnt/project") else { return };
     serial.dvc(["repro"]);
-    // The claim is the same folder by another name, as a network share is.
-    std::fs::create_dir_all(node.join("pvc")).expect("made");
-    std::os::unix::fs::symlink(real(fanned.root()), node.join("pvc/projects")).expect("linked");
-    let map = format!("{}=/mnt/project", real(fanned.root()).display());
-    let ran = cluster.fanout(&fanned, &["run", "--volume", "pvc:projects:/mnt/project", "--map", &map]);
+    let ran = cluster.fanout(&fanned, &["run", "--volume", &volume, "--map", &map]);
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     assert_same(&serial, &fanned, "mapped");
     assert_clean(&fanned, &[]);
@@ -106,10 +46,10 @@ fn pods_may_see_the_project_elsewhere() {
 #[test]
 fn pods_without_the_cache_use_the_remote() {
     let cluster = Cluster::new();
-    let Some((_, node)) = cluster.fake() else { return };
     let (serial, fanned) = (Project::from_fixture("sessions"), Project::from_fixture("sessions"));
-    let store = node.join("store");
     for project in [&serial, &fanned] {
+        // Pods see it at the same path.
+        let store = fanned.root().with_file_name("store");
         project.dvc(["remote", "add", "--quiet", "--local", "--default", "store", store.to_str().expect("text")]);
     }
     serial.dvc(["repro"]);
@@ -130,25 +70,20 @@ fn pods_without_the_cache_use_the_remote() {
 #[test]
 fn a_volume_that_is_another_one_is_noticed_before_any_work() {
     let cluster = Cluster::new();
-    let Some((server, node)) = cluster.fake() else { return };
-    let project = Project::from_fixture("sessions");
-    let other = Project::from_fixture("sessions");
-    std::fs::create_dir_all(node.join("pvc")).expect("made");
-    std::os::unix::fs::symlink(real(other.root()), node.join("pvc/projects")).expect("linked");
-    let map = format!("{}=/mnt/project", real(project.root()).display());
-    let ran = cluster.fanout(&project, &["run", "--volume", "pvc:projects:/mnt/project", "--map", &map]);
+    let (project, other) = (Project::from_fixture("sessions"), Project::from_fixture("sessions"));
+    let place = |project| cluster.volume_at(project, "/mnt/project");
+    let (Some((volume, _)), Some((_, map))) = (place(&other), place(&project)) else { return };
+    let ran = cluster.fanout(&project, &["run", "--volume", &volume, "--map", &map]);
     assert_eq!(ran.code, Some(4), "{ran:#?}");
     assert!(ran.stderr.contains("pods do not see what they need"), "{ran:#?}");
     assert!(ran.stderr.contains("exit code 2: there is no run"), "with the worker's words: {ran:#?}");
-    assert_eq!(server.requests("create jobs"), 1, "only the check");
+    let [check] = &cluster.names("jobs")[..] else { panic!("only the check: {:?}", cluster.names("jobs")) };
+    assert!(check.ends_with("-check"), "{check}");
 }
 
 #[test]
 fn a_path_that_no_volume_holds_is_refused_on_the_command_line() {
     let cluster = Cluster::new();
-    if cluster.fake().is_none() {
-        return;
-    }
     let project = Project::from_fixture("sessions");
     let ran = cluster.fanout(&project, &["run", "--volume", "pvc:projects:/elsewhere"]);
     assert_eq!(ran.code, Some(2), "{ran:#?}");
@@ -158,7 +93,8 @@ fn a_path_that_no_volume_holds_is_refused_on_the_command_line() {
 #[test]
 fn evicted_pods_and_duplicates_change_nothing_in_the_result() {
     let cluster = Cluster::new();
-    let Some((server, _)) = cluster.fake() else { return };
+    // A real one is drained in `anywhere.rs`.
+    let Some(server) = cluster.fake() else { return };
     let (serial, fanned) = (Project::from_fixture("sessions"), Project::from_fixture("sessions"));
     serial.dvc(["repro"]);
     server.faults(|faults| {
@@ -185,15 +121,16 @@ fn one_failed_session_keeps_the_results_of_the_others() {
 #[test]
 fn what_a_dry_run_prints_can_be_applied_and_is_gone_on_with() {
     let cluster = Cluster::new();
-    let Some((server, _)) = cluster.fake() else { return };
     let project = Project::from_fixture("sessions");
     project.fanout(["plan"]).succeeded();
     let printed = cluster.fanout(&project, &["launch", "--dry-run"]).succeeded();
-    assert_eq!(server.requests("create jobs"), 0);
+    assert_eq!(cluster.names("jobs"), [""; 0]);
     let job: serde_json::Value = serde_yaml::from_str(printed.trim_start_matches("---\n")).expect("YAML");
-    let jobs = "/apis/batch/v1/namespaces/science/jobs";
-    assert_eq!(crate::support::apiserver::client::call(server.address(), "POST", jobs, Some(&job)).0, 201);
-    let ran = cluster.fanout(&project, &["launch"]);
+    let (code, applied) = cluster.call("POST", &cluster.jobs("?fieldValidation=Strict"), Some(&job));
+    assert_eq!(code, 201, "{applied}");
+    let ran = cluster.fanout(&project, &["launch", "--keep", "always"]);
     assert_eq!(ran.code, Some(0), "{ran:#?}");
-    assert_eq!(server.requests("create jobs"), 1, "the Job that was applied is the one");
+    let jobs = cluster.objects("jobs");
+    assert_eq!(jobs.len(), 1, "the Job that was applied is the one: {jobs:#?}");
+    assert_eq!(jobs[0]["metadata"]["uid"], applied["metadata"]["uid"]);
 }

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "kubernetes")]
 pub(crate) mod apiserver;
+#[cfg(feature = "kubernetes")]
+pub(crate) mod cluster;
 pub(crate) mod oracle;
 
 pub(crate) mod same;

@@ -17,11 +17,11 @@ pub(super) fn job(job: &Job) -> SeenJob {
     let status = job.status.clone().unwrap_or_default();
     // A list that does not parse would be the server's bug; the pods and the results say the same.
     let indexes = |list: Option<String>| IndexSet::parse(&list.unwrap_or_default()).unwrap_or_default();
-    let end = status
-        .conditions
-        .unwrap_or_default()
-        .into_iter()
-        .find(|condition| condition.status == "True" && matches!(condition.type_.as_str(), "Complete" | "Failed"));
+    let mut conditions = status.conditions.unwrap_or_default();
+    conditions.retain(|condition| condition.status == "True");
+    let failing = conditions.iter().find(|condition| condition.type_ == "FailureTarget");
+    let failing = failing.map(|condition| condition.reason.clone().unwrap_or_default());
+    let end = conditions.into_iter().find(|condition| matches!(condition.type_.as_str(), "Complete" | "Failed"));
     SeenJob {
         name: job.name_any(),
         uid: job.uid().unwrap_or_default(),
@@ -34,6 +34,7 @@ pub(super) fn job(job: &Job) -> SeenJob {
         active: number(status.active),
         completed: indexes(status.completed_indexes),
         failed: indexes(status.failed_indexes),
+        failing,
         end: end.map(|condition| JobEnd {
             is_complete: condition.type_ == "Complete",
             reason: condition.reason.unwrap_or_default(),
@@ -97,13 +98,15 @@ pub(super) fn pod(pod: &Pod) -> SeenPod {
 /// Returns the warnings among the events of an object, the oldest first.
 pub(super) fn warnings(events: &[Event]) -> Vec<Warning> {
     let mut events: Vec<&Event> = events.iter().collect();
-    events.sort_by_key(|event| last_seen(event));
-    let ordinary = events.iter().rposition(|event| event.type_.as_deref() != Some("Warning"));
+    let is_warning = |event: &Event| event.type_.as_deref() == Some("Warning");
+    // Most are dated to the second, within which a warning has the last word.
+    events.sort_by_key(|event| (last_seen(event).map(Timestamp::as_second), is_warning(event)));
+    let ordinary = events.iter().rposition(|event| !is_warning(event));
     let warning = |(at, event): (usize, &&Event)| {
         let message = event.message.clone().unwrap_or_default();
         let said = Said { reason: event.reason.clone().unwrap_or_default(), message };
         let is_overtaken = ordinary.is_some_and(|ordinary| at < ordinary);
-        (event.type_.as_deref() == Some("Warning")).then_some(Warning { said, is_overtaken })
+        is_warning(event).then_some(Warning { said, is_overtaken })
     };
     events.iter().enumerate().filter_map(warning).collect()
 }

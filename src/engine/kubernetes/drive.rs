@@ -292,8 +292,16 @@ impl<'a> Drive<'a> {
         let end = if pod.phase == PodPhase::Succeeded {
             ShardEnd { place: pod.name.clone(), ending: Ending::Succeeded, again: false }
         } else {
-            let again = explain::is_tried_again(pod, self.retries, self.retry_commands);
-            ShardEnd { place: pod.name.clone(), ending: explain::ending(pod), again }
+            match &self.job.failing {
+                // The controller ends what runs when it gives a Job up.
+                Some(reason) if pod.is_deleted && pod.disrupted.is_none() => {
+                    ShardEnd { place: pod.name.clone(), ending: ending_of_rest(reason, ""), again: false }
+                }
+                Some(_) | None => {
+                    let again = explain::is_tried_again(pod, self.retries, self.retry_commands);
+                    ShardEnd { place: pod.name.clone(), ending: explain::ending(pod), again }
+                }
+            }
         };
         match self.items.settle(shard, &end, self.files, true)? {
             Some(events) => self.tell(events),
@@ -332,10 +340,9 @@ impl<'a> Drive<'a> {
         for message in self.watchman.look(self.cluster, &self.job, &self.pods, has_queue).await? {
             self.channels.notice(message);
         }
-        let limit = self.config.stuck_limit;
-        let Some(obstacle) = self.watchman.is_stuck(limit) else { return Ok(()) };
-        let stuck = Diagnostic::tool(format!("Job `{}` made no progress for {} s", self.job.name, limit.as_secs()))
-            .cause(obstacle.text.clone());
+        let Some((cause, waited)) = self.watchman.is_stuck(self.config.stuck_limit) else { return Ok(()) };
+        let stuck = Diagnostic::tool(format!("Job `{}` made no progress for {} s", self.job.name, waited.as_secs()))
+            .cause(cause);
         if self.is_check {
             self.cluster.delete_job(&self.job, Propagation::Background).await?;
             return Err(stuck.hint("mend that and launch again"));
@@ -375,27 +382,28 @@ impl<'a> Drive<'a> {
             }
             tokio::time::sleep(LOOK).await;
         }
-        let end = ShardEnd { place: self.job.name.clone(), ending: self.ending_of_rest(end), again: false };
+        let ending = match end {
+            Some(JobEnd { reason, message, .. }) => ending_of_rest(reason, message),
+            None => Ending::Lost { message: format!("Job `{}` was deleted", self.job.name) },
+        };
+        let end = ShardEnd { place: self.job.name.clone(), ending, again: false };
         let events = self.items.settle_all(&end, self.files)?;
         self.tell(events);
         Ok(())
-    }
-
-    /// What the end of the Job means for work items of which neither a result nor a pod says more.
-    fn ending_of_rest(&self, end: Option<&JobEnd>) -> Ending {
-        let Some(JobEnd { reason, message, .. }) = end else {
-            return Ending::Lost { message: format!("Job `{}` was deleted", self.job.name) };
-        };
-        match reason.as_str() {
-            "MaxFailedIndexesExceeded" => Ending::Stopped,
-            "DeadlineExceeded" => Ending::Failed { message: "the Job took longer than its deadline".to_owned() },
-            _ => Ending::ToolFailed { message: format!("{reason}: {}", explain::excerpt(message)) },
-        }
     }
 
     fn tell(&mut self, events: Vec<Event>) {
         for event in events {
             self.channels.send(event);
         }
+    }
+}
+
+/// What the end of a Job means for work items of which neither a result nor a pod says more.
+fn ending_of_rest(reason: &str, message: &str) -> Ending {
+    match reason {
+        "MaxFailedIndexesExceeded" => Ending::Stopped,
+        "DeadlineExceeded" => Ending::Failed { message: "the Job took longer than its deadline".to_owned() },
+        _ => Ending::ToolFailed { message: format!("{reason}: {}", explain::excerpt(message)) },
     }
 }

@@ -151,9 +151,10 @@ impl Items {
                 (Some((attempt, ending)), begun) if begun.is_none_or(|begun| attempt >= begun) => {
                     if attempt > item.finished || !end.again {
                         // A worker that was told to end knows no more than that.
-                        let is_told = matches!((&ending, &end.ending), (Ending::Lost { .. }, Ending::Lost { .. }));
-                        let is_known = is_told || end.ending == Ending::Stopped;
-                        let ending = if is_known { end.ending.clone() } else { ending };
+                        let is_told = matches!(ending, Ending::Lost { .. });
+                        let is_known = matches!(end.ending, Ending::Lost { .. } | Ending::Failed { .. });
+                        let is_explained = is_told && is_known || end.ending == Ending::Stopped;
+                        let ending = if is_explained { end.ending.clone() } else { ending };
                         item.tell_finished(attempt, ending, end.again, &mut events);
                     }
                 }

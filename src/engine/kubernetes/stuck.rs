@@ -13,6 +13,8 @@ use crate::model::job::observed::{PodPhase, SeenJob, SeenPod};
 const PENDING_GRACE: Duration = Duration::from_secs(8);
 /// How often a Job that gets fewer pods than it may have is asked for the reason.
 const REFUSALS: Duration = Duration::from_secs(30);
+/// How many times as long as with a known obstacle is waited without one.
+const UNEXPLAINED: u32 = 4;
 /// Pods whose events are read in one look; those that wait usually wait for the same thing.
 const MAX_ASKED: usize = 3;
 
@@ -46,9 +48,14 @@ impl Watchman {
         self.last = None;
     }
 
-    /// Returns the obstacle that nothing got past for too long.
-    pub(super) fn is_stuck(&self, limit: Duration) -> Option<&Obstacle> {
-        self.last.as_ref().filter(|_| self.progress.elapsed() >= limit)
+    /// Returns what nothing got past for too long, and for how long.
+    pub(super) fn is_stuck(&self, limit: Duration) -> Option<(&str, Duration)> {
+        let (cause, limit) = match &self.last {
+            Some(obstacle) => (&*obstacle.text, limit),
+            // It may be a large image; but not for ever.
+            None => ("no pod runs, and the cluster does not say why", limit * UNEXPLAINED),
+        };
+        (self.progress.elapsed() >= limit).then_some((cause, limit))
     }
 
     /// Looks for obstacles; returns what was not told before.

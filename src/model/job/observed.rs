@@ -19,6 +19,8 @@ pub(crate) struct SeenJob {
     pub active: u32,
     pub completed: IndexSet,
     pub failed: IndexSet,
+    /// Why its pods are being ended: the condition that comes before a failure.
+    pub failing: Option<String>,
     /// `None` while it goes on.
     pub end: Option<JobEnd>,
 }

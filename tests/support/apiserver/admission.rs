@@ -1,10 +1,10 @@
-//! What the server checks and fills in when a Job is created.
+//! What the server checks and fills in when a Job is created, and whether it lets a Job's pod in.
 
 use serde_json::{Value, json};
 
 use super::http::Response;
-use super::status;
-use super::store::Kind;
+use super::store::{Kind, Store};
+use super::{pod, status};
 
 /// A `422` for a field.
 fn invalid(job: &Value, field: &str, message: &str) -> Response {
@@ -91,4 +91,20 @@ fn check(job: &Value) -> Result<(), Response> {
         return Err(invalid(job, "spec.maxFailedIndexes", "Invalid value"));
     }
     Ok(())
+}
+
+/// Why a pod of a Job is refused, if it is: a priority class that nobody made, a quota that is used up.
+pub(super) fn refusal(store: &Store, job: &Value) -> Option<String> {
+    if let Some(class) = job["spec"]["template"]["spec"]["priorityClassName"].as_str()
+        && !class.starts_with("system-")
+    {
+        return Some(format!("no PriorityClass with name {class} was found"));
+    }
+    let used = store.list(Kind::Pod).filter(|pod| !pod::is_over(pod)).count();
+    store.list(Kind::Quota).find_map(|quota| {
+        let limited: usize = quota["spec"]["hard"]["pods"].as_str()?.parse().ok()?;
+        let name = pod::name(quota);
+        let message = format!("exceeded quota: {name}, requested: pods=1, used: pods={used}, limited: pods={limited}");
+        (used >= limited).then_some(message)
+    })
 }

@@ -146,6 +146,7 @@ fn create(state: &mut State, target: &Target<'_>, request: &Request) -> Response
             }
         }
         Kind::Claim => object["status"] = json!({ "phase": "Bound" }),
+        Kind::Quota => object["status"] = json!({ "hard": object["spec"]["hard"] }),
         Kind::Pod | Kind::Event | Kind::ConfigMap => {}
     }
     if request.query("dryRun") == Some("All") {
@@ -209,7 +210,7 @@ fn delete(store: &mut Store, kind: Kind, name: &str, request: &Request) -> Respo
             Some(pod) => Response::json(200, &pod),
             None => status::not_found(kind, name),
         },
-        (Kind::Event | Kind::Claim | Kind::ConfigMap, _) => {
+        (Kind::Event | Kind::Claim | Kind::ConfigMap | Kind::Quota, _) => {
             store.delete(kind, name);
             Response::json(200, &status::success(None))
         }

@@ -13,6 +13,8 @@ pub(crate) enum Fate {
     Unschedulable(String),
     /// Its image cannot be pulled; it stays `Pending`.
     ImagePullBackOff,
+    /// A volume cannot be mounted; it stays `Pending` with this event.
+    FailedMount(String),
     /// It stays `Pending` with this waiting reason of its container.
     Waiting { reason: String, message: String },
     /// Its work is done twice: a second pod of the index starts beside it.

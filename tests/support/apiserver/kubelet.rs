@@ -1,6 +1,7 @@
 //! Scheduler and kubelet of the one node: a pod from `Pending` to its end.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use super::faults::Fate;
 use super::http::{Answer, Request, Response};
 use super::pod::{self, event};
-use super::process::Process;
+use super::process::{CANNOT_START, Process};
 use super::store::{Kind, Store, now};
 use super::{Cluster, State, api, status};
 
@@ -19,6 +20,9 @@ const TICK: Duration = Duration::from_millis(10);
 const MESSAGE_LINES: usize = 80;
 /// How long an evicted pod works before it is told.
 const BEFORE_EVICTION: Duration = Duration::from_millis(50);
+
+/// What the node has.
+const NODE_CPUS: u32 = 64;
 
 /// Where a pod is.
 enum Stage {
@@ -61,9 +65,40 @@ pub(super) fn run(cluster: &Cluster) {
     }
 }
 
+/// What is in the way of a pod by what it asks for.
+fn obstacle(cluster: &Cluster, store: &Store, pod: &Value) -> Option<Fate> {
+    let container = &pod["spec"]["containers"][0];
+    let nodes = |why: &str| Some(Fate::Unschedulable(format!("0/1 nodes are available: {why}")));
+    let cpus: Option<u32> = container["resources"]["requests"]["cpu"].as_str().and_then(|cpus| cpus.parse().ok());
+    if cpus.is_some_and(|cpus| cpus > NODE_CPUS) {
+        return nodes(
+            "1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 \
+                      Preemption is not helpful for scheduling.",
+        );
+    }
+    let volumes = || pod["spec"]["volumes"].as_array().into_iter().flatten();
+    for claim in volumes().filter_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str()) {
+        if store.get(Kind::Claim, claim).is_none() && !cluster.options.node.join("pvc").join(claim).is_dir() {
+            return nodes(&format!("persistentvolumeclaim \"{claim}\" not found. not found"));
+        }
+    }
+    for volume in volumes().filter(|volume| volume["hostPath"]["type"] == "Directory") {
+        let path = volume["hostPath"]["path"].as_str().unwrap_or_default();
+        if !Path::new(path).is_dir() {
+            let name = volume["name"].as_str().unwrap_or_default();
+            let what = format!("hostPath type check failed: {path} is not a directory");
+            return Some(Fate::FailedMount(format!("MountVolume.SetUp failed for volume \"{name}\" : {what}")));
+        }
+    }
+    // Nobody serves images on loopback.
+    let is_nowhere = container["image"].as_str().is_some_and(|image| image.starts_with("127.0.0.1:"));
+    is_nowhere.then_some(Fate::ImagePullBackOff)
+}
+
 /// Schedules a pod and starts its container, unless its fate is another.
 fn begin(cluster: &Cluster, state: &mut State, new: &Arc<Value>) -> Stage {
     let fate = pod::index(new).and_then(|index| state.faults.next_fate(index));
+    let fate = fate.or_else(|| obstacle(cluster, &state.store, new));
     let (store, name) = (&mut state.store, pod::name(new));
     if let Some(Fate::Unschedulable(message)) = &fate {
         event(store, new, "Warning", "FailedScheduling", message);
@@ -87,6 +122,11 @@ fn begin(cluster: &Cluster, state: &mut State, new: &Arc<Value>) -> Stage {
             wait(store, name, "ErrImagePull", &message);
             event(store, new, "Normal", "BackOff", &format!("Back-off pulling image {image}"));
             wait(store, name, "ImagePullBackOff", &format!("Back-off pulling image {image}: ErrImagePull: {message}"));
+            return Stage::Stuck;
+        }
+        Some(Fate::FailedMount(message)) => {
+            event(store, new, "Warning", "FailedMount", &message);
+            wait(store, name, "ContainerCreating", "");
             return Stage::Stuck;
         }
         Some(Fate::Waiting { reason, message }) => {
@@ -188,6 +228,7 @@ fn end_container(cluster: &Cluster, pod: &mut Value, code: i32) {
     let oom = pod["metadata"]["annotations"]["fake/oom"] == "true";
     let reason = match code {
         0 => "Completed",
+        CANNOT_START => "StartError",
         _ if oom => "OOMKilled",
         _ => "Error",
     };

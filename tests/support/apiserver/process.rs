@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{Options, pod};
 
 /// What Kubernetes reports for a container that could not be started.
-const CANNOT_START: i32 = 128;
+pub(super) const CANNOT_START: i32 = 128;
 /// How long the rest of an ended container's output is waited for.
 const LOG_LIMIT: Duration = Duration::from_millis(300);
 
@@ -39,7 +39,8 @@ impl Process {
         let container = &pod["spec"]["containers"][0];
         let mut words =
             ["command", "args"].into_iter().flat_map(|field| container[field].as_array().into_iter().flatten());
-        let program = mounts.map(words.next().and_then(Value::as_str).unwrap_or("true"));
+        let shown = words.next().and_then(Value::as_str).unwrap_or("true");
+        let program = mounts.map(shown);
         let mut command = Command::new(program);
         command.args(words.filter_map(Value::as_str).map(|word| mounts.map(word)));
         command.env_clear().env("PATH", path(options)).env("JOB_COMPLETION_INDEX", index.to_string());
@@ -55,7 +56,15 @@ impl Process {
         match spawn(command, &folder.join("log")) {
             Ok((child, logger)) => Process::Running { child, killed_at: None, logger, ended_at: None },
             Err(error) => {
-                log_line(&mut File::create(folder.join("log")).expect("the folder is there"), &error.to_string());
+                let why = match error.kind() {
+                    std::io::ErrorKind::NotFound => "executable file not found in $PATH".to_owned(),
+                    _ => error.to_string(),
+                };
+                let message = format!(
+                    "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc \
+                     create failed: unable to start container process: exec: {shown:?}: {why}: unknown"
+                );
+                log_line(&mut File::create(folder.join("log")).expect("the folder is there"), &message);
                 Process::Ended(CANNOT_START)
             }
         }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::pod::{self, Failures};
 use super::store::{Kind, Store, now};
-use super::{Pace, State, api};
+use super::{Pace, State, admission, api};
 
 /// Delays double up to this many times.
 const MAX_DOUBLINGS: u32 = 6;
@@ -156,7 +156,8 @@ impl Progress {
             .filter(|index| self.retries.get(index).is_none_or(|retry| retry.at <= Instant::now()))
             .collect();
         for index in next {
-            if let Some(message) = state.faults.refused_pods.clone() {
+            let refused = state.faults.refused_pods.clone();
+            if let Some(message) = refused.or_else(|| admission::refusal(&state.store, job)) {
                 let message = format!("Error creating: pods \"{}-{index}-\" is forbidden: {message}", pod::name(job));
                 pod::event(&mut state.store, job, "Warning", "FailedCreate", &message);
                 self.refusals += 1;

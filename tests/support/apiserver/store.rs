@@ -15,10 +15,11 @@ pub(super) enum Kind {
     Event,
     Claim,
     ConfigMap,
+    Quota,
 }
 
 impl Kind {
-    const ALL: [Kind; 5] = [Kind::Job, Kind::Pod, Kind::Event, Kind::Claim, Kind::ConfigMap];
+    const ALL: [Kind; 6] = [Kind::Job, Kind::Pod, Kind::Event, Kind::Claim, Kind::ConfigMap, Kind::Quota];
 
     pub(super) fn of_resource(resource: &str) -> Option<Kind> {
         Kind::ALL.into_iter().find(|kind| kind.resource() == resource)
@@ -31,6 +32,7 @@ impl Kind {
             Kind::Event => "events",
             Kind::Claim => "persistentvolumeclaims",
             Kind::ConfigMap => "configmaps",
+            Kind::Quota => "resourcequotas",
         }
     }
 
@@ -41,20 +43,21 @@ impl Kind {
             Kind::Event => "Event",
             Kind::Claim => "PersistentVolumeClaim",
             Kind::ConfigMap => "ConfigMap",
+            Kind::Quota => "ResourceQuota",
         }
     }
 
     pub(super) fn group(self) -> &'static str {
         match self {
             Kind::Job => "batch",
-            Kind::Pod | Kind::Event | Kind::Claim | Kind::ConfigMap => "",
+            Kind::Pod | Kind::Event | Kind::Claim | Kind::ConfigMap | Kind::Quota => "",
         }
     }
 
     pub(super) fn api_version(self) -> &'static str {
         match self {
             Kind::Job => "batch/v1",
-            Kind::Pod | Kind::Event | Kind::Claim | Kind::ConfigMap => "v1",
+            Kind::Pod | Kind::Event | Kind::Claim | Kind::ConfigMap | Kind::Quota => "v1",
         }
     }
 

@@ -148,7 +148,7 @@ impl Stream {
                 object["status"] = json!({});
             }
             Kind::Pod => object["spec"] = json!({ "containers": null }),
-            Kind::Event | Kind::Claim | Kind::ConfigMap => {}
+            Kind::Event | Kind::Claim | Kind::ConfigMap | Kind::Quota => {}
         }
         object
     }
