@@ -34,6 +34,8 @@ struct Template {
     params: bool,
     /// In `sub/dvc.yaml`.
     in_folder: bool,
+    /// Only an edit freezes a template, once its stages have run.
+    frozen: bool,
 }
 
 /// Where a dep comes from. Templates are taken modulo those that come before.
@@ -49,6 +51,10 @@ enum Wire {
     Gathered(usize),
     /// `raw/shared.txt`.
     Shared,
+    /// The key's file in `data`, which DVC tracks.
+    Tracked,
+    /// All of `data`.
+    AllTracked,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -66,6 +72,8 @@ enum Edit {
     Keys(usize, u8),
     Lossy(usize),
     RemoveOuts(usize),
+    Tracked(usize),
+    Frozen(usize),
 }
 
 fn template() -> impl Strategy<Value = Template> {
@@ -75,12 +83,14 @@ fn template() -> impl Strategy<Value = Template> {
         1 => Just(Wire::Rolling),
         2 => (0..8_usize).prop_map(Wire::Gathered),
         1 => Just(Wire::Shared),
+        1 => Just(Wire::Tracked),
+        1 => Just(Wire::AllTracked),
     ];
     let out = prop_oneof![3 => Just(Out::File), 1 => Just(Out::Uncached), 1 => Just(Out::Directory)];
     let keys = prop_oneof![2 => (1..16_u8).prop_map(Some), 1 => Just(None)];
     let flags = (prop::bool::weighted(0.3), prop::bool::weighted(0.3), prop::bool::weighted(0.3));
     (keys, prop::collection::vec(wire, 0..3), out, flags).prop_map(|(keys, wires, out, (lossy, params, in_folder))| {
-        Template { keys, wires, out, lossy, params, in_folder }
+        Template { keys, wires, out, lossy, params, in_folder, frozen: false }
     })
 }
 
@@ -92,6 +102,8 @@ fn edit() -> impl Strategy<Value = Edit> {
         2 => (0..8_usize, 1..16_u8).prop_map(|(template, keys)| Edit::Keys(template, keys)),
         1 => (0..8_usize).prop_map(Edit::Lossy),
         1 => (0..8_usize).prop_map(Edit::RemoveOuts),
+        1 => (0..KEYS.len()).prop_map(Edit::Tracked),
+        1 => (0..8_usize).prop_map(Edit::Frozen),
     ]
 }
 
@@ -151,6 +163,8 @@ impl Graph {
                 (format!("o{other}"), self.keys(other).iter().map(|key| self.address(other, key)).collect())
             }),
             Wire::Shared => Some(("raw/shared.txt".to_owned(), vec![])),
+            Wire::Tracked => Some((format!("data/{key}.txt"), vec![])),
+            Wire::AllTracked => Some(("data".to_owned(), vec![])),
         };
         let overlaps = |path: &str| {
             stage
@@ -203,6 +217,9 @@ impl Graph {
             if template.params {
                 writeln!(text, "{indent}params: [weight]").expect("a String");
             }
+            if template.frozen {
+                writeln!(text, "{indent}frozen: true").expect("a String");
+            }
             let flags = if template.out == Out::Uncached { ": {cache: false}" } else { "" };
             writeln!(text, "{indent}outs: ['{out}'{flags}]").expect("a String");
         }
@@ -216,8 +233,19 @@ impl Graph {
         project.write("sub/dvc.yaml", &self.pipeline(true));
     }
 
-    fn apply(&mut self, edit: Edit, round: usize, projects: [&Project; 2]) {
+    fn has_tracked(&self) -> bool {
+        let mut wires = self.templates.iter().flat_map(|template| &template.wires);
+        wires.any(|wire| matches!(wire, Wire::Tracked | Wire::AllTracked))
+    }
+
+    fn apply(&mut self, oracle: &mut Oracle, edit: Edit, round: usize, projects: [&Project; 2]) {
         let count = self.templates.len();
+        // What a frozen stage made cannot be made again.
+        if let Edit::RemoveOuts(template) | Edit::Keys(template, _) = edit
+            && self.templates[template % count].frozen
+        {
+            return;
+        }
         for project in projects {
             match edit {
                 Edit::Raw(key) => project.write(&format!("raw/{}.txt", KEYS[key]), &format!("round {round}\n")),
@@ -225,7 +253,11 @@ impl Graph {
                 Edit::RemoveOuts(template) => {
                     drop(std::fs::remove_dir_all(project.path(&format!("o{}", template % count))));
                 }
-                Edit::Weight | Edit::Keys(..) | Edit::Lossy(_) => {}
+                Edit::Tracked(key) if self.has_tracked() => {
+                    project.write(&format!("data/{}.txt", KEYS[key]), &format!("tracked {round}\n"));
+                    oracle.add(project.root());
+                }
+                Edit::Weight | Edit::Keys(..) | Edit::Lossy(_) | Edit::Tracked(_) | Edit::Frozen(_) => {}
             }
         }
         match edit {
@@ -235,7 +267,8 @@ impl Graph {
                 *bits = bits.map(|_| keys);
             }
             Edit::Lossy(template) => self.templates[template % count].lossy ^= true,
-            Edit::Raw(_) | Edit::Shared | Edit::RemoveOuts(_) => {}
+            Edit::Frozen(template) => self.templates[template % count].frozen ^= true,
+            Edit::Raw(_) | Edit::Shared | Edit::RemoveOuts(_) | Edit::Tracked(_) => {}
         }
         projects.into_iter().for_each(|project| self.write(project));
     }
@@ -265,7 +298,8 @@ fn assert_inputs_were_final(project: &Project, graph: &Graph) {
             _ => {}
         }
     }
-    for stage in (0..graph.templates.len()).flat_map(|template| graph.stages(template)) {
+    let runs = |template: &usize| !graph.templates[*template].frozen;
+    for stage in (0..graph.templates.len()).filter(runs).flat_map(|template| graph.stages(template)) {
         let Some(&(own, at)) = place.get(&stage.address) else { continue };
         for (maker, at_maker) in stage.makers.iter().filter_map(|maker| place.get(maker)) {
             if *maker == own {
@@ -284,12 +318,20 @@ fn check(oracle: &mut Oracle, mut graph: Graph, edits: &[Vec<Edit>]) {
             project.write(&format!("raw/{name}.txt"), &format!("{name}\n"));
         }
         graph.write(project);
+        if graph.has_tracked() {
+            for name in KEYS.into_iter().chain(["all"]) {
+                project.write(&format!("data/{name}.txt"), &format!("tracked {name}\n"));
+            }
+            oracle.add(project.root());
+        }
         project.commit("random");
     }
     let nothing = vec![];
     for (round, edits) in std::iter::once(&nothing).chain(edits).enumerate() {
-        for edit in edits {
-            graph.apply(*edit, round, [&serial, &fanned]);
+        // A template is frozen as it was run.
+        let (frozen, others): (Vec<Edit>, Vec<Edit>) = edits.iter().partition(|edit| matches!(edit, Edit::Frozen(_)));
+        for edit in frozen.into_iter().chain(others) {
+            graph.apply(oracle, edit, round, [&serial, &fanned]);
         }
         let said = oracle.repro(serial.root());
         assert!(said.error.is_none(), "{said:?}");

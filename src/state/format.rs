@@ -25,6 +25,9 @@ pub(crate) struct Plan {
     pub prefix: String,
     /// The commit that was checked out; `None` before the first commit.
     pub head: Option<String>,
+    /// The digest of what else a slot's repository has of the project's.
+    #[serde(default)]
+    pub setting: String,
     /// The commit of the workspace as it was, under `refs/dvc-fanout/RUN`; `None` when there is nothing to do.
     pub snapshot: Option<String>,
     /// The tree of that commit without outs, `dvc.yaml`, `dvc.lock` and `.dvc` files: what every slot begins with.

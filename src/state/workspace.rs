@@ -381,7 +381,7 @@ impl Workspace {
 /// What the file `clean` holds: what the workspace was made from.
 fn marker(plan: &Plan) -> String {
     let tree = plan.workspace.as_deref().unwrap_or_default();
-    format!("{tree} {} {}\n", plan.head.as_deref().unwrap_or("-"), plan.run)
+    format!("{tree} {} {}\n", plan.head.as_deref().unwrap_or("-"), plan.setting)
 }
 
 /// The lock files of a work item with the entries that its stages had at plan time.

@@ -1,6 +1,7 @@
 """Answers what real DVC does, one JSON request a line, so that a test pays for starting Python only once.
 
-request   {"root": DIR, "do": "changed" | "repro"}
+request   {"root": DIR, "do": "add" | "changed" | "repro"}
+add       {} after `dvc add data`
 changed   {"changed": {ADDRESS: bool}} as `dvc repro` decides before anything runs
 repro     {"events": [[WHAT, ADDRESS]...]} of `dvc repro -P`; WHAT is skipped, restored, run, saved or failed
 failed    {"error": TEXT} where the project cannot be read or looked at
@@ -35,6 +36,11 @@ class Events(logging.Handler):
             self.events.append([what, getattr(subject, "addressing", subject)])
 
 
+def add(repo):
+    repo.add(["data"])
+    return {}
+
+
 def changed(repo):
     with repo.lock:
         return {"changed": {stage.addressing: stage.changed() for stage in repo.index.stages}}
@@ -63,7 +69,7 @@ def main():
         os.chdir(request["root"])
         try:
             repo = Repo(".")
-            answer = {"changed": changed, "repro": repro}[request["do"]](repo)
+            answer = {"add": add, "changed": changed, "repro": repro}[request["do"]](repo)
             repo.close()
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}

@@ -53,6 +53,12 @@ impl Oracle {
         Some(Oracle { process, questions, answers, _site_cache: site_cache })
     }
 
+    /// Runs `dvc add data`.
+    pub(crate) fn add(&mut self, root: &Path) {
+        let answer = self.ask(root, "add");
+        assert!(answer.error.is_none(), "{answer:?}");
+    }
+
     /// Says what `dvc repro` would decide about each stage before anything runs; may delete damaged cache objects.
     pub(crate) fn changed(&mut self, root: &Path) -> Answer {
         self.ask(root, "changed")

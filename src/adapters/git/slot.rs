@@ -12,6 +12,9 @@ use git2::{FileMode, Index, IndexEntryExtendedFlag, IndexTime, ObjectType, Oid, 
 use super::{Doing as _, Git, GitError, SUBMODULE, reference};
 use crate::adapters::fs::{self, FsError};
 
+/// Files of the project's repository that a slot's has too.
+const COPIED: [&str; 3] = ["info/exclude", "info/attributes", "shallow"];
+
 /// What a slot's repository begins with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Beginning<'a> {
@@ -79,8 +82,19 @@ impl Git {
         imitated.write().doing("write an index")
     }
 
-    /// Has the same refs, the same branch, and HEAD as planned.
-    fn imitate_refs(&self, head: Option<&str>, repository: &Repository) -> Result<(), GitError> {
+    /// The digest of what a slot's repository copies beside objects and index.
+    pub(crate) fn setting(&self) -> Result<String, GitError> {
+        let head = self.head()?;
+        let (refs, head) = self.refs(head.as_deref())?;
+        let mut all = format!("{refs}{head}").into_bytes();
+        for name in COPIED {
+            all.extend(std::fs::read(self.repository.commondir().join(name)).unwrap_or_default());
+        }
+        Ok(fs::digest_bytes(&all))
+    }
+
+    /// The text of `packed-refs` with the same refs and of `HEAD` on the same branch, where HEAD is that commit.
+    fn refs(&self, head: Option<&str>) -> Result<(String, String), GitError> {
         let own = self.repository.find_reference("HEAD").doing("read HEAD")?;
         let branch = own.symbolic_target().doing("read HEAD")?;
         let mut refs = vec![];
@@ -96,19 +110,21 @@ impl Git {
         }
         refs.extend(branch.zip(head).map(|(branch, head)| format!("{head} {branch}\n")));
         refs.sort_unstable_by(|a, b| a.split(' ').nth(1).cmp(&b.split(' ').nth(1)));
-        write(repository, "packed-refs", refs.concat().as_bytes())?;
-        let head = match (branch, head) {
-            (Some(branch), _) => format!("ref: {branch}\n"),
-            (None, Some(head)) => format!("{head}\n"),
-            (None, None) => return Ok(()),
-        };
+        let head = branch.map_or_else(|| head.unwrap_or_default().to_owned(), |branch| format!("ref: {branch}"));
+        Ok((refs.concat(), format!("{head}\n")))
+    }
+
+    /// Has the same refs, the same branch, and HEAD as planned.
+    fn imitate_refs(&self, head: Option<&str>, repository: &Repository) -> Result<(), GitError> {
+        let (refs, head) = self.refs(head)?;
+        write(repository, "packed-refs", refs.as_bytes())?;
         write(repository, "HEAD", head.as_bytes())
     }
 
     /// Has the same configuration and ignore rules.
     fn imitate_settings(&self, top: &Path, repository: &Repository) -> Result<(), GitError> {
         let project = self.repository.commondir();
-        for name in ["info/exclude", "info/attributes", "shallow"] {
+        for name in COPIED {
             let from = project.join(name);
             if from.is_file() {
                 let bytes = fs::read(&from).map_err(|error| broken(&error))?;

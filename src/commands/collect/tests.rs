@@ -56,6 +56,7 @@ impl Fixture {
             root: project.root.display().to_string(),
             prefix: String::new(),
             head: None,
+            setting: String::new(),
             snapshot: None,
             workspace: None,
             targets: vec![],

@@ -152,6 +152,7 @@ fn write_down(
         root: home.root.display().to_string(),
         prefix: prefix.clone(),
         head: git.head()?,
+        setting: git.setting()?,
         snapshot: None,
         workspace: None,
         targets: targets.to_vec(),
