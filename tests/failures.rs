@@ -29,6 +29,26 @@ fn a_failure_leaves_what_repro_keep_going_leaves() {
 }
 
 #[test]
+fn a_failed_run_ignores_new_outs_only_if_it_commits_them() {
+    let fails = |project: &Project| {
+        project.edit("dvc.yaml", "cmd: mkdir -p work &&", "cmd: test ${item} != s3 && mkdir -p work &&");
+        project.commit("s3 fails");
+    };
+    let (serial, fanned) = (Project::from_fixture("sessions"), Project::from_fixture("sessions"));
+    fails(&serial);
+    fails(&fanned);
+    let kept = Ran::of(serial.command("dvc").args(["repro", "--keep-going"]));
+    assert_ne!(kept.code, Some(0), "{kept:#?}");
+    fails_with(&fanned, 1, ["run", "-j", "2"]);
+    assert_same(&serial, &fanned, "DVC takes the lines back");
+    let committed = Project::from_fixture("sessions");
+    fails(&committed);
+    fails_with(&committed, 1, ["run", "-j", "2", "--commit=partial", "--commit-partial"]);
+    let files = committed.git(["ls-files"]);
+    assert!(files.contains("work/.gitignore") && !files.contains("work/s1.txt"), "{files}");
+}
+
+#[test]
 fn a_gathering_stage_runs_without_a_failed_key_only_if_asked_to() {
     let project = Project::from_fixture("sessions");
     project.edit("dvc.yaml", "cmd: mkdir -p work &&", "cmd: test ${item} != s3 && mkdir -p work &&");

@@ -14,6 +14,9 @@ pub(crate) struct Collection {
     pub files: Vec<String>,
     /// What the project and the results both changed; nothing was written then.
     pub conflicts: Vec<Conflict>,
+    /// Of the files that were written, those that no stage declares and that several work items made differently: the
+    /// last of them in the order of `dvc repro` counted.
+    pub contested: Vec<String>,
     /// Results that were not believed.
     pub rejected: Vec<Rejected>,
     /// Files that an earlier, killed `collect` was to change and that somebody else changed since; left as they are.

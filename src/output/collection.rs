@@ -25,6 +25,7 @@ pub(crate) fn print(collection: &Collection) {
             rejected.index, rejected.id, rejected.attempt, rejected.reason
         ));
     }
+    print_contested(collection);
     for path in &collection.left_alone {
         text::note(&format!("left alone: `{path}` changed after an earlier collect was interrupted"));
     }
@@ -46,6 +47,15 @@ pub(crate) fn print(collection: &Collection) {
     }
 }
 
+/// Says which files are only one work item's though several wrote them.
+pub(crate) fn print_contested(collection: &Collection) {
+    for path in &collection.contested {
+        text::note(&format!(
+            "several work items wrote `{path}`, which no stage declares: it is as the last of them left it"
+        ));
+    }
+}
+
 /// Renders the document.
 pub(crate) fn document(collection: &Collection) -> String {
     let rejected = |rejected: &crate::model::collection::Rejected| {
@@ -60,6 +70,7 @@ pub(crate) fn document(collection: &Collection) -> String {
         "stages": collection.stages,
         "files": collection.files,
         "conflicts": collection.conflicts.iter().map(conflict_document).collect::<Vec<_>>(),
+        "contested": collection.contested,
         "rejected": collection.rejected.iter().map(rejected).collect::<Vec<_>>(),
         "left_alone": collection.left_alone,
         "pending": collection.pending,

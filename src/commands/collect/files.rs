@@ -183,6 +183,22 @@ fn undeclared<'a>(
     Ok(())
 }
 
+/// The files that no stage declares and that work items of one phase made differently, sorted.
+///
+/// Several may have appended to a log. Whether they did, or wrote it anew each, cannot be told where there was none.
+pub(super) fn contested(believed: &[Believed<'_>]) -> Vec<String> {
+    let mut made: BTreeMap<(&str, usize), HashSet<Content>> = BTreeMap::new();
+    for result in believed {
+        for file in result.published.result.files.iter().filter(|file| file.stage.is_none()) {
+            made.entry((&file.path, result.item.phase)).or_default().insert(made_content(file));
+        }
+    }
+    let mut contested: Vec<String> =
+        made.into_iter().filter(|(_, made)| made.len() > 1).map(|((path, _), _)| path.to_owned()).collect();
+    contested.dedup();
+    contested
+}
+
 /// Every version of every path that this run made: where the project holds one of them, only this run changed it.
 fn versions<'a>(believed: &'a [Believed<'_>]) -> HashMap<&'a str, HashSet<Content>> {
     let mut versions: HashMap<&str, HashSet<Content>> = HashMap::new();

@@ -117,6 +117,7 @@ pub(crate) fn collect(
             rejected.id, rejected.attempt, rejected.reason
         ));
     }
+    output::collection::print_contested(&collection);
     Ok(collection)
 }
 
@@ -166,6 +167,8 @@ fn merge(
     let is_lock = |path: &str| path == "dvc.lock" || path.ends_with("/dvc.lock");
     collection.files = changes.iter().map(|change| change.path.clone()).filter(|path| !is_lock(path)).collect();
     collection.files.sort_unstable();
+    collection.contested = files::contested(&believed);
+    collection.contested.retain(|path| collection.files.contains(path));
     if !collection.conflicts.is_empty() || changes.is_empty() || config.dry_run {
         return Ok(collection);
     }

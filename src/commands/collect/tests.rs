@@ -466,6 +466,23 @@ fn undeclared_files_come_unless_told_otherwise() {
 }
 
 #[test]
+fn files_that_work_items_made_differently_are_named() {
+    let fixture = Fixture::new();
+    for index in 0..ITEMS {
+        let mut result = fixture.result(index);
+        result.files.push(file("notes/same.txt", "7", "new", None));
+        let mut link = file("notes/last", "8", "new", None);
+        link.symlink = Some(format!("{index}"));
+        result.files.push(link);
+        fixture.publish(&result);
+    }
+    assert_eq!(fixture.collect_all().contested, ["notes/last"]);
+    let last = std::fs::read_link(fixture.path("notes/last")).expect("a link");
+    assert_eq!(last.to_str(), Some("2"));
+    assert!(fixture.collect_all().contested.is_empty(), "it is said once");
+}
+
+#[test]
 fn an_interrupted_collect_is_completed_first() {
     let fixture = Fixture::new();
     fixture.publish_all();
