@@ -162,9 +162,9 @@ class Steps {
             " && git config remote.origin.fetch '+refs/heads/*:refs/remotes/origin/*'")
     }
 
-    int sh(String script) { return sh(script: script) }
+    Object sh(String script) { return sh(script: script) }
 
-    int sh(Map options) {
+    Object sh(Map options) {
         assert inNode : "`${options.script}` is not in a node"
         println("sh: ${options.script.readLines()[0]}")
         System.out.flush()
@@ -177,7 +177,13 @@ class Steps {
             known ==~ /GIT_(AUTHOR|COMMITTER)_(NAME|EMAIL)/ && !variables.containsKey(known)
         }
         def process = builder.redirectErrorStream(true).start()
-        def copy = Thread.start { process.inputStream.eachLine { line -> println("  ${line}") } }
+        def lines = []
+        def copy = Thread.start {
+            process.inputStream.eachLine { line ->
+                println("  ${line}")
+                lines.add(line)
+            }
+        }
         if (abortPrefix && options.script.startsWith(abortPrefix)) {
             abort(process)
         }
@@ -186,7 +192,7 @@ class Steps {
         if (!options.returnStatus && code != 0) {
             error("script returned exit code ${code}")
         }
-        return code
+        return options.returnStdout ? lines.join('\n') : code
     }
 
     // Jenkins finds what belongs to a step by a variable in its environment, and waits a while for it to end.

@@ -85,8 +85,7 @@ boolean launchAndCollect(Map config) {
 boolean finalizeAndPush(Map config) {
     boolean finalized = true
     try {
-        stage('Finalize') { finalized = succeeded('dvc-fanout finalize') }
-        stage('Commit') { commit(config) }
+        stage('Finalize') { finalized = finalizeAndCommit(config) }
         stage('Push') { push(config) }
     } finally {
         stage('Report') { report(config) }
@@ -269,19 +268,25 @@ boolean launch(Map config) {
     }
 }
 
-// Commits what changed, in a commit of its own or as part of the last one.
-def commit(Map config) {
-    sh('git add --all .')
-    if (sh(script: 'git diff --cached --quiet', returnStatus: true) == 0) {
-        echo('nothing to commit')
-        return
-    }
+// Runs the stages that are left and commits all that is good, in a commit of its own or as part of the last one.
+// Returns whether all succeeded.
+boolean finalizeAndCommit(Map config) {
     String name = config.author.tokenize('<')[0].trim()
     String address = config.author.tokenize('<>')[1]
+    String before = head()
+    boolean finalized = true
     withEnv(["GIT_COMMITTER_NAME=${name}", "GIT_COMMITTER_EMAIL=${address}",
             "GIT_AUTHOR_NAME=${name}", "GIT_AUTHOR_EMAIL=${address}"]) {
-        sh('git commit --quiet' + (config.amend ? ' --amend --no-edit' : " --message ${quote(config.message)}"))
+        finalized = succeeded("dvc-fanout finalize --commit=${quote(config.message)} --commit-partial")
+        if (config.amend && head() != before) {
+            sh("git reset --quiet --soft ${before} && git commit --quiet --amend --no-edit")
+        }
     }
+    return finalized
+}
+
+String head() {
+    return sh(script: 'git rev-parse HEAD', returnStdout: true).trim()
 }
 
 // Pushes data before the commit that speaks of it.
