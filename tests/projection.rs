@@ -43,6 +43,11 @@ fn a_failed_stage_beside_stage_files_of_others_keeps_only_what_needs_it_from_run
     for project in [&serial, &fanned] {
         project.write("raw/tracked.txt", "tracked\n");
         project.dvc(["add", "--quiet", "raw/tracked.txt"]);
+        project.commit("track");
+    }
+    serial.dvc(["repro", "-P"]);
+    fanned.fanout(["run", "-P", "-j", "2"]).succeeded();
+    for project in [&serial, &fanned] {
         project.write("raw/b.txt", "bad\n");
         project.edit(
             "dvc.yaml",
