@@ -33,6 +33,8 @@ pub(crate) fn run(cli: &Cli, args: &LogsArgs) -> Result<Exit, Diagnostic> {
         let known: Vec<String> = attempts.iter().map(u32::to_string).collect();
         let diagnostic = Diagnostic::usage(message);
         return Err(if known.is_empty() {
+            let why = survey::failures(&run)?.remove(&item.index);
+            let diagnostic = why.into_iter().fold(diagnostic, Diagnostic::cause);
             diagnostic.hint(format!("`dvc-fanout status {}` says how the run stands", plan.run))
         } else {
             diagnostic.cause(format!("its attempts: {}", known.join(", ")))

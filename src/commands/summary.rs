@@ -1,5 +1,6 @@
 //! The last lines of a command that ran work items: counts, and the failures with the ends of their logs.
 
+use std::cell::LazyCell;
 use std::path::Path;
 
 use crate::diagnostic::Diagnostic;
@@ -23,11 +24,14 @@ pub(crate) struct Counts {
 pub(crate) fn counts(run: &RunDir, plan: &Plan, phases: &[usize]) -> Result<Counts, Diagnostic> {
     let mut counts = Counts::default();
     let is_left = !shards::open(run)?.is_empty();
+    let failures = LazyCell::new(|| survey::failures(run).unwrap_or_default());
     for index in phases.iter().flat_map(|phase| plan.phases[*phase].indexes()) {
         match results::best(run, index)? {
             Some(published) if published.succeeded() => counts.succeeded += 1,
             Some(published) if matches!(published.result.outcome, Outcome::Interrupted { .. }) => counts.not_run += 1,
             Some(_) => counts.failed.push(index),
+            // A worker may fail before it begins.
+            None if failures.contains_key(&index) => counts.failed.push(index),
             None if is_left || results::attempts(run, index)?.is_empty() => counts.not_run += 1,
             None => counts.failed.push(index),
         }
@@ -65,14 +69,19 @@ fn failure(run: &RunDir, item: &WorkItem) -> Result<Vec<String>, Diagnostic> {
         Some(published) => published.result.attempt,
         None => results::attempts(run, item.index)?.last().copied().unwrap_or(1),
     };
-    let why = published.map_or_else(
-        || "its worker ended without a result".to_owned(),
-        |published| published.result.outcome.to_string(),
-    );
+    let why = match published {
+        Some(published) => published.result.outcome.to_string(),
+        None => {
+            let known = survey::failures(run)?.remove(&item.index);
+            known.unwrap_or_else(|| "its worker ended without a result".to_owned())
+        }
+    };
     let log = run.log(item.index, attempt);
     let mut lines = vec![format!("failed: {} ({why})", item.id)];
     lines.extend(survey::tail(&log, survey::LOG_LINES).into_iter().map(|line| format!("    {line}")));
-    lines.push(format!("  log: {}", log.display()));
+    if log.is_file() {
+        lines.push(format!("  log: {}", log.display()));
+    }
     Ok(lines)
 }
 

@@ -140,6 +140,7 @@ impl Facts {
     /// | any, last attempt | finished, about to be retried | waiting |
     /// | unlucky, or none | finished, failed | failed, launched again |
     /// | any | skipped | skipped |
+    /// | none | finished before it began, failed, not set aside | failed, launched again |
     /// | set aside, or nothing has begun | any | waiting |
     /// | anything else | | interrupted |
     pub(crate) fn standing(&self, is_launched: bool) -> Standing {
@@ -163,6 +164,12 @@ impl Facts {
                 Standing::Waiting
             }
             (Journal::Skipped { because }, _) => Standing::Skipped { because: because.clone() },
+            // A worker may fail before it begins.
+            (Journal::Finished { attempt, failure: Some(why), .. }, None)
+                if *attempt > self.begun.max(self.set_aside) =>
+            {
+                Standing::Failed { attempt: *attempt, why: why.clone(), again: true }
+            }
             _ if self.begun <= self.set_aside => Standing::Waiting,
             (_, Some((attempt, Verdict::Unlucky(why)))) if *attempt >= self.begun => {
                 Standing::Failed { attempt: *attempt, why: why.clone(), again: true }
@@ -232,6 +239,7 @@ mod tests {
         check(&facts(1, Some((1, bad())), finished(1, Some("why"), true)), &Standing::Waiting, &failed(1, true));
         same(facts(1, Some((1, Verdict::Unlucky("why".into()))), Journal::Nothing), failed(1, true));
         same(facts(1, None, finished(1, Some("why"), false)), failed(1, true));
+        same(facts(0, None, finished(1, Some("why"), false)), failed(1, true));
         same(facts(1, Some((1, Verdict::Interrupted)), finished(1, None, false)), Standing::Interrupted { attempt: 1 });
         let because = vec!["s1".to_owned()];
         same(facts(0, None, Journal::Skipped { because: because.clone() }), Standing::Skipped { because });

@@ -155,6 +155,15 @@ fn last_words(lines: &[Line], items: &[WorkItem]) -> HashMap<usize, standing::Jo
     last
 }
 
+/// Why the last attempts at work items failed, as the journal has it.
+pub(crate) fn failures(run: &RunDir) -> Result<HashMap<usize, String>, FsError> {
+    let failed = |(index, said)| match said {
+        standing::Journal::Finished { failure: Some(why), .. } => Some((index, why)),
+        _ => None,
+    };
+    Ok(last_words(&journal::read(run)?, &[]).into_iter().filter_map(failed).collect())
+}
+
 /// How long the last finished attempt at each work item took.
 fn seconds(lines: &[Line]) -> HashMap<usize, f64> {
     let finished = |line: &Line| match &line.event {

@@ -337,6 +337,22 @@ fn a_program_that_the_image_does_not_have_is_named_before_any_work() {
 }
 
 #[test]
+fn a_pod_that_dies_before_its_worker_begins_is_told_by_the_end_of_its_log() {
+    let cluster = Cluster::new();
+    let project = plain(1);
+    let script = cluster.folder().join("script");
+    std::fs::write(&script, "echo 'no licence server' >&2; exit 7").expect("written");
+    let script = script.to_str().expect("text");
+    let ran = cluster.fanout(&project, &["launch", "--no-check", "--retries", "0", "--script", script]);
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    let why = "the worker ended with exit code 7: no licence server";
+    assert!(ran.stderr.contains(&format!("failed: k1 ({why})")), "{ran:#?}");
+    assert!(project.fanout(["status"]).succeeded().contains(&format!("failed: k1 [0] ({why})")));
+    let ran = cluster.other(&project, &["logs", "k1"]);
+    assert!(ran.stderr.contains(&format!("cause: {why}")), "{ran:#?}");
+}
+
+#[test]
 fn a_worker_out_of_memory_is_named_with_its_limit() {
     let cluster = Cluster::new();
     let project = plain(1);

@@ -105,6 +105,16 @@ impl Bench {
         self.project.read(".dvc/tmp/said")
     }
 
+    /// Waits until pods were watched so often.
+    #[track_caller]
+    pub(super) fn wait_for_watches(&self, watches: usize) {
+        let end = Instant::now() + Duration::from_mins(1);
+        while self.server.requests("watch pods") < watches {
+            assert!(Instant::now() < end, "no new watch: {}", self.said());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Waits for what a launch in the background is to say.
     #[track_caller]
     pub(super) fn wait_until_said(&self, text: &str) {

@@ -116,13 +116,15 @@ fn a_launch_finds_the_job_of_one_that_was_killed() {
     child.kill().expect("it runs");
     child.wait().expect("it ends");
     let before = bench.job();
+    let watches = bench.server.requests("watch pods");
+    let mut child = bench.start(&["--no-check", "--jobs", "2", "--keep", "always"]);
+    bench.wait_for_watches(watches + 1);
     bench.server.faults(|faults| faults.every_pod(None));
     for pod in bench.server.objects("pods") {
         let path = format!("/api/v1/namespaces/science/pods/{}", pod["metadata"]["name"].as_str().expect("a name"));
         call(bench.server.address(), "DELETE", &path, None);
     }
-    let ran = bench.launch(&["--no-check", "--jobs", "2", "--keep", "always"]);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0), "{}", bench.said());
     assert_eq!(bench.job()["metadata"]["uid"], before["metadata"]["uid"]);
     assert_eq!(bench.endings().len(), 4, "{:?}", bench.endings());
 }
@@ -322,14 +324,7 @@ fn a_run_survives_expired_and_cut_streams_overload_and_an_absent_server() {
     let mut child = bench.start(&["--no-check", "--jobs", "1"]);
     let pods = |count: usize| move |pods: &[serde_json::Value]| pods.len() >= count;
     bench.server.wait_for("a pod", "pods", pods(1));
-    let wait_for_watches = |more: usize| {
-        let before = bench.server.requests("watch pods");
-        let end = std::time::Instant::now() + Duration::from_secs(30);
-        while bench.server.requests("watch pods") < before + more {
-            assert!(std::time::Instant::now() < end, "no new watch: {}", bench.said());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    };
+    let wait_for_watches = |more: usize| bench.wait_for_watches(bench.server.requests("watch pods") + more);
     bench.server.faults(Faults::expire_streams);
     wait_for_watches(1);
     bench.server.faults(Faults::cut_streams);

@@ -101,6 +101,7 @@ impl Items {
     /// Looks what a running pod has done since the last look.
     pub(super) fn look(&mut self, shard: usize, place: &str, files: &dyn RunFiles) -> Result<Vec<Event>, Diagnostic> {
         let mut events = vec![];
+        let before = self.open(shard).count();
         let retry_commands = self.retry_commands;
         for item in self.open(shard) {
             let found = item.look(files)?;
@@ -117,7 +118,7 @@ impl Items {
                 Some(_) | None => break,
             }
         }
-        self.count();
+        self.count(before, shard);
         Ok(events)
     }
 
@@ -131,6 +132,7 @@ impl Items {
     ) -> Result<Option<Vec<Event>>, Diagnostic> {
         let mut events = vec![];
         let mut found = vec![];
+        let before = self.open(shard).count();
         let retry_commands = self.retry_commands;
         for item in self.open(shard) {
             let files = item.look(files)?;
@@ -170,7 +172,7 @@ impl Items {
                 (_, Some(_) | None) => {}
             }
         }
-        self.count();
+        self.count(before, shard);
         Ok(Some(events))
     }
 
@@ -193,8 +195,9 @@ impl Items {
         self.shards.get_mut(shard).into_iter().flatten().filter(|item| !item.is_done)
     }
 
-    fn count(&mut self) {
-        self.left = self.shards.iter().flatten().filter(|item| !item.is_done).count();
+    /// Takes off what has ended of a shard; to count all of them would cost more the larger the run is.
+    fn count(&mut self, before: usize, shard: usize) {
+        self.left -= before - self.open(shard).count();
     }
 }
 
