@@ -1,12 +1,13 @@
 //! A run and a cluster for tests of the engine: the worklist is made up and pods do no work of DVC's, so that what
 //! happens between launcher and cluster is all there is.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -59,8 +60,8 @@ impl Bench {
     pub(super) fn new(items: usize, work: impl Fn(usize, u32) -> Does + Send + Sync + 'static) -> Self {
         let project = Project::empty();
         write_run(&project, items);
-        let run = project.path(DIRECTORY);
-        let simulated: Simulated = Arc::new(move |index, pod| simulate(&run, index, pod, &work));
+        let (run, jobs) = (project.path(DIRECTORY), JobFiles::default());
+        let simulated: Simulated = Arc::new(move |index, pod| simulate(&run, &jobs, index, pod, &work));
         Self::with(project, |options| options.simulated = Some(simulated))
     }
 
@@ -186,8 +187,26 @@ fn write_run(project: &Project, items: usize) {
     project.write(&format!("{DIRECTORY}/worklist.index"), &offsets);
 }
 
+/// Which work items Jobs do. A large Job's file is not read for each of its pods: there are many, in one process.
+#[derive(Default)]
+struct JobFiles(Mutex<BTreeMap<PathBuf, (SystemTime, Arc<Value>)>>);
+
+impl JobFiles {
+    fn read(&self, file: &Path) -> Arc<Value> {
+        let changed = file.metadata().and_then(|metadata| metadata.modified()).expect("the launcher wrote it");
+        let mut known = self.0.lock().expect("nobody panics while reading");
+        if let Some((_, job)) = known.get(file).filter(|(at, _)| *at == changed) {
+            return Arc::clone(job);
+        }
+        let text = fs::read_to_string(file).expect("the launcher wrote it");
+        let job: Arc<Value> = Arc::new(serde_json::from_str(&text).expect("JSON"));
+        known.insert(file.to_owned(), (changed, Arc::clone(&job)));
+        job
+    }
+}
+
 /// Does what `dvc-fanout work` does on the volume, without DVC.
-fn simulate(run: &Path, shard: u32, pod: &Value, work: &dyn Fn(usize, u32) -> Does) -> i32 {
+fn simulate(run: &Path, jobs: &JobFiles, shard: u32, pod: &Value, work: &dyn Fn(usize, u32) -> Does) -> i32 {
     let command = &pod["spec"]["containers"][0]["command"];
     let words: Vec<&str> = command.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let job = words.iter().position(|word| *word == "--job").map(|at| words[at + 1]).expect("a worker of a Job");
@@ -196,8 +215,7 @@ fn simulate(run: &Path, shard: u32, pod: &Value, work: &dyn Fn(usize, u32) -> Do
         fs::write(run.join("jobs").join(format!("{job}.checked")), "seen").expect("written");
         return 0;
     }
-    let file = fs::read_to_string(run.join("jobs").join(format!("{job}.json"))).expect("the launcher wrote it");
-    let job: Value = serde_json::from_str(&file).expect("JSON");
+    let job = jobs.read(&run.join("jobs").join(format!("{job}.json")));
     let items = job["items"].as_array().expect("items");
     let shards = usize::try_from(job["shards"].as_u64().expect("a number")).expect("it fits");
     let mut code = 0;
