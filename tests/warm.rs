@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::same::assert_clean;
+use crate::support::same::{assert_clean, assert_same};
 use crate::support::{Project, Ran};
 
 /// What a command can see of the process that it is, and of the `dvc` above it.
@@ -220,4 +220,26 @@ fn a_forked_dvc_ends_with_its_launcher_and_at_its_timeout() {
     launcher.kill().expect("killed");
     launcher.wait().expect("ended");
     wait_until_nothing_runs(&project.path(".."));
+}
+
+#[test]
+fn a_params_file_that_is_parsed_once_for_all_is_read_as_it_is() {
+    let make = || {
+        let project = Project::from_fixture("sessions");
+        let line = |number: u32| format!("- {{n: {number}, f: 1.50, s: 'é', b: true, z: null}}\n");
+        let many = (0..400).map(line).collect::<Vec<_>>().concat();
+        project.write("params.yaml", &format!("{}many:\n{many}", project.read("params.yaml")));
+        project.commit("a long params file");
+        project
+    };
+    let (serial, fanned) = (make(), make());
+    for (from, to) in [("weight: 0.5", "weight: 0.25"), ("s4]", "s4, s5]")] {
+        for project in [&serial, &fanned] {
+            project.write("raw/s5.txt", "five\n");
+            project.edit("params.yaml", from, to);
+        }
+        serial.dvc(["repro"]);
+        assert_eq!(run(&fanned, |command| command).code, Some(0));
+        assert_same(&serial, &fanned, to);
+    }
 }

@@ -49,13 +49,73 @@ def load():
     parser = importlib.import_module("dvc.cli.parser").get_main_parser
     if hasattr(parser, "cache_info"):
         parser()
+    try:
+        remembered = remember_parsed(importlib.import_module("dvc.utils.serialize._yaml"))
+    except (ImportError, AttributeError):
+        remembered = None
     gc.freeze()
     # A lock that another thread holds at a fork would be held for ever.
     if len(os.listdir("/proc/self/task")) != 1:
         sys.exit("loading DVC started threads")
+    return remembered
 
 
-def serve(worker):
+# DVC parses a whole params file for each stage that reads it, at about 100 KiB a second. Shorter texts, and more files
+# than these, are not worth the memory.
+BIG_TEXT = 1 << 13
+MOST_FILES = 8
+
+
+def remember_parsed(module):
+    """Has big YAML files that a process has parsed be known to those that are forked later.
+
+    Returns what has to be called before each fork. The text decides: a file that has changed is parsed again.
+    """
+    import os
+    import pickle
+
+    parse = module.parse_yaml
+    # Processes say in this file, beside this script, what they had to parse.
+    told = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), "parsed")
+    known = {}
+
+    def parse_yaml(text, path, typ="safe"):
+        if typ != "safe" or len(text) < BIG_TEXT:
+            return parse(text, path, typ)
+        path = os.path.abspath(path)
+        remembered = known.get(path)
+        if remembered and remembered[0] == text:
+            return pickle.loads(remembered[1])
+        data = parse(text, path, typ)
+        with open(told, "ab") as file:
+            file.write(os.fsencode(path) + b"\0")
+        return data
+
+    def refresh():
+        try:
+            with open(told, "rb") as file:
+                paths = {os.fsdecode(path) for path in file.read().split(b"\0")[:-1]}
+            os.remove(told)
+        except FileNotFoundError:
+            paths = set()
+        for path in paths:
+            if len(known) < MOST_FILES:
+                known.setdefault(path)
+        for path, remembered in known.items():
+            try:
+                with open(path, encoding="utf-8") as file:
+                    text = file.read()
+                if not remembered or remembered[0] != text:
+                    known[path] = (text, pickle.dumps(parse(text, path)))
+            except Exception:
+                # Whoever needs the file says what is wrong with it.
+                known[path] = None
+
+    module.parse_yaml = parse_yaml
+    return refresh
+
+
+def serve(worker, refresh):
     """Forks a process per request; returns in it, with the arguments of its `dvc`."""
     import os
     import socket
@@ -69,6 +129,8 @@ def serve(worker):
         log, control = fds
         while len(message) < 4 or len(message) < 4 + int.from_bytes(message[:4], "big"):
             message += line.recv(1 << 16) or os._exit(0)
+        if refresh:
+            refresh()
         # The process in between ends at once, so that the new one becomes the worker's.
         between = os.fork()
         if between == 0:
@@ -139,6 +201,5 @@ def script_module(script):
 
 
 begin(sys.argv[2])
-load()
-sys.argv = [sys.argv[2], *serve(int(sys.argv[1]))]
+sys.argv = [sys.argv[2], *serve(int(sys.argv[1]), load())]
 exec(*script_module(sys.argv[0]))
