@@ -161,6 +161,11 @@ fn an_image_that_cannot_be_pulled_is_explained() {
 }
 
 #[test]
+fn a_node_that_falls_silent_is_named() {
+    check_notice(Some(Fate::NodeLost), None, "may be lost: node `node1` does not answer");
+}
+
+#[test]
 fn pods_that_no_node_takes_are_explained() {
     let message = "0/3 nodes are available: 3 Insufficient memory.";
     let expected = "2 pods of Job `fanout-20261122-184000-abcd-p0` do not start: no node takes it: 0/3 nodes";

@@ -90,6 +90,11 @@ pub(super) fn pod(pod: &Pod) -> SeenPod {
         unschedulable: condition("PodScheduled", "False").map(|said| said.message),
         is_deleted: pod.metadata.deletion_timestamp.is_some(),
         disrupted: condition(DISRUPTION, "True"),
+        // A kubelet says both of a pod; of a node that is silent, the cluster takes back the first alone.
+        lost_node: (condition("Ready", "False").is_some_and(|said| said.reason != "ReadinessGatesNotReady")
+            && condition("ContainersReady", "True").is_some())
+        .then(|| pod.spec.as_ref().and_then(|spec| spec.node_name.clone()))
+        .flatten(),
         failed: status.reason.map(|reason| Said { reason, message: status.message.unwrap_or_default() }),
         memory_limit: limits.and_then(|limits| limits.get("memory")).map(|limit| limit.0.clone()),
     }

@@ -268,7 +268,7 @@ impl<'a> Drive<'a> {
         if pod.phase.is_over() {
             return self.settle(&pod);
         }
-        if pod.phase == PodPhase::Running {
+        if pod.is_at_work() {
             self.watchman.progressed();
         }
         self.pods.insert(pod.name.clone(), pod);

@@ -78,8 +78,9 @@ impl Watchman {
         for obstacle in self.pending(cluster, pods).await? {
             note(obstacle);
         }
+        pods.values().filter_map(explain::running).for_each(&mut note);
         let waits_in_queue = job.is_suspended && has_queue;
-        if waits_in_queue || pods.values().any(|pod| pod.phase == PodPhase::Running) {
+        if waits_in_queue || pods.values().any(SeenPod::is_at_work) {
             self.progressed();
         } else if let Some((obstacle, _)) = found.values().next() {
             self.last = Some(obstacle.clone());
@@ -151,6 +152,9 @@ fn message(seen: &SeenJob, obstacle: &Obstacle, pods: usize) -> String {
         }
         "Suspended" => format!("Job `{job}` does not run: {}", obstacle.text),
         "FailedCreate" => format!("Job `{job}` has no pods: {}", obstacle.text),
+        class if class.starts_with("NodeLost") => {
+            format!("{pods} of the pods of Job `{job}` may be lost: {}", obstacle.text)
+        }
         _ if pods == 1 => format!("1 pod of Job `{job}` does not start: {}", obstacle.text),
         _ => format!("{pods} pods of Job `{job}` do not start: {}", obstacle.text),
     }

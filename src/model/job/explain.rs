@@ -48,6 +48,13 @@ pub(crate) fn pending(pod: &SeenPod, warnings: &[Warning]) -> Option<Obstacle> {
     }
 }
 
+/// Returns why a running pod may have to be given up.
+pub(crate) fn running(pod: &SeenPod) -> Option<Obstacle> {
+    let node = pod.lost_node.as_ref().filter(|_| pod.phase == PodPhase::Running)?;
+    let text = format!("node `{node}` does not answer; the cluster replaces its pods once it gives the node up");
+    Some(Obstacle { class: format!("NodeLost {node}"), text })
+}
+
 /// Returns why a Job has no pods: what the server said when the controller tried to make them.
 pub(crate) fn without_pods(warnings: &[Warning]) -> Option<Obstacle> {
     let refused = warnings.iter().rfind(|warning| warning.said.reason == "FailedCreate")?;
@@ -143,6 +150,13 @@ mod tests {
         assert_eq!(pending(&pod, &warnings).expect("an obstacle").text, "FailedMount: MountVolume.SetUp failed");
         let overtaken = warnings.map(|warning| Warning { is_overtaken: true, ..warning });
         assert_eq!(pending(&pod, &overtaken), None, "its image is being pulled since");
+    }
+
+    #[test]
+    fn a_silent_node_is_named_while_its_pod_counts_as_running() {
+        let pod = SeenPod { phase: PodPhase::Running, lost_node: Some("n1".to_owned()), ..SeenPod::default() };
+        assert!(running(&pod).expect("an obstacle").text.starts_with("node `n1` does not answer"));
+        assert_eq!(running(&SeenPod { phase: PodPhase::Failed, ..pod }), None);
     }
 
     #[test]

@@ -62,10 +62,19 @@ pub(crate) struct SeenPod {
     pub is_deleted: bool,
     /// The condition `DisruptionTarget`: its machine was taken away.
     pub disrupted: Option<Said>,
+    /// The node that it runs on and that does not answer.
+    pub lost_node: Option<String>,
     /// The pod's own reason, such as `Evicted`.
     pub failed: Option<Said>,
     /// As in its container's limits.
     pub memory_limit: Option<String>,
+}
+
+impl SeenPod {
+    /// Whether it runs, and on a node that says so.
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.phase == PodPhase::Running && self.lost_node.is_none()
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -13,6 +13,8 @@ pub(crate) enum Fate {
     Unschedulable(String),
     /// Its image cannot be pulled; it stays `Pending`.
     ImagePullBackOff,
+    /// Its node falls silent while it runs.
+    NodeLost,
     /// A volume cannot be mounted; it stays `Pending` with this event.
     FailedMount(String),
     /// It stays `Pending` with this waiting reason of its container.

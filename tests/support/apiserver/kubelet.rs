@@ -124,6 +124,15 @@ fn begin(cluster: &Cluster, state: &mut State, new: &Arc<Value>) -> Stage {
             wait(store, name, "ImagePullBackOff", &format!("Back-off pulling image {image}: ErrImagePull: {message}"));
             return Stage::Stuck;
         }
+        Some(Fate::NodeLost) => {
+            store.update(Kind::Pod, name, |pod| {
+                pod["status"]["phase"] = "Running".into();
+                set_container(pod, &json!({ "running": { "startedAt": now() } }));
+                set_condition(pod, json!({ "type": "Ready", "status": "False" }));
+                set_condition(pod, json!({ "type": "ContainersReady", "status": "True" }));
+            });
+            return Stage::Stuck;
+        }
         Some(Fate::FailedMount(message)) => {
             event(store, new, "Warning", "FailedMount", &message);
             wait(store, name, "ContainerCreating", "");
