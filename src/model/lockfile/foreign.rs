@@ -83,7 +83,7 @@ fn entries<'t>(
         let name = name.as_str().ok_or_else(|| LockfileError::new(line, "a stage's name is not a string"))?;
         let whole = &text[starts[at]..starts.get(at + 1).copied().unwrap_or(end)];
         let value = node.clone().into_value();
-        if value.as_map().is_none() {
+        if value.as_map().is_none_or(indexmap::IndexMap::is_empty) {
             return Err(LockfileError::new(line, "an entry is not a map"));
         }
         let means_the_same =

@@ -122,6 +122,7 @@ fn what_dvc_refuses_is_refused() {
     check_refused("schema: '2.0'\nstages:\n  a:\n    cmd: x\n  a:\n    cmd: x\n", 5, "stage `a` appears twice");
     check_refused("schema: '2.0'\nstages:\n  a: 5\n", 3, "an entry is not a map");
     check_refused("schema: '2.0'\nstages:\n  a:\n    cmd: {x: 1}\n  b: 5\n", 5, "an entry is not a map");
+    check_refused("schema: '2.0'\nstages:\n  a:\n    cmd: {x: 1}\n  b: {}\n", 5, "an entry is not a map");
 }
 
 #[test]
