@@ -188,7 +188,9 @@ fn check(name: &str, prepare: impl FnOnce(&ApiServer)) {
     let real = Seen::in_recording(&recording(name));
     assert_eq!(fake.job, real.job, "{name}: the Job's conditions");
     assert_eq!(fake.counts, real.counts, "{name}: the Job's last counts");
-    for index in 0..6 {
+    // Of a Job that is given up, which pods the failed ones leave time for depends on speed; the recorded ones are 0 and 1.
+    let is_given_up = real.job.iter().any(|shape| shape.to_string().contains("MaxFailedIndexesExceeded"));
+    for index in 0..if is_given_up { 2 } else { 6 } {
         let pods = format!("run-{index}");
         assert_eq!(fake.pods_of(&pods), real.pods_of(&pods), "{name}: pods of index {index}");
     }
