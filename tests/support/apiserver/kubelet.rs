@@ -91,7 +91,7 @@ fn obstacle(cluster: &Cluster, store: &Store, pod: &Value) -> Option<Fate> {
         }
     }
     // Nobody serves images on loopback.
-    let is_nowhere = container["image"].as_str().is_some_and(|image| image.starts_with("127.0.0.1:"));
+    let is_nowhere = container["image"].as_str().is_some_and(|image| image.starts_with("127.0.0.1:1/"));
     is_nowhere.then_some(Fate::ImagePullBackOff)
 }
 
