@@ -90,7 +90,7 @@ fn obstacle(cluster: &Cluster, store: &Store, pod: &Value) -> Option<Fate> {
             return Some(Fate::FailedMount(format!("MountVolume.SetUp failed for volume \"{name}\" : {what}")));
         }
     }
-    // Nobody serves images on loopback.
+    // Nobody serves images at port 1 of loopback.
     let is_nowhere = container["image"].as_str().is_some_and(|image| image.starts_with("127.0.0.1:1/"));
     is_nowhere.then_some(Fate::ImagePullBackOff)
 }
