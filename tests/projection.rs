@@ -62,6 +62,48 @@ fn a_failed_stage_beside_stage_files_of_others_keeps_only_what_needs_it_from_run
     assert_same(&serial, &fanned, "after a failure");
 }
 
+/// `k2` makes its file after `k1`, in one work item with a stage that has the directory as a dep.
+const ROLLING: &str = "stages:
+  make:
+    foreach: {k1: raw/k1.txt, k2: made/k1, k4: raw/k4.txt}
+    do:
+      cmd: mkdir -p made && cat ${item} > made/${key}
+      deps: [\"${item}\"]
+      outs: [\"made/${key}\"]
+  look:
+    foreach: [k2, k3]
+    do:
+      cmd: cat made/.gitignore > look-${item}
+      deps: [made]
+      outs: [\"look-${item}\"]
+";
+
+fn rolling() -> Project {
+    let project = Project::from_fixture("sessions");
+    project.write("dvc.yaml", ROLLING);
+    project.write("raw/k1.txt", "1\n");
+    project.write("raw/k4.txt", "4\n");
+    project.commit("a rolling window");
+    project
+}
+
+#[test]
+fn a_directory_has_the_lines_for_git_in_serial_order_though_a_work_item_makes_one_of_its_files() {
+    let (serial, fanned) = (rolling(), rolling());
+    serial.dvc(["repro"]);
+    fanned.fanout(["run", "-j", "2"]).succeeded();
+    assert_eq!(fanned.read("made/.gitignore"), "/k1\n/k2\n/k4\n");
+    assert_same(&serial, &fanned, "at first");
+}
+
+#[test]
+fn a_file_that_was_not_made_leaves_no_line_for_git() {
+    let fanned = rolling();
+    fanned.edit("dvc.yaml", "cat ${item} > made", "test ${key} != k2 && cat ${item} > made");
+    fails_with(&fanned, 1, ["run", "-j", "2"]);
+    assert_eq!(fanned.read("made/.gitignore"), "/k1\n/k4\n");
+}
+
 #[test]
 fn commands_find_what_lies_beside_what_they_declare() {
     let make = |project: &Project| {

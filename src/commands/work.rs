@@ -5,7 +5,7 @@ mod repro;
 mod runner;
 mod serve;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -437,14 +437,20 @@ impl Worker<'_> {
         };
         let changes = workspace.changes(&known)?;
         let git = Git::discover(&root)?;
+        // Of these there may be lines that were put in for the order of all.
+        let stages = self.item.stages.iter().zip(&left.stages).filter(|(_, became)| !became.state.is_good());
+        let not_made: HashSet<&str> =
+            stages.flat_map(|(stage, _)| &stage.outs).map(|out| out.resolved.as_str()).collect();
         for path in changes.files {
             if path == ".gitignore" || path.ends_with("/.gitignore") {
                 let before = workspace.original(&path)?.unwrap_or_default();
-                let before: Vec<String> = String::from_utf8_lossy(&before).lines().map(str::to_owned).collect();
+                let before = String::from_utf8_lossy(&before);
+                let before: HashSet<&str> = before.lines().collect();
                 let after = fs::read(&root.join(&path))?;
                 let lines = String::from_utf8_lossy(&after)
                     .lines()
-                    .filter(|line| !before.iter().any(|other| other == line))
+                    .filter(|line| !before.contains(line))
+                    .filter(|line| !not_made.contains(ignore_lines::out_of(&path, line).as_str()))
                     .map(str::to_owned)
                     .collect();
                 left.ignore.push(IgnoreLines { path, lines });

@@ -17,7 +17,7 @@ use crate::model::hash::HashName;
 use crate::model::ignore_lines;
 use crate::model::lockfile::{Lockfile, splice};
 use crate::model::pipeline::path::is_within;
-use crate::state::format::{Input, LockSource, Plan, WorkItem};
+use crate::state::format::{Input, LockSource, Plan, PlannedOut, WorkItem};
 use crate::state::paths::{RunDir, SlotDir};
 use crate::state::{results, slots};
 
@@ -176,11 +176,45 @@ impl Workspace {
                 published.place_file(file, &to)?;
             }
         }
-        for (path, lines) in lines {
+        let own = self.own_lines(item, &lines)?;
+        for (path, mut lines) in lines {
+            lines.extend(own.iter().filter(|(of, _, _)| of == path).map(|(_, order, line)| (*order, line.as_str())));
             let before = fs::read_text_if_any(&root.join(path))?.unwrap_or_default();
             fs::write_plain(&root.join(path), ignore_lines::unite(&before, lines).as_bytes())?;
         }
         Ok(())
+    }
+
+    /// The `.gitignore` lines, as `(path of the file, order, line)`, that the work item's own stages would have added
+    /// before earlier work items added theirs: DVC, which appends, must find them in their place.
+    fn own_lines(
+        &self,
+        item: &WorkItem,
+        earlier: &BTreeMap<&str, Vec<(usize, &str)>>,
+    ) -> Result<Vec<(String, usize, String)>, WorkspaceError> {
+        let mut own = vec![];
+        for stage in &item.stages {
+            for out in stage.outs.iter().filter(|out| out.cache) {
+                let (path, line) = ignore_lines::line_of(&out.resolved);
+                let lines = earlier.get(path.as_str()).map(Vec::as_slice).unwrap_or_default();
+                if lines.iter().any(|(order, _)| *order != usize::MAX && *order > stage.order) {
+                    own.push((out, path, stage.order, line));
+                }
+            }
+        }
+        if own.is_empty() {
+            return Ok(vec![]);
+        }
+        // What a pattern of the user's covers gets no line.
+        let git = Git::discover(&self.root())?;
+        let is_covered = |out: &PlannedOut| git.is_ignored(&join(&self.prefix, &out.resolved));
+        let mut lines = vec![];
+        for (out, path, order, line) in own {
+            if !is_covered(out)? {
+                lines.push((path, order, line));
+            }
+        }
+        Ok(lines)
     }
 
     fn place(
