@@ -15,7 +15,8 @@ const NO_LIMIT: u64 = 1 << 60;
 #[derive(Debug)]
 pub(crate) struct MemoryGroup {
     events: PathBuf,
-    limit: PathBuf,
+    /// The files with the limits of the group and of those that it is in.
+    limits: Vec<PathBuf>,
 }
 
 impl MemoryGroup {
@@ -27,7 +28,8 @@ impl MemoryGroup {
             // In a container its own group may be all that is mounted, though the path is that of the machine.
             let folders = [Path::new(root).join(path.trim_start_matches('/')), PathBuf::from(root)];
             let folder = folders.into_iter().find(|folder| folder.join(events).is_file())?;
-            Some(MemoryGroup { events: folder.join(events), limit: folder.join(limit) })
+            let limits = folder.ancestors().take_while(|outer| outer.starts_with(root)).map(|outer| outer.join(limit));
+            Some(MemoryGroup { events: folder.join(events), limits: limits.collect() })
         })
     }
 
@@ -37,10 +39,10 @@ impl MemoryGroup {
         text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
     }
 
-    /// The limit, as Kubernetes writes quantities.
-    pub(crate) fn limit(&self) -> Option<String> {
-        let text = fs::read_to_string(&self.limit).ok()?;
-        text.trim().parse().ok().filter(|bytes| *bytes < NO_LIMIT).map(quantity)
+    /// The number of bytes that the processes of the group may have; `None` where nothing limits them.
+    pub(crate) fn limit(&self) -> Option<u64> {
+        let limits = self.limits.iter().filter_map(|limit| fs::read_to_string(limit).ok()?.trim().parse().ok());
+        limits.filter(|bytes| *bytes < NO_LIMIT).min()
     }
 }
 
@@ -51,7 +53,8 @@ fn path_of<'a>(line: &'a str, controller: &str) -> Option<&'a str> {
     controllers.split(',').any(|known| known == controller).then_some(path)
 }
 
-fn quantity(bytes: u64) -> String {
+/// Writes a number of bytes as Kubernetes writes quantities.
+pub(crate) fn quantity(bytes: u64) -> String {
     let units = [(1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
     let whole = units.iter().find(|(size, _)| bytes > 0 && bytes.is_multiple_of(*size));
     whole.map_or_else(|| bytes.to_string(), |(size, unit)| format!("{}{unit}", bytes / size))
@@ -67,6 +70,22 @@ mod tests {
         assert_eq!(path_of("4:memory:/kubepods/b", "memory"), Some("/kubepods/b"));
         assert_eq!(path_of("3:cpu,memory:/", "memory"), Some("/"));
         assert_eq!(path_of("1:name=systemd:/", "memory"), None);
+    }
+
+    #[test]
+    fn the_lowest_limit_of_all_groups_around_holds() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let limits = ["max\n", "4096\n", "8192\n", "9223372036854771712\n"].into_iter().enumerate();
+        let limits: Vec<PathBuf> = limits
+            .map(|(number, text)| {
+                let file = folder.path().join(number.to_string());
+                crate::adapters::fs::write(&file, text.as_bytes()).expect("a file");
+                file
+            })
+            .collect();
+        let group = |limits: &[PathBuf]| MemoryGroup { events: PathBuf::new(), limits: limits.to_vec() };
+        assert_eq!(group(&limits).limit(), Some(4096));
+        assert_eq!(group(&[limits[0].clone(), limits[3].clone()]).limit(), None);
     }
 
     #[test]

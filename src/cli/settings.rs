@@ -314,14 +314,10 @@ mod tests {
             .into_iter()
             .filter(|name| {
                 let flag = run.get_arguments().find(|flag| flag.get_long() == Some(name)).expect("run has all");
-                flag.get_env().is_none_or(|variable| variable != variable_of(name).as_str())
+                flag.get_env().is_none_or(|set| set != variable(name).as_str())
             })
             .collect();
         assert!(missing.is_empty(), "{missing:?}");
         command.debug_assert();
-    }
-
-    fn variable_of(name: &str) -> String {
-        variable(name)
     }
 }

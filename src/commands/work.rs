@@ -13,7 +13,7 @@ use crate::adapters::clock;
 use crate::adapters::dvc::{Dvc, ReproLog};
 use crate::adapters::fs::{self, FoundKind};
 use crate::adapters::git::Git;
-use crate::adapters::memory::MemoryGroup;
+use crate::adapters::memory::{self, MemoryGroup};
 use crate::adapters::process::{self, Ending};
 use crate::cli::{Cli, WorkArgs};
 use crate::commands::project::ProjectHome;
@@ -202,7 +202,8 @@ fn take_slot(slots: &Path, args: &WorkArgs) -> Result<(SlotDir, fs::Locked), Dia
 
 /// What to add to the failure of a command during which the kernel ended a process.
 fn out_of_memory(memory: &MemoryGroup) -> String {
-    let limit = memory.limit().map_or_else(String::new, |limit| format!(" at the limit of {limit}"));
+    let limit =
+        memory.limit().map_or_else(String::new, |limit| format!(" at the limit of {}", memory::quantity(limit)));
     format!("; out of memory: the kernel ended a process{limit}")
 }
 
