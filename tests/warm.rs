@@ -52,7 +52,7 @@ fn probing() -> Project {
     project.write(
         "../way.sh",
         &format!(
-            "if tr '\\0' ' ' </proc/$D/cmdline | grep -q server.py; then echo forked; else echo started; fi >> {}\n",
+            "if tr '\\0' ' ' </proc/$D/cmdline | grep -q ' serve '; then echo forked; else echo started; fi >> {}\n",
             ways.display()
         ),
     );
@@ -163,11 +163,63 @@ fn a_loaded_dvc_that_cannot_be_used_costs_no_attempt() {
         "import threading; threading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
     ] {
         let project = probing();
-        let only_there = format!("import os, sys, time\nif 'server.py' in ' '.join(sys.orig_argv): {failing}\n");
+        let only_there = format!("import os, sys, time\nif 'serve' in sys.orig_argv: {failing}\n");
         project.write("../site/sitecustomize.py", &only_there);
         let ran = run(&project, |command| command.env("PYTHONPATH", project.path("../site")));
         assert_eq!((ran.code, ways(&project)), (Some(0), vec!["started".to_owned(); 3]), "{failing}: {ran:#?}");
         assert!(!ran.stderr.contains("attempt 2"), "{failing}: {ran:#?}");
+    }
+}
+
+/// DVC looks which objects are there and then puts in the others; so it is when another DVC did so in between.
+const TOO_LATE: &str = "
+import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder
+
+
+class Finder(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != 'dvc_data.hashfile.db.local':
+            return None
+        spec = PathFinder.find_spec(name, path)
+        run = spec.loader.exec_module
+
+        def exec_module(module):
+            run(module)
+            module.LocalHashFileDB.oids_exist = lambda *_, **__: []
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+sys.meta_path.insert(0, Finder())
+";
+
+#[test]
+fn an_object_that_another_dvc_has_just_put_into_the_cache_stays_as_it_is() {
+    for (kind, warm) in [("copy", "1"), ("hardlink", "1"), ("hardlink", "0")] {
+        let make = || {
+            let project = Project::without_init();
+            project.write(
+                "dvc.yaml",
+                "stages:\n  first:\n    foreach: [a, b]\n    do:\n      cmd: echo equal > first-${item}\n      outs: \
+                 [\"first-${item}\"]\n  second:\n    foreach: [a, b]\n    do:\n      cmd: cat first-${item} > \
+                 second-${item}\n      deps: [\"first-${item}\"]\n      outs: [\"second-${item}\"]\n  third:\n    foreach: \
+                 [a, b]\n    do:\n      cmd: cat first-${item} second-${item} > third-${item}\n      deps: [\"first-${item}\", \
+                 \"second-${item}\"]\n      outs: [\"third-${item}\"]\n",
+            );
+            project.write(".dvc/config", &format!("[cache]\n    type = {kind}\n"));
+            project.write("../site/sitecustomize.py", TOO_LATE);
+            project.commit("equal bytes");
+            project
+        };
+        let (serial, fanned) = (make(), make());
+        serial.dvc(["repro"]);
+        let too_late = fanned.path("../site");
+        let ran = run(&fanned, |command| command.env("PYTHONPATH", &too_late).env("DVC_FANOUT_WARM", warm));
+        assert_eq!(ran.code, Some(0), "{kind} {warm}: {ran:#?}");
+        assert_same(&serial, &fanned, kind);
     }
 }
 

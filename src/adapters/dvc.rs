@@ -77,12 +77,8 @@ impl Dvc {
         &self.path
     }
 
-    /// The program as a script that only starts DVC, so that DVC may be loaded once for many calls; `None` where it is
-    /// something else, or where the user does not want that.
+    /// The program as a script that only starts DVC; `None` where it is something else.
     pub(crate) fn script(&self) -> Option<DvcScript> {
-        if env::read(env::DVC_FANOUT_WARM).is_some_and(|value| value == "0") {
-            return None;
-        }
         DvcScript::read(&self.path)
     }
 
@@ -108,7 +104,7 @@ impl Dvc {
     /// and when it and the packages beside it were changed.
     pub(crate) fn stamp(&self) -> Option<String> {
         use std::os::unix::fs::MetadataExt as _;
-        let script = DvcScript::read(&self.path)?;
+        let script = self.script()?;
         let modified = |path: &Path| {
             let metadata = path.metadata().ok()?;
             Some(format!("{}.{:09}", metadata.mtime(), metadata.mtime_nsec()))

@@ -1,8 +1,17 @@
 //! The `dvc` program as a script: whether it does nothing but start DVC, and which interpreter runs it.
+//!
+//! Such a script is run by a Python program of our own, which keeps a fault of DVC from doing harm where several DVCs
+//! share a cache; its head says how it is called.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+
+use crate::adapters::fs::{self, FsError};
+use crate::adapters::process::Program;
+
+/// Runs the script.
+const PROCESS: &str = include_str!("dvc_process.py");
 
 /// The largest file that is looked at; what installers write has a few hundred bytes.
 const MAX_SIZE: u64 = 4096;
@@ -40,6 +49,16 @@ impl DvcScript {
         }
         let interpreter = interpreter(&std::fs::read(path).ok()?)?;
         Some(DvcScript { path: path.to_owned(), interpreter })
+    }
+
+    /// The program that runs the script, which is written into `folder`; what it is to do comes as its arguments.
+    pub(crate) fn process(&self, folder: &Path) -> Result<Program, FsError> {
+        let file = folder.join("dvc.py");
+        fs::write_plain(&file, PROCESS.as_bytes())?;
+        let mut words = self.interpreter.iter().cloned();
+        let mut program = Program::new(words.next().unwrap_or_default());
+        program.arguments.extend(words);
+        Ok(program.arg(file).arg(&self.path))
     }
 }
 

@@ -1,6 +1,6 @@
 //! A DVC that is loaded once: most of the CPU time of a `dvc repro` goes into starting Python and importing DVC.
 //!
-//! A Python program, a child of this process, imports DVC and forks a process for each call. That one becomes a child of
+//! A Python program (`dvc_process.py`, whose head describes what is said on the sockets), a child of this process, imports DVC and forks a process for each call. That one becomes a child of
 //! this process too, since it inherits orphans, and leads a group of its own: it is watched, stopped and outlived like a
 //! `dvc` that was started. It waits for a word before it does anything, so that a call that comes to nothing has run
 //! nothing, and `dvc` can be started the plain way instead.
@@ -20,12 +20,9 @@ use rustix::process::Pid;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-use crate::adapters::dvc_script::DvcScript;
 use crate::adapters::fs;
 use crate::adapters::process::{self, Program, Running};
 
-/// The program that loads DVC; its head describes what is said on the sockets.
-const SERVER: &str = include_str!("warm_dvc.py");
 /// How long loading may take; a network file system under load is slow.
 const LOADING: Duration = Duration::from_secs(120);
 /// How long a forked process may take to be there.
@@ -47,30 +44,23 @@ pub(crate) struct WarmDvc {
 }
 
 impl WarmDvc {
-    /// Starts to load the DVC of a script, as it would be in the directory and the environment of `program`.
-    ///
-    /// `folder` takes the server's own files.
+    /// Starts to load DVC with the program that runs the script, as it would be in the directory and the environment of
+    /// `call`. What is said meanwhile goes to the file `said`.
     pub(crate) fn load(
-        script: &DvcScript,
-        folder: &Path,
-        program: &Program,
+        script: &Program,
+        said: PathBuf,
+        call: &Program,
         directory: &Path,
         nice: Option<i32>,
     ) -> io::Result<WarmDvc> {
-        let (server, said) = (folder.join("server.py"), folder.join("said"));
-        for (path, text) in [(&server, SERVER), (&said, "")] {
-            fs::write_plain(path, text.as_bytes()).map_err(io::Error::other)?;
-        }
+        fs::write_plain(&said, b"").map_err(io::Error::other)?;
         let output = fs::append(&said).map_err(io::Error::other)?;
-        let mut words = script.interpreter.iter().cloned();
-        let mut command = Program::new(words.next().unwrap_or_default());
-        command.arguments.extend(words);
-        command.environment.clone_from(&program.environment);
-        let command = command.arg(server).arg(std::process::id().to_string()).arg(&script.path);
+        let mut command = script.clone().arg("serve").arg(std::process::id().to_string());
+        command.environment.clone_from(&call.environment);
         let (server, line) = process::start_on_line(&command, directory, &output, nice)?;
         line.set_nonblocking(true)?;
         let line = UnixStream::from_std(line)?;
-        Ok(WarmDvc { server, line, said, environment: program.environment.clone(), ready: false })
+        Ok(WarmDvc { server, line, said, environment: call.environment.clone(), ready: false })
     }
 
     /// The process that calls are forked from.

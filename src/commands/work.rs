@@ -92,7 +92,8 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
         worker.run(runner)
     };
     // One work item is not worth a DVC that stays loaded.
-    let mut runner = Runner::new(args.serve || config.indexes.len() > 1)?;
+    let is_wanted = env::read(env::DVC_FANOUT_WARM).is_none_or(|value| value != "0");
+    let mut runner = Runner::new(is_wanted && (args.serve || config.indexes.len() > 1))?;
     if args.serve {
         return serve::run(&config.run, runner, do_one);
     }

@@ -189,9 +189,9 @@ impl SlotDir {
         self.0.join("clean")
     }
 
-    /// The files of the program that keeps DVC loaded.
-    pub(crate) fn warm_dvc(&self) -> PathBuf {
-        self.0.join("warm-dvc")
+    /// The files of the program that runs DVC.
+    pub(crate) fn dvc_process(&self) -> PathBuf {
+        self.0.join("dvc-process")
     }
 
     /// For `DVC_SITE_CACHE_DIR`.

@@ -45,6 +45,8 @@ pub(super) struct Place<'a> {
 pub(super) struct Runner {
     runtime: Runtime,
     signals: Signals,
+    /// What runs the `dvc` script, where it is one.
+    script: Option<Program>,
     warm: Warm,
 }
 
@@ -63,7 +65,7 @@ impl Runner {
         let runtime = runtime.map_err(|error| Diagnostic::tool("cannot start the async runtime").source(&error))?;
         let signals = Signals::listen().map_err(|error| Diagnostic::tool("cannot listen to signals").source(&error))?;
         descendants::adopt_orphans().map_err(|error| Diagnostic::tool("cannot adopt orphans").source(&error))?;
-        Ok(Runner { runtime, signals, warm: if warm { Warm::Wanted } else { Warm::Off } })
+        Ok(Runner { runtime, signals, script: None, warm: if warm { Warm::Wanted } else { Warm::Off } })
     }
 
     /// Waits for something else, unless this process is asked to end.
@@ -93,21 +95,22 @@ impl Runner {
         make()
     }
 
-    /// Begins to load DVC if that is wanted and possible; it goes on while the workspace is filled.
+    /// Gets ready to run DVC; it begins to load, if that is wanted and possible, and goes on while the workspace is filled.
     pub(super) fn prepare(&mut self, dvc: &Dvc, slot: &SlotDir, program: &Program, place: &Place<'_>) {
+        let folder = slot.dvc_process();
+        if self.script.is_none() {
+            match dvc.script().map(|script| script.process(&folder)) {
+                Some(Ok(script)) => self.script = Some(script),
+                Some(Err(error)) => tracing::debug!("`{}` is started as it is: {error}", program.shown()),
+                None => tracing::debug!("`{}` is not a script that only starts DVC", program.shown()),
+            }
+        }
         if !matches!(self.warm, Warm::Wanted) {
             return;
         }
         self.warm = Warm::Off;
-        let Some(script) = dvc.script() else {
-            tracing::debug!(
-                "`{}` is started for each work item: it is not a script that only starts DVC",
-                program.shown()
-            );
-            return;
-        };
-        let folder = slot.warm_dvc();
-        match self.within(|| WarmDvc::load(&script, &folder, program, place.directory, place.nice)) {
+        let Some(script) = self.script.clone() else { return };
+        match self.within(|| WarmDvc::load(&script, folder.join("said"), program, place.directory, place.nice)) {
             Ok(warm) => self.warm = Warm::Loading(Box::new(warm)),
             Err(error) => tracing::debug!("cannot load DVC: {error}"),
         }
@@ -124,7 +127,7 @@ impl Runner {
             let begun = tokio::select! {
                 biased;
                 asked = self.signals.next() => Err(asked),
-                child = begin(&mut self.warm, program, place) => Ok(child?),
+                child = begin(&mut self.warm, self.script.as_ref(), program, place) => Ok(child?),
             };
             let server = if let Warm::Loading(warm) = &self.warm { warm.id() } else { None };
             let mut child = match begun {
@@ -159,7 +162,7 @@ impl Runner {
 }
 
 /// Forks the program from the loaded DVC, or starts it where there is none; a DVC that fails is not asked again.
-async fn begin(warm: &mut Warm, program: &Program, place: &Place<'_>) -> io::Result<Running> {
+async fn begin(warm: &mut Warm, script: Option<&Program>, program: &Program, place: &Place<'_>) -> io::Result<Running> {
     if let Warm::Loading(loaded) = warm {
         match loaded.call(program, place.directory, place.log).await {
             Ok(child) => return Ok(child),
@@ -167,5 +170,11 @@ async fn begin(warm: &mut Warm, program: &Program, place: &Place<'_>) -> io::Res
         }
         *warm = Warm::Off;
     }
-    process::start(program, place.directory, place.log, place.nice)
+    let through = script.map(|script| {
+        let mut script = script.clone().arg("run");
+        script.arguments.extend(program.arguments.iter().cloned());
+        script.environment.clone_from(&program.environment);
+        script
+    });
+    process::start(through.as_ref().unwrap_or(program), place.directory, place.log, place.nice)
 }

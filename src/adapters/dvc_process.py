@@ -1,8 +1,9 @@
-"""Loads DVC once and forks a process for each call, which then runs the `dvc` script as its interpreter would have.
+"""Runs the `dvc` script as its interpreter would, but beside others that put the same objects into the same cache.
 
-usage: server.py WORKER SCRIPT   (standard input: the socket to the worker)
+usage: dvc.py SCRIPT run ARGUMENT...
+       dvc.py SCRIPT serve WORKER      (standard input: the socket to the worker)
 
-Says one byte when DVC is loaded. A request is its length (4 bytes) and that many bytes: the directory, the number of
+The second loads DVC once and forks a process for each call. It says one byte when DVC is loaded. A request is its length (4 bytes) and that many bytes: the directory, the number of
 arguments, the arguments, and changes of the environment (`NAME=VALUE`, or `NAME` to unset it), each ended by a NUL;
 with it come the file for stdout and stderr, and one end of a socket pair. On that one the new process, a child of the
 worker by then, says its id (4 bytes), waits for a byte and says one: without them, nothing was run. Anything unusual ends
@@ -18,6 +19,38 @@ def begin(script):
 
     if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
         sys.path[0] = dirname(realpath(script))
+
+
+def keep_objects():
+    """Has DVC clone files aside and then put them in their place, as it does when it copies them.
+
+    It clones onto the object's own path: what lies there is emptied, and removed where the file system has no clones.
+    That may be the same object, which another DVC has put there since this one looked, and has a hard link to.
+    """
+    import os
+
+    try:
+        import dvc_objects.fs.system as system
+
+        clone = system.reflink
+    except (ImportError, AttributeError):
+        return
+
+    def reflink(source, target):
+        aside = os.path.join(os.path.dirname(target), f".{os.urandom(12).hex()}.tmp")
+        clone(source, aside)
+        os.replace(aside, target)
+
+    system.reflink = reflink
+
+
+def name_process():
+    """Names the process as the kernel names one that was started from the script."""
+    import ctypes
+    import os
+
+    set_name = 15
+    ctypes.CDLL(None).prctl(set_name, os.path.basename(os.fsencode(SCRIPT)), 0, 0, 0)
 
 
 # What DVC imports while it reproduces, beside what these import. What a version of DVC does not have, or does not
@@ -162,10 +195,10 @@ def become(worker, fields, log, control):
             break
         time.sleep(0.001)
     prctl = ctypes.CDLL(None, use_errno=True).prctl
-    set_parent_death_signal, set_name = 1, 15
+    set_parent_death_signal = 1
     if prctl(set_parent_death_signal, signal.SIGTERM, 0, 0, 0) != 0 or os.getppid() != worker:
         os._exit(1)
-    prctl(set_name, os.path.basename(os.fsencode(sys.argv[2])), 0, 0, 0)
+    name_process()
     os.setpgid(0, 0)
     os.chdir(directory)
     for change in changes:
@@ -200,6 +233,14 @@ def script_module(script):
     return code, module.__dict__
 
 
-begin(sys.argv[2])
-sys.argv = [sys.argv[2], *serve(int(sys.argv[1]), load())]
-exec(*script_module(sys.argv[0]))
+SCRIPT, what, *rest = sys.argv[1:]
+begin(SCRIPT)
+if what == "serve":
+    refresh = load()
+    keep_objects()
+    rest = serve(int(rest[0]), refresh)
+else:
+    keep_objects()
+    name_process()
+sys.argv = [SCRIPT, *rest]
+exec(*script_module(SCRIPT))
