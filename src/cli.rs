@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
-use crate::model::duration::Limit;
+use crate::model::duration::{Limit, Wait};
 use crate::model::hash::HashName;
 use settings::{EngineArg, PlanningArgs, RunningArgs};
 
@@ -416,8 +416,8 @@ pub(crate) struct CollectArgs {
     #[arg(long)]
     pub declared_only: bool,
     /// Wait at most this long for DVC's repository lock and for stages that `dvc` runs in the project itself
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    pub lock_timeout: u64,
+    #[arg(long, value_name = "DURATION", default_value = "1m")]
+    pub lock_timeout: Wait,
 }
 
 /// Bring collected outputs into the workspace, run the stages that are left, and end the run

@@ -37,7 +37,7 @@ impl From<DvcLockError> for crate::diagnostic::Diagnostic {
         match error {
             DvcLockError::Held { waited, .. } => diagnostic
                 .detail(format!("waited {} seconds for `.dvc/tmp/lock`", waited.as_secs()))
-                .hint("run the command again when that process is done, or wait longer with `--lock-timeout SECONDS`"),
+                .hint("run the command again when that process is done, or wait longer with `--lock-timeout DURATION`"),
             DvcLockError::Files(error) => error.into(),
             DvcLockError::Corrupt(error) => {
                 diagnostic.source(&error).hint("remove `.dvc/tmp/rwlock` if no `dvc` is running")

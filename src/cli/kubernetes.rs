@@ -3,6 +3,9 @@
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::settings::as_text;
+use crate::model::duration::{Limit, Wait};
+
 /// What the Kubernetes engine keeps to; every flag may stand in `.dvc/fanout/config.yaml` instead, under `kubernetes:`.
 #[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Kubernetes engine (also in .dvc/fanout/config.yaml, under `kubernetes:`)")]
@@ -127,22 +130,22 @@ pub(crate) struct KubernetesArgs {
     #[arg(long = "entrypoint", value_name = "WORD", allow_hyphen_values = true)]
     #[serde(rename = "entrypoint", skip_serializing_if = "Vec::is_empty")]
     pub entrypoint: Vec<String>,
-    /// End a whole Job after this many seconds
-    #[arg(long, value_name = "SECONDS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub job_timeout_seconds: Option<u64>,
-    /// How long a pod that is told to end may take; 30 by default
-    #[arg(long, value_name = "SECONDS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub grace_seconds: Option<u32>,
+    /// End a whole Job after this long: 15m, 2h
+    #[arg(long, value_name = "DURATION")]
+    #[serde(with = "as_text", skip_serializing_if = "Option::is_none")]
+    pub job_timeout: Option<Limit>,
+    /// How long a pod that is told to end may take; 30s by default
+    #[arg(long, value_name = "DURATION")]
+    #[serde(with = "as_text", skip_serializing_if = "Option::is_none")]
+    pub grace: Option<Wait>,
     /// Which Jobs stay in the cluster after their end; `failed` by default
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<KeepArg>,
     /// Have the cluster delete a Job this long after its end, should nobody else do it
-    #[arg(long, value_name = "SECONDS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ttl_seconds: Option<u32>,
+    #[arg(long, value_name = "DURATION")]
+    #[serde(with = "as_text", skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Wait>,
     /// Kueue's local queue; pods then have to ask for resources
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -163,14 +166,14 @@ pub(crate) struct KubernetesArgs {
     #[arg(long, value_name = "YAML")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<String>,
-    /// Give up when pods could not start for this long; 900 by default
-    #[arg(long, value_name = "SECONDS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stuck_seconds: Option<u64>,
-    /// Give up when the API server did not answer for this long; 900 by default
-    #[arg(long, value_name = "SECONDS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub patience_seconds: Option<u64>,
+    /// Give up when pods could not start for this long; 15m by default
+    #[arg(long, value_name = "DURATION")]
+    #[serde(with = "as_text", skip_serializing_if = "Option::is_none")]
+    pub stuck_timeout: Option<Limit>,
+    /// Give up when the API server did not answer for this long; 15m by default
+    #[arg(long, value_name = "DURATION")]
+    #[serde(with = "as_text", skip_serializing_if = "Option::is_none")]
+    pub patience: Option<Limit>,
     /// Do not check from inside a pod whether it sees the run and the cache
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]

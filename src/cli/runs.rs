@@ -4,6 +4,8 @@ use std::num::NonZeroU32;
 
 use clap::{Args, Subcommand};
 
+use crate::model::duration::Wait;
+
 /// Say how a run stands: counts, what runs, and what failed and why
 ///
 /// Reads files only, so it works while the run is on, from another terminal, and after a crash.
@@ -57,9 +59,9 @@ pub(crate) struct CancelArgs {
     /// The run; the latest by default
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
-    /// Wait at most this long until everything has ended
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    pub timeout_seconds: u64,
+    /// Wait at most this long until everything has ended: 90s, 15m
+    #[arg(long, value_name = "DURATION", default_value = "1m")]
+    pub timeout: Wait,
     /// The kubeconfig of a cluster that Jobs were left to
     #[cfg(feature = "kubernetes")]
     #[arg(long, value_name = "FILE")]

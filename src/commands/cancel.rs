@@ -26,13 +26,13 @@ pub(crate) fn run(cli: &Cli, args: &CancelArgs) -> Result<Exit, Diagnostic> {
     let was_on = run_lock::is_held(&run)?;
     if was_on {
         fs::write(&run.cancel(), b"")?;
-        let limit = Instant::now() + Duration::from_secs(args.timeout_seconds);
+        let limit = Instant::now() + args.timeout.0;
         while run_lock::is_held(&run)? {
             if Instant::now() >= limit {
                 let holder = run_lock::holder(&run).map_or_else(String::new, |id| format!(" (process {id})"));
                 return Err(Diagnostic::tool(format!("run {} is still on{holder}", plan.run))
-                    .cause(format!("it was asked to end {} s ago", args.timeout_seconds))
-                    .hint("wait longer with `--timeout-seconds`"));
+                    .cause(format!("it was asked to end {} ago", args.timeout))
+                    .hint("wait longer with `--timeout`"));
             }
             std::thread::sleep(POLL);
         }

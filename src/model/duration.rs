@@ -8,10 +8,14 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limit(pub Duration);
 
-/// Why a text is no time limit.
+/// How long something is waited for, in whole seconds; it may be not at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wait(pub Duration);
+
+/// Why a text is no duration, or none that can be meant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no duration such as `90s`, `15m`, `2h` or `1h30m`")]
-pub(crate) struct LimitError(String);
+pub(crate) struct DurationError(String);
 
 impl Limit {
     pub(crate) fn seconds(self) -> u64 {
@@ -20,18 +24,39 @@ impl Limit {
 }
 
 impl FromStr for Limit {
-    type Err = LimitError;
+    type Err = DurationError;
 
-    fn from_str(text: &str) -> Result<Self, LimitError> {
-        let seconds = match text.trim().parse::<u64>() {
-            Ok(seconds) => Some(seconds),
-            // Days and longer are left out there, since not all of them have 24 hours.
-            Err(_) => text.parse::<jiff::SignedDuration>().ok().and_then(|span| u64::try_from(span.as_secs()).ok()),
-        };
-        match seconds {
-            Some(seconds) if seconds > 0 => Ok(Limit(Duration::from_secs(seconds))),
-            Some(_) | None => Err(LimitError(text.to_owned())),
-        }
+    fn from_str(text: &str) -> Result<Self, DurationError> {
+        let seconds = seconds_of(text).filter(|seconds| *seconds > 0);
+        Ok(Limit(Duration::from_secs(seconds.ok_or_else(|| DurationError(text.to_owned()))?)))
+    }
+}
+
+impl Wait {
+    pub(crate) fn seconds(self) -> u64 {
+        self.0.as_secs()
+    }
+}
+
+impl FromStr for Wait {
+    type Err = DurationError;
+
+    fn from_str(text: &str) -> Result<Self, DurationError> {
+        Ok(Wait(Duration::from_secs(seconds_of(text).ok_or_else(|| DurationError(text.to_owned()))?)))
+    }
+}
+
+fn seconds_of(text: &str) -> Option<u64> {
+    match text.trim().parse::<u64>() {
+        Ok(seconds) => Some(seconds),
+        // Days and longer are left out there, since not all of them have 24 hours.
+        Err(_) => text.parse::<jiff::SignedDuration>().ok().and_then(|span| u64::try_from(span.as_secs()).ok()),
+    }
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.seconds() == 0 { f.write_str("0s") } else { Limit(self.0).fmt(f) }
     }
 }
 
@@ -67,6 +92,14 @@ mod tests {
         for wrong in ["", "0", "0s", "-1h", "soon", "2 moons", "1.5"] {
             check(wrong, None);
         }
+    }
+
+    #[test]
+    fn one_may_wait_not_at_all() {
+        let wait = |text: &str| text.parse::<Wait>().ok().map(|wait| (wait.seconds(), wait.to_string()));
+        assert_eq!(wait("0"), Some((0, "0s".to_owned())));
+        assert_eq!(wait("2m"), Some((120, "2m".to_owned())));
+        assert_eq!(wait("-1s"), None);
     }
 
     #[test]

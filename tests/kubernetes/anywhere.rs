@@ -237,7 +237,7 @@ fn two_runs_share_a_namespace() {
 #[track_caller]
 fn check_stuck(cluster: &Cluster, arguments: &[&str], expected: &str) {
     let project = plain(2);
-    let ran = cluster.fanout(&project, &[&["launch", "--stuck-seconds", "25"], arguments].concat());
+    let ran = cluster.fanout(&project, &[&["launch", "--stuck-timeout", "25"], arguments].concat());
     assert_eq!(ran.code, Some(5), "{ran:#?}");
     assert!(ran.stderr.contains("made no progress for 25 s"), "{ran:#?}");
     let said: Vec<&str> = ran.stderr.lines().filter(|line| line.contains(expected)).collect();
@@ -392,7 +392,7 @@ fn a_command_out_of_memory_is_named_with_the_limit() {
 fn a_job_that_takes_too_long_is_ended_by_the_cluster() {
     let cluster = Cluster::new();
     let held = Held::new(&cluster, 1);
-    let ran = cluster.fanout(&held.project, &["launch", "--no-check", "--keep", "never", "--job-timeout-seconds", "8"]);
+    let ran = cluster.fanout(&held.project, &["launch", "--no-check", "--keep", "never", "--job-timeout", "8"]);
     assert_eq!(ran.code, Some(1), "{ran:#?}");
     assert!(ran.stderr.contains("k1: FAILED: the Job took longer than its deadline"), "{ran:#?}");
     held.finish(&cluster, &[2]);

@@ -147,7 +147,7 @@ fn check_notice(fate: Option<Fate>, refused: Option<&str>, expected: &str) {
         faults.every_pod(fate);
         faults.refuse_pods(refused);
     });
-    let ran = bench.launch(&["--no-check", "--stuck-seconds", "12"]);
+    let ran = bench.launch(&["--no-check", "--stuck-timeout", "12"]);
     assert_eq!(ran.code, Some(5), "{ran:?}");
     let notices = bench.notices();
     assert_eq!(notices.len(), 1, "said once: {notices:?}");
@@ -245,7 +245,7 @@ fn a_server_that_was_never_there_is_named_with_the_reason() {
     let kubeconfig =
         bench.server.kubeconfig("science").replace(&bench.server.address().to_string(), &address.to_string());
     bench.project.write(".dvc/tmp/kubeconfig", &kubeconfig);
-    let ran = bench.launch(&["--patience-seconds", "1"]);
+    let ran = bench.launch(&["--patience", "1"]);
     assert_eq!(ran.code, Some(5), "{ran:?}");
     assert!(ran.stderr.contains(&format!("the API server at http://{address} did not tell its version")), "{ran:?}");
     assert!(ran.stderr.contains("Connection refused"), "{ran:?}");
@@ -270,7 +270,7 @@ fn an_absence_of_the_server_is_told_and_so_is_its_return() {
 fn a_check_that_cannot_start_is_not_left_behind() {
     let bench = Bench::new(2, fine);
     bench.server.faults(|faults| faults.every_pod(Some(Fate::Unschedulable("no room".to_owned()))));
-    let ran = bench.launch(&["--stuck-seconds", "10"]);
+    let ran = bench.launch(&["--stuck-timeout", "10"]);
     assert_eq!(ran.code, Some(5), "{ran:?}");
     assert!(ran.stderr.contains("made no progress for 10 s"), "{ran:?}");
     assert!(bench.server.objects("jobs").is_empty());
@@ -355,7 +355,7 @@ fn a_run_survives_expired_and_cut_streams_overload_and_an_absent_server() {
 fn a_server_that_stays_away_is_given_up() {
     let bench = Bench::new(2, fine);
     bench.server.faults(|faults| faults.every_pod(Some(Fate::Unschedulable("no room".to_owned()))));
-    let mut child = bench.start(&["--no-check", "--patience-seconds", "3"]);
+    let mut child = bench.start(&["--no-check", "--patience", "3"]);
     bench.server.wait_for("pods", "pods", |pods| pods.len() == 2);
     bench.server.faults(|faults| faults.go_away(true));
     let code = child.wait().expect("it ends").code();

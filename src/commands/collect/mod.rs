@@ -96,7 +96,7 @@ fn resolve(args: &CollectArgs, items: &[WorkItem]) -> Result<CollectConfig, Diag
         only: (!args.only.is_empty()).then_some(only),
         dry_run: args.dry_run,
         declared_only: args.declared_only,
-        lock_limit: Duration::from_secs(args.lock_timeout),
+        lock_limit: args.lock_timeout.0,
     })
 }
 
@@ -264,7 +264,7 @@ fn lock_when_quiet(
         if start.elapsed() >= limit {
             return Err(Diagnostic::tool(what)
                 .cause("a stage that runs in the project uses what is to be collected")
-                .hint("run the command again when it is done, or wait longer with `--lock-timeout SECONDS`"));
+                .hint("run the command again when it is done, or wait longer with `--lock-timeout DURATION`"));
         }
         if !told {
             text::note(&format!("waiting: {what}"));

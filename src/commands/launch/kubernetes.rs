@@ -16,6 +16,7 @@ use crate::engine::kubernetes as engine;
 use crate::engine::kubernetes::{ItemFiles, Keep, KubernetesConfig, RunFiles};
 use crate::env;
 use crate::exit::Exit;
+use crate::model::duration::{Limit, Wait};
 use crate::model::event::Ending;
 use crate::model::job::machine::Resources;
 use crate::model::job::manifest::SCRATCH;
@@ -33,8 +34,8 @@ use crate::state::{results, shards, worklist};
 /// Pods at a time unless said otherwise.
 const DEFAULT_WORKERS: u32 = 10;
 const DEFAULT_GRACE_SECONDS: u32 = 30;
-const DEFAULT_STUCK_SECONDS: u64 = 900;
-const DEFAULT_PATIENCE_SECONDS: u64 = 900;
+const DEFAULT_STUCK_LIMIT: Duration = Duration::from_mins(15);
+const DEFAULT_PATIENCE: Duration = Duration::from_mins(15);
 
 /// Looks up what was meant.
 pub(crate) fn resolve(
@@ -81,7 +82,7 @@ pub(crate) fn resolve(
             KeepArg::Failed => Keep::Failed,
             KeepArg::Never => Keep::Never,
         },
-        stuck_limit: Duration::from_secs(args.stuck_seconds.unwrap_or(DEFAULT_STUCK_SECONDS)),
+        stuck_limit: args.stuck_timeout.map_or(DEFAULT_STUCK_LIMIT, |limit| limit.0),
         worker_arguments,
     })
 }
@@ -94,7 +95,7 @@ pub(crate) fn access(args: &KubernetesArgs) -> Access {
         contents,
         context: args.context.clone(),
         namespace: args.namespace.clone(),
-        patience: Duration::from_secs(args.patience_seconds.unwrap_or(DEFAULT_PATIENCE_SECONDS)),
+        patience: args.patience.map_or(DEFAULT_PATIENCE, |limit| limit.0),
     }
 }
 
@@ -140,12 +141,12 @@ fn pod_options(
         program: args.worker_program.clone().unwrap_or_else(|| "dvc-fanout".to_owned()),
         script: script.map_err(|error| Diagnostic::usage("the script is no UTF-8 text").source(&error))?,
         entrypoint: args.entrypoint.clone(),
-        deadline_seconds: args.job_timeout_seconds,
-        grace_seconds: args.grace_seconds.unwrap_or(DEFAULT_GRACE_SECONDS),
+        deadline_seconds: args.job_timeout.map(Limit::seconds),
+        grace_seconds: seconds("--grace", args.grace)?.unwrap_or(DEFAULT_GRACE_SECONDS),
         retries: running.retries.unwrap_or(2),
         retry_commands: running.retries.is_some(),
         max_failed: None,
-        ttl_seconds: args.ttl_seconds,
+        ttl_seconds: seconds("--ttl", args.ttl)?,
         queue: args.queue.clone(),
         security: match args.security.unwrap_or(SecurityArg::Restricted) {
             SecurityArg::Restricted => Security::Restricted,
@@ -155,6 +156,12 @@ fn pod_options(
         fs_group: args.fs_group,
         patch: structure("--pod-template", args.pod_template.as_ref())?,
     })
+}
+
+/// The seconds of a duration, which have 32 bits in the cluster.
+fn seconds(flag: &str, wait: Option<Wait>) -> Result<Option<u32>, Diagnostic> {
+    let seconds = wait.map(|wait| u32::try_from(wait.seconds())).transpose();
+    seconds.map_err(|_| Diagnostic::usage(format!("`{flag}` is longer than any cluster waits")))
 }
 
 /// The machine, with what the single flags say instead.

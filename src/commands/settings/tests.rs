@@ -69,11 +69,12 @@ mod kubernetes {
     fn settings_may_have_the_shape_that_is_natural_in_yaml() {
         let text = "kubernetes:\n  image: worker:1\n  machine: 2-4Gi\n  volume: pvc:data:/data\n  node-selector: {zone: a, n: 1}\n  \
                     toleration:\n  - spot\n  - {key: gpu, operator: Exists}\n  affinity: {nodeAffinity: {}}\n  pod-gpus: 2\n  \
-                    no-limits: true\n  keep: always\n  run-as: 1000\n";
+                    no-limits: true\n  keep: always\n  run-as: 1000\n  grace: 90\n  ttl: 0\n  job-timeout: 2h\n";
         let expected = serde_json::json!({
             "image": "worker:1", "machine": "2-4Gi", "pod-gpus": 2, "no-limits": true, "volume": ["pvc:data:/data"],
             "node-selector": ["zone=a", "n=1"], "toleration": ["spot", "{\"key\":\"gpu\",\"operator\":\"Exists\"}"],
             "affinity": "{\"nodeAffinity\":{}}", "keep": "always", "run-as": "1000",
+            "grace": "1m30s", "ttl": "0s", "job-timeout": "2h",
         });
         assert_eq!(read(text).expect("good settings"), expected);
     }
