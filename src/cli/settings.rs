@@ -61,7 +61,7 @@ pub(crate) struct RunningArgs {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub fail_fast: bool,
-    /// Start no more work items after this many have failed, or this part of all
+    /// Start no more work items after this many have failed, or this part of all; in a cluster, end also those that run
     #[arg(long, value_name = "N|P%")]
     #[serde(with = "as_text", skip_serializing_if = "Option::is_none")]
     pub max_failed: Option<MaxFailed>,

@@ -380,6 +380,9 @@ impl Launch<'_> {
 
     /// Journals an event, then shows it.
     fn take(&mut self, event: Event, progress: &mut Progress) -> Result<(), Diagnostic> {
+        if event.is_failure() {
+            self.exit = Exit::WorkItemsFailed;
+        }
         match event {
             Event::AttemptStarted { index, attempt, place } => {
                 let id = self.items[index].id.clone();
@@ -398,12 +401,6 @@ impl Launch<'_> {
                     Ending::Lost { .. } => EndingKind::Lost,
                     Ending::Stopped => EndingKind::Stopped,
                 };
-                if retry_after.is_none() {
-                    self.exit = match (&ending, self.exit) {
-                        (Ending::Succeeded | Ending::Stopped, exit) => exit,
-                        _ => Exit::WorkItemsFailed,
-                    };
-                }
                 progress.finished(index, &id, &ending, &message, retry_after);
                 self.record(Journaled::AttemptFinished {
                     index,

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::adapters::process::{self, Program};
 use crate::diagnostic::Diagnostic;
 use crate::engine::local::worker::Worker;
-use crate::engine::{Channels, Engine, PhaseEnd};
+use crate::engine::{Channels, Engine, Failures, PhaseEnd};
 use crate::model::event::{Ending, Event, Stop, Task};
 
 /// The longest wait before another attempt.
@@ -71,18 +71,12 @@ pub(crate) trait LocalFiles {
 pub(crate) struct LocalEngine {
     config: LocalConfig,
     files: Box<dyn LocalFiles>,
-    /// The number of work items that have failed for good, in all phases.
-    failed: usize,
+    failures: Failures,
 }
 
 impl LocalEngine {
     pub(crate) fn new(config: LocalConfig, files: Box<dyn LocalFiles>) -> Self {
-        LocalEngine { config, files, failed: 0 }
-    }
-
-    /// Whether so many work items have failed that no more are to be started.
-    fn has_given_up(&self) -> bool {
-        self.config.max_failed.is_some_and(|limit| self.failed >= limit)
+        LocalEngine { failures: Failures::up_to(config.max_failed), config, files }
     }
 
     /// The worker process of a slot.
@@ -221,7 +215,7 @@ impl Engine for LocalEngine {
         // The workers of slots that do nothing just now.
         let mut idle: HashMap<usize, Worker> = HashMap::new();
         loop {
-            if *stop.borrow() == Stop::No && !self.has_given_up() {
+            if *stop.borrow() == Stop::No && !self.failures.are_too_many() {
                 while let Some((waiting, held)) = {
                     let is_taken = |slot: usize| !idle.contains_key(&slot) && self.files.is_taken(slot);
                     next(&mut queue, &mut room, &whole, &is_taken)
@@ -271,9 +265,9 @@ impl Engine for LocalEngine {
                     room.give_back(held);
                     let retry_after = self.retry_after(&mut waiting, &ending).filter(|_| *stop.borrow() == Stop::No);
                     let (index, attempt) = (waiting.task.index, waiting.task.attempt);
-                    self.failed +=
-                        usize::from(retry_after.is_none() && !matches!(ending, Ending::Succeeded | Ending::Stopped));
-                    drop(events.send(Event::AttemptFinished { index, attempt, ending, retry_after }));
+                    let event = Event::AttemptFinished { index, attempt, ending, retry_after };
+                    self.failures.take(&event);
+                    drop(events.send(event));
                     if let Some(delay) = retry_after {
                         waiting.task.attempt += 1;
                         let mut stopping = stop.clone();
@@ -290,7 +284,7 @@ impl Engine for LocalEngine {
         }
         let mut ends: JoinSet<()> = idle.into_values().map(Worker::end).collect();
         while ends.join_next().await.is_some() {}
-        Ok(if self.has_given_up() { PhaseEnd::GaveUp } else { PhaseEnd::Done })
+        Ok(if self.failures.are_too_many() { PhaseEnd::GaveUp } else { PhaseEnd::Done })
     }
 }
 

@@ -7,6 +7,8 @@
 pub(crate) mod kubernetes;
 pub(crate) mod local;
 
+use std::cell::Cell;
+
 use tokio::sync::{mpsc, watch};
 
 use crate::diagnostic::Diagnostic;
@@ -31,6 +33,33 @@ impl Channels {
     /// Says something that a person should know.
     pub(crate) fn notice(&self, message: String) {
         self.send(Event::Noticed { message });
+    }
+}
+
+/// Counts the work items that have failed for good, in all phases of a launch.
+#[derive(Debug)]
+pub(crate) struct Failures {
+    limit: Option<usize>,
+    count: Cell<usize>,
+}
+
+impl Failures {
+    /// No more is to be started once as many work items have failed as the limit says.
+    pub(crate) fn up_to(limit: Option<usize>) -> Self {
+        Failures { limit, count: Cell::new(0) }
+    }
+
+    pub(crate) fn take(&self, event: &Event) {
+        self.count.set(self.count.get() + usize::from(event.is_failure()));
+    }
+
+    pub(crate) fn are_too_many(&self) -> bool {
+        self.limit_is_reached(self.count.get())
+    }
+
+    /// Whether that many would be too many by themselves.
+    fn limit_is_reached(&self, count: usize) -> bool {
+        self.limit.is_some_and(|limit| count >= limit)
     }
 }
 

@@ -63,6 +63,17 @@ pub(crate) enum Event {
     Noticed { message: String },
 }
 
+impl Event {
+    /// Whether a work item has failed for good.
+    pub(crate) fn is_failure(&self) -> bool {
+        match self {
+            Event::AttemptFinished { ending: Ending::Succeeded | Ending::Stopped, .. } => false,
+            Event::AttemptFinished { retry_after, .. } => retry_after.is_none(),
+            Event::AttemptStarted { .. } | Event::Noticed { .. } => false,
+        }
+    }
+}
+
 /// How far an engine is to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stop {

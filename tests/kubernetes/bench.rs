@@ -58,8 +58,13 @@ pub(super) struct Bench {
 impl Bench {
     /// A run of so many work items; `work` says how attempts (from 1) at them end.
     pub(super) fn new(items: usize, work: impl Fn(usize, u32) -> Does + Send + Sync + 'static) -> Self {
+        Self::in_phases(&[items], work)
+    }
+
+    /// A run of so many work items in each phase, none of which needs another.
+    pub(super) fn in_phases(counts: &[usize], work: impl Fn(usize, u32) -> Does + Send + Sync + 'static) -> Self {
         let project = Project::empty();
-        write_run(&project, items);
+        write_run(&project, counts);
         let (run, jobs) = (project.path(DIRECTORY), JobFiles::default());
         let simulated: Simulated = Arc::new(move |index, pod| simulate(&run, &jobs, index, pod, &work));
         Self::with(project, |options| options.simulated = Some(simulated))
@@ -159,8 +164,14 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// Writes a plan of one phase, as `plan` would.
-fn write_run(project: &Project, items: usize) {
+/// Writes a plan, as `plan` would.
+fn write_run(project: &Project, counts: &[usize]) {
+    let items: usize = counts.iter().sum();
+    let firsts = counts.iter().scan(0, |next, count| Some(std::mem::replace(next, *next + count)));
+    let phases: Vec<Value> = firsts
+        .zip(counts)
+        .map(|(first, count)| json!({ "kind": "map", "trailing": false, "first": first, "count": count }))
+        .collect();
     let plan = json!({
         "version": 1, "run": RUN, "created": "2026-11-22T18:40:00Z", "program": "0.1.0", "dvc": "3.67.1",
         "root": project.root(), "prefix": "", "head": null, "snapshot": null, "workspace": null, "targets": [],
@@ -170,14 +181,15 @@ fn write_run(project: &Project, items: usize) {
             "allow_missing_keys": false, "cwd": "",
         },
         "base": [], "work_items": items,
-        "phases": [{ "kind": "map", "trailing": false, "first": 0, "count": items }], "templates": [],
+        "phases": phases, "templates": [],
     });
     let resources = json!({ "cpus": null, "memory_mib": null, "gpus": null, "timeout_seconds": null, "retries": null, "group": null });
     let (mut worklist, mut offsets) = (String::new(), String::new());
-    for index in 0..items {
+    let phase_of = counts.iter().enumerate().flat_map(|(phase, count)| std::iter::repeat_n(phase, *count));
+    for (index, phase) in phase_of.enumerate() {
         writeln!(offsets, "{:015}", worklist.len()).expect("a String takes every text");
         let item = json!({
-            "version": 1, "index": index, "id": format!("k{index:05}"), "phase": 0, "stages": [], "files": [], "inputs": [],
+            "version": 1, "index": index, "id": format!("k{index:05}"), "phase": phase, "stages": [], "files": [], "inputs": [],
             "directories": [], "needs": [], "resources": resources,
         });
         writeln!(worklist, "{item}").expect("a String takes every text");

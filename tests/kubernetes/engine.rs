@@ -51,6 +51,25 @@ fn a_failed_command_is_not_tried_again_and_the_others_run() {
 }
 
 #[test]
+fn too_many_failures_in_one_job_end_the_phases_behind_it() {
+    let bench = Bench::in_phases(&[1, 1], |_, _| Does::Fail);
+    let ran = bench.launch(&["--fail-fast"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert_eq!(bench.endings(), ["0.1 failed"], "the second phase does not run");
+    assert!(ran.stderr.contains("too many work items have failed: starting no more"), "{ran:?}");
+}
+
+#[test]
+fn failures_of_all_phases_count_together() {
+    let bench = Bench::in_phases(&[2, 2, 1], |index, _| if index % 2 == 0 { Does::Fail } else { Does::Succeed });
+    let ran = bench.launch(&["--no-check", "--jobs", "1", "--max-failed", "2"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert_eq!(bench.endings()[..3], ["0.1 failed", "1.1 succeeded", "2.1 failed"], "{ran:?}");
+    assert!(!bench.endings().iter().any(|ending| ending.starts_with("4.")), "the third phase does not run: {ran:?}");
+    assert!(ran.stderr.contains("too many work items have failed: starting no more"), "{ran:?}");
+}
+
+#[test]
 fn a_failed_job_is_followed_by_another_one_when_launched_again() {
     let bench = Bench::new(3, |index, attempt| if index == 1 && attempt == 1 { Does::Fail } else { Does::Succeed });
     assert_eq!(bench.launch(&[]).code, Some(1));

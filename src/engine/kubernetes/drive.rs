@@ -11,7 +11,7 @@ use crate::engine::kubernetes::items::{Items, ShardEnd};
 use crate::engine::kubernetes::stuck::Watchman;
 use crate::engine::kubernetes::submit::{Submitted, cancel, clean_up};
 use crate::engine::kubernetes::{KubernetesConfig, RunFiles};
-use crate::engine::{Channels, PhaseEnd};
+use crate::engine::{Channels, Failures, PhaseEnd};
 use crate::exit::Exit;
 use crate::model::event::{Ending, Event, Stop};
 use crate::model::job::explain;
@@ -26,6 +26,8 @@ const ASK: Duration = Duration::from_secs(5);
 const LAG_LIMIT: Duration = Duration::from_secs(70);
 /// How long a Job may go on after all its work items have ended.
 const END_LIMIT: Duration = Duration::from_mins(1);
+/// How long the cluster may take to end a Job in which too many indexes have failed.
+const GIVE_UP_LIMIT: Duration = Duration::from_secs(10);
 /// How long the second Ctrl-C is waited for.
 const DETACH_DELAY: Duration = Duration::from_secs(5);
 
@@ -40,6 +42,12 @@ pub(super) struct Drive<'a> {
     files: &'a dyn RunFiles,
     cluster: &'a Cluster,
     channels: Channels,
+    /// Those of all Jobs.
+    failures: &'a Failures,
+    /// How many of them are this Job's.
+    failed: usize,
+    /// Since when there are too many.
+    failing_since: Option<Instant>,
     job: SeenJob,
     retries: u32,
     retry_commands: bool,
@@ -66,7 +74,8 @@ pub(super) async fn check(
 ) -> Result<(), Diagnostic> {
     let nothing = Shards { count: 1, items: vec![], retry_commands: false };
     let submitted = Submitted { seen: job, shards: nothing, wanted: BTreeSet::new(), retries: 0 };
-    let mut drive = Drive::new(config, files, cluster, submitted, channels);
+    let failures = Failures::up_to(None);
+    let mut drive = Drive::new(config, files, cluster, &failures, submitted, channels);
     drive.is_check = true;
     let over = drive.watch().await?;
     let name = drive.job.name.clone();
@@ -114,6 +123,7 @@ impl<'a> Drive<'a> {
         config: &'a KubernetesConfig,
         files: &'a dyn RunFiles,
         cluster: &'a Cluster,
+        failures: &'a Failures,
         submitted: Submitted,
         channels: Channels,
     ) -> Self {
@@ -123,6 +133,9 @@ impl<'a> Drive<'a> {
             files,
             cluster,
             channels,
+            failures,
+            failed: 0,
+            failing_since: None,
             job: seen,
             retries,
             retry_commands: shards.retry_commands,
@@ -312,12 +325,12 @@ impl<'a> Drive<'a> {
 
     /// Looks for results: of running pods, and of those that ended well but left none to be seen.
     fn look(&mut self) -> Result<Option<Over>, Diagnostic> {
+        let mut told = vec![];
         for pod in self.pods.values().filter(|pod| pod.phase == PodPhase::Running) {
             let Some(shard) = pod.index else { continue };
-            for event in self.items.look(shard as usize, &pod.name, self.files)? {
-                self.channels.send(event);
-            }
+            told.extend(self.items.look(shard as usize, &pod.name, self.files)?);
         }
+        self.tell(told);
         let mut still_late = BTreeMap::new();
         for (shard, late) in std::mem::take(&mut self.late) {
             let is_patient = late.since.elapsed() < LAG_LIMIT;
@@ -328,10 +341,22 @@ impl<'a> Drive<'a> {
         }
         self.late = still_late;
         if self.items.left() > 0 || self.is_check {
-            return Ok(None);
+            return Ok(self.is_given_up().then_some(Over::Cancelled));
         }
         let since = *self.finished_at.get_or_insert_with(Instant::now);
         Ok((since.elapsed() > END_LIMIT).then_some(Over::Finished))
+    }
+
+    /// Whether the Job is to be ended since too many work items have failed.
+    ///
+    /// The cluster ends a Job by itself in which too many indexes have failed, and keeps it to be looked at; it neither
+    /// knows of other Jobs nor of several work items of one index.
+    fn is_given_up(&mut self) -> bool {
+        if !self.failures.are_too_many() {
+            return false;
+        }
+        let since = *self.failing_since.get_or_insert_with(Instant::now);
+        !self.failures.limit_is_reached(self.failed) || since.elapsed() > GIVE_UP_LIMIT
     }
 
     /// Says what pods wait for; gives up when that has lasted too long.
@@ -394,6 +419,8 @@ impl<'a> Drive<'a> {
 
     fn tell(&mut self, events: Vec<Event>) {
         for event in events {
+            self.failures.take(&event);
+            self.failed += usize::from(event.is_failure());
             self.channels.send(event);
         }
     }

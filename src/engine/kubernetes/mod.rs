@@ -24,7 +24,7 @@ use classes::Class;
 
 use crate::adapters::kube::{Access, Cluster, KubeError, Right};
 use crate::diagnostic::Diagnostic;
-use crate::engine::{Channels, Engine, PhaseEnd};
+use crate::engine::{Channels, Engine, Failures, PhaseEnd};
 use crate::exit::Exit;
 use crate::model::event::{Ending, Task};
 use crate::model::job::manifest::Manifest;
@@ -64,7 +64,7 @@ pub(crate) struct KubernetesConfig {
     pub run: String,
     /// The number of work items of a group that may run at the same time.
     pub groups: BTreeMap<String, usize>,
-    /// The most work items that may fail before a Job is given up.
+    /// End what runs after this many work items have failed; the cluster itself counts for each Job.
     pub max_failed: Option<usize>,
     /// Seconds that a work item may take, for those that do not say.
     pub timeout: Option<Duration>,
@@ -116,12 +116,14 @@ pub(crate) struct KubernetesEngine {
     config: KubernetesConfig,
     files: Box<dyn RunFiles>,
     cluster: Option<Cluster>,
+    failures: Failures,
     is_checked: bool,
 }
 
 impl KubernetesEngine {
     pub(crate) fn new(config: KubernetesConfig, files: Box<dyn RunFiles>) -> Self {
-        KubernetesEngine { config, files, cluster: None, is_checked: false }
+        let failures = Failures::up_to(config.max_failed);
+        KubernetesEngine { config, files, cluster: None, failures, is_checked: false }
     }
 
     /// Connects once and checks what can be checked before anything is made.
@@ -169,16 +171,17 @@ impl Engine for KubernetesEngine {
             }
             return Ok(PhaseEnd::Detached);
         }
-        let drives = jobs
-            .into_iter()
-            .map(|job| drive::Drive::new(&self.config, &*self.files, &cluster, job, channels.clone()).run());
-        let mut end = PhaseEnd::Done;
-        for ended in futures::future::join_all(drives).await {
-            if ended? == PhaseEnd::Detached {
-                end = PhaseEnd::Detached;
-            }
-        }
-        Ok(end)
+        let drives = jobs.into_iter().map(|job| {
+            drive::Drive::new(&self.config, &*self.files, &cluster, &self.failures, job, channels.clone()).run()
+        });
+        let ends = futures::future::join_all(drives).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        Ok(if ends.contains(&PhaseEnd::Detached) {
+            PhaseEnd::Detached
+        } else if self.failures.are_too_many() {
+            PhaseEnd::GaveUp
+        } else {
+            PhaseEnd::Done
+        })
     }
 
     /// Looks after Jobs that came to their end while nobody watched.
