@@ -9,6 +9,7 @@ use crate::cli::{Cli, Format};
 use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
+use crate::model::standing::Standing;
 use crate::output::text;
 use crate::state::paths::RunDir;
 use crate::state::{results, run_lock, survey, worklist};
@@ -33,8 +34,8 @@ pub(crate) fn run(cli: &Cli, args: &LogsArgs) -> Result<Exit, Diagnostic> {
         let known: Vec<String> = attempts.iter().map(u32::to_string).collect();
         let diagnostic = Diagnostic::usage(message);
         return Err(if known.is_empty() {
-            let why = survey::failures(&run)?.remove(&item.index);
-            let diagnostic = why.into_iter().fold(diagnostic, Diagnostic::cause);
+            let failed = survey::standings(&run, std::iter::once(item.index))?.into_iter().find_map(why_failed);
+            let diagnostic = failed.into_iter().fold(diagnostic, Diagnostic::cause);
             diagnostic.hint(format!("`dvc-fanout status {}` says how the run stands", plan.run))
         } else {
             diagnostic.cause(format!("its attempts: {}", known.join(", ")))
@@ -57,6 +58,17 @@ pub(crate) fn run(cli: &Cli, args: &LogsArgs) -> Result<Exit, Diagnostic> {
     }
     reader.print_new()?;
     Ok(Exit::Success)
+}
+
+fn why_failed((_, standing): (usize, Standing)) -> Option<String> {
+    match standing {
+        Standing::Failed { why, .. } => Some(why),
+        Standing::Waiting
+        | Standing::Running { .. }
+        | Standing::Done { .. }
+        | Standing::Interrupted { .. }
+        | Standing::Skipped { .. } => None,
+    }
 }
 
 /// Whether an attempt cannot print any more: it has a result or a successor, or nobody launches the run and no cluster

@@ -1,13 +1,13 @@
 //! The last lines of a command that ran work items: counts, and the failures with the ends of their logs.
 
-use std::cell::LazyCell;
 use std::path::Path;
 
 use crate::diagnostic::Diagnostic;
+use crate::model::standing::Standing;
 use crate::output::text::{self, count};
-use crate::state::format::{Outcome, Plan, WorkItem};
+use crate::state::format::Plan;
 use crate::state::paths::RunDir;
-use crate::state::{results, shards, survey, worklist};
+use crate::state::{shards, survey, worklist};
 
 /// The number of failures that are shown in full.
 const SHOWN: usize = 5;
@@ -16,24 +16,28 @@ const SHOWN: usize = 5;
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub succeeded: usize,
-    pub failed: Vec<usize>,
+    pub failed: Vec<Failed>,
     pub not_run: usize,
 }
 
-/// Counts the results on disk.
+/// A work item that failed, with the attempt that counts.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    index: usize,
+    attempt: u32,
+    why: String,
+}
+
+/// Counts how work items stand after a command that ran them.
 pub(crate) fn counts(run: &RunDir, plan: &Plan, phases: &[usize]) -> Result<Counts, Diagnostic> {
     let mut counts = Counts::default();
-    let is_left = !shards::open(run)?.is_empty();
-    let failures = LazyCell::new(|| survey::failures(run).unwrap_or_default());
-    for index in phases.iter().flat_map(|phase| plan.phases[*phase].indexes()) {
-        match results::best(run, index)? {
-            Some(published) if published.succeeded() => counts.succeeded += 1,
-            Some(published) if matches!(published.result.outcome, Outcome::Interrupted { .. }) => counts.not_run += 1,
-            Some(_) => counts.failed.push(index),
-            // A worker may fail before it begins.
-            None if failures.contains_key(&index) => counts.failed.push(index),
-            None if is_left || results::attempts(run, index)?.is_empty() => counts.not_run += 1,
-            None => counts.failed.push(index),
+    for (index, standing) in survey::standings(run, phases.iter().flat_map(|phase| plan.phases[*phase].indexes()))? {
+        match standing {
+            Standing::Done { .. } => counts.succeeded += 1,
+            Standing::Failed { attempt, why, .. } => counts.failed.push(Failed { index, attempt, why }),
+            Standing::Waiting | Standing::Running { .. } | Standing::Interrupted { .. } | Standing::Skipped { .. } => {
+                counts.not_run += 1
+            }
         }
     }
     Ok(counts)
@@ -50,39 +54,21 @@ pub(crate) fn print(run: &RunDir, plan: &Plan, phases: &[usize]) -> Result<(), D
         }
     }
     text::note(&line);
-    for &index in counts.failed.iter().take(SHOWN) {
-        let item = worklist::read_one(run, plan, index)?;
-        for line in failure(run, &item)? {
-            text::note(&line);
+    for failed in counts.failed.iter().take(SHOWN) {
+        let item = worklist::read_one(run, plan, failed.index)?;
+        text::note(&format!("failed: {} ({})", item.id, failed.why));
+        let log = run.log(failed.index, failed.attempt);
+        for line in survey::tail(&log, survey::LOG_LINES) {
+            text::note(&format!("    {line}"));
+        }
+        if log.is_file() {
+            text::note(&format!("  log: {}", log.display()));
         }
     }
     if counts.failed.len() > SHOWN {
         text::note(&format!("… and {} more: `dvc-fanout status`", counts.failed.len() - SHOWN));
     }
     Ok(())
-}
-
-/// The lines about one failed work item.
-fn failure(run: &RunDir, item: &WorkItem) -> Result<Vec<String>, Diagnostic> {
-    let published = results::best(run, item.index)?;
-    let attempt = match &published {
-        Some(published) => published.result.attempt,
-        None => results::attempts(run, item.index)?.last().copied().unwrap_or(1),
-    };
-    let why = match published {
-        Some(published) => published.result.outcome.to_string(),
-        None => {
-            let known = survey::failures(run)?.remove(&item.index);
-            known.unwrap_or_else(|| "its worker ended without a result".to_owned())
-        }
-    };
-    let log = run.log(item.index, attempt);
-    let mut lines = vec![format!("failed: {} ({why})", item.id)];
-    lines.extend(survey::tail(&log, survey::LOG_LINES).into_iter().map(|line| format!("    {line}")));
-    if log.is_file() {
-        lines.push(format!("  log: {}", log.display()));
-    }
-    Ok(lines)
 }
 
 /// The last error that a worker printed into its log.

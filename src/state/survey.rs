@@ -155,13 +155,17 @@ fn last_words(lines: &[Line], items: &[WorkItem]) -> HashMap<usize, standing::Jo
     last
 }
 
-/// Why the last attempts at work items failed, as the journal has it.
-pub(crate) fn failures(run: &RunDir) -> Result<HashMap<usize, String>, FsError> {
-    let failed = |(index, said)| match said {
-        standing::Journal::Finished { failure: Some(why), .. } => Some((index, why)),
-        _ => None,
+/// Tells how work items stand that nobody is at work on; who skipped ones wait for is left out.
+pub(crate) fn standings(
+    run: &RunDir,
+    indexes: impl Iterator<Item = usize>,
+) -> Result<Vec<(usize, Standing)>, Diagnostic> {
+    let mut journal = last_words(&journal::read(run)?, &[]);
+    let standing = |index| {
+        let facts = Facts { journal: journal.remove(&index).unwrap_or_default(), ..facts(run, index)? };
+        Ok((index, facts.standing(false)))
     };
-    Ok(last_words(&journal::read(run)?, &[]).into_iter().filter_map(failed).collect())
+    indexes.map(standing).collect()
 }
 
 /// How long the last finished attempt at each work item took.
