@@ -36,7 +36,7 @@ pub(crate) fn counts(run: &RunDir, plan: &Plan, phases: &[usize]) -> Result<Coun
             Standing::Done { .. } => counts.succeeded += 1,
             Standing::Failed { attempt, why, .. } => counts.failed.push(Failed { index, attempt, why }),
             Standing::Waiting | Standing::Running { .. } | Standing::Interrupted { .. } | Standing::Skipped { .. } => {
-                counts.not_run += 1
+                counts.not_run += 1;
             }
         }
     }
