@@ -275,20 +275,24 @@ fn a_forked_dvc_ends_with_its_launcher_and_at_its_timeout() {
 }
 
 #[test]
-fn a_params_file_that_is_parsed_once_for_all_is_read_as_it_is() {
+fn long_files_that_are_read_once_for_all_are_read_as_they_are() {
     let make = || {
         let project = Project::from_fixture("sessions");
         let line = |number: u32| format!("- {{n: {number}, f: 1.50, s: 'é', b: true, z: null}}\n");
         let many = (0..400).map(line).collect::<Vec<_>>().concat();
         project.write("params.yaml", &format!("{}many:\n{many}", project.read("params.yaml")));
-        project.commit("a long params file");
+        let others = (0..600).map(|number| format!("/other-{number}*\n")).collect::<Vec<_>>().concat();
+        // A pattern that is none, and one that covers an out, which then gets no line.
+        project.write("work/.gitignore", &format!("# of others\n{others}[z-a].txt\n/s2.*\n!/s3.*\n"));
+        project.commit("long files");
         project
     };
     let (serial, fanned) = (make(), make());
-    for (from, to) in [("weight: 0.5", "weight: 0.25"), ("s4]", "s4, s5]")] {
+    for (from, to, line) in [("weight: 0.5", "weight: 0.25", "/s1.txt"), ("s4]", "s4, s5]", "/s5.txt")] {
         for project in [&serial, &fanned] {
             project.write("raw/s5.txt", "five\n");
             project.edit("params.yaml", from, to);
+            project.edit("work/.gitignore", "/other-300*\n", &format!("{line}\n/other-300*\n"));
         }
         serial.dvc(["repro"]);
         assert_eq!(run(&fanned, |command| command).code, Some(0));

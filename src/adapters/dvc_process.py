@@ -82,70 +82,125 @@ def load():
     parser = importlib.import_module("dvc.cli.parser").get_main_parser
     if hasattr(parser, "cache_info"):
         parser()
-    try:
-        remembered = remember_parsed(importlib.import_module("dvc.utils.serialize._yaml"))
-    except (ImportError, AttributeError):
-        remembered = None
+    refresh = remember()
     gc.freeze()
     # A lock that another thread holds at a fork would be held for ever.
     if len(os.listdir("/proc/self/task")) != 1:
         sys.exit("loading DVC started threads")
-    return remembered
+    return refresh
 
 
-# DVC parses a whole params file for each stage that reads it, at about 100 KiB a second. Shorter texts, and more files
-# than these, are not worth the memory.
-BIG_TEXT = 1 << 13
+# DVC parses a whole params file for each stage that reads it, at about 100 KiB a second, and makes two regular expressions
+# of each line of a `.gitignore`, at about 50,000 lines a second. Shorter files, and more of them, are not worth the memory.
+LONG_TEXT = 1 << 13
+MANY_LINES = 1 << 9
 MOST_FILES = 8
+MOST_LINES = 1 << 16
 
 
-def remember_parsed(module):
-    """Has big YAML files that a process has parsed be known to those that are forked later.
+def remember():
+    """Has long files that a process has read be known to those that are forked later.
 
-    Returns what has to be called before each fork. The text decides: a file that has changed is parsed again.
+    Returns what has to be called before each fork. The text decides: a file that has changed is read again.
     """
+    import gc
+    import importlib
     import os
-    import pickle
 
-    parse = module.parse_yaml
-    # Processes say in this file, beside this script, what they had to parse.
-    told = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), "parsed")
-    known = {}
+    # Processes say in this file, beside this script, what they had to read.
+    told = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), "read")
+    texts, readers = {}, {}
 
-    def parse_yaml(text, path, typ="safe"):
-        if typ != "safe" or len(text) < BIG_TEXT:
-            return parse(text, path, typ)
+    def tell(kind, path):
         path = os.path.abspath(path)
-        remembered = known.get(path)
-        if remembered and remembered[0] == text:
-            return pickle.loads(remembered[1])
-        data = parse(text, path, typ)
-        with open(told, "ab") as file:
-            file.write(os.fsencode(path) + b"\0")
-        return data
+        if (kind, path) not in texts:
+            with open(told, "ab") as file:
+                file.write(os.fsencode(f"{kind}:{path}\0"))
+
+    for kind, make, module in (
+        ("yaml", parsed_once, "dvc.utils.serialize._yaml"),
+        ("lines", compiled_once, "dulwich.ignore"),
+    ):
+        try:
+            readers[kind] = make(importlib.import_module(module), lambda path, kind=kind: tell(kind, path))
+        except (ImportError, AttributeError):
+            pass
 
     def refresh():
         try:
             with open(told, "rb") as file:
-                paths = {os.fsdecode(path) for path in file.read().split(b"\0")[:-1]}
+                lines = file.read().split(b"\0")[:-1]
             os.remove(told)
         except FileNotFoundError:
-            paths = set()
-        for path in paths:
-            if len(known) < MOST_FILES:
-                known.setdefault(path)
-        for path, remembered in known.items():
+            lines = []
+        for line in lines:
+            kind, _, path = os.fsdecode(line).partition(":")
+            if len(texts) < MOST_FILES:
+                texts.setdefault((kind, path))
+        for (kind, path), known in texts.items():
             try:
                 with open(path, encoding="utf-8") as file:
                     text = file.read()
-                if not remembered or remembered[0] != text:
-                    known[path] = (text, pickle.dumps(parse(text, path)))
+                if text != known:
+                    texts[kind, path] = text
+                    readers[kind](path, text)
             except Exception:
                 # Whoever needs the file says what is wrong with it.
-                known[path] = None
+                texts[kind, path] = None
+        gc.freeze()
+
+    return refresh
+
+
+def parsed_once(module, tell):
+    """Has DVC take YAML files as they were parsed before; returns what parses one for that."""
+    import os
+    import pickle
+
+    parse = module.parse_yaml
+    known = {}
+
+    def parse_yaml(text, path, typ="safe"):
+        if typ != "safe" or len(text) < LONG_TEXT:
+            return parse(text, path, typ)
+        before, data = known.get(os.path.abspath(path), (None, None))
+        if before == text:
+            return pickle.loads(data)
+        tell(path)
+        return parse(text, path, typ)
+
+    def read(path, text):
+        known[path] = (text, pickle.dumps(parse(text, path)))
 
     module.parse_yaml = parse_yaml
-    return refresh
+    return read
+
+
+def compiled_once(module, tell):
+    """Has DVC take the lines of `.gitignore` files as they were compiled before; returns what compiles a file's for that."""
+    import functools
+    import io
+
+    begin, lines_of = module.IgnoreFilter.__init__, module.read_ignore_patterns
+    pattern = functools.lru_cache(MOST_LINES)(module.Pattern)
+
+    def __init__(self, patterns, ignorecase=False, path=None):
+        patterns = list(patterns)
+        if path and len(patterns) > MANY_LINES:
+            tell(path)
+        begin(self, patterns, ignorecase, path)
+
+    def read(path, text):
+        for line in lines_of(io.BytesIO(text.encode())):
+            try:
+                pattern(line, False)
+            except Exception:
+                # Each process says so of the lines that are no pattern.
+                pass
+
+    module.Pattern = pattern
+    module.IgnoreFilter.__init__ = __init__
+    return read
 
 
 def serve(worker, refresh):
