@@ -21,7 +21,7 @@ use settings::{EngineArg, PlanningArgs, RunningArgs};
 /// `dvc-fanout run` leaves the repository as a serial `dvc repro` would: the same dvc.lock, cache and files. It is
 /// `plan`, `launch`, `collect` and `finalize` in order, which also work alone, from separate shells.
 #[derive(Debug, Parser)]
-#[command(name = "dvc-fanout", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
+#[command(name = "dvc-fanout", version, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     /// Run as if started in this directory
     #[arg(long = "cd", value_name = "DIR", global = true)]
@@ -38,11 +38,6 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub command: Command,
 }
-
-const EXIT_CODES: &str = "\
-Exit codes: 0 done or nothing to do · 1 some work items failed · 2 command line · 3 conflicts remain ·
-4 the project is not usable as it is · 5 a tool or service failed, worth retrying · 70 internal error ·
-128+n ended by signal n";
 
 impl Cli {
     /// The command line with everything that is added to what the types say.
@@ -177,7 +172,8 @@ pub(crate) struct PlanArgs {
 /// Which stages are meant and how they run; the flags of `dvc repro`.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct SelectionArgs {
-    /// Stages, as `dvc repro` takes them: NAME, NAME@KEY, PATH/dvc.yaml[:NAME], PATH.dvc; `dvc.yaml` by default
+    /// Stages, as `dvc repro` takes them: NAME, NAME@KEY, PATH/dvc.yaml[:NAME], PATH.dvc, or a
+    /// pipeline's folder; `dvc.yaml` by default
     #[arg(value_name = "TARGET")]
     pub targets: Vec<String>,
     /// Everything in the project

@@ -131,7 +131,7 @@ fn doctor_says_what_works_and_what_to_do_about_the_rest() {
         "ok     dvc: 3.",
         "ok     git: ",
         "9 stages, 8 of them from foreach or matrix",
-        "copy works",
+        "outs come from it by copy",
         "ok     runs: none yet",
     ] {
         assert!(said.contains(wanted), "`{wanted}` in\n{said}");

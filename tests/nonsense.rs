@@ -86,7 +86,7 @@ fn garbage_among_results_and_in_the_journal_is_passed_over() {
 fn what_the_surroundings_lack_is_said_or_not_missed() {
     let project = project(&["first"]);
     for (arguments, part) in [
-        (&["run", "-j", "0"][..], "--jobs"),
+        (&["run", "-j", "0"][..], "'--jobs <N>': it is a number from 1"),
         (&["run", "--max-failed", "200%"], "percentage"),
         (&["run", "--timeout", "soon"], "--timeout"),
         (&["run", "--retries", "-1"], "-1"),

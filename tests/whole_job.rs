@@ -62,6 +62,8 @@ fn nothing_to_do_is_said_and_starts_nothing() {
     project.fanout(["plan", "--exit-code"]).succeeded();
     let launched = project.fanout(["launch"]);
     assert!(launched.code == Some(0) && launched.stderr.contains("nothing to do"), "{launched:#?}");
+    let launched = project.fanout(["launch", "--phase", "0"]);
+    assert!(launched.code == Some(0) && launched.stderr.contains("nothing to do"), "{launched:#?}");
 }
 
 #[test]
@@ -156,6 +158,8 @@ fn bad_input_gets_a_clear_error_and_touches_nothing() {
     project.git(["checkout", "--quiet", "dvc.yaml"]);
     project.dvc(["config", "core.no_scm", "true"]);
     check(4, &["plan"], &["not under git"]);
+    std::fs::remove_dir_all(project.path(".git")).expect("removed");
+    check(4, &["plan"], &["not under git", "git init"]);
 }
 
 #[test]

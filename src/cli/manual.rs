@@ -120,7 +120,7 @@ pub(crate) const EXAMPLES: [(&str, &[Example]); 16] = [
 /// The meaning of exit codes; `exit.rs` gives them out.
 const EXIT_STATUS: [(&str, &str); 9] = [
     ("0", "Done, or nothing to do."),
-    ("1", "Some work items failed; every good result is kept. merge-driver: conflict markers are left."),
+    ("1", "Some work items failed; good results are kept. merge-driver: conflicts are left."),
     ("2", "The command line is wrong."),
     ("3", "Conflicts remain; nothing was written."),
     ("4", "The project is not usable as it is; trying again does not help."),
@@ -147,8 +147,10 @@ const ENVIRONMENT: [(&str, &str); 6] = [
     ("CI, NO_COLOR", "With CI set, a line per change instead of a progress bar; output has no colours."),
 ];
 
-/// Gives every command its examples as the end of its help.
+/// Gives every command its examples as the end of its help, and the program the meaning of exit codes.
 pub(crate) fn with_examples(command: Command) -> Command {
+    let codes: Vec<String> = EXIT_STATUS.iter().map(|(code, meaning)| format!("  {code:<6} {meaning}")).collect();
+    let command = command.after_help(format!("Exit codes:\n{}", codes.join("\n")));
     EXAMPLES.iter().fold(command, |command, (name, examples)| {
         let lines: Vec<String> =
             examples.iter().map(|example| format!("  {}\n      {}", example.line, example.what)).collect();

@@ -46,7 +46,7 @@ pub(crate) struct PlanningArgs {
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub(crate) struct RunningArgs {
     /// Work items at the same time; by default the number of CPUs, or 10 pods in a cluster
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = parse_jobs)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jobs: Option<NonZeroUsize>,
     /// Tries after the first. By default 2 where a tool failed and none where a command did; with this flag, both
@@ -86,6 +86,10 @@ pub(crate) struct RunningArgs {
     #[arg(short, long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub quiet: bool,
+}
+
+fn parse_jobs(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "it is a number from 1".to_owned())
 }
 
 /// What runs work items.

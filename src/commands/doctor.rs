@@ -119,7 +119,9 @@ fn cache(home: &ProjectHome) -> Vec<Finding> {
                 .cause("cache and project are on different file systems, or theirs cannot do it")
                 .hint("add `copy`: `dvc config cache.type 'reflink,copy'`"),
         ),
-        Ok(working) => Finding::good("cache", format!("{}; of {wanted}, {} works", cache.display(), working[0].name())),
+        Ok(working) => {
+            Finding::good("cache", format!("{}; outs come from it by {}", cache.display(), working[0].name()))
+        }
         Err(error) => Finding::bad("cache", error.into()),
     };
     let mut findings = vec![links];

@@ -50,6 +50,10 @@ const FINISH_LIMIT: Duration = Duration::from_mins(1);
 pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli)?;
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
+    if plan.work_items == 0 {
+        text::note("nothing to do: no stage has changed");
+        return Ok(Exit::Success);
+    }
     let phases: Vec<usize> = match args.phase {
         Some(phase) if phase >= plan.phases.len() => {
             return Err(Diagnostic::usage(format!("there is no phase {phase}: the run has {}", plan.phases.len())));
@@ -57,10 +61,6 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
         Some(phase) => vec![phase],
         None => (0..plan.phases.len()).filter(|phase| !plan.phases[*phase].trailing).collect(),
     };
-    if plan.work_items == 0 {
-        text::note("nothing to do: no stage has changed");
-        return Ok(Exit::Success);
-    }
     base::check(&project.root, &run, &plan)?;
     let settings = Settings::read(&project.root)?;
     let running = settings.running(&args.running)?;

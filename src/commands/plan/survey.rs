@@ -37,6 +37,8 @@ pub(super) struct Survey {
 
 impl Survey {
     pub(super) fn of(home: &ProjectHome, targets: &[String], options: &PlanOptions) -> Result<Survey, Diagnostic> {
+        // Said in words that fit a plan, before the project is read without git's ignore rules.
+        home.git()?;
         let disk = DiskFiles::open(&home.root, false)?;
         let files = Recorder { inner: &disk, read: RefCell::default() };
         let project = Project::load(&files, &home.config)?;

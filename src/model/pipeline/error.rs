@@ -24,6 +24,8 @@ pub(crate) struct LoadError {
     /// The key path of the value that was being resolved: `stages.train.cmd`.
     field: Option<String>,
     excerpt: Vec<String>,
+    /// Whether git has left conflict markers in the file.
+    is_unmerged: bool,
 }
 
 #[derive(Debug, Error)]
@@ -137,7 +139,7 @@ impl Fault {
             let spot = Spot::find(&text, source.position, None);
             let excerpt = spot.excerpt(&text);
             let place = Place::at(vars, spot.line, spot.column);
-            return LoadError { problem: self.problem, place, field: self.field, excerpt };
+            return LoadError { problem: self.problem, place, field: self.field, excerpt, is_unmerged: false };
         }
         let text = String::from_utf8_lossy(text);
         let position = match (&self.problem, self.position) {
@@ -151,7 +153,9 @@ impl Fault {
             None => Place::file(path),
         };
         let excerpt = found.map(|spot| spot.excerpt(&text)).unwrap_or_default();
-        LoadError { problem: self.problem, place, field: self.field, excerpt }
+        let is_unmerged =
+            matches!(self.problem, Problem::Yaml(_)) && text.lines().any(|line| line.starts_with("<<<<<<< "));
+        LoadError { problem: self.problem, place, field: self.field, excerpt, is_unmerged }
     }
 }
 
@@ -273,9 +277,16 @@ fn shown(line: &str) -> String {
     line.chars().take(MAX_SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// What to do about a stage file or `dvc.lock` with conflict markers.
+const UNMERGED: &str = "finish the merge that git left here: in a `dvc.lock` keep either entry of a stage, or none; what \
+                        does not fit runs again";
+
 impl From<LoadError> for Diagnostic {
     fn from(error: LoadError) -> Self {
         let mut diagnostic = Diagnostic::project(error.problem.to_string()).at(error.place);
+        if error.is_unmerged {
+            diagnostic = diagnostic.hint(UNMERGED);
+        }
         for line in error.excerpt {
             diagnostic = diagnostic.detail(line);
         }

@@ -8,6 +8,7 @@ use super::discover::{is_dvc_file, is_stage_file};
 use super::graph::{Graph, Reach};
 use super::load::{Project, StageFile};
 use super::path;
+use super::stage::Stage;
 use crate::diagnostic::Diagnostic;
 use crate::model::near;
 use crate::model::python_text;
@@ -109,7 +110,30 @@ pub(crate) fn name(
     Ok(named)
 }
 
+/// The stages that a target names for DVC, else those of the pipeline in the folder that it is.
 fn name_one(
+    project: &Project,
+    graph: &Graph,
+    cwd: &str,
+    target: &str,
+    options: TargetOptions,
+) -> Result<Vec<usize>, TargetError> {
+    match name_for_dvc(project, graph, cwd, target, options) {
+        Err(error @ (TargetError::NoFile { .. } | TargetError::NoStage { .. })) if !options.glob => {
+            let file = path::resolve(&project.root, cwd, &format!("{target}/dvc.yaml"));
+            let file = project.files.iter().find(|other| other.path == file).ok_or(error)?;
+            Ok(stages_of(project, file))
+        }
+        named => named,
+    }
+}
+
+/// The stages of a file, but for those that a later definition has replaced.
+fn stages_of(project: &Project, file: &StageFile) -> Vec<usize> {
+    file.stages.clone().filter(|stage| !project.repeated.contains(stage)).collect()
+}
+
+fn name_for_dvc(
     project: &Project,
     graph: &Graph,
     cwd: &str,
@@ -134,7 +158,7 @@ fn name_one(
         }
         no_file(project, cwd, written, target)
     })?;
-    let all = || file.stages.clone().filter(|stage| !project.repeated.contains(stage)).collect::<Vec<_>>();
+    let all = || stages_of(project, file);
     let name = match parsed.name {
         Some(name) if !name.is_empty() && !is_dvc_file(&file.path) => name,
         _ => return Ok(all()),
@@ -153,7 +177,7 @@ fn name_one(
     }
     match all().into_iter().find(|&stage| has_name(stage, &|other| other == name)) {
         Some(stage) => Ok(vec![stage]),
-        None => Err(no_stage(project, file, &name)),
+        None => Err(no_stage(project, cwd, file, &name)),
     }
 }
 
@@ -202,10 +226,14 @@ fn no_file(project: &Project, cwd: &str, written: &str, target: &str) -> TargetE
         let addresses: Vec<String> = stages.map(|stage| stage.address_from(&project.root, cwd)).take(3).collect();
         near::hint(&addresses.iter().map(String::as_str).collect::<Vec<_>>())
     };
-    TargetError::NoFile { file: written.to_owned(), hint: near::hint(&misses).or_else(elsewhere) }
+    let everything = || {
+        let hint = "`-P` takes all pipelines of the project; a folder or `PATH/dvc.yaml` is one of them";
+        (!project.files.is_empty()).then(|| hint.to_owned())
+    };
+    TargetError::NoFile { file: written.to_owned(), hint: near::hint(&misses).or_else(elsewhere).or_else(everything) }
 }
 
-fn no_stage(project: &Project, file: &StageFile, name: &str) -> TargetError {
+fn no_stage(project: &Project, cwd: &str, file: &StageFile, name: &str) -> TargetError {
     let names = file.stages.clone().filter_map(|stage| project.stages[stage].name.as_deref());
     let known = file.groups.iter().map(|group| group.name.as_str()).chain(names);
     let mut misses: Vec<String> = near::misses(name, known).into_iter().map(str::to_owned).collect();
@@ -213,6 +241,12 @@ fn no_stage(project: &Project, file: &StageFile, name: &str) -> TargetError {
         let elsewhere = project.stages.iter().filter(|stage| stage.name.as_deref() == Some(name));
         misses = elsewhere.map(|stage| stage.address.0.clone()).take(3).collect();
     }
-    let hint = near::hint(&misses.iter().map(String::as_str).collect::<Vec<_>>());
+    let maker = || {
+        let path = path::resolve(&project.root, cwd, name);
+        let makes = |stage: &&Stage| stage.outs.iter().any(|out| out.resolved.as_deref() == Some(&path));
+        let maker = project.stages.iter().find(makes)?;
+        Some(format!("`{name}` is an out of stage `{}`", maker.address_from(&project.root, cwd)))
+    };
+    let hint = near::hint(&misses.iter().map(String::as_str).collect::<Vec<_>>()).or_else(maker);
     TargetError::NoStage { name: name.to_owned(), file: file.path.clone(), hint }
 }

@@ -123,6 +123,8 @@ fn targets_are_taken_apart_as_dvc_does() {
     assert_eq!(named("sub", "s", plain), ok(&["sub/dvc.yaml:s"]));
     assert_eq!(named("", "sub/r.dvc", plain), ok(&["sub/r.dvc"]));
     assert_eq!(named("", "g*", glob), ok(&["g@e:f", "g@k", "gg"]));
+    assert_eq!(named("", "sub", plain), ok(&["sub/dvc.yaml:s"]), "the pipeline in it, for which DVC has no word");
+    assert_eq!(named("sub", "..", plain), ok(&["g@e:f", "g@k", "gg", "p/q"]));
     assert_eq!(named("", "sub", recursive), ok(&["sub/dvc.yaml:s", "sub/r.dvc"]));
     assert_eq!(named("", "dvc.lock", plain), Err("`dvc.lock` is a lock file".to_owned()));
     assert_eq!(named("", "nope", plain), Err("there is no stage `nope` in `dvc.yaml`".to_owned()));

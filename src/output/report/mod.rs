@@ -43,7 +43,9 @@ fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
 fn headline(report: &Report) -> String {
     let counts = report.counts();
     let total = counts.total();
-    let mut line = if counts.succeeded == total {
+    let mut line = if total == 0 {
+        "nothing to do".to_owned()
+    } else if counts.succeeded == total {
         format!("{} succeeded", count(total, "work item"))
     } else {
         format!("{} of {} succeeded", grouped(counts.succeeded), count(total, "work item"))
