@@ -259,7 +259,7 @@ impl Worker<'_> {
         self.version.remember(self.dvc)?;
         let log_path = run.log(index, attempt);
         let log = fs::append(&log_path)?;
-        let workspace = Workspace::open(self.slot.clone(), self.sources)?;
+        let mut workspace = Workspace::open(self.slot.clone(), self.sources)?;
         if let Some(transfer) = self.transfer {
             transfer.fetch(self.inputs()?)?;
         }
@@ -275,7 +275,7 @@ impl Worker<'_> {
         let ending = self.repro(&workspace, &log, &log_path, runner)?;
         let draft = Draft::begin(run, index, attempt)?;
         let said = ReproLog::read(&String::from_utf8_lossy(&fs::read_tail(&log_path, LOG_TAIL)?));
-        let (outcome, left) = match self.harvest(&workspace, &draft, &ending, &said) {
+        let (outcome, left) = match self.harvest(&mut workspace, &draft, &ending, &said) {
             Ok(left) => {
                 let mut outcome = Self::outcome(&ending, &said, &left.stages);
                 if let (Outcome::StageFailed { message, .. }, Some(memory)) = (&mut outcome, &memory)
@@ -362,7 +362,7 @@ impl Worker<'_> {
     /// Takes what goes back to the project out of the workspace.
     fn harvest(
         &self,
-        workspace: &Workspace,
+        workspace: &mut Workspace,
         draft: &Draft,
         ending: &Stopped,
         said: &ReproLog,
@@ -423,7 +423,7 @@ impl Worker<'_> {
     }
 
     /// Takes lines of `.gitignore` files and other files that changed and that git does not ignore.
-    fn harvest_others(&self, workspace: &Workspace, draft: &Draft, left: &mut Left) -> Result<(), Diagnostic> {
+    fn harvest_others(&self, workspace: &mut Workspace, draft: &Draft, left: &mut Left) -> Result<(), Diagnostic> {
         let root = workspace.root();
         let below =
             |path: &str, top: &str| path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));

@@ -80,7 +80,10 @@ pub(crate) struct Workspace {
     top: PathBuf,
     /// The project's folder in it, `""` for the top.
     prefix: String,
+    /// The files of the snapshot that are in it, sorted by path.
     manifest: Vec<ManifestFile>,
+    /// What was found in it after the commands had ended, until the reset: looking again would take as long.
+    found: Option<Vec<Found>>,
 }
 
 /// What the commands of a work item changed beside what they declare. Paths are relative to the project's root.
@@ -113,7 +116,7 @@ impl Workspace {
         }
         let manifest = git::read_manifest(&slot.manifest())?;
         fs::remove(&slot.clean())?;
-        Ok(Workspace { slot, top, prefix: sources.plan.prefix.clone(), manifest })
+        Ok(Workspace { slot, top, prefix: sources.plan.prefix.clone(), manifest, found: None })
     }
 
     /// The project's root in the workspace.
@@ -301,8 +304,7 @@ impl Workspace {
 
     /// Compares the workspace with the snapshot. `skip` says which paths (relative to the project's root) are known
     /// already: inputs, declared outs, what `fill` wrote.
-    pub(crate) fn changes(&self, skip: &dyn Fn(&str) -> bool) -> Result<Changes, WorkspaceError> {
-        let known: HashMap<&str, &ManifestFile> = self.manifest.iter().map(|file| (file.path.as_str(), file)).collect();
+    pub(crate) fn changes(&mut self, skip: &dyn Fn(&str) -> bool) -> Result<Changes, WorkspaceError> {
         let in_project = |path: &str| {
             if self.prefix.is_empty() {
                 Some(path.to_owned())
@@ -310,34 +312,58 @@ impl Workspace {
                 path.strip_prefix(&self.prefix)?.strip_prefix('/').map(str::to_owned)
             }
         };
-        let mut seen = HashSet::new();
+        let all = self.walk()?;
+        let mut is_there = vec![false; self.manifest.len()];
         let mut changes = Changes::default();
-        for found in fs::walk(&self.top, &|path| self.is_internal(path))? {
-            let manifest = known.get(found.path.as_str());
-            seen.insert(found.path.clone());
+        for found in &all {
+            let known = self.position(&found.path);
+            if let Some(at) = known {
+                is_there[at] = true;
+            }
+            let known = known.map(|at| &self.manifest[at]);
+            if known.is_some_and(|file| is_untouched(file, found)) {
+                continue;
+            }
             let Some(path) = in_project(&found.path) else { continue };
             if found.kind == FoundKind::Directory || found.kind == FoundKind::Other || skip(&path) {
                 continue;
             }
-            if !manifest.is_some_and(|file| is_untouched(file, &found)) && !self.is_same(manifest.copied(), &found)? {
+            if !self.is_same(known, found)? {
                 changes.files.push(path);
             }
         }
-        for file in &self.manifest {
-            if let Some(path) = in_project(&file.path).filter(|path| !seen.contains(&file.path) && !skip(path)) {
+        for (file, _) in self.manifest.iter().zip(is_there).filter(|(_, is_there)| !is_there) {
+            if let Some(path) = in_project(&file.path).filter(|path| !skip(path)) {
                 changes.deleted.push(path);
             }
         }
         changes.files.sort_unstable();
         changes.deleted.sort_unstable();
+        self.found = Some(all);
         Ok(changes)
+    }
+
+    /// Everything in it but git's and DVC's own state.
+    fn walk(&self) -> Result<Vec<Found>, FsError> {
+        let own = join(&self.prefix, ".dvc/tmp");
+        fs::walk(&self.top, &|path| path == ".git" || path == own)
+    }
+
+    /// The place of a path in the manifest.
+    fn position(&self, path: &str) -> Option<usize> {
+        self.manifest.binary_search_by(|file| file.path.as_str().cmp(path)).ok()
+    }
+
+    /// Whether the snapshot has something below a directory.
+    fn has_below(&self, directory: &str) -> bool {
+        let inside = format!("{directory}/");
+        let first = self.manifest.partition_point(|file| file.path < inside);
+        self.manifest.get(first).is_some_and(|file| file.path.starts_with(&inside))
     }
 
     /// Reads a file of the snapshot as the workspace began with it; `None` where it had none.
     pub(crate) fn original(&self, path: &str) -> Result<Option<Vec<u8>>, WorkspaceError> {
-        let inside = join(&self.prefix, path);
-        let found = self.manifest.binary_search_by(|file| file.path.as_str().cmp(&inside));
-        let file = found.ok().map(|at| &self.manifest[at]);
+        let file = self.position(&join(&self.prefix, path)).map(|at| &self.manifest[at]);
         Ok(file.map(|file| git::read_blob(&self.top, &file.blob)).transpose()?)
     }
 
@@ -347,27 +373,30 @@ impl Workspace {
     }
 
     /// Takes everything out again and says so; a failure leaves the slot to be made anew.
-    pub(crate) fn reset(&self) -> Result<(), WorkspaceError> {
-        let mut known: HashMap<&str, &ManifestFile> =
-            self.manifest.iter().map(|file| (file.path.as_str(), file)).collect();
-        let directories: HashSet<&str> = self.manifest.iter().flat_map(|file| ancestors(&file.path)).collect();
-        for found in fs::walk(&self.top, &|path| self.is_internal(path))? {
+    pub(crate) fn reset(&mut self) -> Result<(), WorkspaceError> {
+        let all = match self.found.take() {
+            Some(found) => found,
+            None => self.walk()?,
+        };
+        // DVC's own folder stays, since its state there does.
+        let own = join(&self.prefix, ".dvc/tmp");
+        let mut is_there = vec![false; self.manifest.len()];
+        for found in all {
+            let known = self.position(&found.path);
             let stays = match found.kind {
-                FoundKind::Directory => {
-                    directories.contains(found.path.as_str()) || ancestors(&self.own()).any(|own| own == found.path)
-                }
+                FoundKind::Directory => self.has_below(&found.path) || is_within(&own, &found.path),
                 FoundKind::File | FoundKind::Symlink => {
-                    known.get(found.path.as_str()).is_some_and(|file| is_untouched(file, &found))
+                    known.is_some_and(|at| is_untouched(&self.manifest[at], &found))
                 }
                 FoundKind::Other => false,
             };
-            if stays {
-                known.remove(found.path.as_str());
-            } else {
-                fs::remove(&self.top.join(&found.path))?;
+            match known {
+                Some(at) if stays => is_there[at] = true,
+                Some(_) | None if stays => {}
+                Some(_) | None => fs::remove(&self.top.join(&found.path))?,
             }
         }
-        for file in known.into_values() {
+        for (file, _) in self.manifest.iter().zip(is_there).filter(|(_, is_there)| !is_there) {
             let path = self.top.join(&file.path);
             let bytes = git::read_blob(&self.top, &file.blob)?;
             if file.symlink {
@@ -384,16 +413,6 @@ impl Workspace {
     /// Marks a workspace that was reset as ready for the next work item.
     pub(crate) fn mark_clean(&self, plan: &Plan) -> Result<(), WorkspaceError> {
         Ok(fs::write(&self.slot.clean(), marker(plan).as_bytes())?)
-    }
-
-    /// A path inside DVC's own folder, whose ancestors a reset keeps.
-    fn own(&self) -> String {
-        join(&self.prefix, ".dvc/tmp/x")
-    }
-
-    /// Git's and DVC's own state, which survives a reset.
-    fn is_internal(&self, path: &str) -> bool {
-        path == ".git" || path == join(&self.prefix, ".dvc/tmp")
     }
 
     /// Whether a file has the content and mode of the snapshot although it was touched.
@@ -571,13 +590,6 @@ fn copy_one(from: &Path, to: &Path) -> Result<(), FsError> {
     fs::copy(from, to)?;
     let executable = from.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o100 != 0);
     if executable { fs::set_executable(to, true) } else { Ok(()) }
-}
-
-/// The directories above a path, the nearest first.
-fn ancestors(path: &str) -> impl Iterator<Item = &str> {
-    std::iter::successors(path.rsplit_once('/').map(|(parent, _)| parent), |path| {
-        path.rsplit_once('/').map(|(parent, _)| parent)
-    })
 }
 
 /// Joins a project's prefix and a path of the project.
