@@ -236,6 +236,15 @@ impl ReproLog {
         let is_killed = reason.ends_with("exited with -9") || reason.ends_with("exited with 137");
         if is_killed { format!("{reason} (killed, perhaps since memory ran out)") } else { reason }
     }
+
+    /// Whether DVC itself failed at a stage, not the stage's command.
+    ///
+    /// The system refused something to DVC: a full disk, say. Or DVC did not find in the cache what it had just put there,
+    /// since another one was putting the same there.
+    pub(crate) fn is_own_failure(&self, address: &str) -> bool {
+        let reason = self.reason(address);
+        reason.starts_with("[Errno ") || reason.contains("without a confirmation")
+    }
 }
 
 /// What stands between a phrase and the end of a line.
@@ -283,5 +292,8 @@ mod tests {
         let said = ReproLog::read("ERROR: failed to reproduce 'a@k': failed to run: echo 'b@k', exited with 1\n");
         assert!(said.has_failed("a@k") && !said.has_failed("b@k"));
         assert_eq!(said.reason("a@k"), "failed to run: echo 'b@k', exited with 1");
+        assert!(!said.is_own_failure("a@k"));
+        let said = ReproLog::read("ERROR: failed to reproduce 'a': [Errno 28] No space left on device\n");
+        assert!(said.is_own_failure("a"));
     }
 }

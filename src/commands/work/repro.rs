@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::path::Path;
 
-use super::{LOG_TAIL, Worker};
+use super::Worker;
 use crate::adapters::dvc::{ReproLog, ReproOptions};
 use crate::adapters::fs;
 use crate::adapters::process::{Ending, Program};
@@ -13,30 +13,31 @@ use crate::diagnostic::Diagnostic;
 use crate::env;
 use crate::state::workspace::Workspace;
 
+/// Bytes at the end of a log that are searched for DVC's own lines.
+const LOG_TAIL: u64 = 4 << 20;
+
+/// Where the stages of an attempt run, and the log that they and DVC write to.
+pub(super) struct Scene<'a> {
+    pub workspace: &'a Workspace,
+    pub log: &'a File,
+    pub log_path: &'a Path,
+}
+
+impl Scene<'_> {
+    /// What DVC has said so far.
+    pub(super) fn said(&self) -> Result<ReproLog, Diagnostic> {
+        Ok(ReproLog::read(&String::from_utf8_lossy(&fs::read_tail(self.log_path, LOG_TAIL)?)))
+    }
+}
+
 impl Worker<'_> {
     /// Runs the work item's stages.
-    pub(super) fn repro(
-        &self,
-        workspace: &Workspace,
-        log: &File,
-        path: &Path,
-        runner: &mut Runner,
-    ) -> Result<Stopped, Diagnostic> {
-        if self.item.one_by_one {
-            self.one_by_one(workspace, log, path, runner)
-        } else {
-            self.start(workspace, log, None, runner)
-        }
+    pub(super) fn repro(&self, scene: &Scene<'_>, runner: &mut Runner) -> Result<Stopped, Diagnostic> {
+        if self.item.one_by_one { self.one_by_one(scene, runner) } else { self.start(scene, None, runner) }
     }
 
     /// Has DVC run the stages by name; where one fails, those that do not need it go on, as under `--keep-going`.
-    fn one_by_one(
-        &self,
-        workspace: &Workspace,
-        log: &File,
-        path: &Path,
-        runner: &mut Runner,
-    ) -> Result<Stopped, Diagnostic> {
+    fn one_by_one(&self, scene: &Scene<'_>, runner: &mut Runner) -> Result<Stopped, Diagnostic> {
         let stages = &self.item.stages;
         let mut failed: HashSet<usize> = HashSet::new();
         let mut failure = None;
@@ -53,12 +54,12 @@ impl Worker<'_> {
             let targets: Vec<&str> = left.iter().map(|at| stages[*at].address.as_str()).collect();
             let stopped = match failure.clone() {
                 Some(failure) if targets.is_empty() => return Ok(failure),
-                Some(_) | None => self.start(workspace, log, Some(&targets), runner)?,
+                Some(_) | None => self.start(scene, Some(&targets), runner)?,
             };
             if stopped.is_success() {
                 return Ok(failure.unwrap_or(stopped));
             }
-            let said = ReproLog::read(&String::from_utf8_lossy(&fs::read_tail(path, LOG_TAIL)?));
+            let said = scene.said()?;
             let found = left.into_iter().find(|at| said.has_failed(&stages[*at].address));
             let (Some(at), Stopped::Ended(Ending::Exited(_))) = (found, &stopped) else { return Ok(stopped) };
             failed.insert(at);
@@ -70,12 +71,11 @@ impl Worker<'_> {
     /// Runs one `dvc repro` to its end.
     fn start(
         &self,
-        workspace: &Workspace,
-        log: &File,
+        scene: &Scene<'_>,
         one_by_one: Option<&[&str]>,
         runner: &mut Runner,
     ) -> Result<Stopped, Diagnostic> {
-        let place = Place { directory: &workspace.root(), log, nice: self.args.nice };
+        let place = Place { directory: &scene.workspace.root(), log: scene.log, nice: self.args.nice };
         runner.run(&self.program(one_by_one), &place, self.timeout_seconds())
     }
 
