@@ -116,3 +116,31 @@ fn nothing_is_left_over() {
         assert!(name.starts_with('.') || TOP.contains(&name.as_str()), "`{name}` does not belong at the top");
     }
 }
+
+#[test]
+fn every_dependency_is_used_and_has_its_reason() {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("read");
+    let code: String = files("src").into_iter().chain(files("tests")).map(|(_, text)| text).collect();
+    let (mut section, mut has_reason, mut problems) = ("", false, vec![]);
+    for (number, line) in manifest.lines().enumerate() {
+        match line {
+            line if line.starts_with('[') => (section, has_reason) = (line, false),
+            line if line.starts_with('#') => has_reason = true,
+            "" => has_reason = false,
+            line if matches!(section, "[dependencies]" | "[dev-dependencies]") => {
+                let (name, _) = line.split_once(" =").expect("a dependency");
+                // The library of `md-5` goes by the digest's own name.
+                let library = if name == "md-5" { "md5".to_owned() } else { name.replace('-', "_") };
+                let mut problem = |what| problems.push(("Cargo.toml".into(), number + 1, format!("`{name}` {what}")));
+                if !code.contains(&format!("{library}::")) {
+                    problem("is used nowhere");
+                }
+                if !has_reason {
+                    problem("has no reason above it");
+                }
+            }
+            _ => {}
+        }
+    }
+    report(problems);
+}
