@@ -79,7 +79,8 @@ fn git(home: &ProjectHome) -> Finding {
         preflight::operation(&git)?;
         let head = git.head()?.map_or_else(|| "no commit yet".to_owned(), |head| format!("at {}", &head[..12]));
         let inside = if prefix.is_empty() { String::new() } else { format!(", the project in `{prefix}`") };
-        Ok(format!("{} {head}{inside}", git.workdir().display()))
+        // Without the slash that git has at its end.
+        Ok(format!("{}, {head}{inside}", git.workdir().components().as_path().display()))
     };
     state().map_or_else(|error| Finding::bad("git", error), |found| Finding::good("git", found))
 }

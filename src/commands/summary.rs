@@ -71,10 +71,28 @@ pub(crate) fn print(run: &RunDir, plan: &Plan, phases: &[usize]) -> Result<(), D
     Ok(())
 }
 
-/// The last error that a worker printed into its log.
+/// The last error that a worker printed into its log, with its causes.
 pub(crate) fn last_error(log: &Path) -> Option<String> {
-    survey::tail(log, survey::LOG_LINES)
-        .into_iter()
-        .rev()
-        .find_map(|line| line.strip_prefix("error: ").map(str::to_owned))
+    let lines = survey::tail(log, survey::LOG_LINES);
+    let last = lines.iter().rposition(|line| line.starts_with("error: "))?;
+    let causes = lines[last..].iter().filter_map(|line| line.strip_prefix("cause: "));
+    let parts: Vec<&str> = lines[last].strip_prefix("error: ").into_iter().chain(causes).collect();
+    Some(parts.join(": "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_error_of_a_worker_comes_with_its_causes() {
+        let log = tempfile::NamedTempFile::new().expect("a file");
+        let said = |text: &str| {
+            crate::adapters::fs::write_plain(log.path(), text.as_bytes()).expect("written");
+            last_error(log.path())
+        };
+        assert_eq!(said("ERROR: of DVC\n"), None);
+        let text = "error: an earlier one\ncause: x\nerror: cannot write `a`\n  --> a\ncause: it is full\ncause: so far\nhint: b\n";
+        assert_eq!(said(text), Some("cannot write `a`: it is full: so far".to_owned()));
+    }
 }
