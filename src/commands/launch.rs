@@ -3,12 +3,11 @@
 pub(crate) mod base;
 #[cfg(feature = "kubernetes")]
 pub(crate) mod kubernetes;
+mod local;
+mod ready;
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::File;
+use std::collections::{BTreeMap, HashMap};
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -17,10 +16,9 @@ use tokio::task::LocalSet;
 #[cfg(feature = "kubernetes")]
 pub(crate) use kubernetes::access;
 
-use crate::adapters::cache::Cache;
 use crate::adapters::dvc::Dvc;
 use crate::adapters::signals::{self, Asked, Signals};
-use crate::adapters::{clock, fs, machine};
+use crate::adapters::{clock, fs};
 use crate::cli::settings::{EngineArg, RunningArgs};
 use crate::cli::{Cli, EngineArgs, Format, LaunchArgs};
 use crate::commands::plan::preflight;
@@ -28,19 +26,17 @@ use crate::commands::project::ProjectHome;
 use crate::commands::settings::Settings;
 use crate::commands::summary;
 use crate::diagnostic::Diagnostic;
-use crate::engine::local::{LocalConfig, LocalEngine, LocalFiles};
 use crate::engine::{Channels, Engine, PhaseEnd};
 use crate::env;
 use crate::exit::Exit;
-use crate::model::event::{Ending, Event, Resources, Stop, Task};
-use crate::model::hash::HashName;
+use crate::model::event::{Ending, Event, Stop};
 use crate::output::progress::{Progress, Style};
 use crate::output::text;
-use crate::state::format::{Input, Outcome, Phase, PhaseKind, Plan, WorkItem};
+use crate::state::format::{Outcome, Plan, WorkItem};
 use crate::state::journal::{EndingKind, Journal, Journaled};
-use crate::state::paths::{RunDir, SlotDir};
+use crate::state::paths::RunDir;
 use crate::state::run_lock::RunLock;
-use crate::state::{durations, format, results, slots, survey, worklist};
+use crate::state::{durations, results, worklist};
 
 /// How often is looked whether the heartbeat is due.
 const TICK: Duration = Duration::from_millis(500);
@@ -123,27 +119,6 @@ fn cannot_listen(error: &std::io::Error) -> Diagnostic {
     Diagnostic::tool("cannot listen to signals").source(error)
 }
 
-/// Refuses to begin without the cached data that work items need; the cache may have been cleaned since the plan.
-fn check_data<'a>(project: &ProjectHome, items: impl Iterator<Item = &'a WorkItem>) -> Result<(), Diagnostic> {
-    let cache = Cache::new(&project.config.cache_dir);
-    let is_missing = |input: &Input| match input {
-        Input::Cache { md5, legacy, .. } => {
-            let name = if *legacy { HashName::Md5Dos2unix } else { HashName::Md5 };
-            !cache.object(md5, name).is_some_and(|object| object.is_file())
-        }
-        Input::Snapshot { .. } | Input::Workspace { .. } | Input::Lock { .. } | Input::Result { .. } => false,
-    };
-    let missing: Vec<&str> =
-        items.flat_map(|item| &item.inputs).filter(|input| is_missing(input)).map(Input::path).collect();
-    let Some(first) = missing.first() else { return Ok(()) };
-    let others = match missing.len() - 1 {
-        0 => String::new(),
-        others => format!(" and of {}", text::count(others, "more input")),
-    };
-    Err(Diagnostic::project(format!("the data of `{first}`{others} is not in the cache any more"))
-        .hint("fetch it with `dvc fetch`, then plan again"))
-}
-
 /// Runs the work items of some phases that have no good result yet, but for those whose failure stands.
 ///
 /// Also what `finalize` uses for the trailing phases.
@@ -167,7 +142,7 @@ pub(crate) fn launch(
     if let Some(commit) = &plan.snapshot {
         git.keep(&plan.run, commit)?;
     }
-    check_data(project, phases.iter().flat_map(|phase| &items[plan.phases[*phase].indexes()]))?;
+    ready::check_data(project, phases.iter().flat_map(|phase| &items[plan.phases[*phase].indexes()]))?;
     let mut launch = Launch {
         cli,
         run,
@@ -185,7 +160,7 @@ pub(crate) fn launch(
     match engine {
         EngineChoice::Local => {
             Dvc::find()?;
-            block_on(launch.drive(&mut local_engine(project, run, plan, args), phases))?;
+            block_on(launch.drive(&mut local::engine(project, run, plan, args), phases))?;
         }
         #[cfg(feature = "kubernetes")]
         EngineChoice::Kubernetes(config) => {
@@ -212,50 +187,14 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Diagnostic>>) -
     LocalSet::new().block_on(&runtime, future)
 }
 
-/// The local engine as asked for.
-fn local_engine(project: &ProjectHome, run: &RunDir, plan: &Plan, args: &RunningArgs) -> LocalEngine {
-    let jobs = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, Into::into), Into::into);
-    let config = LocalConfig {
-        jobs,
-        memory_mib: args.memory.map_or_else(machine::memory_mib, |memory| memory.mib),
-        gpus: if args.gpus.is_empty() { machine::gpus() } else { args.gpus.clone() },
-        hides_gpus: !args.gpus.is_empty(),
-        groups: groups(args),
-        retries: args.retries,
-        backoff: Duration::from_secs(1),
-        timeout: args.timeout.map(|limit| limit.0),
-        nice: args.nice,
-        max_failed: if args.fail_fast { Some(1) } else { args.max_failed.map(|limit| limit.of(plan.work_items)) },
-        project: project.root.clone(),
-        run: plan.run.clone(),
-    };
-    let files = Files { run: run.clone(), slots: project.fanout().slots() };
-    LocalEngine::new(config, Box::new(files))
-}
-
-/// The files of a run and its project, for the local engine.
-struct Files {
-    run: RunDir,
-    slots: PathBuf,
-}
-
-impl LocalFiles for Files {
-    fn open_log(&self, index: usize, attempt: u32) -> Result<File, Diagnostic> {
-        Ok(fs::append(&self.run.log(index, attempt))?)
-    }
-
-    fn is_taken(&self, slot: usize) -> bool {
-        fs::is_locked(&SlotDir::new(&self.slots, slot).lock()).unwrap_or(false)
-    }
-
-    fn clear(&self, slot: usize) {
-        slots::end_leftovers(&SlotDir::new(&self.slots, slot));
-    }
-}
-
 /// The limits of groups, by name.
 fn groups(args: &RunningArgs) -> BTreeMap<String, usize> {
     args.groups.iter().map(|group| (group.name.clone(), group.limit)).collect()
+}
+
+/// After how many failures no more is started.
+fn max_failed(args: &RunningArgs, plan: &Plan) -> Option<usize> {
+    if args.fail_fast { Some(1) } else { args.max_failed.map(|limit| limit.of(plan.work_items)) }
 }
 
 /// A launch under way: the one loop that journals events and then shows them.
@@ -278,15 +217,6 @@ struct Launch<'a> {
     stop: watch::Sender<Stop>,
 }
 
-/// What a phase begins with.
-struct Ready {
-    tasks: Vec<Task>,
-    /// Work items that cannot run, each with those that it waits for in vain.
-    skipped: Vec<(usize, Vec<usize>)>,
-    /// The number of work items whose failure stands.
-    given_up: usize,
-}
-
 impl Launch<'_> {
     async fn drive<E: Engine>(&mut self, engine: &mut E, phases: &[usize]) -> Result<(), Diagnostic> {
         let mut signals = Signals::listen().map_err(|error| cannot_listen(&error))?;
@@ -302,7 +232,7 @@ impl Launch<'_> {
         let mut is_left = false;
         for &number in phases {
             let phase = &self.plan.phases[number];
-            let mut ready = ready(self.run, self.plan, self.items, phase)?;
+            let mut ready = ready::of_phase(self.run, self.plan, self.items, phase)?;
             for task in &mut ready.tasks {
                 task.expected_seconds = self.expected.get(&task.id).copied();
             }
@@ -469,55 +399,5 @@ impl Launch<'_> {
             text::result(&serde_json::to_string(&line).expect("an event is plain data"));
         }
         Ok(())
-    }
-}
-
-/// The work items of a phase that are to run, and those that cannot.
-fn ready(run: &RunDir, plan: &Plan, items: &[WorkItem], phase: &Phase) -> Result<Ready, Diagnostic> {
-    let given_up: HashSet<usize> = survey::given_up(run, items, phase.indexes())?;
-    let mut ready = Ready { tasks: vec![], skipped: vec![], given_up: given_up.len() };
-    let mut needed: HashMap<usize, Option<results::Published>> = HashMap::new();
-    for index in phase.indexes() {
-        let item = &items[index];
-        let is_done = results::best(run, index)?.is_some_and(|published| published.succeeded());
-        if is_done || given_up.contains(&index) {
-            continue;
-        }
-        for &need in &item.needs {
-            if let Entry::Vacant(place) = needed.entry(need) {
-                place.insert(results::best(run, need)?);
-            }
-        }
-        let is_bad =
-            |(index, stage): &(usize, &str)| !needed[index].as_ref().is_some_and(|published| published.is_good(stage));
-        let sources = item.inputs.iter().flat_map(Input::sources);
-        let mut because: Vec<usize> = sources.filter(is_bad).map(|(index, _)| index).collect();
-        because.dedup();
-        let tolerated = plan.options.allow_missing_keys && phase.kind == PhaseKind::Shared;
-        if !because.is_empty() && !tolerated {
-            ready.skipped.push((index, because));
-            continue;
-        }
-        let attempt = results::next_attempt(run, index)?;
-        ready.tasks.push(Task {
-            index,
-            id: item.id.clone(),
-            attempt,
-            resources: resources(&item.resources),
-            expected_seconds: None,
-        });
-    }
-    Ok(ready)
-}
-
-/// A work item's resources as the engine takes them.
-fn resources(resources: &format::Resources) -> Resources {
-    Resources {
-        cpus: resources.cpus,
-        memory_mib: resources.memory_mib,
-        gpus: resources.gpus,
-        timeout: resources.timeout_seconds.map(Duration::from_secs),
-        retries: resources.retries,
-        group: resources.group.clone(),
     }
 }

@@ -66,14 +66,12 @@ pub(crate) fn resolve(
     }
     let workers = running.jobs.map_or(Ok(DEFAULT_WORKERS), |jobs| u32::try_from(jobs.get()));
     let workers = workers.map_err(|_| Diagnostic::usage("`--jobs` is more than any cluster takes"))?;
-    let max_failed =
-        if running.fail_fast { Some(1) } else { running.max_failed.map(|limit| limit.of(plan.work_items)) };
     Ok(KubernetesConfig {
         access: access(args),
         pods: pod_options(args, running, volumes, pod_project, workers)?,
         run: plan.run.clone(),
         groups: super::groups(running),
-        max_failed,
+        max_failed: super::max_failed(running, plan),
         timeout: running.timeout.map(|limit| limit.0),
         detach: false,
         check: !args.no_check,
@@ -295,7 +293,7 @@ pub(super) fn dry_run(
         config.pods.namespace = cluster.namespace;
     }
     for &phase in phases {
-        let ready = super::ready(run, plan, &items, &plan.phases[phase])?;
+        let ready = super::ready::of_phase(run, plan, &items, &plan.phases[phase])?;
         for manifest in engine::manifests(&config, &Files::new(run, &config.access), phase, ready.tasks)? {
             text::result(&manifest.to_yaml());
         }
