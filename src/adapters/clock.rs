@@ -22,15 +22,32 @@ pub(crate) fn nanoseconds() -> i64 {
     i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
 }
 
-/// An id for a run: the time to the second and four hexadecimal digits, so ids sort by time and are DNS labels.
+/// An id for a run: the time to the second, and the part of the second that has passed as four hexadecimal digits, so ids
+/// sort by time, also those of one second, and are DNS labels.
 pub(crate) fn run_id() -> String {
-    let now = Timestamp::now();
-    let salt = now.subsec_nanosecond().unsigned_abs() ^ std::process::id();
-    format!("{}-{:04x}", now.strftime("%Y%m%d-%H%M%S"), salt & 0xffff)
+    id_at(Timestamp::now())
+}
+
+fn id_at(now: Timestamp) -> String {
+    let part = (u64::from(now.subsec_nanosecond().unsigned_abs()) << 16) / 1_000_000_000;
+    format!("{}-{part:04x}", now.strftime("%Y%m%d-%H%M%S"))
 }
 
 /// The seconds between two times of [`now`]; 0 where one is no time.
 pub(crate) fn seconds_between(from: &str, to: &str) -> f64 {
     let parse = |text: &str| text.parse::<Timestamp>().ok();
     parse(from).zip(parse(to)).map_or(0.0, |(from, to)| to.duration_since(from).as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_runs_sort_by_time_within_a_second_too() {
+        let times = ["10:00:00.0004", "10:00:00.0104", "10:00:00.5", "10:00:00.999999999", "10:00:01"];
+        let id = |time: &str| id_at(format!("2026-11-25T{time}Z").parse().expect("a time"));
+        let ids: Vec<String> = times.into_iter().map(id).collect();
+        assert!(ids.is_sorted() && ids[2] == "20261125-100000-8000" && ids[3] == "20261125-100000-ffff", "{ids:?}");
+    }
 }
