@@ -6,13 +6,13 @@ pub(crate) mod kubernetes;
 pub(crate) mod manual;
 pub(crate) mod runs;
 pub(crate) mod settings;
+pub(crate) mod work;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
-use crate::model::duration::{Limit, Wait};
+use crate::model::duration::Wait;
 use crate::model::hash::HashName;
 use settings::{EngineArg, PlanningArgs, RunningArgs};
 
@@ -109,7 +109,7 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     Launch(LaunchArgs),
     Stages(StagesArgs),
-    Work(WorkArgs),
+    Work(work::WorkArgs),
     Collect(CollectArgs),
     Finalize(FinalizeArgs),
     Report(ReportArgs),
@@ -128,9 +128,9 @@ pub(crate) enum Command {
     #[command(subcommand, hide = true)]
     Debug(DebugCommand),
     #[command(hide = true)]
-    Guard(GuardArgs),
+    Guard(work::GuardArgs),
     #[command(hide = true)]
-    Oversee(OverseeArgs),
+    Oversee(work::OverseeArgs),
 }
 
 /// Do the whole job: plan, launch, collect and finalize
@@ -298,95 +298,6 @@ fn parse_hash_name(text: &str) -> Result<HashName, String> {
     known.into_iter().find(|name| name.name() == text).ok_or_else(|| "it is `md5` or `md5-dos2unix`".to_owned())
 }
 
-/// Do one work item: run its stages with `dvc repro` and publish the result
-///
-/// This is what engines start. The index comes from the argument, else from `JOB_COMPLETION_INDEX`, else from
-/// `SLURM_ARRAY_TASK_ID`. A work item that has a good result already is left alone.
-#[derive(Debug, Args)]
-pub(crate) struct WorkArgs {
-    /// The work item's index in the worklist, from 0 (with --shards: the shard's)
-    #[arg(value_name = "INDEX")]
-    pub index: Option<usize>,
-    /// The run; the latest by default
-    #[arg(long, value_name = "RUN")]
-    pub run: Option<String>,
-    /// With --shards: deal out only the work items of this phase, from 0
-    #[arg(long, value_name = "N", requires = "shards")]
-    pub phase: Option<usize>,
-    /// Deal the work items out to this many shards and do those of one shard
-    #[arg(long, value_name = "N")]
-    pub shards: Option<usize>,
-    /// Do a shard of a cluster Job's work items, as the launcher dealt them out
-    #[arg(long, value_name = "NAME", hide = true, conflicts_with_all = ["shards", "attempt"])]
-    pub job: Option<String>,
-    /// Do work items one after another, as the launcher orders them on standard input
-    #[arg(long, hide = true, conflicts_with_all = ["index", "shards", "job"])]
-    pub serve: bool,
-    /// With --job: only see whether this machine sees all that work items need
-    #[arg(long, hide = true, requires = "job")]
-    pub check: bool,
-    /// Fetch inputs from the project's remote and push outs to it, for a machine with a cache of its own
-    #[arg(long)]
-    pub use_remote: bool,
-    /// DVC's cache, where this machine sees it elsewhere than the project's configuration says
-    #[arg(long, value_name = "DIR")]
-    pub cache_dir: Option<PathBuf>,
-    /// The number of this attempt; the next one by default
-    #[arg(long, value_name = "N", hide = true)]
-    pub attempt: Option<u32>,
-    /// The slot whose workspace is used; the first free one by default
-    #[arg(long, value_name = "N")]
-    pub slot: Option<usize>,
-    /// The first slot to try
-    #[arg(long, value_name = "N", hide = true, conflicts_with = "slot", default_value_t = 0)]
-    pub slot_from: usize,
-    /// Where slots keep their workspaces; `.dvc/fanout/slots` by default
-    #[arg(long, value_name = "DIR")]
-    pub scratch: Option<PathBuf>,
-    /// Stop the stages after this long: 90s, 15m, 2h
-    #[arg(long, value_name = "DURATION")]
-    pub timeout: Option<Limit>,
-    /// Lower the priority of the stages by this much, as nice(1) does
-    #[arg(long, value_name = "N")]
-    pub nice: Option<i32>,
-    /// The process whose end ends this one
-    #[arg(long, value_name = "ID", hide = true)]
-    pub parent: Option<u32>,
-    /// With --shards: leave the rest of the shard undone after a failure
-    #[arg(long)]
-    pub stop_at_failure: bool,
-    /// Set a variable in the environment of the stages (can be repeated)
-    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = parse_variable)]
-    pub variables: Vec<(String, String)>,
-}
-
-impl WorkArgs {
-    /// The variables to set for the stages.
-    pub(crate) fn environment(&self) -> impl Iterator<Item = (OsString, OsString)> {
-        self.variables.iter().map(|(name, value)| (name.into(), value.into()))
-    }
-}
-
-/// The command line of `work` for one work item, as an order to a worker that serves.
-#[derive(Debug, Parser)]
-#[command(no_binary_name = true)]
-pub(crate) struct WorkOrder {
-    #[command(flatten)]
-    args: WorkArgs,
-}
-
-impl WorkOrder {
-    pub(crate) fn read(words: &[String]) -> Result<WorkArgs, clap::Error> {
-        Ok(Self::try_parse_from(words)?.args)
-    }
-}
-
-/// Splits `NAME=VALUE`.
-pub(crate) fn parse_variable(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("it has no `=`")?;
-    Ok((name.to_owned(), value.to_owned()))
-}
-
 /// Merge the results of a run into the project
 ///
 /// Lock entries are merged three ways with what the project holds now, as the bytes that DVC wrote; so are files that
@@ -512,35 +423,4 @@ pub(crate) struct MergeDriverArgs {
     /// The length of conflict markers (%L)
     #[arg(value_name = "N", default_value_t = 7)]
     pub marker_size: usize,
-}
-
-/// Become a program that ends when the process that started it does
-#[derive(Debug, Args)]
-pub(crate) struct GuardArgs {
-    /// The process whose end ends the program
-    #[arg(long)]
-    pub parent: u32,
-    #[arg(long)]
-    pub nice: Option<i32>,
-    #[arg(last = true)]
-    pub command: Vec<OsString>,
-}
-
-/// Run a program, and end it with all that came of it when told to or when the process that started it ends
-#[derive(Debug, Args)]
-pub(crate) struct OverseeArgs {
-    /// The process whose end ends everything
-    #[arg(long)]
-    pub parent: u32,
-    /// Name this process to the program with `--parent`
-    #[arg(long)]
-    pub tied: bool,
-    /// How long a program that was told to end may take
-    #[arg(long)]
-    pub grace_seconds: u64,
-    /// How long the program may take at all
-    #[arg(long)]
-    pub limit_seconds: Option<u64>,
-    #[arg(last = true)]
-    pub command: Vec<OsString>,
 }

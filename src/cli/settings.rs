@@ -163,7 +163,7 @@ impl FromStr for GroupLimit {
     type Err = String;
 
     fn from_str(text: &str) -> Result<GroupLimit, String> {
-        let (name, limit) = super::parse_variable(text)?;
+        let (name, limit) = super::work::parse_variable(text)?;
         match limit.parse() {
             Ok(limit) if limit > 0 => Ok(GroupLimit { name, limit }),
             _ => Err(format!("the limit of group `{name}` is a number from 1, not `{limit}`")),

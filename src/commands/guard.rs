@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::adapters::process;
 use crate::adapters::process::oversee::{Overseen, Oversight};
-use crate::cli::{GuardArgs, OverseeArgs};
+use crate::cli::work::{GuardArgs, OverseeArgs};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::adapters::dvc::Dvc;
 use crate::adapters::{clock, fs, process};
-use crate::cli::WorkArgs;
+use crate::cli::work::WorkArgs;
 use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
 use crate::adapters::{fs, process};
-use crate::cli::{WorkArgs, WorkOrder};
+use crate::cli::work::{WorkArgs, WorkOrder};
 use crate::commands::work::runner::Runner;
 use crate::commands::work::worse;
 use crate::diagnostic::Diagnostic;
