@@ -83,7 +83,7 @@ def load():
     if hasattr(parser, "cache_info"):
         parser()
     refresh = remember()
-    gc.freeze()
+    refresh()
     # A lock that another thread holds at a fork would be held for ever.
     if len(os.listdir("/proc/self/task")) != 1:
         sys.exit("loading DVC started threads")
@@ -217,8 +217,7 @@ def serve(worker, refresh):
         log, control = fds
         while len(message) < 4 or len(message) < 4 + int.from_bytes(message[:4], "big"):
             message += line.recv(1 << 16) or os._exit(0)
-        if refresh:
-            refresh()
+        refresh()
         # The process in between ends at once, so that the new one becomes the worker's.
         between = os.fork()
         if between == 0:
