@@ -146,6 +146,12 @@ fn doctor_says_what_works_and_what_to_do_about_the_rest() {
     {
         assert!(said.stdout.contains(wanted), "`{wanted}` in\n{}", said.stdout);
     }
+    let wrapper = project.path("../wrapper");
+    std::fs::write(&wrapper, "#!/bin/sh\nexec dvc \"$@\"\n").expect("written");
+    std::fs::set_permissions(&wrapper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+    let mut wrapped = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
+    let said = Ran::of(wrapped.arg("doctor").env("DVC_FANOUT_DVC", &wrapper)).stdout;
+    assert!(said.contains("note   dvc: 3.") && said.contains("have DVC_FANOUT_DVC name"), "{said}");
     let outside = Project::bare();
     let said = outside.fanout(["doctor", "--format", "json"]);
     assert_eq!(said.code, Some(4), "{said:#?}");

@@ -10,6 +10,7 @@ use crate::commands::plan::preflight;
 use crate::commands::project::ProjectHome;
 use crate::commands::settings::{self, Settings};
 use crate::diagnostic::Diagnostic;
+use crate::env;
 use crate::exit::Exit;
 use crate::model::pipeline::graph::Graph;
 use crate::model::pipeline::load::Project;
@@ -45,7 +46,16 @@ fn program() -> Finding {
 fn dvc() -> Finding {
     let found = Dvc::find().and_then(|dvc| Ok((dvc.version()?, dvc)));
     match found {
-        Ok((version, dvc)) => Finding::good("dvc", format!("{version} at {}", dvc.path().display())),
+        Ok((version, dvc)) => {
+            let found = format!("{version} at {}", dvc.path().display());
+            if dvc.script().is_some() {
+                return Finding::good("dvc", found);
+            }
+            let why = "DVC starts anew for each work item, and is not kept from damaging an object that two of them cache at once";
+            let hint =
+                format!("it is not the script that installers write, so {why}: have {} name that", env::DVC_FANOUT_DVC);
+            Finding::note("dvc", found, hint)
+        }
         Err(error) => Finding::bad("dvc", error.into()),
     }
 }
