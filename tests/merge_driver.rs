@@ -61,6 +61,7 @@ fn a_true_conflict_leaves_markers_around_just_those_entries_and_exits_1() {
     let merge = Ran::of(project.command("git").args(["merge", "--quiet", "--no-edit", "one"]));
     assert_eq!(merge.code, Some(1), "{merge:#?}");
     assert!(merge.stderr.contains("conflict: stage `extract@s2` of `dvc.lock` changed on both sides"), "{merge:#?}");
+    assert!(merge.stderr.contains("hint: keep either entry of a stage, or none"), "{merge:#?}");
     let unmerged = project.fanout(["plan"]);
     assert!(
         unmerged.code == Some(4) && unmerged.stderr.contains("hint: finish the merge that git left"),

@@ -26,6 +26,9 @@ pub(crate) fn run(args: &MergeDriverArgs) -> Result<Exit, Diagnostic> {
             for stage in &merged.conflicts {
                 output::text::note(&format!("conflict: stage `{stage}` of `{path}` changed on both sides"));
             }
+            if !merged.conflicts.is_empty() {
+                output::text::note("hint: keep either entry of a stage, or none; what does not fit runs again");
+            }
             Ok(if merged.conflicts.is_empty() { Exit::Success } else { Exit::ConflictMarkers })
         }
         Err(error) => {
