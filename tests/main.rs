@@ -5,6 +5,7 @@ mod changed;
 mod chaos;
 mod collect;
 mod conformance;
+mod data;
 mod failures;
 mod graphs;
 mod image;

@@ -31,6 +31,14 @@ pub(super) struct Inputs<'a> {
     unrecorded: RefCell<HashMap<String, Unrecorded>>,
 }
 
+/// What a stage finds in its workspace.
+#[derive(Debug, Default)]
+pub(super) struct Needed {
+    pub inputs: Vec<Input>,
+    /// Directories that the project has and git does not bring.
+    pub directories: Vec<String>,
+}
+
 impl<'a> Inputs<'a> {
     pub(super) fn new(situation: &'a Situation<'a>, place: &'a HashMap<usize, usize>) -> Inputs<'a> {
         Inputs { situation, place, outs: super::outs(situation.project), unrecorded: RefCell::default() }
@@ -42,21 +50,21 @@ impl<'a> Inputs<'a> {
         stage: usize,
         own: &HashSet<usize>,
         item_of: &HashMap<usize, usize>,
-    ) -> Result<Vec<Input>, Diagnostic> {
-        let mut inputs = vec![];
+    ) -> Result<Needed, Diagnostic> {
+        let mut needed = Needed::default();
         let definition = &self.situation.project.stages[stage];
         // What is written with an absolute path is there for every workspace.
         let is_elsewhere = |dep: &&Dep| dep.path.starts_with('/');
         let deps = definition.deps.iter().filter(|dep| !is_elsewhere(dep)).filter_map(|dep| dep.resolved.as_deref());
         for dep in deps.chain(definition.params.iter().map(|params| params.resolved.as_str())) {
-            self.dep(definition, dep, stage, own, item_of, &mut inputs)?;
+            self.dep(definition, dep, stage, own, item_of, &mut needed)?;
         }
         let outlook = self.situation.changes.forecasts[stage].as_ref().map(|forecast| &forecast.outlook);
         let all = matches!(outlook, Some(Outlook::MayRun | Outlook::Record));
         for out in definition.outs.iter().filter(|out| all || out.persist) {
-            inputs.extend(self.out_as_it_is(stage, out)?);
+            needed.inputs.extend(self.out_as_it_is(stage, out)?);
         }
-        Ok(inputs)
+        Ok(needed)
     }
 
     fn dep(
@@ -66,7 +74,7 @@ impl<'a> Inputs<'a> {
         index: usize,
         own: &HashSet<usize>,
         item_of: &HashMap<usize, usize>,
-        inputs: &mut Vec<Input>,
+        needed: &mut Needed,
     ) -> Result<(), Diagnostic> {
         let mut covered = false;
         for &maker in self.situation.graph.needs(index) {
@@ -81,12 +89,12 @@ impl<'a> Inputs<'a> {
                     continue;
                 }
                 let member = (contains && dep != made).then(|| dep[made.len() + 1..].to_owned());
-                inputs.extend(self.upstream(maker, out, made, member, item_of)?);
+                needed.inputs.extend(self.upstream(maker, out, made, member, item_of)?);
             }
         }
         if !covered {
-            for path in self.plain(stage, dep, inputs)? {
-                self.dvc_file(&path, index, own, item_of, inputs)?;
+            for path in self.plain(stage, dep, needed)? {
+                self.dvc_file(&path, index, own, item_of, &mut needed.inputs)?;
             }
         }
         Ok(())
@@ -159,7 +167,7 @@ impl<'a> Inputs<'a> {
     }
 
     /// A path that no stage makes, or a directory with more in it than outs; returns DVC's own files at or in it.
-    fn plain(&self, stage: &Stage, dep: &str, inputs: &mut Vec<Input>) -> Result<Vec<String>, Diagnostic> {
+    fn plain(&self, stage: &Stage, dep: &str, needed: &mut Needed) -> Result<Vec<String>, Diagnostic> {
         let at = self.situation.home.root.join(dep);
         if !at.exists() {
             return Ok(vec![]);
@@ -172,9 +180,9 @@ impl<'a> Inputs<'a> {
         match self.symlink_on_the_way(dep) {
             None => {}
             Some(Symlink::Absolute) => return Ok(vec![]),
-            Some(Symlink::To(target)) => return self.plain(stage, &target, inputs),
+            Some(Symlink::To(target)) => return self.plain(stage, &target, needed),
             Some(Symlink::Elsewhere(link)) => {
-                inputs.push(Input::Workspace { path: link });
+                needed.inputs.push(Input::Workspace { path: link });
                 return Ok(vec![]);
             }
         }
@@ -184,7 +192,7 @@ impl<'a> Inputs<'a> {
                 return Ok(vec![dep.to_owned()]);
             }
             if !self.is_in_snapshot(dep) {
-                inputs.push(Input::Workspace { path: dep.to_owned() });
+                needed.inputs.push(Input::Workspace { path: dep.to_owned() });
             }
             return Ok(vec![]);
         }
@@ -203,18 +211,16 @@ impl<'a> Inputs<'a> {
                     if path.starts_with('/') {
                         return Err(refuse_outside(stage, &path));
                     }
-                    inputs.push(Input::Workspace { path });
+                    needed.inputs.push(Input::Workspace { path });
                 }
                 FoundKind::File | FoundKind::Symlink | FoundKind::Directory | FoundKind::Other => {}
             }
         }
-        // Git knows no empty directories.
-        let is_near = !dep.starts_with('/');
-        inputs.extend(
-            fs::empty_directories(&found)
-                .filter(|_| is_near)
-                .map(|inside| Input::Workspace { path: format!("{dep}/{inside}") }),
-        );
+        // Git knows no empty directories. Those that hold nothing but outs are made as well: the outs go there.
+        if !dep.starts_with('/') {
+            needed.directories.extend(found.is_empty().then(|| dep.to_owned()));
+            needed.directories.extend(fs::empty_directories(&found).map(|inside| format!("{dep}/{inside}")));
+        }
         Ok(own)
     }
 

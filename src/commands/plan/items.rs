@@ -88,9 +88,11 @@ impl Maker<'_> {
         let mut inputs: BTreeMap<(String, Option<String>), Input> = BTreeMap::new();
         let mut directories = BTreeSet::new();
         for &stage in stages {
-            for input in self.inputs.of_stage(stage, &own, &self.item_of)? {
+            let needed = self.inputs.of_stage(stage, &own, &self.item_of)?;
+            for input in needed.inputs {
                 inputs.insert((input.path().to_owned(), input.member().map(str::to_owned)), input);
             }
+            directories.extend(needed.directories);
             directories.extend(self.directories(stage));
         }
         // A whole directory brings its members.
