@@ -5,6 +5,35 @@ use std::fs;
 use crate::support::Project;
 use crate::support::same::same_when_made;
 
+/// The cache and lock file of DVC 2: objects lie at the top of the cache, entries do not name their hash.
+#[test]
+fn outs_that_come_back_from_a_cache_of_dvc_2_are_found_by_the_next_stage() {
+    let age = |project: &Project| {
+        project.edit("dvc.yaml", ".json:\n          cache: false\n  summary", ".json\n  summary");
+        project.dvc(["repro", "--quiet"]);
+        let lock = project.read("dvc.lock").replace("      hash: md5\n", "");
+        project.write("dvc.lock", &lock);
+        for name in fs::read_dir(project.path(".dvc/cache/files/md5")).expect("a cache") {
+            let name = name.expect("listed").file_name();
+            fs::rename(project.path(".dvc/cache/files/md5").join(&name), project.path(".dvc/cache").join(&name))
+                .expect("moved");
+        }
+        for gone in [".dvc/cache/files", ".dvc/cache/runs", ".dvc/tmp"] {
+            fs::remove_dir_all(project.path(gone)).expect("removed");
+        }
+        project.commit("made by DVC 2");
+    };
+    same_when_made(
+        "sessions",
+        &[],
+        &age,
+        &[&|project| {
+            project.write("raw/s1.txt", "another\n");
+            fs::remove_dir_all(project.path("scores")).expect("removed");
+        }],
+    );
+}
+
 /// DVC writes no `.gitignore` into them, so some hold nothing but outs.
 #[test]
 fn folders_that_hold_nothing_but_outs_are_gathered() {

@@ -276,7 +276,8 @@ impl Workspace {
                 let recorded = published.recorded_out(stage, out).ok_or_else(missing)?;
                 let md5 = recorded.md5.as_deref().ok_or_else(missing)?;
                 let (executable, empty) = (published.executable_of(stage), published.empty_of(stage));
-                let object = CachedOut { path, md5, legacy: false, isexec: recorded.isexec, executable, empty };
+                let legacy = recorded.hash.is_none();
+                let object = CachedOut { path, md5, legacy, isexec: recorded.isexec, executable, empty };
                 place_cached(&root, &object, member.as_deref(), &sources.placing)
             }
         }
