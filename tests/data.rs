@@ -34,6 +34,55 @@ fn outs_that_come_back_from_a_cache_of_dvc_2_are_found_by_the_next_stage() {
     );
 }
 
+#[test]
+fn imports_that_are_not_frozen_are_brought_anew_before_what_needs_them() {
+    let import = |project: &Project| {
+        project.write("source/s1.txt", "one\n");
+        project.write("source.txt", "source\n");
+        project.write("late.txt", "late\n");
+        for from in ["source", "source.txt"] {
+            let to = from.replace("source", "copy");
+            project.dvc(["import-url", "--quiet", from, &to]);
+            project.dvc(["unfreeze", "--quiet", &format!("{to}.dvc")]);
+        }
+        project.dvc(["import-url", "--quiet", "--no-download", "late.txt", "frozen.txt"]);
+        project.edit("dvc.yaml", "< raw/${item}.txt", "< copy.txt && cat frozen.txt copy/s1.txt >> work/${item}.txt");
+        project.edit("dvc.yaml", "- raw/${item}.txt", "- copy.txt\n      - copy\n      - frozen.txt");
+        project.commit("imports");
+    };
+    same_when_made(
+        "sessions",
+        &["-P"],
+        &import,
+        &[
+            &|project| {
+                project.write("source/s1.txt", "another one\n");
+                project.write("source.txt", "another\n");
+            },
+            &|project| fs::remove_file(project.path("copy.txt")).expect("removed"),
+        ],
+    );
+}
+
+#[test]
+fn data_that_only_the_remote_has_is_pulled_for_stages_and_for_those_that_need_it() {
+    let push = |project: &Project| {
+        project.write(".dvc/config", "[core]\n    remote = r\n['remote \"r\"']\n    url = ../.git/remote\n");
+        project.write("tracked.txt", "tracked\n");
+        project.dvc(["add", "--quiet", "tracked.txt"]);
+        project.edit("dvc.yaml", "< raw/${item}.txt", "< raw/${item}.txt && cat tracked.txt >> work/${item}.txt");
+        project.edit("dvc.yaml", "- raw/${item}.txt", "- raw/${item}.txt\n      - tracked.txt");
+        project.dvc(["repro", "--quiet"]);
+        project.dvc(["push", "--quiet"]);
+        project.commit("pushed");
+        fs::remove_dir_all(project.path(".dvc/cache")).expect("removed");
+        fs::remove_dir_all(project.path("work")).expect("removed");
+        fs::remove_file(project.path("tracked.txt")).expect("removed");
+        project.write("raw/s1.txt", "another\n");
+    };
+    same_when_made("sessions", &["--pull"], &push, &[]);
+}
+
 /// DVC writes no `.gitignore` into them, so some hold nothing but outs.
 #[test]
 fn folders_that_hold_nothing_but_outs_are_gathered() {

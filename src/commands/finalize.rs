@@ -59,7 +59,8 @@ pub(crate) fn finalize(
     let mut exit = Exit::Success;
     let mut rejected = vec![];
     rejected.extend(collect::collect(project, run, plan, &items)?.rejected);
-    place_outs(project, run, &items, &rejected)?;
+    let pull = plan.options.pull;
+    place_outs(project, run, &items, &rejected, pull)?;
     let runs = |phase: &usize| plan.phases[*phase].trailing && trailing == Trailing::Run;
     for phase in (0..plan.phases.len()).filter(runs) {
         let launched = launch::launch(cli, project, lock, plan, &[phase], running, launch::EngineChoice::Local)?;
@@ -68,7 +69,7 @@ pub(crate) fn finalize(
         }
         exit = worst(exit, launched.exit);
         rejected.extend(collect::collect(project, run, plan, &items)?.rejected);
-        place_outs(project, run, &items[plan.phases[phase].indexes()], &rejected)?;
+        place_outs(project, run, &items[plan.phases[phase].indexes()], &rejected, pull)?;
         if launched.gave_up {
             break;
         }
@@ -112,6 +113,7 @@ fn place_outs(
     run: &RunDir,
     items: &[WorkItem],
     rejected: &[Rejected],
+    pull: bool,
 ) -> Result<(), Diagnostic> {
     fetch_outs(project, run, items)?;
     let placing = Placing { cache: Path::new(&project.config.cache_dir), links: &project.config.cache_types };
@@ -121,11 +123,17 @@ fn place_outs(
         if rejected.iter().any(|rejected| (rejected.index, rejected.attempt) == place) {
             return Ok(());
         }
-        for planned in item.stages.iter().filter(|stage| !stage.records) {
+        for planned in item.stages.iter().filter(|stage| pull || !stage.records) {
             let state = published.result.stages.iter().find(|stage| stage.address == planned.address);
             match state.map(|stage| stage.state) {
                 Some(StageState::Ran | StageState::Restored) => {
                     place_stage(&project.root, planned, &published, &placing)?;
+                }
+                // What was missing was pulled.
+                Some(StageState::Unchanged) if pull => {
+                    if planned.outs.iter().any(|out| !fs::exists(&project.root.join(&out.resolved))) {
+                        place_stage(&project.root, planned, &published, &placing)?;
+                    }
                 }
                 // DVC removes the outs of a stage before it runs it; what the cache has is not lost.
                 Some(StageState::Failed) => {

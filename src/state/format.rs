@@ -333,6 +333,9 @@ pub(crate) struct StageResult {
     pub state: StageState,
     /// The bytes of its lock entry as DVC wrote them.
     pub entry: Option<String>,
+    /// The text of its `.dvc` file, which has no lock entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dvc_file: Option<String>,
     /// Files in its cached directory outs with the executable bit, which neither lock nor cache records.
     pub executable: Vec<String>,
     /// Empty directories in its outs.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::adapters::beneath::Beneath;
 use crate::adapters::fs::{self, FsError};
 use crate::model::lockfile::Lockfile;
+use crate::model::pipeline::dvc_file::recorded_outs;
 use crate::model::pipeline::stage::Recorded;
 use crate::state::format::{Outcome, ResultFile, StageResult, WorkResult};
 use crate::state::paths::RunDir;
@@ -62,7 +63,7 @@ impl Published {
         self.result.stages.iter().find(|stage| stage.address == address && stage.state.is_good())
     }
 
-    /// What a good stage's lock entry records of one of its outs.
+    /// What a good stage's lock entry, or its `.dvc` file, records of one of its outs.
     pub(crate) fn recorded_out(&self, address: &str, out: &str) -> Option<Recorded> {
         recorded_out(&self.result.stages, address, out)
     }
@@ -88,9 +89,12 @@ impl Published {
     }
 }
 
-/// What a good stage's lock entry records of one of its outs.
+/// What a good stage's lock entry, or its `.dvc` file, records of one of its outs.
 pub(crate) fn recorded_out(stages: &[StageResult], address: &str, out: &str) -> Option<Recorded> {
     let stage = stages.iter().find(|stage| stage.address == address && stage.state.is_good())?;
+    if let Some(text) = &stage.dvc_file {
+        return recorded_outs(text).into_iter().find(|(path, _)| path == out).map(|(_, recorded)| recorded);
+    }
     let text = crate::model::lockfile::splice(None, &[(stage_name(address), stage.entry.as_deref()?)]).ok()?;
     let lock = Lockfile::parse(&text).ok()?;
     let entry = lock.entry(stage_name(address))?.parse().ok()?;

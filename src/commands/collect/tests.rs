@@ -99,6 +99,7 @@ impl Fixture {
             attempt: 1,
             outcome: Ended::Succeeded,
             stages: vec![StageResult {
+                dvc_file: None,
                 address: stage.clone(),
                 state: StageState::Ran,
                 entry: Some(entry(&stage, index, NEW)),

@@ -111,10 +111,10 @@ impl<'a> Inputs<'a> {
     ) -> Result<Option<Input>, Diagnostic> {
         let stage = &self.situation.project.stages[maker];
         if let Some(&index) = item_of.get(&maker) {
-            // What is only recorded lies in the project already.
+            // What is only recorded lies in the project already, unless it is pulled.
             let outlook = self.situation.changes.forecasts[maker].as_ref().map(|forecast| &forecast.outlook);
-            if matches!(outlook, Some(Outlook::Record)) {
-                return Ok(self.exists(made).then(|| Input::Workspace { path: made.to_owned() }));
+            if matches!(outlook, Some(Outlook::Record)) && self.exists(made) {
+                return Ok(Some(Input::Workspace { path: made.to_owned() }));
             }
             let (path, out, stage) = (made.to_owned(), out.path.clone(), stage.address.0.clone());
             let order = self.place.get(&maker).copied().unwrap_or(usize::MAX);

@@ -47,8 +47,11 @@ impl Worker<'_> {
         let mut left = Left::default();
         for stage in &self.item.stages {
             let entry = stage.name.as_ref().and_then(|name| entries.get(stage.file.as_str())?.get(name)).cloned();
-            let state = stage_state(stage.base.as_ref() != entry.as_ref(), &stage.address, ending, said);
-            let (mut executable, mut empty) = (vec![], vec![]);
+            // DVC does not say that it imported something.
+            let is_imported = stage.name.is_none() && !stage.records && ending.is_success();
+            let recorded = is_imported || stage.base.as_ref() != entry.as_ref();
+            let state = stage_state(recorded, &stage.address, ending, said);
+            let (mut executable, mut empty, mut dvc_file) = (vec![], vec![], None);
             if state.is_good() {
                 for out in &stage.outs {
                     let at = root.join(&out.resolved);
@@ -64,9 +67,10 @@ impl Worker<'_> {
                 if stage.name.is_none() {
                     let file = publish_file(draft, &root, &stage.file, left.files.len(), Some(&stage.address))?;
                     left.files.push(file);
+                    dvc_file = fs::read_text_if_any(&root.join(&stage.file))?;
                 }
             }
-            left.stages.push(StageResult { address: stage.address.clone(), state, entry, executable, empty });
+            left.stages.push(StageResult { address: stage.address.clone(), state, entry, dvc_file, executable, empty });
         }
         self.harvest_others(workspace, draft, &mut left)?;
         self.harvest_partial(&root, draft, &mut left)?;

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | no | as recorded | unchanged |
 //! | no | unknown | may run |
-//! | yes | any | recorded, if frozen or a `.dvc` file; restored, if all is known and the cache has it; else run |
+//! | yes | any | recorded, if frozen or a `.dvc` file that imports nothing; restored, if all is known and the cache has it; else run |
 //!
 //! One thing is left out: an object that is not in the cache now may come from another stage that makes the same by
 //! chance, and its own stage is then skipped.
@@ -17,7 +17,7 @@ use super::observe::{Observation, Seen};
 use super::{FactError, Facts, ParamsFileChange, Reason, Subject, params, run_cache};
 use crate::model::hash::{HashName, Hashed, Md5, Member, directory_text};
 use crate::model::pipeline::path;
-use crate::model::pipeline::stage::{Dep, Out, Stage};
+use crate::model::pipeline::stage::{Dep, Out, Recorded, Stage};
 use crate::model::value::{Map, Value};
 
 /// What `dvc repro` will do with a stage.
@@ -108,6 +108,8 @@ impl State<'_, '_> {
         upstream.dedup();
         let outlook = if !decided {
             if upstream.is_empty() { Outlook::Unchanged } else { Outlook::MayRun }
+        } else if is_brought(stage) {
+            Outlook::Run
         } else if stage.frozen || runs_nothing(stage) {
             Outlook::Record
         } else if !params_are_known || inputs.iter().any(|input| matches!(input.later, Later::Unknown)) {
@@ -298,6 +300,12 @@ impl State<'_, '_> {
         }
         Ok(Some(Value::Map(Box::new(dep))))
     }
+}
+
+/// Whether DVC imports the out anew: also into a frozen stage that has none yet (`--no-download`).
+fn is_brought(stage: &Stage) -> bool {
+    let has = |recorded: &Recorded| recorded.md5.is_some() || recorded.is_remote;
+    stage.is_import() && !(stage.frozen && stage.outs.iter().any(|out| out.recorded.as_ref().is_some_and(has)))
 }
 
 /// Whether DVC takes a stage for a data source: without a command, or with an empty one.

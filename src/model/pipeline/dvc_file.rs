@@ -6,7 +6,7 @@ use super::load::Env;
 use super::path;
 use super::stage::{Dep, Out, OutKind, Recorded, Stage, StageAddress};
 use crate::model::value::Value;
-use crate::model::yaml::{Entries, Node, NodeValue};
+use crate::model::yaml::{self, Entries, Node, NodeValue};
 
 /// Makes the stage of a validated `.dvc` file.
 pub(super) fn stage(env: &Env<'_>, file: &str, node: &Node) -> Result<Stage, Fault> {
@@ -41,6 +41,13 @@ pub(super) fn stage(env: &Env<'_>, file: &str, node: &Node) -> Result<Stage, Fau
         meta: value("meta"),
         wdir,
     })
+}
+
+/// Reads what the text of a `.dvc` file records of its outs, by their paths as written.
+pub(crate) fn recorded_outs(text: &str) -> Vec<(String, Recorded)> {
+    let Ok(node) = yaml::parse(text.as_bytes()) else { return vec![] };
+    let outs = entries(&node, "outs").filter_map(|(_, item)| Some((item.text("path")?, item.recorded().ok()?)));
+    outs.collect()
 }
 
 fn entries<'n>(node: &'n Node, section: &str) -> impl Iterator<Item = (&'n Node, Item<'n>)> {

@@ -15,7 +15,7 @@ mod build;
 mod context;
 mod define;
 mod discover;
-mod dvc_file;
+pub(crate) mod dvc_file;
 pub(crate) mod error;
 mod expand;
 mod expression;

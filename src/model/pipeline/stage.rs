@@ -150,6 +150,11 @@ impl Stage {
         }
     }
 
+    /// Whether DVC brings its out from elsewhere: `dvc import`, `dvc import-url`.
+    pub(crate) fn is_import(&self) -> bool {
+        self.cmd.as_ref().is_none_or(Value::is_false) && self.deps.len() == 1 && self.outs.len() == 1
+    }
+
     /// Whether it has a command but neither deps, params nor outs, so that it always runs.
     pub(crate) fn is_callback(&self) -> bool {
         self.cmd.as_ref().is_some_and(|cmd| !cmd.is_false())
