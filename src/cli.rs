@@ -313,7 +313,7 @@ pub(crate) struct CollectArgs {
     /// Where both sides changed the same thing, take what the results have
     #[arg(long)]
     pub theirs: bool,
-    /// Collect only this work item, by its id or index (can be repeated)
+    /// Collect only this work item, by its id or index, or those whose ids match a pattern such as `s01*` (can be repeated)
     #[arg(long, value_name = "ITEM")]
     pub only: Vec<String>,
     /// Say what would be written, and write nothing

@@ -42,7 +42,7 @@ pub(crate) struct LogsArgs {
 /// these work items or of all that failed. Their results so far stay until better ones are there.
 #[derive(Debug, Args)]
 pub(crate) struct RetryArgs {
-    /// Ids or indexes; all failed work items by default
+    /// Ids, indexes, or patterns of ids such as `s01*`; all failed work items by default
     #[arg(value_name = "ITEM")]
     pub items: Vec<String>,
     /// The run; the latest by default

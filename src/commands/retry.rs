@@ -1,5 +1,7 @@
 //! `retry`: sets failures aside, so that the next launch runs those work items again.
 
+use std::collections::HashSet;
+
 use crate::cli::runs::RetryArgs;
 use crate::cli::{Cli, Format};
 use crate::commands::project::ProjectHome;
@@ -19,20 +21,23 @@ pub(crate) fn run(cli: &Cli, args: &RetryArgs) -> Result<Exit, Diagnostic> {
             .hint("`dvc-fanout run` plans and runs what is left"));
     }
     let items = worklist::read_all(&run)?;
-    let named = args.items.iter().map(|name| worklist::find(&items, name).map(|item| item.index));
-    let named = named.collect::<Result<Vec<_>, _>>()?;
+    let named = args.items.iter().map(|name| worklist::find_all(&items, name)).collect::<Result<Vec<_>, _>>()?;
+    // Of those that a pattern matches, nobody wonders about the ones that did not fail.
+    let by_name: HashSet<usize> = named.iter().filter(|items| items.len() == 1).map(|items| items[0].index).collect();
+    let named: HashSet<usize> = named.into_iter().flatten().map(|item| item.index).collect();
     let mut again = vec![];
     for item in &status.items {
         let is_named = named.contains(&item.index);
+        let is_asked_for = by_name.contains(&item.index);
         match &item.standing {
             Standing::Failed { again: false, .. } if is_named || named.is_empty() => {
                 results::set_failures_aside(&run, item.index)?;
                 again.push(item.id.as_str());
             }
-            Standing::Done { .. } if is_named => {
+            Standing::Done { .. } if is_asked_for => {
                 text::note(&format!("{}: it succeeded already, and stays", item.id));
             }
-            Standing::Running { .. } if is_named => text::note(&format!("{}: it is running", item.id)),
+            Standing::Running { .. } if is_asked_for => text::note(&format!("{}: it is running", item.id)),
             // The next launch runs these anyway; those that were skipped, once what they need is there.
             Standing::Failed { again: true, .. } | Standing::Interrupted { .. } if is_named || named.is_empty() => {
                 again.push(item.id.as_str());

@@ -5,6 +5,8 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 
+use globset::Glob;
+
 use crate::adapters::fs::{self, At as _, FsError};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::state::format::{Plan, VERSION, WorkItem};
@@ -123,6 +125,17 @@ pub(crate) fn find<'i>(items: &'i [WorkItem], name: &str) -> Result<&'i WorkItem
     let by_id = items.iter().find(|item| item.id == name);
     let by_index = || items.get(name.parse::<usize>().ok()?);
     by_id.or_else(by_index).ok_or_else(|| WorklistError::NoItem { name: name.to_owned() })
+}
+
+/// Looks up the work items that a word names: one by its id or its index, or all whose ids match it as a pattern, in
+/// which `*` stands for anything, `?` for one character, `[ab]` for either and `{a,b}` for either.
+pub(crate) fn find_all<'i>(items: &'i [WorkItem], name: &str) -> Result<Vec<&'i WorkItem>, WorklistError> {
+    find(items, name).map(|item| vec![item]).or_else(|error| {
+        let Ok(pattern) = Glob::new(name) else { return Err(error) };
+        let pattern = pattern.compile_matcher();
+        let matching: Vec<_> = items.iter().filter(|item| pattern.is_match(&item.id)).collect();
+        if matching.is_empty() { Err(error) } else { Ok(matching) }
+    })
 }
 
 /// Reads all work items, in index order.

@@ -85,8 +85,8 @@ pub(crate) fn run(cli: &Cli, args: &CollectArgs) -> Result<Exit, Diagnostic> {
 }
 
 fn resolve(args: &CollectArgs, items: &[WorkItem]) -> Result<CollectConfig, Diagnostic> {
-    let index_of = |name: &String| worklist::find(items, name).map(|item| item.index);
-    let only = args.only.iter().map(index_of).collect::<Result<HashSet<_>, _>>()?;
+    let only = args.only.iter().map(|name| worklist::find_all(items, name)).collect::<Result<Vec<_>, _>>()?;
+    let only: HashSet<usize> = only.into_iter().flatten().map(|item| item.index).collect();
     Ok(CollectConfig {
         resolution: match (args.ours, args.theirs) {
             (true, _) => Resolution::Ours,
