@@ -100,7 +100,9 @@ fn a_directory_has_the_lines_for_git_in_serial_order_though_a_work_item_makes_on
 fn a_file_that_was_not_made_leaves_no_line_for_git() {
     let fanned = rolling();
     fanned.edit("dvc.yaml", "cat ${item} > made", "test ${key} != k2 && cat ${item} > made");
-    fails_with(&fanned, 1, ["run", "-j", "2"]);
+    fanned.fanout(["plan"]).succeeded();
+    fails_with(&fanned, 1, ["launch", "-j", "2"]);
+    fanned.fanout(["collect"]).succeeded();
     assert_eq!(fanned.read("made/.gitignore"), "/k1\n/k4\n");
 }
 

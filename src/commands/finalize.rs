@@ -79,6 +79,10 @@ pub(crate) fn finalize(
     if !counts.failed.is_empty() || counts.not_run > 0 || !rejected.is_empty() {
         exit = worst(exit, Exit::WorkItemsFailed);
     }
+    let is_committed = ending.commit.is_some() && (exit == Exit::Success || ending.commit_partial);
+    if exit != Exit::Success && !is_committed && collect::ignores::take_out(project, plan, &items)? > 0 {
+        text::note("`.gitignore` files have no lines for new outputs, as after a `dvc repro` that failed");
+    }
     if plan.work_items > 0 {
         end(project, run, plan, counts.failed.len())?;
         // What is good is committed even where there is no room for a report.
@@ -93,7 +97,7 @@ pub(crate) fn finalize(
         full(project, plan)?;
     }
     if let Some(message) = &ending.commit {
-        if exit == Exit::Success || ending.commit_partial {
+        if is_committed {
             commit(project, plan, message, ending.push)?;
         } else {
             text::note("not committed, since not everything succeeded (--commit-partial does)");

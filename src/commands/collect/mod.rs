@@ -4,7 +4,7 @@
 //! nothing is written while a conflict is left. A result that cannot be believed is rejected, the others are collected.
 
 mod files;
-mod ignores;
+pub(crate) mod ignores;
 mod locks;
 #[cfg(test)]
 mod tests;
