@@ -57,8 +57,10 @@ fn the_commands_work_one_by_one_from_separate_shells() {
 fn nothing_to_do_is_said_and_starts_nothing() {
     let project = Project::from_fixture("sessions");
     project.fanout(["run", "-j", "2"]).succeeded();
+    let status = project.fanout(["status"]).succeeded();
     let again = project.fanout(["run"]).succeeded();
     assert!(again.contains("nothing to do"), "{again}");
+    assert_eq!(project.fanout(["status"]).succeeded(), status, "the latest run is one that did something");
     project.fanout(["plan", "--exit-code"]).succeeded();
     let launched = project.fanout(["launch"]);
     assert!(launched.code == Some(0) && launched.stderr.contains("nothing to do"), "{launched:#?}");
@@ -94,6 +96,9 @@ fn one_failed_session_keeps_the_results_of_the_others() {
     let kept = Ran::of(serial.command("dvc").args(["repro", "--keep-going"]));
     assert_ne!(kept.code, Some(0), "{kept:#?}");
     assert_same(&serial, &project, "after a failure");
+    assert!(ran.stderr.contains("adds them") && !project.path("work/.gitignore").exists(), "{ran:#?}");
+    project.fanout(["collect"]).succeeded();
+    assert_eq!(project.read("work/.gitignore"), "/s1.txt\n/s2.txt\n/s4.txt\n");
 }
 
 #[test]

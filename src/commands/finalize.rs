@@ -81,7 +81,8 @@ pub(crate) fn finalize(
     }
     let is_committed = ending.commit.is_some() && (exit == Exit::Success || ending.commit_partial);
     if exit != Exit::Success && !is_committed && collect::ignores::take_out(project, plan, &items)? > 0 {
-        text::note("`.gitignore` files have no lines for new outputs, as after a `dvc repro` that failed");
+        let how = format!("`dvc-fanout collect {}` adds them", plan.run);
+        text::note(&format!("no lines in `.gitignore` for new outputs, as after a `dvc repro` that failed: {how}"));
     }
     if plan.work_items > 0 {
         end(project, run, plan, counts.failed.len())?;
