@@ -3,11 +3,12 @@
 usage: dvc.py SCRIPT run ARGUMENT...
        dvc.py SCRIPT serve WORKER      (standard input: the socket to the worker)
 
-The second loads DVC once and forks a process for each call. It says one byte when DVC is loaded. A request is its length (4 bytes) and that many bytes: the directory, the number of
-arguments, the arguments, and changes of the environment (`NAME=VALUE`, or `NAME` to unset it), each ended by a NUL;
-with it come the file for stdout and stderr, and one end of a socket pair. On that one the new process, a child of the
-worker by then, says its id (4 bytes), waits for a byte and says one: without them, nothing was run. Anything unusual ends
-the process where it happens; the worker starts `dvc` by itself then.
+The second loads DVC once and forks a process for each call. It says one byte when DVC is loaded. A request is its
+length (4 bytes) and that many bytes: the directory, the number of arguments, the arguments, and changes of the
+environment (`NAME=VALUE`, or `NAME` to unset it), each ended by a NUL; with it come the file for stdout and stderr, and
+one end of a socket pair. On that one the new process, a child of the worker by then, says its id (4 bytes), waits for a
+byte and says one: without them, nothing was run. Anything unusual ends the process where it happens; the worker starts
+`dvc` by itself then.
 """
 
 import sys

@@ -1,9 +1,10 @@
 //! A DVC that is loaded once: most of the CPU time of a `dvc repro` goes into starting Python and importing DVC.
 //!
-//! A Python program (`dvc_process.py`, whose head describes what is said on the sockets), a child of this process, imports DVC and forks a process for each call. That one becomes a child of
-//! this process too, since it inherits orphans, and leads a group of its own: it is watched, stopped and outlived like a
-//! `dvc` that was started. It waits for a word before it does anything, so that a call that comes to nothing has run
-//! nothing, and `dvc` can be started the plain way instead.
+//! A Python program (`dvc_process.py`, whose head describes what is said on the sockets), a child of this process,
+//! imports DVC and forks a process for each call. That one becomes a child of this process too, since it inherits
+//! orphans, and leads a group of its own: it is watched, stopped and outlived like a `dvc` that was started. It waits for
+//! a word before it does anything, so that a call that comes to nothing has run nothing, and `dvc` can be started the
+//! plain way instead.
 
 use std::ffi::OsString;
 use std::fs::File;

@@ -1,6 +1,5 @@
 //! `run`: plan, launch, collect and finalize in order; goes on where an earlier `run` was cut off.
 
-use crate::adapters::fs;
 use crate::cli::{Cli, Format, RunArgs};
 use crate::commands::finalize::Trailing;
 use crate::commands::plan::{self, Planned};
@@ -32,8 +31,7 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     };
     if plan.work_items == 0 {
         // The latest run stays the last one that did something.
-        fs::remove(&run.plan())?;
-        fs::remove(run.path())?;
+        worklist::remove(&run)?;
         if cli.format == Format::Text {
             text::result("nothing to do: no stage has changed");
         }

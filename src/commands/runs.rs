@@ -75,9 +75,7 @@ fn prune(cli: &Cli, args: &PruneArgs, project: &ProjectHome) -> Result<Exit, Dia
         }
         if !args.dry_run {
             git.forget(name)?;
-            // The plan goes first: what is left of a run without one is no run.
-            fs::remove(&run.plan())?;
-            fs::remove(run.path())?;
+            worklist::remove(&run)?;
         }
         removed.push(name);
     }

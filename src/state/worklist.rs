@@ -71,6 +71,12 @@ pub(crate) fn write(run: &RunDir, plan: &Plan, items: &[WorkItem]) -> Result<(),
     fs::write(&run.plan(), &serde_json::to_vec_pretty(plan).expect("a plan is plain data"))
 }
 
+/// Removes a run's folder; the plan goes first, since what is left of a run without one is no run.
+pub(crate) fn remove(run: &RunDir) -> Result<(), FsError> {
+    fs::remove(&run.plan())?;
+    fs::remove(run.path())
+}
+
 /// The ids of all runs, the oldest first.
 pub(crate) fn runs(fanout: &FanoutDir) -> Result<Vec<String>, FsError> {
     Ok(fs::names(&fanout.runs())?.into_iter().filter(|run| fanout.run(run).plan().is_file()).collect())
