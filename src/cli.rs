@@ -12,8 +12,8 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+use crate::dvc::hash::HashName;
 use crate::model::duration::Wait;
-use crate::model::hash::HashName;
 use settings::{EngineArg, PlanningArgs, RunningArgs};
 
 /// Fan the foreach and matrix stages of a DVC project out over cores or a cluster

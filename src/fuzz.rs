@@ -11,12 +11,12 @@ use proptest::prelude::Rng as _;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use serde_json::Value as Json;
 
+use crate::dvc::config::DvcConfig;
+use crate::dvc::lockfile::{Lockfile, splice};
+use crate::dvc::pipeline::graph::Graph;
+use crate::dvc::pipeline::load::Project;
+use crate::dvc::pipeline::source::MemoryFiles;
 use crate::env;
-use crate::model::config::DvcConfig;
-use crate::model::lockfile::{Lockfile, splice};
-use crate::model::pipeline::graph::Graph;
-use crate::model::pipeline::load::Project;
-use crate::model::pipeline::source::MemoryFiles;
 use crate::state::format::WorkResult;
 use crate::state::vetting;
 

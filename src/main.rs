@@ -10,13 +10,14 @@
 //! | `output/` | what people and programs read; alone prints |
 //! | `engine/` | start, watch and cancel work items; every engine starts the same `dvc-fanout work` |
 //! | `state/` | `.dvc/fanout`: paths, locks, journal, formats |
-//! | `adapters/` | one file per outside thing: dvc, git, processes, files |
-//! | `model/` | pure: stages and their graph, lock files and their merge, plans |
+//! | `adapters/` | one file or folder for each outside thing: dvc, git, processes, files |
+//! | `model/` | pure: what fanning out is about: plans, events, requests, reports |
+//! | `dvc/` | pure: what DVC knows: stages and their graph, lock files and their merge, what has changed |
 //! | `diagnostic.rs`, `exit.rs`, `env.rs` | errors, exit codes, environment variables |
 //!
 //! Invariants, kept by `.clippy.toml` and `tests/tidy.rs`:
 //!
-//! 1. `model` computes: no files, processes, clock, environment or randomness.
+//! 1. `dvc` and `model` compute: no files, processes, clock, environment or randomness.
 //! 2. Only `adapters::process` starts a program; only `adapters::fs` writes a file.
 //! 3. One writer per file: `launch` writes the journal, a worker writes only under its own item's directory, `collect`
 //!    alone touches the project's `dvc.lock`.
@@ -29,6 +30,7 @@ mod adapters;
 mod cli;
 mod commands;
 mod diagnostic;
+mod dvc;
 mod engine;
 mod env;
 mod exit;

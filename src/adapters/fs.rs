@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use md5::{Digest as _, Md5};
 use rustix::fs::FlockOperation;
 
-use crate::model::config::LinkType;
+use crate::dvc::config::LinkType;
 
 /// Bytes read at a time when hashing and copying.
 const BLOCK: usize = 1 << 16;

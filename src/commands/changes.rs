@@ -8,17 +8,17 @@ use std::io::ErrorKind;
 use rayon::prelude::*;
 
 use super::project::ProjectHome;
-use crate::adapters::cache::Cache;
 use crate::adapters::clock;
-use crate::adapters::facts::DiskFacts;
+use crate::adapters::dvc::cache::Cache;
+use crate::adapters::dvc::facts::DiskFacts;
 use crate::diagnostic::{Diagnostic, Place};
-use crate::model::changed::{FactError, Forecast, Observation, Selection, Subject, forecast, observe};
-use crate::model::lockfile::{LockEntry, Lockfile, LockfileError};
-use crate::model::pipeline::graph::Graph;
-use crate::model::pipeline::ignore::DvcIgnore;
-use crate::model::pipeline::load::Project;
-use crate::model::pipeline::source::ProjectFiles;
-use crate::model::pipeline::stage::Stage;
+use crate::dvc::changed::{FactError, Forecast, Observation, Selection, Subject, forecast, observe};
+use crate::dvc::lockfile::{LockEntry, Lockfile, LockfileError};
+use crate::dvc::pipeline::graph::Graph;
+use crate::dvc::pipeline::ignore::DvcIgnore;
+use crate::dvc::pipeline::load::Project;
+use crate::dvc::pipeline::source::ProjectFiles;
+use crate::dvc::pipeline::stage::Stage;
 use crate::output::changes::StageChanges;
 use crate::state::memo::Memo;
 

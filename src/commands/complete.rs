@@ -7,10 +7,10 @@ use std::path::Path;
 use clap::Command;
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 
-use crate::adapters::project::DiskFiles;
+use crate::adapters::dvc::files::DiskFiles;
 use crate::commands::hints;
 use crate::commands::project::ProjectHome;
-use crate::model::pipeline::load::Project;
+use crate::dvc::pipeline::load::Project;
 use crate::state::worklist;
 
 /// The most candidates of a kind; a longer list helps nobody.

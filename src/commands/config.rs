@@ -4,17 +4,17 @@ use indexmap::IndexMap;
 use serde::Serialize;
 use serde_json::Value as Json;
 
+use crate::adapters::dvc::files::DiskFiles;
 use crate::adapters::machine;
-use crate::adapters::project::DiskFiles;
 use crate::cli::settings::{self, Origin};
 use crate::cli::{Cli, ConfigArgs, Format};
 use crate::commands::hints;
 use crate::commands::project::ProjectHome;
 use crate::commands::settings::{self as file, Settings};
 use crate::diagnostic::Diagnostic;
+use crate::dvc::pipeline::load::Project;
 use crate::exit::Exit;
 use crate::model::event::Resources;
-use crate::model::pipeline::load::Project;
 use crate::output::settings::{self as output, Setting};
 use crate::output::text;
 

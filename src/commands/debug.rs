@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use super::project::ProjectHome;
-use crate::adapters::hash::Hasher;
+use crate::adapters::dvc::hash::Hasher;
 use crate::adapters::{clock, fs};
 use crate::cli::{Cli, DebugCommand, HashArgs, manual};
 use crate::diagnostic::Diagnostic;
+use crate::dvc::pipeline::path;
 use crate::exit::Exit;
-use crate::model::pipeline::path;
 use crate::output::json;
 use crate::state::memo::Memo;
 

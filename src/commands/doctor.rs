@@ -3,17 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use crate::adapters::dvc::Dvc;
-use crate::adapters::project::DiskFiles;
-use crate::adapters::{links, machine};
+use crate::adapters::dvc::files::DiskFiles;
+use crate::adapters::dvc::links;
+use crate::adapters::machine;
 use crate::cli::{Cli, DoctorArgs, Format};
 use crate::commands::plan::preflight;
 use crate::commands::project::ProjectHome;
 use crate::commands::settings::{self, Settings};
 use crate::diagnostic::Diagnostic;
+use crate::dvc::pipeline::graph::Graph;
+use crate::dvc::pipeline::load::Project;
 use crate::env;
 use crate::exit::Exit;
-use crate::model::pipeline::graph::Graph;
-use crate::model::pipeline::load::Project;
 use crate::output::checkup::{self, Finding};
 use crate::output::text::{self, count};
 use crate::state::{journal, worklist};
@@ -121,7 +122,7 @@ fn cache(home: &ProjectHome) -> Vec<Finding> {
     // DVC makes it with the first object.
     let place = cache.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
     let names =
-        |types: &[crate::model::config::LinkType]| types.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
+        |types: &[crate::dvc::config::LinkType]| types.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
     let wanted = names(&home.config.cache_types);
     let links = match links::working(place, &home.root.join(".dvc"), &home.config.cache_types) {
         Ok(working) if working.is_empty() => Finding::bad(

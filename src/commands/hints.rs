@@ -1,10 +1,10 @@
 //! What a stage asks for: the section `stages` of the configuration file, completed by the stage's own `meta.fanout`.
 
 use crate::diagnostic::{Diagnostic, Place};
+use crate::dvc::pipeline::stage::{Stage, StageAddress};
+use crate::dvc::value::Value;
 use crate::model::event::Resources;
 use crate::model::hints::{self, ByStage};
-use crate::model::pipeline::stage::{Stage, StageAddress};
-use crate::model::value::Value;
 
 /// What the file says of a stage: of itself, completed by what it says of its template.
 pub(crate) fn of_file(stage: &Stage, by_stage: &ByStage) -> Resources {

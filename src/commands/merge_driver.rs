@@ -6,10 +6,10 @@ use crate::adapters::{fs, git_merge};
 use crate::cli::{Cli, MergeDriverArgs};
 use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
+use crate::dvc::lockfile::LockfileError;
+use crate::dvc::lockfile::git_merge::{GitMerge, merge_files};
 use crate::env;
 use crate::exit::Exit;
-use crate::model::lockfile::LockfileError;
-use crate::model::lockfile::git_merge::{GitMerge, merge_files};
 use crate::output;
 
 /// The driver's name in `.gitattributes` and in git's configuration.

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::adapters::config;
+use crate::adapters::dvc::config;
 use crate::adapters::fs;
 use crate::adapters::git::Git;
 use crate::cli::Cli;
 use crate::diagnostic::Diagnostic;
-use crate::model::config::DvcConfig;
+use crate::dvc::config::DvcConfig;
 use crate::state::paths::FanoutDir;
 
 /// What `.dvc/fanout/.gitignore` holds: git sees nothing there but the optional configuration.

@@ -16,10 +16,10 @@ use serde_json::{Map, Value as Json};
 use crate::adapters::fs;
 use crate::cli::settings::{self, EngineArg, PlanningArgs, RunningArgs};
 use crate::diagnostic::{Diagnostic, Place};
+use crate::dvc::near;
+use crate::dvc::value::Value;
+use crate::dvc::yaml;
 use crate::model::hints::{self, ByStage};
-use crate::model::near;
-use crate::model::value::Value;
-use crate::model::yaml;
 
 /// Where the file lies in a project.
 pub(crate) const FILE: &str = ".dvc/fanout/config.yaml";

@@ -2,14 +2,14 @@
 
 use super::changes::Changes;
 use super::project::ProjectHome;
-use crate::adapters::project::DiskFiles;
+use crate::adapters::dvc::files::DiskFiles;
 use crate::cli::{Cli, Format, StagesArgs};
 use crate::diagnostic::Diagnostic;
+use crate::dvc::changed::Outlook;
+use crate::dvc::pipeline::graph::Graph;
+use crate::dvc::pipeline::load::Project;
+use crate::dvc::pipeline::target::{self, TargetOptions};
 use crate::exit::Exit;
-use crate::model::changed::Outlook;
-use crate::model::pipeline::graph::Graph;
-use crate::model::pipeline::load::Project;
-use crate::model::pipeline::target::{self, TargetOptions};
 use crate::output::{changes, json, text};
 
 /// Lists the stages of the project or of the targets.

@@ -10,7 +10,7 @@ use crate::adapters::dvc::Dvc;
 use crate::adapters::{fs, process};
 use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
-use crate::model::pipeline::stage::Recorded;
+use crate::dvc::pipeline::stage::Recorded;
 use crate::state::workspace::object_path;
 
 /// The last lines of DVC's output that an error shows.

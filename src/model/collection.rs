@@ -1,6 +1,6 @@
 //! What a `collect` did, would do, or could not do.
 
-use crate::model::lockfile::conflict::Conflict;
+use crate::dvc::lockfile::conflict::Conflict;
 
 /// The outcome of collecting a run's results into the project.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -15,11 +15,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::dvc::near;
+use crate::dvc::value::Value;
 use crate::model::duration::Limit;
 use crate::model::event::Resources;
-use crate::model::near;
 use crate::model::quantity::{Memory, Quantity};
-use crate::model::value::Value;
 
 /// The keys that a stage may set.
 pub(crate) const KEYS: [&str; 6] = ["cpus", "memory", "gpus", "timeout", "retries", "group"];
@@ -134,7 +134,7 @@ pub(crate) type ByStage = BTreeMap<String, Resources>;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::yaml;
+    use crate::dvc::yaml;
 
     fn read(text: &str) -> Result<Resources, HintError> {
         parse(&yaml::load(text.as_bytes()).expect("YAML"))

@@ -15,11 +15,11 @@ use similar::{ChangeTag, TextDiff};
 
 use super::json::ValueJson;
 use super::text::count;
-use crate::model::changed::{
+use crate::dvc::changed::{
     DataChange, Expected, Forecast, Observation, Outlook, ParamChange, ParamsFileChange, Reason,
 };
-use crate::model::hash::Hashed;
-use crate::model::value::Value;
+use crate::dvc::hash::Hashed;
+use crate::dvc::value::Value;
 
 /// The number of upstream stages that are named.
 const SHOWN: usize = 8;
@@ -276,7 +276,7 @@ impl DataJson {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::hash::{HashName, Md5};
+    use crate::dvc::hash::{HashName, Md5};
 
     #[track_caller]
     fn check(reason: &Reason, expected: &[&str]) {

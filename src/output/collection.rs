@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::text::{self, count};
 use crate::diagnostic::Diagnostic;
+use crate::dvc::lockfile::conflict::{Conflict, Difference, Subject};
 use crate::exit::Exit;
 use crate::model::collection::Collection;
-use crate::model::lockfile::conflict::{Conflict, Difference, Subject};
 
 /// The version of the document.
 const VERSION: u32 = 1;
@@ -169,7 +169,7 @@ fn shown(value: Option<&str>) -> String {
 mod tests {
     use super::*;
     use crate::diagnostic::Place;
-    use crate::model::lockfile::conflict::Reason;
+    use crate::dvc::lockfile::conflict::Reason;
 
     fn collection() -> Collection {
         let side = |text: &str| Some(text.to_owned());

@@ -7,11 +7,11 @@ use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 use serde_json::value::RawValue;
 
 use super::changes::{ReasonJson, StageChanges, outlook_name};
-use crate::model::hash::Hashed;
-use crate::model::pipeline::graph::Graph;
-use crate::model::pipeline::load::{Project, StageFile};
-use crate::model::pipeline::stage::{Dep, Out, OutKind, Stage};
-use crate::model::value::{Map, Value};
+use crate::dvc::hash::Hashed;
+use crate::dvc::pipeline::graph::Graph;
+use crate::dvc::pipeline::load::{Project, StageFile};
+use crate::dvc::pipeline::stage::{Dep, Out, OutKind, Stage};
+use crate::dvc::value::{Map, Value};
 
 /// The version of the documents.
 const VERSION: u32 = 1;

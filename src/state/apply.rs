@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::adapters::beneath::{Beneath, Seen, with_executable};
-use crate::adapters::dvc_lock::RepositoryLock;
+use crate::adapters::dvc::lock::RepositoryLock;
 use crate::adapters::fs::{self, FsError};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::exit::Exit;

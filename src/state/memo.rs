@@ -19,9 +19,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::adapters::dvc::hash::Memory;
 use crate::adapters::fs::{self, FsError};
-use crate::adapters::hash::Memory;
-use crate::model::hash::{HashName, Md5};
+use crate::dvc::hash::{HashName, Md5};
 
 const VERSION: u32 = 1;
 

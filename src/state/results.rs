@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use crate::adapters::beneath::Beneath;
 use crate::adapters::fs::{self, FsError};
-use crate::model::lockfile::Lockfile;
-use crate::model::pipeline::dvc_file::recorded_outs;
-use crate::model::pipeline::stage::Recorded;
+use crate::dvc::lockfile::Lockfile;
+use crate::dvc::pipeline::dvc_file::recorded_outs;
+use crate::dvc::pipeline::stage::Recorded;
 use crate::state::format::{Outcome, ResultFile, StageResult, WorkResult};
 use crate::state::paths::RunDir;
 use crate::state::vetting::{self, Rejection};
@@ -95,7 +95,7 @@ pub(crate) fn recorded_out(stages: &[StageResult], address: &str, out: &str) -> 
     if let Some(text) = &stage.dvc_file {
         return recorded_outs(text).into_iter().find(|(path, _)| path == out).map(|(_, recorded)| recorded);
     }
-    let text = crate::model::lockfile::splice(None, &[(stage_name(address), stage.entry.as_deref()?)]).ok()?;
+    let text = crate::dvc::lockfile::splice(None, &[(stage_name(address), stage.entry.as_deref()?)]).ok()?;
     let lock = Lockfile::parse(&text).ok()?;
     let entry = lock.entry(stage_name(address))?.parse().ok()?;
     entry.outs.into_iter().find(|item| item.path == out).map(|item| item.recorded)

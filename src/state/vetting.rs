@@ -11,8 +11,8 @@ use std::path::Path;
 
 use crate::adapters::beneath::{Beneath, Seen};
 use crate::adapters::fs::{self, FsError};
-use crate::model::lockfile::merge::same_entry;
-use crate::model::lockfile::{EntryRef, LockfileError, foreign_style, sole_entry};
+use crate::dvc::lockfile::merge::same_entry;
+use crate::dvc::lockfile::{EntryRef, LockfileError, foreign_style, sole_entry};
 use crate::model::result_path::{self, UnsafePath};
 use crate::state::format::{Plan, PlannedStage, ResultFile, StageResult, VERSION, WorkItem, WorkResult};
 

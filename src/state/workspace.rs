@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::adapters::cache::Cache;
+use crate::adapters::dvc::cache::Cache;
 use crate::adapters::fs::{self, Found, FoundKind, FsError};
 use crate::adapters::git::{self, Beginning, Git, GitError, ManifestFile};
 use crate::diagnostic::Diagnostic;
-use crate::model::config::LinkType;
-use crate::model::hash::HashName;
-use crate::model::ignore_lines;
-use crate::model::lockfile::{Lockfile, splice};
-use crate::model::pipeline::path::is_within;
+use crate::dvc::config::LinkType;
+use crate::dvc::hash::HashName;
+use crate::dvc::ignore_lines;
+use crate::dvc::lockfile::{Lockfile, splice};
+use crate::dvc::pipeline::path::is_within;
 use crate::state::format::{Input, LockSource, Plan, PlannedOut, WorkItem};
 use crate::state::paths::{RunDir, SlotDir};
 use crate::state::{results, slots};

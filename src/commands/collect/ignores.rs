@@ -7,7 +7,7 @@ use crate::adapters::beneath::{Beneath, Seen};
 use crate::adapters::fs;
 use crate::commands::project::ProjectHome;
 use crate::diagnostic::{self, Diagnostic};
-use crate::model::ignore_lines;
+use crate::dvc::ignore_lines;
 use crate::state::apply::After;
 use crate::state::format::{Plan, WorkItem};
 use crate::state::workspace;

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use super::{CollectConfig, Good, Outcome, Resolution, change};
 use crate::adapters::beneath::{Beneath, Seen};
 use crate::diagnostic::{Diagnostic, Place};
-use crate::model::lockfile::conflict::Conflict;
-use crate::model::lockfile::merge::{self, Contribution, same_entry};
-use crate::model::lockfile::{Lockfile, LockfileError, move_to_end, splice};
+use crate::dvc::lockfile::conflict::Conflict;
+use crate::dvc::lockfile::merge::{self, Contribution, same_entry};
+use crate::dvc::lockfile::{Lockfile, LockfileError, move_to_end, splice};
 use crate::state::apply::After;
 use crate::state::workspace;
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 
 use crate::adapters::beneath::Beneath;
-use crate::adapters::dvc_lock::{self, Busy, RepositoryLock};
+use crate::adapters::dvc::lock::{Busy, RepositoryLock, busy_paths};
 use crate::cli::{Cli, CollectArgs, Format};
 use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
@@ -255,7 +255,7 @@ fn lock_when_quiet(
     loop {
         let lock =
             RepositoryLock::acquire(root, project.config.hardlink_lock, limit.saturating_sub(start.elapsed()), &tell)?;
-        let busy = dvc_lock::busy_paths(root, &lock)?;
+        let busy = busy_paths(root, &lock)?;
         let Some(busy) = busy.into_iter().find(|busy| is_in_the_way(busy, project, believed, good)) else {
             return Ok(lock);
         };

@@ -6,7 +6,8 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::adapters::{config, fs};
+use crate::adapters::dvc::config;
+use crate::adapters::fs;
 use crate::state::format::{
     FileDigest, IgnoreLines, Outcome as Ended, PlanOptions, PlannedOut, Resources, ResultFile, StageResult, StageState,
     VERSION, WorkResult,
@@ -142,7 +143,7 @@ impl Fixture {
 
     fn entry(&self, name: &str) -> Option<String> {
         let text = self.read("dvc.lock");
-        let file = crate::model::lockfile::Lockfile::parse(&text).expect("it is a lock file");
+        let file = crate::dvc::lockfile::Lockfile::parse(&text).expect("it is a lock file");
         file.entry(name).map(|entry| entry.text().to_owned())
     }
 

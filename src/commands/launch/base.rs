@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::adapters::fs;
 use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
-use crate::model::lockfile::Lockfile;
+use crate::dvc::lockfile::Lockfile;
 use crate::state::format::{BaseFile, Plan};
 use crate::state::paths::RunDir;
 use crate::state::workspace::{join, lock_path};

@@ -4,11 +4,11 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use crate::adapters::cache::Cache;
+use crate::adapters::dvc::cache::Cache;
 use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
+use crate::dvc::hash::HashName;
 use crate::model::event::{Resources, Task};
-use crate::model::hash::HashName;
 use crate::output::text;
 use crate::state::format::{self, Input, Phase, PhaseKind, Plan, WorkItem};
 use crate::state::paths::RunDir;

@@ -15,9 +15,9 @@ use std::collections::{HashMap, HashSet};
 use super::{DvcFile, Situation};
 use crate::adapters::fs::{self, Found, FoundKind};
 use crate::diagnostic::{Diagnostic, Place};
-use crate::model::changed::Outlook;
-use crate::model::pipeline::path::{self, is_within};
-use crate::model::pipeline::stage::{Dep, Out, Recorded, Stage};
+use crate::dvc::changed::Outlook;
+use crate::dvc::pipeline::path::{self, is_within};
+use crate::dvc::pipeline::stage::{Dep, Out, Recorded, Stage};
 use crate::state::format::{Input, LockSource};
 use crate::state::workspace::{join, lock_path};
 

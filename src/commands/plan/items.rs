@@ -7,13 +7,13 @@ use super::{Situation, report};
 use crate::adapters::fs;
 use crate::commands::hints::of_stage;
 use crate::diagnostic::{Diagnostic, Place};
-use crate::model::changed::Outlook;
+use crate::dvc::changed::Outlook;
+use crate::dvc::lockfile::Lockfile;
+use crate::dvc::pipeline::path;
+use crate::dvc::pipeline::stage::{Out, Stage};
+use crate::dvc::projection;
 use crate::model::hints::{self, GroupClash};
-use crate::model::lockfile::Lockfile;
-use crate::model::pipeline::path;
-use crate::model::pipeline::stage::{Out, Stage};
 use crate::model::plan::{Phase, PhaseKind};
-use crate::model::projection;
 use crate::state::format::{self, FileDigest, Input, PlannedOut, PlannedStage, Resources, TextFile, VERSION, WorkItem};
 use crate::state::workspace::lock_path;
 

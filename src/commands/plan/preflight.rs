@@ -12,16 +12,16 @@
 use std::path::Path;
 
 use super::Survey;
-use crate::adapters::cache::Cache;
 use crate::adapters::dvc::Dvc;
+use crate::adapters::dvc::cache::Cache;
 use crate::adapters::git::Git;
 use crate::cli::{Cli, Format};
 use crate::commands::project::ProjectHome;
 use crate::diagnostic::{Diagnostic, Place};
+use crate::dvc::changed::Expected;
+use crate::dvc::pipeline::path;
+use crate::dvc::pipeline::stage::{Out, Stage};
 use crate::exit::Exit;
-use crate::model::changed::Expected;
-use crate::model::pipeline::path;
-use crate::model::pipeline::stage::{Out, Stage};
 use crate::output::text::{self, count};
 use crate::state::format::PlanOptions;
 use crate::state::workspace::join;

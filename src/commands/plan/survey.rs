@@ -7,17 +7,17 @@ use std::io;
 
 use indexmap::IndexMap;
 
+use crate::adapters::dvc::files::DiskFiles;
 use crate::adapters::fs;
-use crate::adapters::project::DiskFiles;
 use crate::commands::changes::Changes;
 use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
-use crate::model::changed::Outlook;
-use crate::model::pipeline::graph::Graph;
-use crate::model::pipeline::load::Project;
-use crate::model::pipeline::source::{DirEntry, FileKind, ProjectFiles};
-use crate::model::pipeline::stage::{Stage, StageAddress};
-use crate::model::pipeline::target::{self, TargetOptions};
+use crate::dvc::changed::Outlook;
+use crate::dvc::pipeline::graph::Graph;
+use crate::dvc::pipeline::load::Project;
+use crate::dvc::pipeline::source::{DirEntry, FileKind, ProjectFiles};
+use crate::dvc::pipeline::stage::{Stage, StageAddress};
+use crate::dvc::pipeline::target::{self, TargetOptions};
 use crate::model::plan::Candidate;
 use crate::state::format::{BaseFile, PlanOptions, Template};
 use crate::state::workspace::lock_path;

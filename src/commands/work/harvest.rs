@@ -10,7 +10,7 @@ use crate::adapters::git::Git;
 use crate::adapters::process::Ending;
 use crate::commands::work::runner::Stopped;
 use crate::diagnostic::Diagnostic;
-use crate::model::ignore_lines;
+use crate::dvc::ignore_lines;
 use crate::state::format::{self, IgnoreLines, ResultFile, StageResult, StageState};
 use crate::state::results::Draft;
 use crate::state::workspace::{self, Workspace};

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use crate::adapters::dvc::Dvc;
+use crate::adapters::dvc::warm::WarmDvc;
 use crate::adapters::process::{self, Ending, Program, Running, descendants};
 use crate::adapters::signals::{Asked, Signals};
-use crate::adapters::warm_dvc::WarmDvc;
 use crate::diagnostic::Diagnostic;
 use crate::state::paths::SlotDir;
 

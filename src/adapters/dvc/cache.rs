@@ -1,0 +1,94 @@
+//! DVC's cache on disk: reading it, never changing it.
+//!
+//! ```text
+//! files/md5/HH/REST      an object, by its MD5; a directory's ends in `.dir`
+//! HH/REST                an object of DVC 2
+//! runs/KK/KEY/VALUE      lock entries of earlier runs, by what they depend on
+//! ```
+//!
+//! An object of mode 0444 is trusted unread, as DVC does; any other is hashed. DVC would then delete a wrong one and
+//! protect a right one; here it stays as it is.
+
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+
+use crate::adapters::dvc::hash::{HashError, Hasher};
+use crate::dvc::hash::{HashName, Md5, Member, parse_directory_text};
+use crate::dvc::lockfile::{LockEntry, parse_run};
+
+/// The mode of objects that nobody has touched.
+const PROTECTED: u32 = 0o444;
+
+/// Members of directories are checked on all cores from this number on.
+const MANY: usize = 256;
+
+/// The cache of a project.
+#[derive(Clone, Debug)]
+pub(crate) struct Cache(PathBuf);
+
+impl Cache {
+    /// The cache in the directory `cache.dir`.
+    pub(crate) fn new(dir: impl Into<PathBuf>) -> Self {
+        Cache(dir.into())
+    }
+
+    /// Where an object lies; `None` for what is no MD5.
+    pub(crate) fn object(&self, oid: &str, name: HashName) -> Option<PathBuf> {
+        Md5::parse(oid.strip_suffix(".dir").unwrap_or(oid))?;
+        let base = match name {
+            HashName::Md5 => self.0.join("files/md5"),
+            HashName::Md5Dos2unix => self.0.clone(),
+        };
+        Some(base.join(&oid[..2]).join(&oid[2..]))
+    }
+
+    /// Whether an object is there and right, for a directory with all its members.
+    pub(crate) fn is_intact(&self, oid: &str, name: HashName, hasher: &Hasher<'_>) -> Result<bool, HashError> {
+        if oid.strip_suffix(".dir").is_none() {
+            return self.is_object_intact(oid, name, hasher);
+        }
+        let Some(members) = self.members(oid, name) else { return Ok(false) };
+        let is_intact = |member: &Member| self.is_object_intact(&member.md5.to_string(), name, hasher);
+        let missing = |result: &Result<bool, HashError>| !matches!(result, Ok(true));
+        let first = if members.len() < MANY {
+            members.iter().map(is_intact).find(missing)
+        } else {
+            members.par_iter().map(is_intact).find_any(missing)
+        };
+        first.unwrap_or_else(|| self.is_object_intact(oid, name, hasher))
+    }
+
+    fn is_object_intact(&self, oid: &str, name: HashName, hasher: &Hasher<'_>) -> Result<bool, HashError> {
+        let Some(path) = self.object(oid, name) else { return Ok(false) };
+        let shown = || path.display().to_string();
+        let metadata = match std::fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(source) => return Err(HashError::Unreadable { path: shown(), source }),
+        };
+        if metadata.permissions().mode() & 0o7777 == PROTECTED {
+            return Ok(true);
+        }
+        let md5 = hasher.hash_file(&path, &shown(), &metadata, name)?;
+        Ok(Md5::parse(oid.strip_suffix(".dir").unwrap_or(oid)) == Some(md5))
+    }
+
+    /// Reads the object of a directory; `None` where it is not there or no such object.
+    pub(crate) fn members(&self, oid: &str, name: HashName) -> Option<Vec<Member>> {
+        parse_directory_text(&std::fs::read(self.object(oid, name)?).ok()?)
+    }
+
+    /// Reads the newest entry under a key of the run cache; a damaged one counts as none, as for DVC.
+    pub(crate) fn newest_run(&self, key: &str) -> Option<LockEntry> {
+        let dir = self.0.join("runs").join(key.get(..2)?).join(key);
+        let entries = std::fs::read_dir(dir).ok()?;
+        let newest = entries.flatten().max_by_key(|entry| {
+            let written = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+            (written, entry.file_name())
+        })?;
+        parse_run(&std::fs::read(newest.path()).ok()?)
+    }
+}

@@ -1,0 +1,170 @@
+//! Hashing files and directories of the workspace, as DVC would find them now.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use crate::adapters::dvc::files::DiskFiles;
+use crate::dvc::hash::{BLOCK, FileHash, HashName, Hashed, Md5, Member, directory_text};
+use crate::dvc::pipeline::ignore::{DvcIgnore, IgnoreError};
+use crate::dvc::pipeline::path;
+
+/// Why something cannot be hashed; DVC fails there too.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HashError {
+    #[error("cannot read `{path}`")]
+    Unreadable {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{path}` is a broken symlink")]
+    BrokenLink { path: String },
+    #[error("`{path}` is neither a file nor a directory")]
+    Special { path: String },
+    #[error("`{path}` has an entry whose name is not UTF-8")]
+    Name { path: String },
+    #[error("`{path}/.dvcignore` lies in a directory that DVC hashes, where it must not be")]
+    IgnoreFileInside { path: String },
+    #[error(transparent)]
+    Ignore(#[from] IgnoreError),
+}
+
+/// Remembers hashes of files; `state::memo` does so between runs.
+pub(crate) trait Memory: Sync {
+    /// The hash of the file with this metadata, if it was hashed before and has not been written to since.
+    fn get(&self, metadata: &Metadata, name: HashName) -> Option<Md5>;
+
+    /// Takes a new hash, with the file's metadata from before and after it was read.
+    fn remember(&self, before: &Metadata, after: &Metadata, name: HashName, md5: Md5);
+}
+
+/// Hashes what lies in a project; paths are the model's.
+pub(crate) struct Hasher<'a> {
+    root: &'a Path,
+    memory: &'a dyn Memory,
+}
+
+impl<'a> Hasher<'a> {
+    pub(crate) fn new(root: &'a Path, memory: &'a dyn Memory) -> Self {
+        Hasher { root, memory }
+    }
+
+    /// Hashes a file or directory; `None` where nothing lies.
+    pub(crate) fn hash(&self, path: &str, name: HashName) -> Result<Option<Hashed>, HashError> {
+        let full = self.root.join(path);
+        if full.symlink_metadata().is_err() {
+            return Ok(None);
+        }
+        let metadata = metadata(&full, path)?;
+        if !metadata.is_dir() {
+            let is_exec = metadata.permissions().mode() & 0o100 != 0;
+            let md5 = self.hash_file(&full, path, &metadata, name)?;
+            return Ok(Some(Hashed::File { md5, size: metadata.len(), is_exec }));
+        }
+        // Without git, which has no say in what a directory holds.
+        let files = DiskFiles::open(self.root, true).map_err(|_| HashError::Name { path: path.to_owned() })?;
+        let ignore = DvcIgnore::new(&files);
+        let mut found = Vec::new();
+        if !is_in_subproject(path, &ignore) {
+            walk(path, &full, &ignore, &mut found)?;
+        }
+        let prefix = full.as_os_str().len() + usize::from(!full.as_os_str().as_encoded_bytes().ends_with(b"/"));
+        let hash = |(full, metadata): &(PathBuf, Metadata)| {
+            let shown = || full.display().to_string();
+            let text = full.to_str().ok_or_else(|| HashError::Name { path: shown() })?;
+            let md5 = self.hash_file(full, text, metadata, name)?;
+            Ok(Member { relpath: text[prefix..].to_owned(), md5 })
+        };
+        let mut members = found.par_iter().map(hash).collect::<Result<Vec<_>, HashError>>()?;
+        let size = found.iter().map(|(_, metadata)| metadata.len()).sum();
+        let md5 = Md5::of(directory_text(&mut members).as_bytes());
+        Ok(Some(Hashed::Directory { md5, size, nfiles: members.len() as u64 }))
+    }
+
+    /// Hashes one regular file, wherever it lies; `path` is how errors name it.
+    pub(crate) fn hash_file(
+        &self,
+        full: &Path,
+        path: &str,
+        before: &Metadata,
+        name: HashName,
+    ) -> Result<Md5, HashError> {
+        if !before.is_file() {
+            return Err(HashError::Special { path: path.to_owned() });
+        }
+        if let Some(md5) = self.memory.get(before, name) {
+            return Ok(md5);
+        }
+        let (md5, after) =
+            read_hash(full, name).map_err(|source| HashError::Unreadable { path: path.to_owned(), source })?;
+        self.memory.remember(before, &after, name, md5);
+        Ok(md5)
+    }
+}
+
+/// Whether a directory belongs to another project inside this one: DVC sees nothing there.
+fn is_in_subproject(path: &str, ignore: &DvcIgnore<'_>) -> bool {
+    let is_subproject = |path: &&str| !path.is_empty() && ignore.is_subproject(path);
+    path::is_inside(path)
+        && std::iter::successors(Some(path), |path| (!path.is_empty()).then(|| path::parent(path)))
+            .any(|path| is_subproject(&path))
+}
+
+fn metadata(full: &Path, path: &str) -> Result<Metadata, HashError> {
+    std::fs::metadata(full).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => HashError::BrokenLink { path: path.to_owned() },
+        _ => HashError::Unreadable { path: path.to_owned(), source },
+    })
+}
+
+fn read_hash(full: &Path, name: HashName) -> io::Result<(Md5, Metadata)> {
+    let mut file = File::open(full)?;
+    let mut hash = FileHash::new(name);
+    let mut block = Vec::new();
+    loop {
+        block.clear();
+        if (&mut file).take(BLOCK as u64).read_to_end(&mut block)? == 0 {
+            return Ok((hash.finish(), file.metadata()?));
+        }
+        hash.update(&block);
+    }
+}
+
+/// Collects the files below a directory that DVC would hash.
+///
+/// Symlinks to files count as files; symlinks to directories, ignored entries and other projects are left out.
+fn walk(
+    path: &str,
+    full: &Path,
+    ignore: &DvcIgnore<'_>,
+    found: &mut Vec<(PathBuf, Metadata)>,
+) -> Result<(), HashError> {
+    let unreadable = |source| HashError::Unreadable { path: path.to_owned(), source };
+    for entry in std::fs::read_dir(full).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let file_type = entry.file_type().map_err(unreadable)?;
+        let name = entry.file_name();
+        let name = name.to_str().ok_or_else(|| HashError::Name { path: path.to_owned() })?;
+        let inner = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+        let full = entry.path();
+        if file_type.is_dir() {
+            if ignore.ignored_by(&inner, true)?.is_none() && !ignore.is_subproject(&inner) {
+                walk(&inner, &full, ignore, found)?;
+            }
+            continue;
+        }
+        if file_type.is_symlink() && full.is_dir() || ignore.ignored_by(&inner, false)?.is_some() {
+            continue;
+        }
+        if name == ".dvcignore" {
+            return Err(HashError::IgnoreFileInside { path: path.to_owned() });
+        }
+        let metadata = metadata(&full, &inner)?;
+        found.push((full, metadata));
+    }
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! The lock file beside a `dvc.yaml`: DVC reads no stage while it is not in order.
+
+use rayon::prelude::*;
+
+use super::error::{Fault, LoadError, Problem, StageProblem};
+use super::load::{Env, read_yaml};
+use super::schema;
+use super::source::FileKind;
+use super::stage::Stage;
+use crate::dvc::lockfile::Lockfile;
+use crate::dvc::value::Value;
+use crate::dvc::yaml::{Node, NodeValue};
+
+/// A lock file that is in order, but not one as DVC writes it.
+pub(super) struct UnusualLock {
+    path: String,
+    text: Vec<u8>,
+    node: Node,
+}
+
+/// Checks the lock file of a `dvc.yaml`; `None` if there is none, or nothing more to check in it.
+pub(super) fn check(env: &Env<'_>, pipeline: &str) -> Result<Option<UnusualLock>, LoadError> {
+    let path = format!("{}lock", pipeline.strip_suffix("yaml").unwrap_or(pipeline));
+    if env.files.is_git_ignored(&path, false) {
+        return Err(Fault::new(Problem::GitIgnored).in_file(&path, b""));
+    }
+    let ignored = env.ignore.ignored_by(&path, false);
+    let ignored = ignored.map_err(|error| Fault::new(Problem::Ignore(error)).in_file(&path, b""))?;
+    match env.files.kind(&path) {
+        None => return Ok(None),
+        Some(_) if ignored.is_some() => return Ok(None),
+        Some(FileKind::File) => {}
+        Some(FileKind::Directory | FileKind::Other) => return Err(Fault::new(Problem::NotRegular).in_file(&path, b"")),
+    }
+    let text = env.files.read(&path).map_err(|error| Fault::new(Problem::Read(error)).in_file(&path, b""))?;
+    if std::str::from_utf8(&text).is_ok_and(is_usual) {
+        return Ok(None);
+    }
+    let (node, text) = read_yaml(env, &path)?;
+    match schema::check_lock(&node) {
+        Ok(()) => Ok(Some(UnusualLock { path, text, node })),
+        Err(error) => Err(Fault::new(Problem::Schema(error)).in_file(&path, &text)),
+    }
+}
+
+/// Whether a text is a lock file as DVC writes it, which is found out much faster than by the schema.
+fn is_usual(text: &str) -> bool {
+    let Ok(lock) = Lockfile::parse(text) else { return false };
+    let is_usual =
+        |name: &str| {
+            lock.entry(name).and_then(|entry| entry.parse().ok()).is_some_and(|entry| {
+                entry.deps.iter().chain(&entry.outs).all(|item| {
+                    !item.recorded.is_remote && item.recorded.md5.as_ref().is_none_or(|md5| md5.len() >= 32)
+                })
+            })
+        };
+    let names: Vec<&str> = lock.names().collect();
+    text.starts_with("schema:") && names.par_iter().all(|name| is_usual(name))
+}
+
+impl UnusualLock {
+    /// The schema lets digests be numbers, and then DVC crashes when a stage has the dep or out.
+    pub(super) fn check_digests(&self, stages: &[Stage]) -> Result<(), LoadError> {
+        let Some(entries) = self.node.get("stages").map(|entry| &entry.node) else { return Ok(()) };
+        for stage in stages {
+            let Some(entry) = stage.name.as_deref().and_then(|name| entries.get(name)) else { continue };
+            let deps: Vec<&str> = stage.deps.iter().map(|dep| dep.path.as_str()).collect();
+            let outs: Vec<&str> = stage.outs.iter().map(|out| out.path.as_str()).collect();
+            for (section, known) in [("deps", deps), ("outs", outs)] {
+                let items = entry.node.get(section).and_then(|entry| entry.node.as_list()).unwrap_or_default();
+                if let Some(item) = items.iter().find(|item| has_numeric_digest(item, &known)) {
+                    let fault = Fault::at(item.position, Problem::Stage(StageProblem::NoText { key: "md5" }));
+                    return Err(fault.in_file(&self.path, &self.text));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn has_numeric_digest(item: &Node, known: &[&str]) -> bool {
+    let scalar = |key: &str| match item.get(key).map(|entry| &entry.node.value) {
+        Some(NodeValue::Scalar(value)) => Some(value),
+        _ => None,
+    };
+    scalar("path").and_then(Value::as_str).is_some_and(|path| known.contains(&path))
+        && scalar("md5").is_some_and(|md5| md5.as_str().is_none() && !md5.is_false())
+        && scalar("nfiles").is_none_or(Value::is_false)
+}
