@@ -8,7 +8,9 @@
 //! | `commands/` | the order of a command's steps, and the way from typed to meant |
 //! | `cli.rs` | flags and help texts |
 //! | `output/` | what people and programs read; alone prints |
+//! | `plan/` | what would run and why, dealt out to work items |
 //! | `engine/` | start, watch and cancel work items; every engine starts the same `dvc-fanout work` |
+//! | `collect/` | results merged into the project, all or nothing |
 //! | `state/` | `.dvc/fanout`: paths, locks, journal, formats |
 //! | `adapters/` | one file or folder for each outside thing: dvc, git, processes, files |
 //! | `model/` | pure: what fanning out is about: plans, events, requests, reports |
@@ -28,6 +30,7 @@
 
 mod adapters;
 mod cli;
+mod collect;
 mod commands;
 mod diagnostic;
 mod dvc;
@@ -38,6 +41,7 @@ mod exit;
 mod fuzz;
 mod model;
 mod output;
+mod plan;
 mod state;
 
 use std::process::ExitCode;

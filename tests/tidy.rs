@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The rooms of `src/` and what each may name beside itself; `diagnostic`, `exit` and `env` are everybody's.
-const ROOMS: [(&str, &[&str]); 8] = [
-    ("commands", &["cli", "output", "engine", "state", "adapters", "model", "dvc"]),
+const ROOMS: [(&str, &[&str]); 10] = [
+    ("commands", &["cli", "plan", "engine", "collect", "output", "state", "adapters", "model", "dvc"]),
     ("cli", &["model", "dvc"]),
+    ("plan", &["output", "state", "adapters", "model", "dvc"]),
+    ("collect", &["output", "state", "adapters", "model", "dvc"]),
     ("output", &["model", "dvc"]),
     ("engine", &["adapters", "model", "dvc"]),
     ("state", &["adapters", "model", "dvc"]),

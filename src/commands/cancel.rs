@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use crate::adapters::fs;
 use crate::cli::runs::CancelArgs;
 use crate::cli::{Cli, Format};
-use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::output::text;
 use crate::state::format::Plan;
+use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
 #[cfg(feature = "kubernetes")]
 use crate::state::run_lock::RunLock;
@@ -21,7 +21,7 @@ use crate::state::{run_lock, worklist};
 const POLL: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(cli: &Cli, args: &CancelArgs) -> Result<Exit, Diagnostic> {
-    let project = ProjectHome::find(cli)?;
+    let project = ProjectHome::find(cli.directory.as_deref())?;
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
     let was_on = run_lock::is_held(&run)?;
     if was_on {

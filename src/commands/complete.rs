@@ -8,9 +8,9 @@ use clap::Command;
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 
 use crate::adapters::dvc::files::DiskFiles;
-use crate::commands::hints;
-use crate::commands::project::ProjectHome;
 use crate::dvc::pipeline::load::Project;
+use crate::plan::hints;
+use crate::state::home::ProjectHome;
 use crate::state::worklist;
 
 /// The most candidates of a kind; a longer list helps nobody.

@@ -8,8 +8,6 @@ use crate::adapters::dvc::files::DiskFiles;
 use crate::adapters::machine;
 use crate::cli::settings::{self, Origin};
 use crate::cli::{Cli, ConfigArgs, Format};
-use crate::commands::hints;
-use crate::commands::project::ProjectHome;
 use crate::commands::settings::{self as file, Settings};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::load::Project;
@@ -17,13 +15,15 @@ use crate::exit::Exit;
 use crate::model::event::Resources;
 use crate::output::settings::{self as output, Setting};
 use crate::output::text;
+use crate::plan::hints;
+use crate::state::home::ProjectHome;
 
 pub(crate) fn run(cli: &Cli, args: &ConfigArgs) -> Result<Exit, Diagnostic> {
     if args.schema {
         text::result(&serde_json::to_string_pretty(&file::schema()).expect("a schema is plain data"));
         return Ok(Exit::Success);
     }
-    let project = ProjectHome::find(cli)?;
+    let project = ProjectHome::find(cli.directory.as_deref())?;
     let settings = Settings::read(&project.root)?;
     let all = effective(cli, args, &project, &settings)?;
     match cli.format {

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use super::project::ProjectHome;
 use crate::adapters::dvc::hash::Hasher;
 use crate::adapters::{clock, fs};
 use crate::cli::{Cli, DebugCommand, HashArgs, manual};
@@ -10,6 +9,7 @@ use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::path;
 use crate::exit::Exit;
 use crate::output::json;
+use crate::state::home::ProjectHome;
 use crate::state::memo::Memo;
 
 pub(crate) fn run(cli: &Cli, command: &DebugCommand) -> Result<Exit, Diagnostic> {
@@ -29,7 +29,7 @@ fn man(folder: &Path) -> Result<Exit, Diagnostic> {
 
 /// Prints the hash of a path as JSON.
 fn hash(cli: &Cli, args: &HashArgs) -> Result<Exit, Diagnostic> {
-    let home = ProjectHome::find(cli)?;
+    let home = ProjectHome::find(cli.directory.as_deref())?;
     let memo = Memo::load(home.fanout().hashes(), &home.root, clock::nanoseconds());
     let path = path::resolve(&home.root.display().to_string(), &home.cwd, &args.path);
     let hashed = Hasher::new(&home.root, &memo).hash(&path, args.name);

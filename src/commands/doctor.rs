@@ -7,8 +7,6 @@ use crate::adapters::dvc::files::DiskFiles;
 use crate::adapters::dvc::links;
 use crate::adapters::machine;
 use crate::cli::{Cli, DoctorArgs, Format};
-use crate::commands::plan::preflight;
-use crate::commands::project::ProjectHome;
 use crate::commands::settings::{self, Settings};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::graph::Graph;
@@ -17,6 +15,8 @@ use crate::env;
 use crate::exit::Exit;
 use crate::output::checkup::{self, Finding};
 use crate::output::text::{self, count};
+use crate::plan::preflight;
+use crate::state::home::ProjectHome;
 use crate::state::{journal, worklist};
 
 /// How long the cluster may take to answer.
@@ -27,7 +27,7 @@ const LITTLE_SPACE: u64 = 1 << 30;
 
 pub(crate) fn run(cli: &Cli, args: &DoctorArgs) -> Exit {
     let mut findings = vec![program(), dvc(), this_machine()];
-    match ProjectHome::find(cli) {
+    match ProjectHome::find(cli.directory.as_deref()) {
         Ok(home) => findings.extend(project(args, &home)),
         Err(error) => findings.push(Finding::bad("project", error)),
     }

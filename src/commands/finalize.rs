@@ -9,15 +9,16 @@ use crate::adapters::dvc::Dvc;
 use crate::adapters::{fs, process};
 use crate::cli::settings::RunningArgs;
 use crate::cli::{Cli, EndingArgs, FinalizeArgs, Format};
-use crate::commands::project::ProjectHome;
+use crate::collect;
 use crate::commands::settings::Settings;
 use crate::commands::transfer::{Object, Transfer};
-use crate::commands::{collect, launch, report, summary};
+use crate::commands::{launch, report, summary};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::model::collection::Rejected;
 use crate::output::text::{self, count};
 use crate::state::format::{Plan, PlannedStage, ResultFile, StageState, WorkItem};
+use crate::state::home::ProjectHome;
 use crate::state::journal::{Journal, Journaled};
 use crate::state::paths::RunDir;
 use crate::state::results::{self, Published};
@@ -29,7 +30,7 @@ use crate::state::{slots, worklist};
 const SAID_LINES: usize = 12;
 
 pub(crate) fn run(cli: &Cli, args: &FinalizeArgs) -> Result<Exit, Diagnostic> {
-    let project = ProjectHome::find(cli)?;
+    let project = ProjectHome::find(cli.directory.as_deref())?;
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
     let lock = launch::hold(&run)?;
     let running = Settings::read(&project.root)?.running(&args.running)?;

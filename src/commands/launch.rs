@@ -21,8 +21,6 @@ use crate::adapters::signals::{self, Asked, Signals};
 use crate::adapters::{clock, fs};
 use crate::cli::settings::{EngineArg, RunningArgs};
 use crate::cli::{Cli, EngineArgs, Format, LaunchArgs};
-use crate::commands::plan::preflight;
-use crate::commands::project::ProjectHome;
 use crate::commands::settings::Settings;
 use crate::commands::summary;
 use crate::diagnostic::Diagnostic;
@@ -32,7 +30,9 @@ use crate::exit::Exit;
 use crate::model::event::{Ending, Event, Stop};
 use crate::output::progress::{Progress, Style};
 use crate::output::text;
+use crate::plan::preflight;
 use crate::state::format::{Outcome, Plan, WorkItem};
+use crate::state::home::ProjectHome;
 use crate::state::journal::{EndingKind, Journal, Journaled};
 use crate::state::paths::RunDir;
 use crate::state::run_lock::RunLock;
@@ -44,7 +44,7 @@ const TICK: Duration = Duration::from_millis(500);
 const FINISH_LIMIT: Duration = Duration::from_mins(1);
 
 pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
-    let project = ProjectHome::find(cli)?;
+    let project = ProjectHome::find(cli.directory.as_deref())?;
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
     if plan.work_items == 0 {
         text::note("nothing to do: no stage has changed");

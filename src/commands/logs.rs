@@ -6,11 +6,11 @@ use std::time::Duration;
 use crate::adapters::fs::{At as _, FsError};
 use crate::cli::runs::LogsArgs;
 use crate::cli::{Cli, Format};
-use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::model::standing::Standing;
 use crate::output::text;
+use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
 use crate::state::{results, run_lock, survey, worklist};
 
@@ -20,7 +20,7 @@ const POLL: Duration = Duration::from_millis(200);
 const BLOCK: u64 = 1 << 16;
 
 pub(crate) fn run(cli: &Cli, args: &LogsArgs) -> Result<Exit, Diagnostic> {
-    let project = ProjectHome::find(cli)?;
+    let project = ProjectHome::find(cli.directory.as_deref())?;
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
     let items = worklist::read_all(&run)?;
     let item = worklist::find(&items, &args.item)?;

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use crate::adapters::{fs, git_merge};
 use crate::cli::{Cli, MergeDriverArgs};
-use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::lockfile::LockfileError;
 use crate::dvc::lockfile::git_merge::{GitMerge, merge_files};
 use crate::env;
 use crate::exit::Exit;
 use crate::output;
+use crate::state::home::ProjectHome;
 
 /// The driver's name in `.gitattributes` and in git's configuration.
 const DRIVER: &str = "dvc-fanout";
@@ -51,7 +51,7 @@ fn merge(args: &MergeDriverArgs) -> Result<Result<GitMerge, LockfileError>, Diag
 
 /// Makes git use the driver in this clone, and says so in `.gitattributes` for all clones.
 pub(crate) fn install(cli: &Cli) -> Result<Exit, Diagnostic> {
-    let project = ProjectHome::find(cli)?;
+    let project = ProjectHome::find(cli.directory.as_deref())?;
     let command = format!("{} merge-driver %O %A %B %P %L", program()?);
     let config = git_merge::set_driver(&project.root, DRIVER, "DVC lock files, entry by entry", &command)?;
     let attributes = project.root.join(".gitattributes");

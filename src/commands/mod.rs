@@ -1,7 +1,6 @@
 //! The subcommands: each file has the order of a command's steps and the way from typed to meant.
 
 mod cancel;
-mod changes;
 mod collect;
 mod complete;
 mod config;
@@ -9,12 +8,10 @@ mod debug;
 mod doctor;
 mod finalize;
 mod guard;
-mod hints;
 mod launch;
 mod logs;
 mod merge_driver;
 mod plan;
-mod project;
 mod report;
 mod retry;
 mod run;

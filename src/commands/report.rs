@@ -9,18 +9,18 @@ use std::path::Path;
 
 use crate::adapters::fs;
 use crate::cli::{Cli, FormatArg, ReportArgs};
-use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::model::report::Report;
 use crate::output::report as rendered;
 use crate::output::text;
 use crate::state::format::Plan;
+use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
 use crate::state::worklist;
 
 pub(crate) fn run(cli: &Cli, args: &ReportArgs) -> Result<Exit, Diagnostic> {
-    let project = ProjectHome::find(cli)?;
+    let project = ProjectHome::find(cli.directory.as_deref())?;
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
     let report = gather::gather(&run, &plan)?;
     let rendered = render(&report, cli.typed_format)?;

@@ -4,15 +4,15 @@ use std::collections::HashSet;
 
 use crate::cli::runs::RetryArgs;
 use crate::cli::{Cli, Format};
-use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::model::standing::{RunState, Standing};
 use crate::output::text::{self, count};
+use crate::state::home::ProjectHome;
 use crate::state::{results, survey, worklist};
 
 pub(crate) fn run(cli: &Cli, args: &RetryArgs) -> Result<Exit, Diagnostic> {
-    let project = ProjectHome::find(cli)?;
+    let project = ProjectHome::find(cli.directory.as_deref())?;
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
     let status = survey::run(&run, &plan)?;
     if status.state == RunState::Finalized {

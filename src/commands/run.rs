@@ -1,31 +1,32 @@
 //! `run`: plan, launch, collect and finalize in order; goes on where an earlier `run` was cut off.
 
 use crate::cli::{Cli, Format, RunArgs};
+use crate::commands;
 use crate::commands::finalize::Trailing;
-use crate::commands::plan::{self, Planned};
-use crate::commands::project::ProjectHome;
 use crate::commands::settings::Settings;
 use crate::commands::{finalize, launch};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::output::text::{self, count};
+use crate::plan::{self, Planned};
 use crate::state::format::{Plan, PlanOptions};
+use crate::state::home::ProjectHome;
 use crate::state::journal::{self, Journaled};
 use crate::state::paths::RunDir;
 use crate::state::worklist;
 
 pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
-    let project = ProjectHome::find(cli)?;
+    let project = ProjectHome::find(cli.directory.as_deref())?;
     let settings = Settings::read(&project.root)?;
     let running = settings.running(&args.running)?;
-    let options = plan::resolve(&project, &settings, &args.selection)?;
+    let options = commands::plan::resolve(&project, &settings, &args.selection)?;
     let (run, plan) = match unfinished(&project, &args.selection.targets, &options)? {
         Some((run, plan)) => {
             text::note(&format!("going on with run {}", plan.run));
             (run, plan)
         }
         None => {
-            let Planned { run, plan, .. } = plan::make(&project, &args.selection.targets, options)?;
+            let Planned { run, plan, .. } = plan::make(&project, &args.selection.targets, options, settings.hints()?)?;
             (run, plan)
         }
     };

@@ -3,17 +3,17 @@
 use crate::adapters::fs;
 use crate::cli::runs::{PruneArgs, RunsArgs, RunsCommand};
 use crate::cli::{Cli, Format};
-use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::model::standing::RunStatus;
 use crate::output::text::{self, count};
 use crate::output::{self, status};
+use crate::state::home::ProjectHome;
 use crate::state::run_lock::RunLock;
 use crate::state::{slots, survey, worklist};
 
 pub(crate) fn run(cli: &Cli, args: &RunsArgs) -> Result<Exit, Diagnostic> {
-    let project = ProjectHome::find(cli)?;
+    let project = ProjectHome::find(cli.directory.as_deref())?;
     match &args.command {
         None | Some(RunsCommand::List) => list(cli, &project),
         Some(RunsCommand::Prune(args)) => prune(cli, args, &project),

@@ -1,7 +1,5 @@
 //! `stages`: what DVC sees, natively read.
 
-use super::changes::Changes;
-use super::project::ProjectHome;
 use crate::adapters::dvc::files::DiskFiles;
 use crate::cli::{Cli, Format, StagesArgs};
 use crate::diagnostic::Diagnostic;
@@ -11,10 +9,12 @@ use crate::dvc::pipeline::load::Project;
 use crate::dvc::pipeline::target::{self, TargetOptions};
 use crate::exit::Exit;
 use crate::output::{changes, json, text};
+use crate::plan::changes::Changes;
+use crate::state::home::ProjectHome;
 
 /// Lists the stages of the project or of the targets.
 pub(crate) fn run(cli: &Cli, args: &StagesArgs) -> Result<Exit, Diagnostic> {
-    let home = ProjectHome::find(cli)?;
+    let home = ProjectHome::find(cli.directory.as_deref())?;
     let files = DiskFiles::open(&home.root, home.config.no_scm)?;
     let project = Project::load(&files, &home.config)?;
     let graph = Graph::build(&project)?;

@@ -2,14 +2,14 @@
 
 use crate::cli::runs::StatusArgs;
 use crate::cli::{Cli, Format};
-use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::output::{self, text};
+use crate::state::home::ProjectHome;
 use crate::state::{survey, worklist};
 
 pub(crate) fn run(cli: &Cli, args: &StatusArgs) -> Result<Exit, Diagnostic> {
-    let project = ProjectHome::find(cli)?;
+    let project = ProjectHome::find(cli.directory.as_deref())?;
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
     let status = survey::run(&run, &plan)?;
     text::result(&match cli.format {

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use crate::adapters::dvc::Dvc;
 use crate::adapters::{fs, process};
-use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::stage::Recorded;
+use crate::state::home::ProjectHome;
 use crate::state::workspace::object_path;
 
 /// The last lines of DVC's output that an error shows.

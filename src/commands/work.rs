@@ -16,7 +16,6 @@ use crate::adapters::memory::{self, MemoryGroup};
 use crate::adapters::process::{self, Ending};
 use crate::cli::Cli;
 use crate::cli::work::WorkArgs;
-use crate::commands::project::ProjectHome;
 use crate::commands::transfer::{Object, Transfer};
 use crate::commands::work::harvest::Left;
 use crate::commands::work::repro::Scene;
@@ -28,6 +27,7 @@ use crate::model::duration::Limit;
 use crate::output::text;
 use crate::state::dvc_version::DvcVersion;
 use crate::state::format::{self, Input, Outcome, Plan, StageResult, StageState, VERSION, WorkItem, WorkResult};
+use crate::state::home::ProjectHome;
 use crate::state::paths::{RunDir, SlotDir};
 use crate::state::results::{self, Draft};
 use crate::state::shards;
@@ -48,7 +48,7 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
     if let Some(parent) = args.parent {
         process::tie_to(parent).map_err(|error| Diagnostic::tool("cannot tell when to end").source(&error))?;
     }
-    let mut project = ProjectHome::find(cli)?;
+    let mut project = ProjectHome::find(cli.directory.as_deref())?;
     if let Some(cache) = &args.cache_dir {
         project.config.cache_dir = cache.to_string_lossy().into_owned();
     }

@@ -1,9 +1,9 @@
 //! `.dvc/fanout`: paths, the run lock, the journal, file formats and their versions.
 
-pub(crate) mod apply;
 pub(crate) mod durations;
 pub(crate) mod dvc_version;
 pub(crate) mod format;
+pub(crate) mod home;
 pub(crate) mod journal;
 pub(crate) mod memo;
 pub(crate) mod paths;

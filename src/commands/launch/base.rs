@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use crate::adapters::fs;
-use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::lockfile::Lockfile;
 use crate::state::format::{BaseFile, Plan};
+use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
 use crate::state::workspace::{join, lock_path};
 use crate::state::{results, worklist};

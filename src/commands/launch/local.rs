@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::adapters::{fs, machine};
 use crate::cli::settings::RunningArgs;
-use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
 use crate::engine::local::{LocalConfig, LocalEngine, LocalFiles};
 use crate::state::format::Plan;
+use crate::state::home::ProjectHome;
 use crate::state::paths::{RunDir, SlotDir};
 use crate::state::slots;
 

@@ -5,12 +5,12 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::adapters::dvc::cache::Cache;
-use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::hash::HashName;
 use crate::model::event::{Resources, Task};
 use crate::output::text;
 use crate::state::format::{self, Input, Phase, PhaseKind, Plan, WorkItem};
+use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
 use crate::state::{results, survey};
 

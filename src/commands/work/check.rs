@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use crate::adapters::dvc::Dvc;
 use crate::adapters::{clock, fs, process};
 use crate::cli::work::WorkArgs;
-use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::output::text;
+use crate::state::home::ProjectHome;
 use crate::state::worklist;
 
 /// Fails with what is wrong; leaves a file in the run's directory that the launcher looks for.

@@ -15,41 +15,24 @@ use super::Survey;
 use crate::adapters::dvc::Dvc;
 use crate::adapters::dvc::cache::Cache;
 use crate::adapters::git::Git;
-use crate::cli::{Cli, Format};
-use crate::commands::project::ProjectHome;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::changed::Expected;
 use crate::dvc::pipeline::path;
 use crate::dvc::pipeline::stage::{Out, Stage};
-use crate::exit::Exit;
-use crate::output::text::{self, count};
+use crate::output::text::count;
 use crate::state::format::PlanOptions;
+use crate::state::home::ProjectHome;
 use crate::state::workspace::join;
 
-/// `plan --check`: reports everything that is found.
-pub(super) fn check(
-    cli: &Cli,
+/// Everything that is found, and the number of stages that may run.
+pub(crate) fn look(
     home: &ProjectHome,
     targets: &[String],
     options: &PlanOptions,
-) -> Result<Exit, Diagnostic> {
+) -> Result<(Vec<Diagnostic>, usize), Diagnostic> {
     Dvc::find()?.version()?;
     let survey = Survey::of(home, targets, options)?;
-    let problems = find(home, &survey, options)?;
-    match cli.format {
-        Format::Json => {
-            let problems: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
-            text::result(&serde_json::json!({"version": 1, "problems": problems}).to_string());
-        }
-        Format::Text => {
-            problems.iter().for_each(text::error);
-            if problems.is_empty() {
-                let stages = count(survey.candidates.len(), "stage");
-                text::result(&format!("no problem was found: {stages} may run"));
-            }
-        }
-    }
-    Ok(if problems.is_empty() { Exit::Success } else { Exit::Project })
+    Ok((find(home, &survey, options)?, survey.candidates.len()))
 }
 
 /// Fails with the first problem, and says how many there are.

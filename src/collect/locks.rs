@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{CollectConfig, Good, Outcome, Resolution, change};
 use crate::adapters::beneath::{Beneath, Seen};
+use crate::collect::apply::After;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::lockfile::conflict::Conflict;
 use crate::dvc::lockfile::merge::{self, Contribution, same_entry};
 use crate::dvc::lockfile::{Lockfile, LockfileError, move_to_end, splice};
-use crate::state::apply::After;
 use crate::state::workspace;
 
 /// The largest lock file that is read.

@@ -9,8 +9,6 @@ use indexmap::IndexMap;
 
 use crate::adapters::dvc::files::DiskFiles;
 use crate::adapters::fs;
-use crate::commands::changes::Changes;
-use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::changed::Outlook;
 use crate::dvc::pipeline::graph::Graph;
@@ -19,11 +17,13 @@ use crate::dvc::pipeline::source::{DirEntry, FileKind, ProjectFiles};
 use crate::dvc::pipeline::stage::{Stage, StageAddress};
 use crate::dvc::pipeline::target::{self, TargetOptions};
 use crate::model::plan::Candidate;
+use crate::plan::changes::Changes;
 use crate::state::format::{BaseFile, PlanOptions, Template};
+use crate::state::home::ProjectHome;
 use crate::state::workspace::lock_path;
 
 /// The project, the selected stages, and those of them that may run.
-pub(super) struct Survey {
+pub(crate) struct Survey {
     pub project: Project,
     pub graph: Graph,
     /// The selected stages in the order of `dvc repro`.
@@ -36,7 +36,7 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    pub(super) fn of(home: &ProjectHome, targets: &[String], options: &PlanOptions) -> Result<Survey, Diagnostic> {
+    pub(crate) fn of(home: &ProjectHome, targets: &[String], options: &PlanOptions) -> Result<Survey, Diagnostic> {
         // Said in words that fit a plan, before the project is read without git's ignore rules.
         home.git()?;
         let disk = DiskFiles::open(&home.root, false)?;
@@ -60,7 +60,7 @@ impl Survey {
     }
 
     /// The selected stages and those that may run, by template in the order of `dvc repro`.
-    pub(super) fn templates(&self) -> Vec<Template> {
+    pub(crate) fn templates(&self) -> Vec<Template> {
         let mut templates: IndexMap<String, Template> = IndexMap::new();
         let planned: HashSet<usize> = self.candidates.iter().map(|candidate| candidate.stage).collect();
         for stage in &self.order {
@@ -74,7 +74,7 @@ impl Survey {
 }
 
 /// The address of a template: a group's, or that of a stage that is written out.
-pub(super) fn template(stage: &Stage) -> String {
+pub(crate) fn template(stage: &Stage) -> String {
     match &stage.generated {
         Some(generated) => StageAddress::of(&stage.file, &generated.group).0,
         None => stage.address.0.clone(),

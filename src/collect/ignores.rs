@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::{Believed, Good, Outcome, change};
 use crate::adapters::beneath::{Beneath, Seen};
 use crate::adapters::fs;
-use crate::commands::project::ProjectHome;
+use crate::collect::apply::After;
 use crate::diagnostic::{self, Diagnostic};
 use crate::dvc::ignore_lines;
-use crate::state::apply::After;
 use crate::state::format::{Plan, WorkItem};
+use crate::state::home::ProjectHome;
 use crate::state::workspace;
 
 /// The largest `.gitignore` that is read.

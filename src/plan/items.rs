@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::inputs::Inputs;
 use super::{Situation, report};
 use crate::adapters::fs;
-use crate::commands::hints::of_stage;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::changed::Outlook;
 use crate::dvc::lockfile::Lockfile;
@@ -14,6 +13,7 @@ use crate::dvc::pipeline::stage::{Out, Stage};
 use crate::dvc::projection;
 use crate::model::hints::{self, GroupClash};
 use crate::model::plan::{Phase, PhaseKind};
+use crate::plan::hints::of_stage;
 use crate::state::format::{self, FileDigest, Input, PlannedOut, PlannedStage, Resources, TextFile, VERSION, WorkItem};
 use crate::state::workspace::lock_path;
 

@@ -7,7 +7,6 @@ use std::io::ErrorKind;
 
 use rayon::prelude::*;
 
-use super::project::ProjectHome;
 use crate::adapters::clock;
 use crate::adapters::dvc::cache::Cache;
 use crate::adapters::dvc::facts::DiskFacts;
@@ -20,6 +19,7 @@ use crate::dvc::pipeline::load::Project;
 use crate::dvc::pipeline::source::ProjectFiles;
 use crate::dvc::pipeline::stage::Stage;
 use crate::output::changes::StageChanges;
+use crate::state::home::ProjectHome;
 use crate::state::memo::Memo;
 
 /// What was found out about the selected stages. Each list has one element per stage of the project.

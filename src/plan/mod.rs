@@ -1,10 +1,12 @@
-//! `plan`: what would run and why, dealt out to work items, written down for everything that comes after.
+//! Planning: what would run and why, dealt out to work items, written down for everything that comes after.
 
+pub(crate) mod changes;
+pub(crate) mod hints;
 mod inputs;
 mod items;
 pub(crate) mod preflight;
-mod report;
-mod survey;
+pub(crate) mod report;
+pub(crate) mod survey;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -12,26 +14,21 @@ use std::time::Duration;
 use crate::adapters::dvc::Dvc;
 use crate::adapters::git::WorkTree;
 use crate::adapters::{clock, fs};
-use crate::cli::settings::PlanningArgs;
-use crate::cli::{Cli, FormatArg, PlanArgs, SelectionArgs};
-use crate::commands::changes::Changes;
-use crate::commands::project::ProjectHome;
-use crate::commands::settings::Settings;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::graph::Graph;
 use crate::dvc::pipeline::load::Project;
 use crate::dvc::pipeline::path;
 use crate::dvc::pipeline::stage::Stage;
-use crate::exit::Exit;
 use crate::model::hints::ByStage;
 use crate::model::plan;
 use crate::output::text;
+use crate::plan::changes::Changes;
 use crate::state::dvc_version::DvcVersion;
 use crate::state::format::{Plan, PlanOptions, VERSION, WorkItem};
+use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
 use crate::state::worklist;
 use crate::state::workspace::lock_path;
-use report::Report;
 use survey::Survey;
 
 /// A run that was planned and written down.
@@ -39,53 +36,6 @@ pub(crate) struct Planned {
     pub run: RunDir,
     pub plan: Plan,
     pub items: Vec<WorkItem>,
-}
-
-pub(crate) fn run(cli: &Cli, args: &PlanArgs) -> Result<Exit, Diagnostic> {
-    let project = ProjectHome::find(cli)?;
-    let settings = Settings::read(&project.root)?;
-    let options = resolve(&project, &settings, &args.selection)?;
-    if args.check {
-        return preflight::check(cli, &project, &args.selection.targets, &options);
-    }
-    let (survey, planned) = make_and_keep(&project, &args.selection.targets, options)?;
-    let report = Report::of(&survey, &planned);
-    match (cli.typed_format, &args.explain) {
-        (FormatArg::Text, None) => text::result(&report.text()),
-        (FormatArg::Text, Some(item)) => text::result(&report.explanation(item)?),
-        (FormatArg::Json, _) => text::result(&report.json()),
-        (FormatArg::Mermaid, _) => text::result(&report.picture().mermaid()),
-        (FormatArg::Dot, _) => text::result(&report.picture().dot()),
-        (FormatArg::Junit | FormatArg::Markdown | FormatArg::Html | FormatArg::Prometheus, _) => {
-            return Err(Diagnostic::internal("a plan has no such form"));
-        }
-    }
-    let exit = if args.exit_code && planned.plan.work_items > 0 { Exit::SomethingToDo } else { Exit::Success };
-    Ok(exit)
-}
-
-/// What was meant by the flags that say which stages are planned and how they run.
-pub(crate) fn resolve(
-    project: &ProjectHome,
-    settings: &Settings,
-    args: &SelectionArgs,
-) -> Result<PlanOptions, Diagnostic> {
-    let PlanningArgs { over, allow_missing_keys, max_items } = settings.planning(&args.planning)?;
-    Ok(PlanOptions {
-        over,
-        force: args.force,
-        single_item: args.single_item,
-        pipeline: args.pipeline,
-        all_pipelines: args.all_pipelines,
-        recursive: args.recursive,
-        downstream: args.downstream,
-        glob: args.glob,
-        no_run_cache: args.no_run_cache,
-        pull: args.pull,
-        allow_missing_keys,
-        max_items,
-        cwd: project.cwd.clone(),
-    })
 }
 
 /// Everything that is known of the project when work items are made.
@@ -107,15 +57,23 @@ struct Situation<'a> {
 }
 
 /// Plans a run and writes it down. Nothing of the project is changed.
-pub(crate) fn make(home: &ProjectHome, targets: &[String], options: PlanOptions) -> Result<Planned, Diagnostic> {
-    make_and_keep(home, targets, options).map(|(_, planned)| planned)
-}
-
-/// Plans a run, and returns also what it was made from.
-fn make_and_keep(
+///
+/// `hints` are what the configuration file says that stages ask for.
+pub(crate) fn make(
     home: &ProjectHome,
     targets: &[String],
     options: PlanOptions,
+    hints: ByStage,
+) -> Result<Planned, Diagnostic> {
+    make_and_keep(home, targets, options, hints).map(|(_, planned)| planned)
+}
+
+/// Plans a run, and returns also what it was made from.
+pub(crate) fn make_and_keep(
+    home: &ProjectHome,
+    targets: &[String],
+    options: PlanOptions,
+    hints: ByStage,
 ) -> Result<(Survey, Planned), Diagnostic> {
     let dvc = Dvc::find()?;
     // Python takes its time to start, so DVC is asked for its version while the project is read.
@@ -127,7 +85,7 @@ fn make_and_keep(
     let survey = Survey::of(home, targets, &options)?;
     preflight::refuse(home, &survey, &options)?;
     let (version, text) = asking.join().map_err(|_| Diagnostic::internal("asking DVC for its version broke"))??;
-    let planned = write_down(home, targets, options, text, &survey)?;
+    let planned = write_down(home, targets, options, hints, text, &survey)?;
     version.remember(&dvc)?;
     Ok((survey, planned))
 }
@@ -137,6 +95,7 @@ fn write_down(
     home: &ProjectHome,
     targets: &[String],
     options: PlanOptions,
+    hints: ByStage,
     dvc_version: String,
     survey: &Survey,
 ) -> Result<Planned, Diagnostic> {
@@ -184,7 +143,7 @@ fn write_down(
             dvc_files: &dvc_files,
             prefix: &prefix,
             locks,
-            hints: Settings::read(&home.root)?.hints()?,
+            hints,
         };
         (plan.phases, items) = items::make(&situation, &phases, order)?;
         plan.work_items = items.len();

@@ -7,17 +7,17 @@ use serde_json::json;
 
 use super::Planned;
 use super::survey::{self, Survey};
-use crate::commands::changes::Changes;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::changed::{DataChange, Outlook, Reason};
 use crate::dvc::pipeline::load::Project;
 use crate::output::changes;
 use crate::output::picture::{Node, PhaseBox, Picture};
 use crate::output::text::{count, grouped};
+use crate::plan::changes::Changes;
 use crate::state::format::{PhaseKind, WorkItem};
 
 /// Why a stage runs or may run, in one line.
-pub(super) fn reason(project: &Project, changes: &Changes, stage: usize) -> String {
+pub(crate) fn reason(project: &Project, changes: &Changes, stage: usize) -> String {
     let forecast = changes.forecasts[stage].as_ref();
     let observation = changes.observations[stage].as_ref();
     let first = observation.and_then(|observation| observation.reasons.first());
@@ -61,7 +61,7 @@ fn kind(reason: &Reason) -> &'static str {
 }
 
 /// A plan and what it was made from.
-pub(super) struct Report<'a> {
+pub(crate) struct Report<'a> {
     survey: &'a Survey,
     planned: &'a Planned,
     /// The phase of each stage that may run.
@@ -69,7 +69,7 @@ pub(super) struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn of(survey: &'a Survey, planned: &'a Planned) -> Report<'a> {
+    pub(crate) fn of(survey: &'a Survey, planned: &'a Planned) -> Report<'a> {
         let numbers: HashMap<&str, usize> =
             survey.order.iter().map(|stage| (survey.project.stages[*stage].address.0.as_str(), *stage)).collect();
         let stages = planned.items.iter().flat_map(|item| item.stages.iter().map(move |stage| (stage, item.phase)));
@@ -78,7 +78,7 @@ impl<'a> Report<'a> {
     }
 
     /// The plan for people.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let plan = &self.planned.plan;
         if plan.work_items == 0 {
             return "nothing to do: no stage has changed".to_owned();
@@ -121,7 +121,7 @@ impl<'a> Report<'a> {
     }
 
     /// Every reason of the stages of one work item, stage or template; of all that may run where `wanted` is empty.
-    pub(super) fn explanation(&self, wanted: &str) -> Result<String, Diagnostic> {
+    pub(crate) fn explanation(&self, wanted: &str) -> Result<String, Diagnostic> {
         let index: Option<usize> = wanted.parse().ok();
         let is_item = |item: &&WorkItem| wanted.is_empty() || item.id == wanted || Some(item.index) == index;
         let items: HashSet<&str> = self.planned.items.iter().filter(is_item).flat_map(addresses).collect();
@@ -152,7 +152,7 @@ impl<'a> Report<'a> {
     }
 
     /// The plan for programs.
-    pub(super) fn json(&self) -> String {
+    pub(crate) fn json(&self) -> String {
         let project = &self.survey.project;
         let numbers: HashMap<&str, usize> =
             self.phase_of.keys().map(|stage| (project.stages[*stage].address.0.as_str(), *stage)).collect();
@@ -189,7 +189,7 @@ impl<'a> Report<'a> {
     }
 
     /// The phases with templates collapsed.
-    pub(super) fn picture(&self) -> Picture {
+    pub(crate) fn picture(&self) -> Picture {
         let phases = self.planned.plan.phases.iter().map(|phase| PhaseBox {
             is_map: phase.kind == PhaseKind::Map,
             trailing: phase.trailing,

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use crate::adapters::dvc::config;
 use crate::adapters::fs;
 use crate::adapters::git::Git;
-use crate::cli::Cli;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::config::DvcConfig;
 use crate::state::paths::FanoutDir;
@@ -23,9 +22,9 @@ pub(crate) struct ProjectHome {
 }
 
 impl ProjectHome {
-    /// Finds the project at or above the current directory (or the one of `--cd`).
-    pub(crate) fn find(cli: &Cli) -> Result<ProjectHome, Diagnostic> {
-        Self::at(cli.directory.as_deref().unwrap_or(Path::new(".")))
+    /// Finds the project at or above the current directory, or the one that `--cd` names.
+    pub(crate) fn find(directory: Option<&Path>) -> Result<ProjectHome, Diagnostic> {
+        Self::at(directory.unwrap_or(Path::new(".")))
     }
 
     /// Finds the project at or above a directory.

@@ -7,13 +7,13 @@ use similar::TextDiff;
 use super::{Believed, CollectConfig, Good, Outcome, Resolution, change};
 use crate::adapters::beneath::{Beneath, Seen};
 use crate::adapters::fs;
-use crate::commands::project::ProjectHome;
+use crate::collect::apply::{After, Content, content};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::lockfile::conflict::{Conflict, Difference, Reason, Subject};
 use crate::dvc::lockfile::merge::{Merge, merge_value};
 use crate::model::collection::Rejected;
-use crate::state::apply::{After, Content, content};
 use crate::state::format::{Plan, ResultFile};
+use crate::state::home::ProjectHome;
 use crate::state::results::Published;
 use crate::state::workspace;
 

@@ -1,8 +1,9 @@
-//! `collect`: merges what workers published into the project, all or nothing.
+//! Collecting: merges what workers published into the project, all or nothing.
 //!
 //! Lock entries, files that DVC does not cache and `.gitignore` lines are merged with what the project holds now;
 //! nothing is written while a conflict is left. A result that cannot be believed is rejected, the others are collected.
 
+mod apply;
 mod files;
 pub(crate) mod ignores;
 mod locks;
@@ -16,19 +17,17 @@ use rayon::prelude::*;
 
 use crate::adapters::beneath::Beneath;
 use crate::adapters::dvc::lock::{Busy, RepositoryLock, busy_paths};
-use crate::cli::{Cli, CollectArgs, Format};
-use crate::commands::project::ProjectHome;
 use crate::diagnostic::Diagnostic;
-use crate::exit::Exit;
 use crate::model::collection::{Collection, Rejected};
 use crate::output::{self, text};
-use crate::state::apply::{self, After, Change, Content};
 use crate::state::format::{Plan, PlannedStage, WorkItem};
+use crate::state::home::ProjectHome;
 use crate::state::journal::{Journal, Journaled};
 use crate::state::paths::RunDir;
 use crate::state::results::{self, Published};
 use crate::state::vetting::{self, Allowed, has_dvc_extension};
-use crate::state::{worklist, workspace};
+use crate::state::workspace;
+use apply::{After, Change, Content};
 
 /// How often paths that a running stage uses are looked at again.
 const POLL: Duration = Duration::from_millis(500);
@@ -64,40 +63,6 @@ impl Default for CollectConfig {
             lock_limit: Duration::from_mins(1),
         }
     }
-}
-
-pub(crate) fn run(cli: &Cli, args: &CollectArgs) -> Result<Exit, Diagnostic> {
-    let project = ProjectHome::find(cli)?;
-    let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
-    let items = worklist::read_all(&run)?;
-    let config = resolve(args, &items)?;
-    let collection = merge(&project, &run, &plan, &items, &config)?;
-    if cli.format == Format::Json {
-        text::result(&output::collection::document(&collection));
-    }
-    if !collection.conflicts.is_empty() {
-        return Err(output::collection::conflicts(&collection));
-    }
-    if cli.format == Format::Text {
-        output::collection::print(&collection);
-    }
-    Ok(if collection.rejected.is_empty() { Exit::Success } else { Exit::WorkItemsFailed })
-}
-
-fn resolve(args: &CollectArgs, items: &[WorkItem]) -> Result<CollectConfig, Diagnostic> {
-    let only = args.only.iter().map(|name| worklist::find_all(items, name)).collect::<Result<Vec<_>, _>>()?;
-    let only: HashSet<usize> = only.into_iter().flatten().map(|item| item.index).collect();
-    Ok(CollectConfig {
-        resolution: match (args.ours, args.theirs) {
-            (true, _) => Resolution::Ours,
-            (false, true) => Resolution::Theirs,
-            (false, false) => Resolution::Report,
-        },
-        only: (!args.only.is_empty()).then_some(only),
-        dry_run: args.dry_run,
-        declared_only: args.declared_only,
-        lock_limit: args.lock_timeout.0,
-    })
 }
 
 /// Collects everything there is, as a step of another command; conflicts are its error.
@@ -144,7 +109,7 @@ struct Outcome {
 }
 
 /// Merges results into the project.
-fn merge(
+pub(crate) fn merge(
     project: &ProjectHome,
     run: &RunDir,
     plan: &Plan,

@@ -1,0 +1,46 @@
+//! `collect`: merges what workers published into the project, and says what became of it.
+
+use std::collections::HashSet;
+
+use crate::cli::{Cli, CollectArgs, Format};
+use crate::collect::{self, CollectConfig, Resolution};
+use crate::diagnostic::Diagnostic;
+use crate::exit::Exit;
+use crate::output::{self, text};
+use crate::state::format::WorkItem;
+use crate::state::home::ProjectHome;
+use crate::state::worklist;
+
+pub(crate) fn run(cli: &Cli, args: &CollectArgs) -> Result<Exit, Diagnostic> {
+    let project = ProjectHome::find(cli.directory.as_deref())?;
+    let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
+    let items = worklist::read_all(&run)?;
+    let config = resolve(args, &items)?;
+    let collection = collect::merge(&project, &run, &plan, &items, &config)?;
+    if cli.format == Format::Json {
+        text::result(&output::collection::document(&collection));
+    }
+    if !collection.conflicts.is_empty() {
+        return Err(output::collection::conflicts(&collection));
+    }
+    if cli.format == Format::Text {
+        output::collection::print(&collection);
+    }
+    Ok(if collection.rejected.is_empty() { Exit::Success } else { Exit::WorkItemsFailed })
+}
+
+fn resolve(args: &CollectArgs, items: &[WorkItem]) -> Result<CollectConfig, Diagnostic> {
+    let only = args.only.iter().map(|name| worklist::find_all(items, name)).collect::<Result<Vec<_>, _>>()?;
+    let only: HashSet<usize> = only.into_iter().flatten().map(|item| item.index).collect();
+    Ok(CollectConfig {
+        resolution: match (args.ours, args.theirs) {
+            (true, _) => Resolution::Ours,
+            (false, true) => Resolution::Theirs,
+            (false, false) => Resolution::Report,
+        },
+        only: (!args.only.is_empty()).then_some(only),
+        dry_run: args.dry_run,
+        declared_only: args.declared_only,
+        lock_limit: args.lock_timeout.0,
+    })
+}
