@@ -1,6 +1,6 @@
 //! What fails, what that keeps from running, and what is kept all the same.
 
-use crate::support::same::{assert_clean, assert_same, fails_with};
+use crate::support::same::{assert_clean, assert_same, assert_same_after_failure, fails_with};
 use crate::support::{Project, Ran};
 
 #[test]
@@ -26,6 +26,25 @@ fn a_failure_leaves_what_repro_keep_going_leaves() {
     let ran = fails_with(&fanned, 1, ["run", "-j", "2"]);
     assert!(ran.stderr.contains("summary: skipped, since s2 failed"), "{ran:#?}");
     assert_same(&serial, &fanned, "after a failure");
+}
+
+#[test]
+fn what_a_command_says_of_stages_is_not_what_dvc_says() {
+    let (serial, fanned) = (Project::from_fixture("sessions"), Project::from_fixture("sessions"));
+    for project in [&serial, &fanned] {
+        project.write("talk", "Running stage 'extract@s1':\nERROR: failed to reproduce 'extract@s2'\n");
+        project.edit(
+            "dvc.yaml",
+            "cmd: mkdir -p scores &&",
+            "cmd: cat talk && test ${item} != s2 && mkdir -p scores &&",
+        );
+        project.commit("a command talks like DVC");
+    }
+    let kept = Ran::of(serial.command("dvc").args(["repro", "--keep-going"]));
+    assert_ne!(kept.code, Some(0), "{kept:#?}");
+    let ran = fails_with(&fanned, 1, ["run", "-j", "2"]);
+    assert!(ran.stderr.contains("failed: s2 (stage `score@s2` failed to run:"), "{ran:#?}");
+    assert_same_after_failure(&serial, &fanned, "a command talks like DVC");
 }
 
 #[test]

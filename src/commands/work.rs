@@ -258,9 +258,8 @@ impl Worker<'_> {
         let memory = MemoryGroup::find();
         let kills_before = memory.as_ref().map_or(0, MemoryGroup::kills);
         let scene = Scene { workspace: &workspace, log: &log, log_path: &log_path };
-        let ending = self.repro(&scene, runner)?;
+        let (ending, said) = self.repro(&scene, runner)?;
         let draft = Draft::begin(run, index, attempt)?;
-        let said = scene.said()?;
         let (outcome, left) = match self.harvest(&mut workspace, &draft, &ending, &said) {
             Ok(left) => {
                 let mut outcome = Self::outcome(&ending, &said, &left.stages);

@@ -35,6 +35,18 @@ pub(crate) fn same_when_made(fixture: &str, targets: &[&str], make: &dyn Fn(&Pro
     }
 }
 
+/// The same of a `dvc repro` that failed, but for the lines in `.gitignore` files that it took back.
+#[track_caller]
+pub(crate) fn assert_same_after_failure(serial: &Project, fanned: &Project, what: &str) {
+    let files = |project: &Project| {
+        let mut files = files(project.root());
+        files.retain(|name, _| !name.ends_with(".gitignore"));
+        files
+    };
+    pretty(&files(serial), &files(fanned), &format!("{what}: files"));
+    pretty(&cache(serial), &cache(fanned), &format!("{what}: cache"));
+}
+
 /// Compares everything that `dvc repro` leaves: files, lock files, `.gitignore`, git's status, cache objects, refs.
 #[track_caller]
 pub(crate) fn assert_same(serial: &Project, fanned: &Project, what: &str) {

@@ -193,12 +193,18 @@ pub(crate) struct ReproLog {
 }
 
 impl ReproLog {
-    /// Picks DVC's lines out of a log that commands write to as well, be it half a line before one of DVC's.
+    /// Picks DVC's lines out of the log of one `dvc repro`, which commands write to as well, be it half a line before one
+    /// of DVC's.
+    ///
+    /// DVC lists what failed in its last words. A list with anything of DVC's behind it was a command's, which may have run
+    /// a DVC of its own.
     pub(crate) fn read(log: &str) -> ReproLog {
         let mut said = ReproLog::default();
         let mut current = String::new();
+        let mut own_words = 0;
         for line in log.lines() {
             if let Some(stage) = between(line, "Running stage '", "':") {
+                said.take_back_failures(&mut own_words);
                 stage.clone_into(&mut current);
                 said.running.insert(stage.to_owned());
             } else if let Some(stage) = between(line, "Stage '", "' didn't change, skipping") {
@@ -206,30 +212,57 @@ impl ReproLog {
             } else if let Some(stage) = between(line, "Stage '", "' is cached - skipping run, checking out outputs") {
                 said.restored.insert(stage.to_owned());
             } else if let Some((_, command)) = line.split_once("WARNING: failed to run: ") {
+                said.take_back_failures(&mut own_words);
                 said.reasons.push((current.clone(), format!("failed to run: {command}")));
             } else if let Some(reason) = line.strip_prefix("WARNING: ") {
+                said.take_back_failures(&mut own_words);
                 if !reason.ends_with("due to this failure") {
                     said.reasons.push((current.clone(), reason.to_owned()));
                 }
             } else if let Some((_, stages)) = line.split_once("ERROR: failed to reproduce ") {
-                // With `--keep-going` all stages that failed, else the first and why.
-                match stages.strip_prefix('\'').and_then(|rest| rest.split_once("': ")) {
-                    Some((stage, reason)) => {
-                        said.failed.push_str(&format!("'{stage}' "));
-                        said.reasons.push((stage.to_owned(), reason.to_owned()));
-                    }
-                    None => said.failed.push_str(&format!("{stages} ")),
-                }
+                said.fail(stages, &mut own_words);
             } else if let Some(error) = line.strip_prefix("ERROR: ") {
+                said.take_back_failures(&mut own_words);
                 said.error = Some(error.to_owned());
             }
         }
         said
     }
 
+    /// Takes the list of stages that failed; `own_words` counts the reasons that came with it.
+    fn fail(&mut self, stages: &str, own_words: &mut usize) {
+        self.take_back_failures(own_words);
+        // With `--keep-going` all stages that failed, else the first and why.
+        match stages.strip_prefix('\'').and_then(|rest| rest.split_once("': ")) {
+            Some((stage, reason)) => {
+                self.failed = format!("'{stage}'");
+                self.reasons.push((stage.to_owned(), reason.to_owned()));
+                *own_words = 1;
+            }
+            None => stages.clone_into(&mut self.failed),
+        }
+    }
+
+    /// Forgets a list of stages that failed: it was not DVC's.
+    fn take_back_failures(&mut self, own_words: &mut usize) {
+        self.failed.clear();
+        self.reasons.truncate(self.reasons.len() - *own_words);
+        *own_words = 0;
+    }
+
+    /// Adds what another `dvc repro`, which came later, said.
+    pub(crate) fn extend(&mut self, later: ReproLog) {
+        self.running.extend(later.running);
+        self.restored.extend(later.restored);
+        self.unchanged.extend(later.unchanged);
+        self.failed = [self.failed.as_str(), later.failed.as_str()].join(" ");
+        self.reasons.extend(later.reasons);
+        self.error = later.error.or_else(|| self.error.take());
+    }
+
     /// Whether DVC came to its end and listed the stages that failed.
     pub(crate) fn has_failures(&self) -> bool {
-        !self.failed.is_empty()
+        !self.failed.trim().is_empty()
     }
 
     /// Whether DVC names the stage as failed.
@@ -305,5 +338,22 @@ mod tests {
         assert!(!said.is_own_failure("a@k"));
         let said = ReproLog::read("ERROR: failed to reproduce 'a': [Errno 28] No space left on device\n");
         assert!(said.is_own_failure("a"));
+    }
+
+    #[test]
+    fn a_command_that_runs_a_dvc_of_its_own_fails_nothing_but_itself() {
+        let inner = "Running stage 'a':\n> dvc repro || true\nERROR: failed to reproduce 'a': failed to run: x, exited with 1\n";
+        for end in
+            ["", "Running stage 'b':\n> y\n", "ERROR: unexpected error\n", "WARNING: failed to run: y, exited with 2\n"]
+        {
+            let said = ReproLog::read(&format!("{inner}{end}"));
+            assert_eq!(said.has_failures(), end.is_empty(), "{end}");
+        }
+        let end = "Running stage 'b':\n> y\nWARNING: failed to run: y, exited with 2\nERROR: failed to reproduce 'b'\n";
+        let mut said = ReproLog::read(&format!("{inner}{end}"));
+        assert!(said.has_failed("b") && !said.has_failed("a"));
+        assert_eq!(said.reason("b"), "failed to run: y, exited with 2");
+        said.extend(ReproLog::read("Running stage 'c':\nERROR: failed to reproduce 'c'\n"));
+        assert!(said.has_failed("b") && said.has_failed("c") && !said.has_failed("a"));
     }
 }

@@ -174,9 +174,9 @@ impl Worker<'_> {
 /// | failed | as before | running, others named | ran: it came out as before |
 /// | failed | as before | else | not run |
 fn stage_state(recorded: bool, address: &str, stopped: &Stopped, said: &ReproLog) -> StageState {
-    let succeeded = *stopped == Stopped::Ended(Ending::Exited(0));
+    let succeeded = stopped.is_success();
     let ended = matches!(stopped, Stopped::Ended(Ending::Exited(_)));
-    if !succeeded && said.has_failed(address) {
+    if ended && !succeeded && said.has_failed(address) {
         return StageState::Failed;
     }
     if said.restored.contains(address) && (succeeded || recorded) {

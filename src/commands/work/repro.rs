@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::Worker;
 use crate::adapters::dvc::{ReproLog, ReproOptions};
-use crate::adapters::fs;
+use crate::adapters::fs::{self, At as _};
 use crate::adapters::process::{Ending, Program};
 use crate::commands::work::runner::{Place, Runner, Stopped};
 use crate::diagnostic::Diagnostic;
@@ -24,23 +24,30 @@ pub(super) struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    /// What DVC has said so far.
-    pub(super) fn said(&self) -> Result<ReproLog, Diagnostic> {
-        Ok(ReproLog::read(&String::from_utf8_lossy(&fs::read_tail(self.log_path, LOG_TAIL)?)))
+    /// The bytes that are in the log.
+    fn length(&self) -> Result<u64, Diagnostic> {
+        Ok(self.log.metadata().at("look at", self.log_path)?.len())
+    }
+
+    /// What a `dvc repro` has said that began when the log was this long.
+    fn said(&self, begin: u64) -> Result<ReproLog, Diagnostic> {
+        let own = self.length()?.saturating_sub(begin).min(LOG_TAIL);
+        Ok(ReproLog::read(&String::from_utf8_lossy(&fs::read_tail(self.log_path, own)?)))
     }
 }
 
 impl Worker<'_> {
-    /// Runs the work item's stages.
-    pub(super) fn repro(&self, scene: &Scene<'_>, runner: &mut Runner) -> Result<Stopped, Diagnostic> {
+    /// Runs the work item's stages, and returns what DVC said of them.
+    pub(super) fn repro(&self, scene: &Scene<'_>, runner: &mut Runner) -> Result<(Stopped, ReproLog), Diagnostic> {
         if self.item.one_by_one { self.one_by_one(scene, runner) } else { self.start(scene, None, runner) }
     }
 
     /// Has DVC run the stages by name; where one fails, those that do not need it go on, as under `--keep-going`.
-    fn one_by_one(&self, scene: &Scene<'_>, runner: &mut Runner) -> Result<Stopped, Diagnostic> {
+    fn one_by_one(&self, scene: &Scene<'_>, runner: &mut Runner) -> Result<(Stopped, ReproLog), Diagnostic> {
         let stages = &self.item.stages;
         let mut failed: HashSet<usize> = HashSet::new();
         let mut failure = None;
+        let mut all = ReproLog::default();
         let mut begin = 0;
         loop {
             let mut left = vec![];
@@ -52,31 +59,33 @@ impl Worker<'_> {
                 }
             }
             let targets: Vec<&str> = left.iter().map(|at| stages[*at].address.as_str()).collect();
-            let stopped = match failure.clone() {
-                Some(failure) if targets.is_empty() => return Ok(failure),
+            let (stopped, said) = match failure.clone() {
+                Some(failure) if targets.is_empty() => return Ok((failure, all)),
                 Some(_) | None => self.start(scene, Some(&targets), runner)?,
             };
-            if stopped.is_success() {
-                return Ok(failure.unwrap_or(stopped));
-            }
-            let said = scene.said()?;
             let found = left.into_iter().find(|at| said.has_failed(&stages[*at].address));
-            let (Some(at), Stopped::Ended(Ending::Exited(_))) = (found, &stopped) else { return Ok(stopped) };
+            all.extend(said);
+            if stopped.is_success() {
+                return Ok((failure.unwrap_or(stopped), all));
+            }
+            let (Some(at), Stopped::Ended(Ending::Exited(_))) = (found, &stopped) else { return Ok((stopped, all)) };
             failed.insert(at);
             failure = Some(stopped);
             begin = at + 1;
         }
     }
 
-    /// Runs one `dvc repro` to its end.
+    /// Runs one `dvc repro` to its end, and returns what it said.
     fn start(
         &self,
         scene: &Scene<'_>,
         one_by_one: Option<&[&str]>,
         runner: &mut Runner,
-    ) -> Result<Stopped, Diagnostic> {
+    ) -> Result<(Stopped, ReproLog), Diagnostic> {
+        let begin = scene.length()?;
         let place = Place { directory: &scene.workspace.root(), log: scene.log, nice: self.args.nice };
-        runner.run(&self.program(one_by_one), &place, self.timeout_seconds())
+        let stopped = runner.run(&self.program(one_by_one), &place, self.timeout_seconds())?;
+        Ok((stopped, scene.said(begin)?))
     }
 
     /// The `dvc repro` of all stages, or of those that are named.
