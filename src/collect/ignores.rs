@@ -1,16 +1,16 @@
-//! Unites the lines of `.gitignore` files, and takes them out again after failures.
+//! Unites the lines of `.gitignore` files.
+//!
+//! Whatever is collected brings its lines with it, be the run a success or not. A `dvc repro` that fails takes back the
+//! lines of stages that succeeded too (treeverse/dvc#11091), and no later one adds them: the data would be what the next
+//! `git add` takes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use super::{Believed, Good, Outcome, change};
 use crate::adapters::beneath::{Beneath, Seen};
-use crate::adapters::fs;
 use crate::collect::apply::After;
 use crate::diagnostic::{self, Diagnostic};
 use crate::dvc::ignore_lines;
-use crate::state::format::{Plan, WorkItem};
-use crate::state::home::ProjectHome;
-use crate::state::workspace;
 
 /// The largest `.gitignore` that is read.
 const MAX_GITIGNORE: u64 = 64 << 20;
@@ -48,38 +48,6 @@ pub(super) fn merge(
         }
     }
     Ok(())
-}
-
-/// Takes out the lines for outs of a run that were not there when it was planned, and says in how many files.
-///
-/// So does a `dvc repro` that fails, also with the lines of stages that succeeded (`dvc/repo/scm_context.py`, DVC 3.67).
-pub(crate) fn take_out(project: &ProjectHome, plan: &Plan, items: &[WorkItem]) -> Result<usize, Diagnostic> {
-    let Some(commit) = &plan.snapshot else { return Ok(0) };
-    let (git, prefix) = project.git()?;
-    let tree = Beneath::open(&project.root)?;
-    let mut files: BTreeMap<String, HashSet<String>> = BTreeMap::new();
-    for out in items.iter().flat_map(|item| &item.stages).flat_map(|stage| &stage.outs).filter(|out| out.cache) {
-        let (path, line) = ignore_lines::line_of(&out.resolved);
-        files.entry(path).or_default().insert(line);
-    }
-    let mut count = 0;
-    for (path, mut lines) in files {
-        let text = read(&tree, &path)?;
-        let before = git.files_at(commit, &workspace::join(&prefix, &path))?;
-        if let Some((_, before)) = before.first() {
-            for line in String::from_utf8_lossy(&before.bytes).lines() {
-                lines.remove(line.trim());
-            }
-        }
-        let kept: String = text.split_inclusive('\n').filter(|line| !lines.contains(line.trim())).collect();
-        if kept == text {
-            continue;
-        }
-        count += 1;
-        let at = project.root.join(&path);
-        if kept.is_empty() { fs::remove(&at)? } else { fs::write(&at, kept.as_bytes())? }
-    }
-    Ok(count)
 }
 
 fn read(tree: &Beneath, path: &str) -> Result<String, Diagnostic> {

@@ -5,7 +5,7 @@
 
 mod apply;
 mod files;
-pub(crate) mod ignores;
+mod ignores;
 mod locks;
 #[cfg(test)]
 mod tests;

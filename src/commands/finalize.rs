@@ -81,10 +81,6 @@ pub(crate) fn finalize(
         exit = worst(exit, Exit::WorkItemsFailed);
     }
     let is_committed = ending.commit.is_some() && (exit == Exit::Success || ending.commit_partial);
-    if exit != Exit::Success && !is_committed && collect::ignores::take_out(project, plan, &items)? > 0 {
-        let how = format!("`dvc-fanout collect {}` adds them", plan.run);
-        text::note(&format!("no lines in `.gitignore` for new outputs, as after a `dvc repro` that failed: {how}"));
-    }
     if plan.work_items > 0 {
         end(project, run, plan, counts.failed.len())?;
         // What is good is committed even where there is no room for a report.
