@@ -1,5 +1,7 @@
 //! The file system: the only place that writes, links and removes files.
 
+#![expect(clippy::disallowed_methods, reason = "the file that writes, moves and removes files")]
+
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
@@ -102,7 +104,6 @@ pub(crate) fn write_plain(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
     if let Some(parent) = path.parent() {
         create_dir(parent)?;
     }
-    #[expect(clippy::disallowed_methods, reason = "the room that writes files")]
     fs::write(path, bytes).at("write", path)
 }
 
@@ -121,7 +122,6 @@ pub(crate) fn append_line(path: &Path, line: &str) -> Result<(), FsError> {
 
 /// Renames; a directory only onto nothing or an empty one.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), FsError> {
-    #[expect(clippy::disallowed_methods, reason = "the room that moves files")]
     fs::rename(from, to).at("rename something to", to)
 }
 

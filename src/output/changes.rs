@@ -13,8 +13,8 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use similar::{ChangeTag, TextDiff};
 
-use super::json::ValueJson;
 use super::text::count;
+use super::value_json::ValueJson;
 use crate::dvc::changed::{
     DataChange, Expected, Forecast, Observation, Outlook, ParamChange, ParamsFileChange, Reason,
 };

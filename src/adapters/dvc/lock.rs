@@ -16,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Deserialize;
 
 use crate::adapters::fs::{self, At as _, FsError, Locked};
+use crate::adapters::process;
 
 /// How often a lock that is held is tried again.
 const POLL: Duration = Duration::from_millis(100);
@@ -97,11 +98,11 @@ impl Drop for RepositoryLock {
 }
 
 /// Tries to make the lock a hard link to a claim of this process; breaks one whose time is over.
+#[expect(clippy::disallowed_methods, reason = "an adapter reads the clock and makes links")]
 fn try_link(lock: &Path) -> Result<Option<RepositoryLock>, FsError> {
-    #[expect(clippy::disallowed_methods, reason = "an adapter reads the clock")]
     let now = SystemTime::now();
     let number = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-    let name = format!("{}|{}|{}|{number}", lock.display(), super::process::host(), std::process::id());
+    let name = format!("{}|{}|{}|{number}", lock.display(), process::host(), std::process::id());
     let claim = PathBuf::from(&name);
     fs::write_plain(&claim, name.as_bytes())?;
     fs::set_modified(&claim, now + LIFETIME)?;
@@ -129,7 +130,7 @@ fn held_by_link(lock: &Path) -> Option<(String, u32)> {
 /// Who holds the lock, as far as its file says.
 fn holder(lock: &Path) -> String {
     match held_by_link(lock) {
-        Some((host, pid)) if host == super::process::host() => process(pid),
+        Some((host, pid)) if host == process::host() => process(pid),
         Some((host, pid)) => format!("process {pid} on {host}"),
         None => fs::lock_holder(lock).map_or_else(|| "another process".to_owned(), process),
     }

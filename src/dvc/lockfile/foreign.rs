@@ -8,7 +8,6 @@ use std::borrow::Cow;
 
 use indexmap::IndexMap;
 
-use super::split::empty;
 use super::{Insertion, Lockfile, LockfileError, Span, entry};
 use crate::dvc::value::Value;
 use crate::dvc::yaml::{self, Entry, Node, Position, YamlError};
@@ -17,7 +16,7 @@ pub(super) fn split(text: &str) -> Result<Lockfile<'_>, LockfileError> {
     let root = yaml::parse(text.as_bytes())?;
     let sections = root.as_map().ok_or_else(|| LockfileError::new(1, "not a map"))?;
     if sections.is_empty() {
-        return Ok(empty(text));
+        return Ok(Lockfile::empty(text));
     }
     for (name, section) in sections {
         if !matches!(name.as_str(), Some("schema" | "stages" | "datasets")) {
@@ -99,7 +98,19 @@ fn entries<'t>(
 
 /// Whether two values are equal, NaN being equal to itself.
 fn is_alike(a: &Value, b: &Value) -> bool {
-    a == b || format!("{a:?}") == format!("{b:?}")
+    match (a, b) {
+        (Value::Float(a), Value::Float(b)) if a.is_nan() && b.is_nan() => true,
+        (Value::List(a), Value::List(b)) | (Value::Tuple(a), Value::Tuple(b)) | (Value::Set(a), Value::Set(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_alike(a, b))
+        }
+        (Value::Map(a), Value::Map(b)) => {
+            let alike = |((key, value), (other, its)): ((&Value, &Value), (&Value, &Value))| {
+                is_alike(key, other) && is_alike(value, its)
+            };
+            a.len() == b.len() && a.iter().zip(b.iter()).all(alike)
+        }
+        _ => a == b,
+    }
 }
 
 /// The lengths that an entry's lines may have: without the blank lines and comments behind it, and with more and more
@@ -127,7 +138,7 @@ impl From<YamlError> for LockfileError {
     }
 }
 
-/// Where the lines begin, as `model::yaml` counts them.
+/// Where the lines begin, as `dvc::yaml` counts them.
 struct Lines<'t> {
     text: &'t str,
     starts: Vec<usize>,

@@ -76,6 +76,12 @@ struct Insertion {
 }
 
 impl<'t> Lockfile<'t> {
+    /// A file without entries, to which the first ones bring the header.
+    fn empty(text: &str) -> Lockfile<'_> {
+        let at = text.len()..text.len();
+        Lockfile { text, entries: IndexMap::new(), insertion: Insertion { at, prefix: "schema: '2.0'\nstages:\n" } }
+    }
+
     /// Splits a lock file; an empty text is a file without entries.
     ///
     /// A file that is not in DVC's own layout is understood as far as each entry has lines of its own, and refused with

@@ -17,12 +17,6 @@ pub(super) fn split(text: &str) -> Result<Lockfile<'_>, LockfileError> {
     }
 }
 
-/// A file without entries, to which the first ones bring the header.
-pub(super) fn empty(text: &str) -> Lockfile<'_> {
-    let at = text.len()..text.len();
-    Lockfile { text, entries: IndexMap::new(), insertion: Insertion { at, prefix: "schema: '2.0'\nstages:\n" } }
-}
-
 /// Follows the sections of the file: `schema`, `datasets`, and the names under `stages`.
 struct Splitter<'t> {
     text: &'t str,
@@ -71,7 +65,7 @@ impl<'t> Splitter<'t> {
         }
         match self.schema {
             Some(true) => {}
-            None if !self.has_sections => return Ok(empty(self.text)),
+            None if !self.has_sections => return Ok(Lockfile::empty(self.text)),
             None => return Err(LockfileError::new(1, "no `schema: '2.0'`: not a lock file of DVC 2 or later")),
             Some(false) => return Err(LockfileError::new(1, "`schema` is not the string '2.0'")),
         }
