@@ -6,11 +6,11 @@
 //! |---|---|
 //! | `main.rs` | parse, dispatch, print the one error, return the exit code |
 //! | `commands/` | the order of a command's steps, and the way from typed to meant |
-//! | `cli.rs` | flags and help texts |
-//! | `output/` | what people and programs read; alone prints |
+//! | `cli/` | flags and help texts |
 //! | `plan/` | what would run and why, dealt out to work items |
 //! | `engine/` | start, watch and cancel work items; every engine starts the same `dvc-fanout work` |
 //! | `collect/` | results merged into the project, all or nothing |
+//! | `output/` | what people and programs read; alone prints |
 //! | `state/` | `.dvc/fanout`: paths, locks, journal, formats |
 //! | `adapters/` | one file or folder for each outside thing: dvc, git, processes, files |
 //! | `model/` | pure: what fanning out is about: plans, events, requests, reports |
