@@ -6,8 +6,6 @@ pub(crate) mod dvc;
 pub(crate) mod fs;
 pub(crate) mod git;
 pub(crate) mod git_merge;
-#[cfg(feature = "kubernetes")]
-pub(crate) mod kube;
 pub(crate) mod machine;
 pub(crate) mod memory;
 pub(crate) mod process;

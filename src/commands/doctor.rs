@@ -164,9 +164,9 @@ fn configuration(settings: &Settings) -> Finding {
 /// The cluster, where one is configured or asked for.
 #[cfg(feature = "kubernetes")]
 fn cluster(args: &DoctorArgs, settings: &Settings) -> Option<Finding> {
-    use crate::adapters::kube::Access;
     use crate::cli::settings::EngineArg;
     use crate::commands::launch::{self, access};
+    use crate::engine::kubernetes::api::Access;
     let engine = settings.engine(args.engine.engine);
     let is_wanted = settings.has(settings::KUBERNETES) || engine.is_ok_and(|engine| engine == EngineArg::Kubernetes);
     let look = || -> Result<String, Diagnostic> {

@@ -4,8 +4,6 @@ pub(crate) mod collection;
 pub(crate) mod duration;
 pub(crate) mod event;
 pub(crate) mod hints;
-#[cfg(feature = "kubernetes")]
-pub(crate) mod job;
 pub(crate) mod plan;
 pub(crate) mod quantity;
 pub(crate) mod report;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::engine::kubernetes::job::machine::Resources as PodResources;
+use crate::engine::kubernetes::job::name::digest;
 use crate::model::event::{Resources, Task};
-use crate::model::job::machine::Resources as PodResources;
-use crate::model::job::name::digest;
 use crate::model::quantity::Quantity;
 use crate::model::shards::{ShardItem, Shards};
 

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::adapters::kube::{Change, Cluster, Propagation};
 use crate::diagnostic::Diagnostic;
+use crate::engine::kubernetes::api::{Change, Cluster, Propagation};
 use crate::engine::kubernetes::items::{Items, ShardEnd};
+use crate::engine::kubernetes::job::explain;
+use crate::engine::kubernetes::job::observed::{JobEnd, PodPhase, SeenJob, SeenPod};
 use crate::engine::kubernetes::stuck::Watchman;
 use crate::engine::kubernetes::submit::{Submitted, cancel, clean_up};
 use crate::engine::kubernetes::{KubernetesConfig, RunFiles};
 use crate::engine::{Channels, Failures, PhaseEnd};
 use crate::exit::Exit;
 use crate::model::event::{Ending, Event, Stop};
-use crate::model::job::explain;
-use crate::model::job::observed::{JobEnd, PodPhase, SeenJob, SeenPod};
 use crate::model::shards::Shards;
 
 /// How often running pods' results are looked for.

@@ -7,12 +7,16 @@
 //! | `drive.rs` | watch a Job to its end |
 //! | `items.rs` | what became of its work items: results first, pods second, the Job's status last |
 //! | `stuck.rs` | pods that do not start, explained |
+//! | `job/` | from a phase to the manifest of a Job; pure |
+//! | `api/` | the calls to the cluster |
 //!
 //! What counts is what workers publish on the volume; the cluster only says when to look, and why there is nothing.
 
+pub(crate) mod api;
 mod classes;
 mod drive;
 mod items;
+pub(crate) mod job;
 mod stuck;
 mod submit;
 
@@ -22,14 +26,14 @@ use std::time::Duration;
 
 use classes::Class;
 
-use crate::adapters::kube::{Access, Cluster, KubeError, Right};
 use crate::diagnostic::Diagnostic;
+use crate::engine::kubernetes::api::{Access, Cluster, KubeError, Right};
+use crate::engine::kubernetes::job::manifest::Manifest;
+use crate::engine::kubernetes::job::options::PodOptions;
+use crate::engine::kubernetes::job::volume::Volume;
 use crate::engine::{Channels, Engine, Failures, PhaseEnd};
 use crate::exit::Exit;
 use crate::model::event::{Ending, Task};
-use crate::model::job::manifest::Manifest;
-use crate::model::job::options::PodOptions;
-use crate::model::job::volume::Volume;
 use crate::model::shards::Shards;
 
 /// Since this minor version all that the Jobs use is generally available.

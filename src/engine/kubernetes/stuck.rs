@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::adapters::kube::{Cluster, KubeError};
-use crate::model::job::explain::{self, Obstacle};
-use crate::model::job::observed::{PodPhase, SeenJob, SeenPod};
+use crate::engine::kubernetes::api::{Cluster, KubeError};
+use crate::engine::kubernetes::job::explain::{self, Obstacle};
+use crate::engine::kubernetes::job::observed::{PodPhase, SeenJob, SeenPod};
 
 /// How long a pod may be pending before anybody asks why.
 const PENDING_GRACE: Duration = Duration::from_secs(8);

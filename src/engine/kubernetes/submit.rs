@@ -15,15 +15,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::adapters::kube::{Cluster, Created, Propagation};
 use crate::diagnostic::Diagnostic;
 use crate::engine::Channels;
+use crate::engine::kubernetes::api::{Cluster, Created, Propagation};
 use crate::engine::kubernetes::classes::Class;
+use crate::engine::kubernetes::job::Problem;
+use crate::engine::kubernetes::job::manifest::{Manifest, SPEC_HASH};
+use crate::engine::kubernetes::job::observed::{JobEnd, SeenJob};
+use crate::engine::kubernetes::job::options::{JobPlan, PodOptions};
 use crate::engine::kubernetes::{Keep, KubernetesConfig, RunFiles, drive};
-use crate::model::job::Problem;
-use crate::model::job::manifest::{Manifest, SPEC_HASH};
-use crate::model::job::observed::{JobEnd, SeenJob};
-use crate::model::job::options::{JobPlan, PodOptions};
 use crate::model::shards::Shards;
 
 /// How often one phase of a run may be launched again.

@@ -5,9 +5,9 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use crate::model::job::indexes::IndexSet;
-use crate::model::job::manifest::{CONTAINER, RUN, SPEC_HASH};
-use crate::model::job::observed::{ContainerEnd, JobEnd, PodPhase, Said, SeenJob, SeenPod, Warning};
+use crate::engine::kubernetes::job::indexes::IndexSet;
+use crate::engine::kubernetes::job::manifest::{CONTAINER, RUN, SPEC_HASH};
+use crate::engine::kubernetes::job::observed::{ContainerEnd, JobEnd, PodPhase, Said, SeenJob, SeenPod, Warning};
 
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";

@@ -17,9 +17,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, Resource as _, ResourceExt as _};
 use serde_json::Value;
 
-use crate::model::job::manifest::RUN;
-use crate::model::job::name::label_value;
-use crate::model::job::observed::{SeenJob, SeenPod, Warning};
+use crate::engine::kubernetes::job::manifest::RUN;
+use crate::engine::kubernetes::job::name::label_value;
+use crate::engine::kubernetes::job::observed::{SeenJob, SeenPod, Warning};
 pub(crate) use watch::{Change, Following};
 
 /// The limit of one call, the client's own retries included.

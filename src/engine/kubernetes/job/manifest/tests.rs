@@ -1,6 +1,6 @@
 use super::*;
-use crate::model::job::machine::Resources;
-use crate::model::job::options::{EnvVar, User};
+use crate::engine::kubernetes::job::machine::Resources;
+use crate::engine::kubernetes::job::options::{EnvVar, User};
 use crate::model::quantity::Quantity;
 
 fn options() -> PodOptions {
