@@ -26,7 +26,8 @@
 //! 4. One loop orders what happens: journal the event, then show it.
 //! 5. DVC decides what a stage is and whether it changed; what is inferred here is checked against DVC by a test.
 //! 6. Any command may be killed at any instruction and run again; what to do next is read from disk.
-//! 7. Everything has a limit: waits, retries, queue lengths, log tails.
+//! 7. An engine is one folder of `engine/` and its lines in `engine/mod.rs`, the only list of engines.
+//! 8. Everything has a limit: waits, retries, queue lengths, log tails.
 
 mod adapters;
 mod cli;

@@ -1,8 +1,6 @@
 //! Flags and help texts: what was typed, nothing looked up.
 #![cfg_attr(doc, expect(rustdoc::broken_intra_doc_links, reason = "help texts write optional parts in brackets"))]
 
-#[cfg(feature = "kubernetes")]
-pub(crate) mod kubernetes;
 pub(crate) mod manual;
 pub(crate) mod runs;
 pub(crate) mod settings;
@@ -13,8 +11,10 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::dvc::hash::HashName;
+use crate::engine::args::RunningArgs;
+use crate::engine::{EngineArgs, EngineName};
 use crate::model::duration::Wait;
-use settings::{EngineArg, PlanningArgs, RunningArgs};
+use settings::PlanningArgs;
 
 /// Fan the foreach and matrix stages of a DVC project out over cores or a cluster
 ///
@@ -66,7 +66,8 @@ impl Cli {
 
 /// What `--version` says: the version, and how this program was built.
 fn build() -> String {
-    let engines = if cfg!(feature = "kubernetes") { "local, kubernetes" } else { "local" };
+    let engines = EngineName::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+    let engines = engines.map(|engine| engine.get_name().to_owned()).collect::<Vec<_>>().join(", ");
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
     let libc = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
     let (version, target) = (env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
@@ -225,28 +226,15 @@ pub(crate) struct LaunchArgs {
     #[arg(long, value_name = "N")]
     pub phase: Option<usize>,
     /// With --engine kubernetes: print the manifests, which kubectl can apply, and launch nothing
-    #[cfg(feature = "kubernetes")]
     #[arg(long)]
     pub dry_run: bool,
     /// With --engine kubernetes: create the Jobs of the next phase and return; launch again to watch them
-    #[cfg(feature = "kubernetes")]
     #[arg(long)]
     pub detach: bool,
     #[command(flatten)]
     pub engine: EngineArgs,
     #[command(flatten)]
     pub running: RunningArgs,
-}
-
-/// Where work items run.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct EngineArgs {
-    /// What runs the work items; `local` by default
-    #[arg(long, value_enum)]
-    pub engine: Option<EngineArg>,
-    #[cfg(feature = "kubernetes")]
-    #[command(flatten)]
-    pub kubernetes: kubernetes::KubernetesArgs,
 }
 
 /// List the stages that DVC sees, as it resolves them

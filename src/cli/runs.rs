@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use clap::{Args, Subcommand};
 
+use crate::engine::EngineCancelArgs;
 use crate::model::duration::Wait;
 
 /// Say how a run stands: counts, what runs, and what failed and why
@@ -62,18 +63,8 @@ pub(crate) struct CancelArgs {
     /// Wait at most this long until everything has ended: 90s, 15m
     #[arg(long, value_name = "DURATION", default_value = "1m")]
     pub timeout: Wait,
-    /// The kubeconfig of a cluster that Jobs were left to
-    #[cfg(feature = "kubernetes")]
-    #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<String>,
-    /// The context of the kubeconfig
-    #[cfg(feature = "kubernetes")]
-    #[arg(long)]
-    pub context: Option<String>,
-    /// The namespace of the Jobs
-    #[cfg(feature = "kubernetes")]
-    #[arg(long)]
-    pub namespace: Option<String>,
+    #[command(flatten)]
+    pub engine: EngineCancelArgs,
 }
 
 /// List runs, or remove old ones

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser};
 
+use crate::engine::args::parse_pair;
 use crate::model::duration::Limit;
 
 /// Do one work item: run its stages with `dvc repro` and publish the result
@@ -65,7 +66,7 @@ pub(crate) struct WorkArgs {
     #[arg(long)]
     pub stop_at_failure: bool,
     /// Set a variable in the environment of the stages (can be repeated)
-    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = parse_variable)]
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub variables: Vec<(String, String)>,
 }
 
@@ -88,12 +89,6 @@ impl WorkOrder {
     pub(crate) fn read(words: &[String]) -> Result<WorkArgs, clap::Error> {
         Ok(Self::try_parse_from(words)?.args)
     }
-}
-
-/// Splits `NAME=VALUE`.
-pub(super) fn parse_variable(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("it has no `=`")?;
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// Become a program that ends when the process that started it does

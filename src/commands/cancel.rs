@@ -5,17 +5,16 @@ use std::time::{Duration, Instant};
 use crate::adapters::fs;
 use crate::cli::runs::CancelArgs;
 use crate::cli::{Cli, Format};
+use crate::commands::settings::Settings;
 use crate::diagnostic::Diagnostic;
+use crate::engine::launch::block_on;
 use crate::exit::Exit;
 use crate::output::text;
 use crate::state::format::Plan;
 use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
-#[cfg(feature = "kubernetes")]
 use crate::state::run_lock::RunLock;
-#[cfg(feature = "kubernetes")]
-use crate::state::survey;
-use crate::state::{run_lock, worklist};
+use crate::state::{run_lock, survey, worklist};
 
 /// How often the run's lock is looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -49,25 +48,13 @@ pub(crate) fn run(cli: &Cli, args: &CancelArgs) -> Result<Exit, Diagnostic> {
     Ok(Exit::Success)
 }
 
-/// Ends the Jobs that nobody watches.
-#[cfg(feature = "kubernetes")]
+/// Ends the jobs that nobody watches.
 fn end_jobs(project: &ProjectHome, run: &RunDir, plan: &Plan, args: &CancelArgs) -> Result<Vec<String>, Diagnostic> {
-    use crate::cli::kubernetes::KubernetesArgs;
-    use crate::commands::settings::Settings;
-
     // Nobody is to launch the run meanwhile.
     let _lock = RunLock::acquire(run)?;
     if !survey::may_go_on(run)? {
         return Ok(vec![]);
     }
-    let (kubeconfig, context, namespace) = (args.kubeconfig.clone(), args.context.clone(), args.namespace.clone());
-    let typed = KubernetesArgs { kubeconfig, context, namespace, ..KubernetesArgs::default() };
-    let args = Settings::read(&project.root)?.kubernetes(&typed)?;
-    crate::commands::launch::kubernetes::cancel(run, plan, &args)
-}
-
-#[cfg(not(feature = "kubernetes"))]
-#[expect(clippy::unnecessary_wraps, reason = "a cluster may not answer")]
-fn end_jobs(_: &ProjectHome, _: &RunDir, _: &Plan, _: &CancelArgs) -> Result<Vec<String>, Diagnostic> {
-    Ok(vec![])
+    let settings = Settings::read(&project.root)?;
+    block_on(args.engine.cancel(&settings, run, plan))
 }

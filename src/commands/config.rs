@@ -11,6 +11,8 @@ use crate::cli::{Cli, ConfigArgs, Format};
 use crate::commands::settings::{self as file, Settings};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::load::Project;
+use crate::engine::Completion as _;
+use crate::engine::args::flags;
 use crate::exit::Exit;
 use crate::model::event::Resources;
 use crate::output::settings::{self as output, Setting};
@@ -51,11 +53,10 @@ fn effective(
         origin: section.origin(origin, &flag),
     });
     all.extend(section.list(&settings.running(&args.running)?, &default));
-    #[cfg(feature = "kubernetes")]
-    {
-        let section = Section { cli, settings, name: Some(file::KUBERNETES) };
-        let set = section.list(&settings.kubernetes(&args.engine.kubernetes)?, &|_| None);
-        all.extend(set.into_iter().filter(|setting| !setting.value.is_null()));
+    for set in args.engine.completed(settings)?.values() {
+        let section = Section { cli, settings, name: Some(set.name) };
+        let listed = section.settings(set.flags, &set.values, &|_| None);
+        all.extend(listed.into_iter().filter(|setting| !setting.value.is_null()));
     }
     all.extend(of_stages(project, settings)?);
     Ok(all)
@@ -72,6 +73,10 @@ impl Section<'_> {
     /// Lists all flags of the group with their values; null where nothing is set.
     fn list<T: clap::Args + Serialize>(&self, args: &T, default: &dyn Fn(&str) -> Option<Json>) -> Vec<Setting> {
         let values = serde_json::to_value(args).unwrap_or_default();
+        self.settings(flags::<T>(), &values, default)
+    }
+
+    fn settings(&self, flags: Vec<clap::Arg>, values: &Json, default: &dyn Fn(&str) -> Option<Json>) -> Vec<Setting> {
         let setting = |flag: clap::Arg| {
             let name = flag.get_long()?.to_owned();
             let set = values.get(&name).cloned();
@@ -83,7 +88,7 @@ impl Section<'_> {
             let name = self.name.map_or_else(|| name.clone(), |section| format!("{section}.{name}"));
             Some(Setting { name, value, origin })
         };
-        settings::flags::<T>().into_iter().filter_map(setting).collect()
+        flags.into_iter().filter_map(setting).collect()
     }
 
     fn origin(&self, origin: Option<Origin>, flag: &clap::Arg) -> String {

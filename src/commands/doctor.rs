@@ -11,6 +11,7 @@ use crate::commands::settings::{self, Settings};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::graph::Graph;
 use crate::dvc::pipeline::load::Project;
+use crate::engine::launch::block_on;
 use crate::env;
 use crate::exit::Exit;
 use crate::output::checkup::{self, Finding};
@@ -19,9 +20,6 @@ use crate::plan::preflight;
 use crate::state::home::ProjectHome;
 use crate::state::{journal, worklist};
 
-/// How long the cluster may take to answer.
-#[cfg(feature = "kubernetes")]
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 /// Below this, a disk counts as nearly full.
 const LITTLE_SPACE: u64 = 1 << 30;
 
@@ -76,7 +74,7 @@ fn project(args: &DoctorArgs, home: &ProjectHome) -> Vec<Finding> {
     match Settings::read(&home.root) {
         Ok(settings) => {
             findings.push(configuration(&settings));
-            findings.extend(cluster(args, &settings));
+            findings.extend(clusters(args, &settings, home));
         }
         Err(error) => findings.push(Finding::bad("settings", error)),
     }
@@ -161,27 +159,18 @@ fn configuration(settings: &Settings) -> Finding {
     }
 }
 
-/// The cluster, where one is configured or asked for.
-#[cfg(feature = "kubernetes")]
-fn cluster(args: &DoctorArgs, settings: &Settings) -> Option<Finding> {
-    use crate::cli::settings::EngineArg;
-    use crate::commands::launch::{self, access};
-    use crate::engine::kubernetes::api::Access;
-    let engine = settings.engine(args.engine.engine);
-    let is_wanted = settings.has(settings::KUBERNETES) || engine.is_ok_and(|engine| engine == EngineArg::Kubernetes);
-    let look = || -> Result<String, Diagnostic> {
-        let flags = settings.kubernetes(&args.engine.kubernetes)?;
-        let access = Access { patience: PATIENCE, ..access(&flags) };
-        let found = launch::block_on(async { crate::engine::kubernetes::examine(&access).await })?;
-        Ok(format!("Kubernetes {}.{}, namespace `{}`, all rights are there", found.0.0, found.0.1, found.1))
+/// The clusters that are configured or asked for.
+fn clusters(args: &DoctorArgs, settings: &Settings, home: &ProjectHome) -> Vec<Finding> {
+    let look = || -> Result<Vec<Finding>, Diagnostic> {
+        let flags = args.engine.completed(settings)?;
+        let found = block_on(async { Ok(flags.examine(home, |section| settings.has(section)).await) })?;
+        let finding = |(engine, said): (&str, Result<String, Diagnostic>)| match said {
+            Ok(said) => Finding::good("cluster", said),
+            Err(error) => Finding::bad("cluster", error.detail(format!("looked at for {engine}"))),
+        };
+        Ok(found.into_iter().map(finding).collect())
     };
-    is_wanted
-        .then(|| look().map_or_else(|error| Finding::bad("cluster", error), |found| Finding::good("cluster", found)))
-}
-
-#[cfg(not(feature = "kubernetes"))]
-fn cluster(_: &DoctorArgs, _: &Settings) -> Option<Finding> {
-    None
+    look().unwrap_or_else(|error| vec![Finding::bad("cluster", error)])
 }
 
 fn runs(home: &ProjectHome) -> Finding {

@@ -7,13 +7,14 @@ use rayon::prelude::*;
 use crate::adapters::beneath::Beneath;
 use crate::adapters::dvc::Dvc;
 use crate::adapters::{fs, process};
-use crate::cli::settings::RunningArgs;
 use crate::cli::{Cli, EndingArgs, FinalizeArgs, Format};
 use crate::collect;
 use crate::commands::settings::Settings;
 use crate::commands::transfer::{Object, Transfer};
 use crate::commands::{launch, report, summary};
 use crate::diagnostic::Diagnostic;
+use crate::engine::args::RunningArgs;
+use crate::engine::{AnyEngine, Scene};
 use crate::exit::Exit;
 use crate::model::collection::Rejected;
 use crate::output::text::{self, count};
@@ -64,7 +65,8 @@ pub(crate) fn finalize(
     place_outs(project, run, &items, &rejected, pull)?;
     let runs = |phase: &usize| plan.phases[*phase].trailing && trailing == Trailing::Run;
     for phase in (0..plan.phases.len()).filter(runs) {
-        let launched = launch::launch(cli, project, lock, plan, &[phase], running, launch::EngineChoice::Local)?;
+        let scene = Scene { project, run, plan, running, detach: false };
+        let launched = launch::launch(cli, &scene, &[phase], &mut AnyEngine::local(&scene)?)?;
         if matches!(launched.exit, Exit::Signal(_)) {
             return Ok(launched.exit);
         }

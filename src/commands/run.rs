@@ -6,6 +6,7 @@ use crate::commands::finalize::Trailing;
 use crate::commands::settings::Settings;
 use crate::commands::{finalize, launch};
 use crate::diagnostic::Diagnostic;
+use crate::engine::Scene;
 use crate::exit::Exit;
 use crate::output::text::{self, count};
 use crate::plan::{self, Planned};
@@ -43,9 +44,10 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
         text::note(&format!("run {}: {} in {phases}", plan.run, count(plan.work_items, "work item")));
     }
     let phases: Vec<usize> = (0..plan.phases.len()).filter(|phase| !plan.phases[*phase].trailing).collect();
-    let engine = launch::choose(&project, &plan, &settings, &args.engine, &running)?;
+    let scene = Scene { project: &project, run: &run, plan: &plan, running: &running, detach: false };
+    let mut engine = args.engine.completed(&settings)?.resolve(&scene)?;
     let lock = launch::hold(&run)?;
-    let launched = launch::launch(cli, &project, &lock, &plan, &phases, &running, engine)?;
+    let launched = launch::launch(cli, &scene, &phases, &mut engine)?;
     if matches!(launched.exit, Exit::Signal(_)) {
         text::note("stopped; `dvc-fanout run` goes on from here");
         return Ok(launched.exit);

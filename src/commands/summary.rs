@@ -1,7 +1,5 @@
 //! The last lines of a command that ran work items: counts, and the failures with the ends of their logs.
 
-use std::path::Path;
-
 use crate::diagnostic::Diagnostic;
 use crate::model::standing::Standing;
 use crate::output::text::{self, count};
@@ -69,30 +67,4 @@ pub(crate) fn print(run: &RunDir, plan: &Plan, phases: &[usize]) -> Result<(), D
         text::note(&format!("… and {} more: `dvc-fanout status`", counts.failed.len() - SHOWN));
     }
     Ok(())
-}
-
-/// The last error that a worker printed into its log, with its causes.
-pub(crate) fn last_error(log: &Path) -> Option<String> {
-    let lines = survey::tail(log, survey::LOG_LINES);
-    let last = lines.iter().rposition(|line| line.starts_with("error: "))?;
-    let causes = lines[last..].iter().filter_map(|line| line.strip_prefix("cause: "));
-    let parts: Vec<&str> = lines[last].strip_prefix("error: ").into_iter().chain(causes).collect();
-    Some(parts.join(": "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_error_of_a_worker_comes_with_its_causes() {
-        let log = tempfile::NamedTempFile::new().expect("a file");
-        let said = |text: &str| {
-            crate::adapters::fs::write_plain(log.path(), text.as_bytes()).expect("written");
-            last_error(log.path())
-        };
-        assert_eq!(said("ERROR: of DVC\n"), None);
-        let text = "error: an earlier one\ncause: x\nerror: cannot write `a`\n  --> a\ncause: it is full\ncause: so far\nhint: b\n";
-        assert_eq!(said(text), Some("cannot write `a`: it is full: so far".to_owned()));
-    }
 }

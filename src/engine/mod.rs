@@ -1,18 +1,249 @@
 //! Start, watch and cancel the work items of a phase and report events.
 //!
 //! Every engine starts the same `dvc-fanout work`. What counts is what workers published; an engine only says how
-//! attempts ended, and never looks into results.
+//! attempts ended.
+//!
+//! An engine is a folder with its flags, what they mean, its run, its end and its health: a type of flags that is
+//! [`Flags`] and a type that is [`Engine`]. It is named here alone: its module, and its line in the list of
+//! `engines!`.
+//!
+//! | file | |
+//! |---|---|
+//! | `args.rs` | flags that all engines keep to |
+//! | `launch.rs` | the loop over phases: what next, and who asked for an end |
+//! | `recorder.rs` | what happened: into the journal, then to the people who watch |
+//! | `ready.rs` | what a phase begins with |
+//! | `remote/` | what engines have in common whose workers are on other machines |
 
+pub(crate) mod args;
 #[cfg(feature = "kubernetes")]
 pub(crate) mod kubernetes;
+pub(crate) mod launch;
 pub(crate) mod local;
+mod ready;
+mod recorder;
+#[cfg(feature = "kubernetes")]
+mod remote;
 
 use std::cell::Cell;
 
+use clap::{Arg, Args, ValueEnum};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 use crate::diagnostic::Diagnostic;
+use crate::engine::args::RunningArgs;
 use crate::model::event::{Event, Stop, Task};
+use crate::state::format::Plan;
+use crate::state::home::ProjectHome;
+use crate::state::paths::RunDir;
+
+/// The list of engines: what `--engine` calls each, and its module.
+macro_rules! engines {
+    ($( $(#[doc = $doc:literal])* $(#[cfg($cfg:meta)])? $name:ident => $module:ident, )*) => {
+        /// What runs work items.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub(crate) enum EngineName {
+            #[default]
+            $( $(#[doc = $doc])* $(#[cfg($cfg)])? $name, )*
+        }
+
+        /// Where work items run.
+        #[derive(Clone, Debug, Default, Args)]
+        pub(crate) struct EngineArgs {
+            /// What runs the work items; `local` by default
+            #[arg(long, value_enum)]
+            pub engine: Option<EngineName>,
+            $( $(#[cfg($cfg)])? #[command(flatten)] pub $module: $module::Args, )*
+        }
+
+        /// What is said of an engine whose work is to be ended.
+        #[derive(Clone, Debug, Default, Args)]
+        pub(crate) struct EngineCancelArgs {
+            $( $(#[cfg($cfg)])? #[command(flatten)] pub $module: <$module::Args as Flags>::Cancel, )*
+        }
+
+        /// An engine with what it keeps to.
+        pub(crate) enum AnyEngine {
+            $( $(#[cfg($cfg)])? $name(Box<<$module::Args as Flags>::Engine>), )*
+        }
+
+        impl EngineArgs {
+            /// The sections of the configuration file that say what flags of engines do.
+            pub(crate) fn sections() -> Vec<Section> {
+                EngineArgs::default().values()
+            }
+
+            /// The same with what these flags say.
+            pub(crate) fn values(&self) -> Vec<Section> {
+                let all = [$( $(#[cfg($cfg)])? Section::of(&self.$module), )*];
+                all.into_iter().filter(|section| !section.flags.is_empty()).collect()
+            }
+
+            /// Completes the flags of each engine by what its section says.
+            pub(crate) fn completed(&self, file: &impl Completion) -> Result<EngineArgs, Diagnostic> {
+                Ok(EngineArgs {
+                    engine: Some(file.engine(self.engine)?),
+                    $( $(#[cfg($cfg)])? $module: file.complete(&self.$module)?, )*
+                })
+            }
+
+            /// The engine that was asked for.
+            pub(crate) fn resolve(&self, scene: &Scene<'_>) -> Result<AnyEngine, Diagnostic> {
+                match self.engine.unwrap_or_default() {
+                    $( $(#[cfg($cfg)])? EngineName::$name => {
+                        Ok(AnyEngine::$name(Box::new(self.$module.resolve(scene)?)))
+                    } )*
+                }
+            }
+
+            /// Looks whether engines can be used that were asked for or have a section.
+            pub(crate) async fn examine(
+                &self,
+                project: &ProjectHome,
+                has_section: impl Fn(&str) -> bool,
+            ) -> Vec<(&'static str, Result<String, Diagnostic>)> {
+                let mut found = vec![];
+                $( $(#[cfg($cfg)])? {
+                    let is_wanted = self.engine == Some(EngineName::$name) || has_section($module::Args::NAME);
+                    if is_wanted && let Some(said) = self.$module.examine(project).await.transpose() {
+                        found.push(($module::Args::CALLED, said));
+                    }
+                } )*
+                found
+            }
+        }
+
+        impl EngineCancelArgs {
+            /// Ends what earlier launches left to clusters; returns the names of what it ended.
+            pub(crate) async fn cancel(
+                &self,
+                file: &impl Completion,
+                run: &RunDir,
+                plan: &Plan,
+            ) -> Result<Vec<String>, Diagnostic> {
+                let mut ended: Vec<String> = vec![];
+                $( $(#[cfg($cfg)])? {
+                    let flags: $module::Args = self.$module.clone().into();
+                    ended.extend(file.complete(&flags)?.cancel(run, plan).await?);
+                } )*
+                Ok(ended)
+            }
+        }
+
+        impl Engine for AnyEngine {
+            fn name(&self) -> &'static str {
+                match self { $( $(#[cfg($cfg)])? AnyEngine::$name(engine) => engine.name(), )* }
+            }
+
+            fn draining(&self) -> &'static str {
+                match self { $( $(#[cfg($cfg)])? AnyEngine::$name(engine) => engine.draining(), )* }
+            }
+
+            fn image(&self) -> Option<&str> {
+                match self { $( $(#[cfg($cfg)])? AnyEngine::$name(engine) => engine.image(), )* }
+            }
+
+            async fn run_phase(
+                &mut self,
+                phase: usize,
+                tasks: Vec<Task>,
+                channels: Channels,
+            ) -> Result<PhaseEnd, Diagnostic> {
+                match self {
+                    $( $(#[cfg($cfg)])? AnyEngine::$name(engine) => engine.run_phase(phase, tasks, channels).await, )*
+                }
+            }
+
+            async fn finish(&mut self) -> Result<(), Diagnostic> {
+                match self { $( $(#[cfg($cfg)])? AnyEngine::$name(engine) => engine.finish().await, )* }
+            }
+
+            async fn manifests(&mut self, phase: usize, tasks: Vec<Task>) -> Result<Vec<String>, Diagnostic> {
+                match self { $( $(#[cfg($cfg)])? AnyEngine::$name(engine) => engine.manifests(phase, tasks).await, )* }
+            }
+        }
+    };
+}
+
+engines! {
+    /// Processes on this machine.
+    Local => local,
+    /// Pods of Indexed Jobs in a Kubernetes cluster.
+    #[cfg(feature = "kubernetes")]
+    Kubernetes => kubernetes,
+}
+
+impl AnyEngine {
+    /// The engine of this machine.
+    pub(crate) fn local(scene: &Scene<'_>) -> Result<AnyEngine, Diagnostic> {
+        EngineArgs { engine: Some(EngineName::Local), ..EngineArgs::default() }.resolve(scene)
+    }
+}
+
+/// The flags of an engine, and what they say by themselves.
+pub(crate) trait Flags: Args + Serialize + DeserializeOwned + Clone + Default {
+    /// What `--engine`, the journal and the section of the configuration file call it.
+    const NAME: &'static str;
+    /// What people call it.
+    const CALLED: &'static str;
+    type Engine: Engine;
+    /// Those of them that `cancel` takes.
+    type Cancel: Args + Clone + Default + Into<Self>;
+
+    /// Looks up what was meant.
+    fn resolve(&self, scene: &Scene<'_>) -> Result<Self::Engine, Diagnostic>;
+
+    /// Ends what earlier launches of a run left to a cluster; returns the names of what it ended.
+    async fn cancel(&self, _run: &RunDir, _plan: &Plan) -> Result<Vec<String>, Diagnostic> {
+        Ok(vec![])
+    }
+
+    /// Looks whether the engine can be used, and says what there is; `None` where there is nothing to look at.
+    async fn examine(&self, _project: &ProjectHome) -> Result<Option<String>, Diagnostic> {
+        Ok(None)
+    }
+}
+
+/// What a launch is about.
+#[derive(Clone, Copy)]
+pub(crate) struct Scene<'a> {
+    pub project: &'a ProjectHome,
+    pub run: &'a RunDir,
+    pub plan: &'a Plan,
+    pub running: &'a RunningArgs,
+    /// Whether the launcher is to leave the work items alone once they are on their way.
+    pub detach: bool,
+}
+
+/// What completes flags: the configuration file.
+pub(crate) trait Completion {
+    /// The engine that was typed, else the one of the file, else the local one.
+    fn engine(&self, typed: Option<EngineName>) -> Result<EngineName, Diagnostic>;
+    /// Flags of an engine with what only its section says.
+    fn complete<T: Flags>(&self, typed: &T) -> Result<T, Diagnostic>;
+}
+
+/// The section of an engine in the configuration file.
+#[derive(Clone, Debug)]
+pub(crate) struct Section {
+    pub name: &'static str,
+    /// What people call the engine.
+    pub called: &'static str,
+    /// In the order of the help.
+    pub flags: Vec<Arg>,
+    /// What they say, by name.
+    pub values: serde_json::Value,
+}
+
+impl Section {
+    fn of<T: Flags>(typed: &T) -> Section {
+        let values = serde_json::to_value(typed).unwrap_or_default();
+        Section { name: T::NAME, called: T::CALLED, flags: args::flags::<T>(), values }
+    }
+}
 
 /// What an engine works with while a phase runs.
 #[derive(Clone)]
@@ -23,7 +254,6 @@ pub(crate) struct Channels {
     pub stop: watch::Receiver<Stop>,
 }
 
-#[cfg(feature = "kubernetes")]
 impl Channels {
     /// Sends an event; nobody listens where the launch is over already.
     pub(crate) fn send(&self, event: Event) {
@@ -71,16 +301,15 @@ pub(crate) enum PhaseEnd {
     /// So many work items have failed that no more were started.
     GaveUp,
     /// The work items go on without the launcher.
-    #[cfg(feature = "kubernetes")]
     Detached,
 }
 
 /// A way to run work items that do not need one another.
 pub(crate) trait Engine {
     /// What journal and status call it.
-    const NAME: &'static str;
+    fn name(&self) -> &'static str;
     /// What the first Ctrl-C does, and what a second one would.
-    const DRAINING: &'static str;
+    fn draining(&self) -> &'static str;
 
     /// The image that workers run in, where they run in one.
     fn image(&self) -> Option<&str> {
@@ -95,5 +324,11 @@ pub(crate) trait Engine {
     /// Does what is left to do when no phase is left.
     async fn finish(&mut self) -> Result<(), Diagnostic> {
         Ok(())
+    }
+
+    /// What `launch --dry-run` prints of a phase; an engine that has nothing to show refuses.
+    async fn manifests(&mut self, _phase: usize, _tasks: Vec<Task>) -> Result<Vec<String>, Diagnostic> {
+        Err(Diagnostic::usage(format!("`--dry-run` is not for `--engine {}`", self.name()))
+            .hint("`dvc-fanout plan` says what would run"))
     }
 }

@@ -8,5 +8,4 @@ pub(crate) mod plan;
 pub(crate) mod quantity;
 pub(crate) mod report;
 pub(crate) mod result_path;
-pub(crate) mod shards;
 pub(crate) mod standing;

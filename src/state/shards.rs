@@ -1,22 +1,51 @@
-//! `jobs/NAME.json`: which work items a cluster Job does. The launcher writes it before it makes the Job; workers and a
+//! `jobs/NAME.json`: which work items a cluster's job does. The launcher writes it before it makes the job; workers and a
 //! launcher that comes back read it.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 use crate::adapters::fs::{self, FsError};
 use crate::diagnostic::Diagnostic;
-use crate::model::shards::{ShardItem, Shards};
 use crate::state::format::VERSION;
 use crate::state::paths::RunDir;
+
+/// The work items of a job; position `i` belongs to shard `i % count`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shards {
+    /// Completions of the job.
+    pub count: usize,
+    /// In order of their index.
+    pub items: Vec<ShardItem>,
+    /// Whether a work item whose command failed is done again when its shard is.
+    pub retry_commands: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ShardItem {
+    /// In the worklist.
+    pub index: usize,
+    /// The first attempt that belongs to this job.
+    pub attempt: u32,
+}
+
+impl Shards {
+    /// The work items of a shard.
+    pub(crate) fn of(&self, shard: usize) -> impl Iterator<Item = &ShardItem> {
+        self.items.iter().skip(shard).step_by(self.count.max(1))
+    }
+}
+
+/// The engine of jobs whose file does not name it.
+const FIRST_ENGINE: &str = "kubernetes";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct JobFile {
     version: u32,
-    /// The cluster that it was made in.
+    #[serde(default = "first_engine")]
+    engine: String,
+    /// The cluster that it was made in, in the engine's own words.
     #[serde(default)]
-    cluster: Reach,
+    cluster: Json,
     /// Completions.
     shards: usize,
     retry_commands: bool,
@@ -30,19 +59,17 @@ struct Item {
     attempt: u32,
 }
 
-/// How a launcher reached a cluster, as far as it was told; the rest is in the kubeconfig.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Reach {
-    pub kubeconfig: Option<PathBuf>,
-    pub context: Option<String>,
-    pub namespace: Option<String>,
+fn first_engine() -> String {
+    FIRST_ENGINE.to_owned()
 }
 
-#[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "only the cluster's engine deals"))]
-pub(crate) fn write(run: &RunDir, job: &str, shards: &Shards, cluster: &Reach) -> Result<(), FsError> {
+/// Writes the file of a job; `cluster` says how its launcher reached the cluster.
+#[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "only engines of clusters deal"))]
+pub(crate) fn write(run: &RunDir, engine: &str, job: &str, shards: &Shards, cluster: &Json) -> Result<(), FsError> {
     let items = shards.items.iter().map(|item| Item { index: item.index, attempt: item.attempt }).collect();
     let file = JobFile {
         version: VERSION,
+        engine: engine.to_owned(),
         cluster: cluster.clone(),
         shards: shards.count,
         retry_commands: shards.retry_commands,
@@ -61,15 +88,20 @@ pub(crate) fn open(run: &RunDir) -> Result<Vec<String>, FsError> {
 }
 
 /// Remembers that a Job is over.
-#[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "only the cluster's engine sees Jobs end"))]
+#[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "only engines of clusters see jobs end"))]
 pub(crate) fn close(run: &RunDir, job: &str) -> Result<(), FsError> {
     if run.job(job).exists() { fs::write(&run.job_over(job), b"") } else { Ok(()) }
 }
 
-/// How the launcher of a Job reached its cluster.
-#[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "only the cluster's engine asks"))]
-pub(crate) fn reach(run: &RunDir, job: &str) -> Result<Reach, Diagnostic> {
-    Ok(read_file(run, job)?.map(|file| file.cluster).unwrap_or_default())
+/// How the launcher of an engine's first open job reached its cluster; `None` where no job of that engine is open.
+#[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "only engines of clusters ask"))]
+pub(crate) fn cluster_of(run: &RunDir, engine: &str) -> Result<Option<Json>, Diagnostic> {
+    for job in open(run)? {
+        if let Some(file) = read_file(run, &job)?.filter(|file| file.engine == engine) {
+            return Ok(Some(file.cluster));
+        }
+    }
+    Ok(None)
 }
 
 /// Reads the file of a Job; `None` where there is none.

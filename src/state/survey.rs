@@ -185,6 +185,15 @@ pub(crate) fn tail(log: &std::path::Path, limit: usize) -> Vec<String> {
     lines[lines.len().saturating_sub(limit)..].iter().map(|line| shortened(line)).collect()
 }
 
+/// The last error that a worker printed into its log, with its causes.
+pub(crate) fn last_error(log: &std::path::Path) -> Option<String> {
+    let lines = tail(log, LOG_LINES);
+    let last = lines.iter().rposition(|line| line.starts_with("error: "))?;
+    let causes = lines[last..].iter().filter_map(|line| line.strip_prefix("cause: "));
+    let parts: Vec<&str> = lines[last].strip_prefix("error: ").into_iter().chain(causes).collect();
+    Some(parts.join(": "))
+}
+
 /// A line without its middle where it is very long. What DVC adds to an unfinished line stands at its end.
 fn shortened(line: &str) -> String {
     let (begin, end) = LINE_CHARS;
@@ -206,4 +215,21 @@ pub(crate) fn is_uncollected(run: &RunDir, plan: &Plan) -> Result<bool, FsError>
         }
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_error_of_a_worker_comes_with_its_causes() {
+        let log = tempfile::NamedTempFile::new().expect("a file");
+        let said = |text: &str| {
+            crate::adapters::fs::write_plain(log.path(), text.as_bytes()).expect("written");
+            last_error(log.path())
+        };
+        assert_eq!(said("ERROR: of DVC\n"), None);
+        let text = "error: an earlier one\ncause: x\nerror: cannot write `a`\n  --> a\ncause: it is full\ncause: so far\nhint: b\n";
+        assert_eq!(said(text), Some("cannot write `a`: it is full: so far".to_owned()));
+    }
 }

@@ -3,28 +3,28 @@
 //! | section of the file | what it says |
 //! |---|---|
 //! | top level | what the flags of `run` for planning and running say, under their names |
-//! | `kubernetes` | what the flags of the Kubernetes engine say |
+//! | the name of an engine | what its own flags say |
 //! | `stages` | by template or stage, what `meta: {fanout: {…}}` of stages says; it wins over that |
 
 use std::path::Path;
 
-use clap::{Arg, ArgAction, Args};
+use clap::{Arg, ArgAction, Args, ValueEnum};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
 use crate::adapters::fs;
-use crate::cli::settings::{self, EngineArg, PlanningArgs, RunningArgs};
+use crate::cli::settings::PlanningArgs;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::near;
 use crate::dvc::value::Value;
 use crate::dvc::yaml;
+use crate::engine::args::{RunningArgs, flags};
+use crate::engine::{Completion, EngineArgs, EngineName, Flags};
 use crate::model::hints::{self, ByStage};
 
 /// Where the file lies in a project.
 pub(crate) const FILE: &str = ".dvc/fanout/config.yaml";
-/// The section of the Kubernetes engine.
-pub(crate) const KUBERNETES: &str = "kubernetes";
 /// The section of hints by stage.
 pub(crate) const STAGES: &str = "stages";
 /// The key of the engine.
@@ -67,32 +67,12 @@ impl Settings {
 
     /// The planning flags with what only the file says.
     pub(crate) fn planning(&self, typed: &PlanningArgs) -> Result<PlanningArgs, Diagnostic> {
-        self.complete(None, typed)
+        self.complete_section(None, typed)
     }
 
     /// The running flags with what only the file says.
     pub(crate) fn running(&self, typed: &RunningArgs) -> Result<RunningArgs, Diagnostic> {
-        self.complete(None, typed)
-    }
-
-    /// The flags of the Kubernetes engine with what only the file says.
-    #[cfg(feature = "kubernetes")]
-    pub(crate) fn kubernetes(
-        &self,
-        typed: &crate::cli::kubernetes::KubernetesArgs,
-    ) -> Result<crate::cli::kubernetes::KubernetesArgs, Diagnostic> {
-        self.complete(Some(KUBERNETES), typed)
-    }
-
-    /// The engine that was typed, else that of the file, else the local one.
-    pub(crate) fn engine(&self, typed: Option<EngineArg>) -> Result<EngineArg, Diagnostic> {
-        match (typed, self.file.get(ENGINE)) {
-            (Some(engine), _) => Ok(engine),
-            (None, Some(value)) => {
-                serde_json::from_value(value.to_json()).map_err(|error| wrong(&format!("`{ENGINE}`: {error}")))
-            }
-            (None, None) => Ok(EngineArg::default()),
-        }
+        self.complete_section(None, typed)
     }
 
     /// Whether there is no file, or nothing in it.
@@ -101,7 +81,6 @@ impl Settings {
     }
 
     /// Whether the file has a section.
-    #[cfg(feature = "kubernetes")]
     pub(crate) fn has(&self, section: &str) -> bool {
         self.file.get(section).is_some()
     }
@@ -136,12 +115,12 @@ impl Settings {
     }
 
     /// Completes flags of a section by what the file says under the same names.
-    fn complete<T: Args + Serialize + DeserializeOwned>(
+    fn complete_section<T: Args + Serialize + DeserializeOwned>(
         &self,
         section: Option<&str>,
         typed: &T,
     ) -> Result<T, Diagnostic> {
-        let flags = settings::flags::<T>();
+        let flags = flags::<T>();
         let mut all = Map::new();
         let prefix = section.map_or_else(String::new, |section| format!("{section}."));
         match self.section(section) {
@@ -177,14 +156,29 @@ impl Settings {
     }
 }
 
+impl Completion for Settings {
+    fn engine(&self, typed: Option<EngineName>) -> Result<EngineName, Diagnostic> {
+        match (typed, self.file.get(ENGINE)) {
+            (Some(engine), _) => Ok(engine),
+            (None, Some(value)) => {
+                serde_json::from_value(value.to_json()).map_err(|error| wrong(&format!("`{ENGINE}`: {error}")))
+            }
+            (None, None) => Ok(EngineName::default()),
+        }
+    }
+
+    fn complete<T: Flags>(&self, typed: &T) -> Result<T, Diagnostic> {
+        self.complete_section(Some(T::NAME), typed)
+    }
+}
+
 /// The JSON schema of the file.
 pub(crate) fn schema() -> Json {
-    let mut top = properties(&settings::flags::<PlanningArgs>());
-    top.extend(properties(&settings::flags::<RunningArgs>()));
-    top.insert(
-        ENGINE.to_owned(),
-        serde_json::json!({"enum": ["local", "kubernetes"], "description": "What runs the work items"}),
-    );
+    let mut top = properties(&flags::<PlanningArgs>());
+    top.extend(properties(&flags::<RunningArgs>()));
+    let engines = EngineName::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+    let engines: Vec<String> = engines.map(|engine| engine.get_name().to_owned()).collect();
+    top.insert(ENGINE.to_owned(), serde_json::json!({"enum": engines, "description": "What runs the work items"}));
     let hint = |key: &&str| {
         let kinds =
             if matches!(*key, "group") { serde_json::json!("string") } else { serde_json::json!(["number", "string"]) };
@@ -198,12 +192,15 @@ pub(crate) fn schema() -> Json {
             "type": "object", "description": "What stages ask for, by template or stage", "additionalProperties": stage,
         }),
     );
-    #[cfg(feature = "kubernetes")]
-    {
-        let own = properties(&settings::flags::<crate::cli::kubernetes::KubernetesArgs>());
-        top.insert(KUBERNETES.to_owned(), serde_json::json!({
-            "type": "object", "description": "The Kubernetes engine", "additionalProperties": false, "properties": own,
-        }));
+    for section in EngineArgs::sections() {
+        let own = properties(&section.flags);
+        let about = format!("What is said of {}", section.called);
+        top.insert(
+            section.name.to_owned(),
+            serde_json::json!({
+                "type": "object", "description": about, "additionalProperties": false, "properties": own,
+            }),
+        );
     }
     serde_json::json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -240,15 +237,16 @@ fn unknown(prefix: &str, key: &str, known: &[String]) -> Diagnostic {
         near::misses(key, known.iter().map(String::as_str)).into_iter().map(|name| format!("{prefix}{name}")).collect();
     let diagnostic = Diagnostic::project(format!("there is no setting `{prefix}{key}`")).at(Place::file(FILE));
     diagnostic.hint(near::hint(&misses.iter().map(String::as_str).collect::<Vec<_>>()).unwrap_or_else(|| {
-        "`dvc-fanout config` lists all: the names of the flags, besides `kubernetes` and `stages`".to_owned()
+        "`dvc-fanout config` lists all: the names of the flags, in sections for engines and `stages`".to_owned()
     }))
 }
 
 /// The keys of the file's top level.
 fn top_level() -> Vec<String> {
-    let flags = [settings::flags::<PlanningArgs>(), settings::flags::<RunningArgs>()].concat();
+    let flags = [flags::<PlanningArgs>(), flags::<RunningArgs>()].concat();
     let names = flags.iter().flat_map(names_of);
-    names.chain([ENGINE, KUBERNETES, STAGES].map(str::to_owned)).collect()
+    let sections = EngineArgs::sections().into_iter().map(|section| section.name);
+    names.chain(sections.chain([ENGINE, STAGES]).map(str::to_owned)).collect()
 }
 
 /// All names of a flag.

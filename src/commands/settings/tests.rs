@@ -40,7 +40,7 @@ fn what_is_wrong_is_named() {
     assert_eq!(hint("job: 1"), "did you mean `jobs`?");
     assert_eq!(hint("max_failed: 1"), "did you mean `max-failed`?");
     assert!(hint("nonsense: 1").contains("dvc-fanout config"));
-    let engine = Settings::parse("engine: slurm").expect("known keys").engine(None);
+    let engine = Settings::parse("engine: lightning").expect("known keys").engine(None);
     assert!(engine.expect_err("no engine").message.contains("`engine`"));
 }
 
@@ -58,10 +58,10 @@ fn hints_are_kept_by_template_and_stage() {
 #[cfg(feature = "kubernetes")]
 mod kubernetes {
     use super::*;
-    use crate::cli::kubernetes::KubernetesArgs;
+    use crate::engine::kubernetes::Args as KubernetesArgs;
 
     fn read(text: &str) -> Result<Json, Diagnostic> {
-        let args = Settings::parse(text)?.kubernetes(&KubernetesArgs::default())?;
+        let args = Settings::parse(text)?.complete(&KubernetesArgs::default())?;
         Ok(serde_json::to_value(args).expect("plain data"))
     }
 
@@ -104,7 +104,7 @@ mod kubernetes {
             };
             Some((flag.get_long()?.to_owned(), value))
         };
-        let settings: Map<String, Json> = settings::flags::<KubernetesArgs>().into_iter().filter_map(sample).collect();
+        let settings: Map<String, Json> = flags::<KubernetesArgs>().into_iter().filter_map(sample).collect();
         assert!(settings.len() > 25, "{settings:?}");
         serde_json::from_value::<KubernetesArgs>(Json::Object(settings)).expect("names agree");
     }

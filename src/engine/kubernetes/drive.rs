@@ -6,24 +6,24 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::diagnostic::Diagnostic;
+use crate::engine::kubernetes::KubernetesConfig;
 use crate::engine::kubernetes::api::{Change, Cluster, Propagation};
-use crate::engine::kubernetes::items::{Items, ShardEnd};
 use crate::engine::kubernetes::job::explain;
 use crate::engine::kubernetes::job::observed::{JobEnd, PodPhase, SeenJob, SeenPod};
 use crate::engine::kubernetes::stuck::Watchman;
 use crate::engine::kubernetes::submit::{Submitted, cancel, clean_up};
-use crate::engine::kubernetes::{KubernetesConfig, RunFiles};
+use crate::engine::remote::files::RunFiles;
+use crate::engine::remote::items::{Items, ShardEnd};
+use crate::engine::remote::{LAG_LIMIT, Late};
 use crate::engine::{Channels, Failures, PhaseEnd};
 use crate::exit::Exit;
 use crate::model::event::{Ending, Event, Stop};
-use crate::model::shards::Shards;
+use crate::state::shards::Shards;
 
 /// How often running pods' results are looked for.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often pods that do not run are asked for their reason.
 const ASK: Duration = Duration::from_secs(5);
-/// How long a volume may lag behind the pod that wrote to it. NFS clients cache a directory for up to a minute.
-const LAG_LIMIT: Duration = Duration::from_secs(70);
 /// How long a Job may go on after all its work items have ended.
 const END_LIMIT: Duration = Duration::from_mins(1);
 /// How long the cluster may take to end a Job in which too many indexes have failed.
@@ -31,15 +31,9 @@ const GIVE_UP_LIMIT: Duration = Duration::from_secs(10);
 /// How long the second Ctrl-C is waited for.
 const DETACH_DELAY: Duration = Duration::from_secs(5);
 
-/// A shard that ended well, whose results are not here yet.
-struct Late {
-    end: ShardEnd,
-    since: Instant,
-}
-
 pub(super) struct Drive<'a> {
     config: &'a KubernetesConfig,
-    files: &'a dyn RunFiles,
+    files: &'a RunFiles,
     cluster: &'a Cluster,
     channels: Channels,
     /// Those of all Jobs.
@@ -67,7 +61,7 @@ pub(super) struct Drive<'a> {
 /// Waits for the Job of a check and for what its pod writes.
 pub(super) async fn check(
     config: &KubernetesConfig,
-    files: &dyn RunFiles,
+    files: &RunFiles,
     cluster: &Cluster,
     job: SeenJob,
     channels: Channels,
@@ -121,7 +115,7 @@ enum Over {
 impl<'a> Drive<'a> {
     pub(super) fn new(
         config: &'a KubernetesConfig,
-        files: &'a dyn RunFiles,
+        files: &'a RunFiles,
         cluster: &'a Cluster,
         failures: &'a Failures,
         submitted: Submitted,
@@ -318,7 +312,7 @@ impl<'a> Drive<'a> {
         };
         match self.items.settle(shard, &end, self.files, true)? {
             Some(events) => self.tell(events),
-            None => drop(self.late.insert(shard, Late { end, since: Instant::now() })),
+            None => drop(self.late.insert(shard, Late::new(end))),
         }
         Ok(())
     }
@@ -333,7 +327,7 @@ impl<'a> Drive<'a> {
         self.tell(told);
         let mut still_late = BTreeMap::new();
         for (shard, late) in std::mem::take(&mut self.late) {
-            let is_patient = late.since.elapsed() < LAG_LIMIT;
+            let is_patient = late.is_patient();
             match self.items.settle(shard, &late.end, self.files, is_patient)? {
                 Some(events) => self.tell(events),
                 None => drop(still_late.insert(shard, late)),

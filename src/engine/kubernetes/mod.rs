@@ -2,21 +2,20 @@
 //!
 //! | file | |
 //! |---|---|
-//! | `classes.rs` | which work items share a Job |
+//! | `args.rs`, `resolve.rs` | flags, and what they mean |
 //! | `submit.rs` | create a Job or go on with the one that is there; clean up |
 //! | `drive.rs` | watch a Job to its end |
-//! | `items.rs` | what became of its work items: results first, pods second, the Job's status last |
 //! | `stuck.rs` | pods that do not start, explained |
 //! | `job/` | from a phase to the manifest of a Job; pure |
 //! | `api/` | the calls to the cluster |
 //!
 //! What counts is what workers publish on the volume; the cluster only says when to look, and why there is nothing.
 
-pub(crate) mod api;
-mod classes;
+mod api;
+mod args;
 mod drive;
-mod items;
-pub(crate) mod job;
+mod job;
+mod resolve;
 mod stuck;
 mod submit;
 
@@ -24,17 +23,18 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use classes::Class;
+pub(crate) use crate::engine::kubernetes::args::Args;
 
 use crate::diagnostic::Diagnostic;
 use crate::engine::kubernetes::api::{Access, Cluster, KubeError, Right};
 use crate::engine::kubernetes::job::manifest::Manifest;
 use crate::engine::kubernetes::job::options::PodOptions;
 use crate::engine::kubernetes::job::volume::Volume;
-use crate::engine::{Channels, Engine, Failures, PhaseEnd};
+use crate::engine::remote::classes::{Class, split};
+use crate::engine::remote::files::RunFiles;
+use crate::engine::{Channels, Engine, Failures, Flags as _, PhaseEnd};
 use crate::exit::Exit;
-use crate::model::event::{Ending, Task};
-use crate::model::shards::Shards;
+use crate::model::event::Task;
 
 /// Since this minor version all that the Jobs use is generally available.
 const MINIMUM_MINOR: u32 = 33;
@@ -92,40 +92,16 @@ pub(crate) enum Keep {
     Never,
 }
 
-/// What there is of a work item on the volume.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ItemFiles {
-    /// The last attempt that has begun.
-    pub begun: Option<u32>,
-    /// The last attempt that has published, and how it ended. A success counts as the last whatever came after it.
-    pub result: Option<(u32, Ending)>,
-}
-
-/// The run's directory, as far as the engine has to do with it.
-pub(crate) trait RunFiles {
-    fn item(&self, index: usize) -> Result<ItemFiles, Diagnostic>;
-    /// Which work items the Job of this name does; `None` where there is no such Job.
-    fn shards(&self, job: &str) -> Result<Option<Shards>, Diagnostic>;
-    fn write_shards(&self, job: &str, shards: &Shards) -> Result<(), Diagnostic>;
-    /// The Jobs of which nobody has seen the end yet.
-    fn open_jobs(&self) -> Result<Vec<String>, Diagnostic>;
-    /// Remembers that a Job is over.
-    fn close_job(&self, job: &str) -> Result<(), Diagnostic>;
-    /// Whether the pod of the check of this name has written to the directory.
-    fn was_checked(&self, job: &str) -> Result<bool, Diagnostic>;
-    fn forget_check(&self, job: &str) -> Result<(), Diagnostic>;
-}
-
 pub(crate) struct KubernetesEngine {
     config: KubernetesConfig,
-    files: Box<dyn RunFiles>,
+    files: RunFiles,
     cluster: Option<Cluster>,
     failures: Failures,
     is_checked: bool,
 }
 
 impl KubernetesEngine {
-    pub(crate) fn new(config: KubernetesConfig, files: Box<dyn RunFiles>) -> Self {
+    pub(crate) fn new(config: KubernetesConfig, files: RunFiles) -> Self {
         let failures = Failures::up_to(config.max_failed);
         KubernetesEngine { config, files, cluster: None, failures, is_checked: false }
     }
@@ -146,8 +122,13 @@ impl KubernetesEngine {
 }
 
 impl Engine for KubernetesEngine {
-    const NAME: &'static str = "kubernetes";
-    const DRAINING: &'static str = "interrupted: the Jobs go on without this launcher (again: cancel them)";
+    fn name(&self) -> &'static str {
+        Args::NAME
+    }
+
+    fn draining(&self) -> &'static str {
+        "interrupted: the Jobs go on without this launcher (again: cancel them)"
+    }
 
     fn image(&self) -> Option<&str> {
         Some(&self.config.pods.image)
@@ -158,14 +139,14 @@ impl Engine for KubernetesEngine {
         self.config.pods.namespace.clone_from(&cluster.namespace);
         let submitter = submit::Submitter {
             config: &self.config,
-            files: &*self.files,
+            files: &self.files,
             cluster: &cluster,
             channels: channels.clone(),
             phase,
             is_checked: Cell::new(self.is_checked),
         };
         let mut jobs = vec![];
-        for class in classes::split(tasks) {
+        for class in split(tasks) {
             jobs.extend(submitter.submit(class).await?);
         }
         self.is_checked = submitter.is_checked.get();
@@ -176,7 +157,7 @@ impl Engine for KubernetesEngine {
             return Ok(PhaseEnd::Detached);
         }
         let drives = jobs.into_iter().map(|job| {
-            drive::Drive::new(&self.config, &*self.files, &cluster, &self.failures, job, channels.clone()).run()
+            drive::Drive::new(&self.config, &self.files, &cluster, &self.failures, job, channels.clone()).run()
         });
         let ends = futures::future::join_all(drives).await.into_iter().collect::<Result<Vec<_>, _>>()?;
         Ok(if ends.contains(&PhaseEnd::Detached) {
@@ -186,6 +167,32 @@ impl Engine for KubernetesEngine {
         } else {
             PhaseEnd::Done
         })
+    }
+
+    /// The Jobs that a phase would be launched as.
+    ///
+    /// Which work items they do is written to the run's directory, so that Jobs made from these manifests find them; a
+    /// launch then goes on with those Jobs.
+    async fn manifests(&mut self, phase: usize, tasks: Vec<Task>) -> Result<Vec<String>, Diagnostic> {
+        // The context's namespace where there is a kubeconfig; there need not be one.
+        if let Ok(cluster) = Cluster::connect(&self.config.access).await {
+            self.config.pods.namespace = cluster.namespace;
+        }
+        let (config, files) = (&self.config, &self.files);
+        let manifest = |class: Class| {
+            let options = submit::class_options(config, &class);
+            let dealt = class.shards(options.workers as usize, options.retry_commands);
+            let name = Manifest::name(&submit::job_plan(config, phase, &class, 1, dealt.count));
+            let shards = if let Some(known) = files.shards(&name)? {
+                known
+            } else {
+                files.write_shards(&name, &dealt)?;
+                dealt
+            };
+            let plan = submit::job_plan(config, phase, &class, 1, shards.count);
+            Ok(submit::manifest(&options, &plan)?.to_yaml())
+        };
+        split(tasks).into_iter().map(manifest).collect()
     }
 
     /// Looks after Jobs that came to their end while nobody watched.
@@ -208,7 +215,7 @@ impl Engine for KubernetesEngine {
 }
 
 /// Ends the Jobs of a run that nobody watches; returns their names.
-pub(crate) async fn cancel(access: &Access, run: &str, files: &dyn RunFiles) -> Result<Vec<String>, Diagnostic> {
+pub(crate) async fn cancel(access: &Access, run: &str, files: &RunFiles) -> Result<Vec<String>, Diagnostic> {
     let cluster = Cluster::connect(access).await?;
     cluster.version().await?;
     let mut ended = vec![];
@@ -220,31 +227,6 @@ pub(crate) async fn cancel(access: &Access, run: &str, files: &dyn RunFiles) -> 
         files.close_job(&name)?;
     }
     Ok(ended)
-}
-
-/// Returns the Jobs that a phase would be launched as.
-///
-/// Which work items they do is written to the run's directory, so that Jobs made from these manifests find them; a
-/// launch then goes on with those Jobs.
-pub(crate) fn manifests(
-    config: &KubernetesConfig,
-    files: &dyn RunFiles,
-    phase: usize,
-    tasks: Vec<Task>,
-) -> Result<Vec<Manifest>, Diagnostic> {
-    let manifest = |class: Class| {
-        let options = submit::class_options(config, &class);
-        let dealt = class.shards(options.workers, options.retry_commands);
-        let name = Manifest::name(&submit::job_plan(config, phase, &class, 1, dealt.count));
-        let shards = if let Some(known) = files.shards(&name)? {
-            known
-        } else {
-            files.write_shards(&name, &dealt)?;
-            dealt
-        };
-        submit::manifest(&options, &submit::job_plan(config, phase, &class, 1, shards.count))
-    };
-    classes::split(tasks).into_iter().map(manifest).collect()
 }
 
 /// Looks whether a cluster can be used, and returns its version and the namespace.

@@ -18,13 +18,17 @@ use serde_json::Value;
 use crate::diagnostic::Diagnostic;
 use crate::engine::Channels;
 use crate::engine::kubernetes::api::{Cluster, Created, Propagation};
-use crate::engine::kubernetes::classes::Class;
 use crate::engine::kubernetes::job::Problem;
+use crate::engine::kubernetes::job::machine::Resources;
 use crate::engine::kubernetes::job::manifest::{Manifest, SPEC_HASH};
 use crate::engine::kubernetes::job::observed::{JobEnd, SeenJob};
 use crate::engine::kubernetes::job::options::{JobPlan, PodOptions};
-use crate::engine::kubernetes::{Keep, KubernetesConfig, RunFiles, drive};
-use crate::model::shards::Shards;
+use crate::engine::kubernetes::{Keep, KubernetesConfig, drive};
+use crate::engine::remote::classes::Class;
+use crate::engine::remote::files::RunFiles;
+use crate::model::event;
+use crate::model::quantity::Quantity;
+use crate::state::shards::Shards;
 
 /// How often one phase of a run may be launched again.
 const MAX_GENERATIONS: u32 = 100;
@@ -43,7 +47,7 @@ pub(super) struct Submitted {
 
 pub(super) struct Submitter<'a> {
     pub config: &'a KubernetesConfig,
-    pub files: &'a dyn RunFiles,
+    pub files: &'a RunFiles,
     pub cluster: &'a Cluster,
     pub channels: Channels,
     pub phase: usize,
@@ -61,7 +65,7 @@ impl Submitter<'_> {
             if class.tasks.is_empty() {
                 return Ok(jobs);
             }
-            let dealt = class.shards(options.workers, options.retry_commands);
+            let dealt = class.shards(options.workers as usize, options.retry_commands);
             let mut plan = job_plan(self.config, self.phase, &class, generation, dealt.count);
             let name = Manifest::name(&plan);
             let found = self.find(&name).await?;
@@ -196,11 +200,11 @@ pub(super) fn manifest(options: &PodOptions, plan: &JobPlan) -> Result<Manifest,
 pub(super) fn class_options(config: &KubernetesConfig, class: &Class) -> PodOptions {
     let mut options = config.pods.clone();
     // Retries that were asked for on the command line are for all.
-    if let Some(retries) = class.retries.filter(|_| !options.retry_commands) {
+    if let Some(retries) = class.resources.retries.filter(|_| !options.retry_commands) {
         options.retries = retries;
         options.retry_commands = true;
     }
-    if let Some(limit) = class.group.as_ref().and_then(|group| config.groups.get(group)) {
+    if let Some(limit) = class.resources.group.as_ref().and_then(|group| config.groups.get(group)) {
         options.workers = options.workers.min(u32::try_from(*limit).unwrap_or(u32::MAX));
     }
     // Kubernetes gives up when more than this many have failed.
@@ -223,7 +227,7 @@ pub(super) fn job_plan(
         class: class.name.clone(),
         generation,
         shards: u32::try_from(shards).unwrap_or(u32::MAX),
-        resources: class.resources.clone(),
+        resources: pod_resources(&class.resources),
         arguments: vec![],
     };
     let name = Manifest::name(&plan);
@@ -233,6 +237,16 @@ pub(super) fn job_plan(
     }
     plan.arguments.extend(config.worker_arguments.iter().cloned());
     plan
+}
+
+fn pod_resources(resources: &event::Resources) -> Resources {
+    let quantity = |text: String| Quantity::parse(&text).ok();
+    Resources {
+        cpus: resources.cpus.and_then(|cpus| quantity(cpus.to_string())),
+        memory: resources.memory_mib.and_then(|memory| quantity(format!("{memory}Mi"))),
+        gpus: resources.gpus.unwrap_or(0),
+        ..Resources::default()
+    }
 }
 
 /// Deletes a Job that is over, as far as it is not to be kept.

@@ -3,10 +3,11 @@
 use serde_json::{Map, Value, json};
 
 use super::explain::final_codes;
-use super::name::{digest, job_name, label_value, object_name};
+use super::name::{job_name, label_value, object_name};
 use super::options::{JobPlan, PodOptions, Security};
 use super::volume::{Source, Volume};
 use super::{Problem, patch, validate, yaml};
+use crate::engine::remote::classes::digest;
 
 /// Who made an object.
 pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "dvc-fanout");

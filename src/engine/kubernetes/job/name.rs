@@ -1,6 +1,6 @@
 //! Names and label values within Kubernetes' limits, the same for the same run.
 
-use sha2::{Digest as _, Sha256};
+use crate::engine::remote::classes::digest;
 
 /// The longest DNS label, which a pod's host name `JOB-INDEX` must be.
 const DNS_LABEL_MAX: usize = 63;
@@ -91,11 +91,6 @@ pub(crate) fn is_dns_subdomain(text: &str) -> bool {
 /// Returns the first hex digits of a text's SHA-256.
 fn short_digest(text: &str) -> String {
     digest(text).chars().take(DIGEST_LEN).collect()
-}
-
-/// Returns a text's SHA-256 in hex.
-pub(crate) fn digest(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 #[cfg(test)]

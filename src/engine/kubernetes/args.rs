@@ -1,16 +1,17 @@
 //! Flags of the Kubernetes engine. The section `kubernetes` of `.dvc/fanout/config.yaml` has the same names.
 
-use clap::{Args, ValueEnum};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::settings::as_text;
+use crate::engine::args::as_text;
 use crate::model::duration::{Limit, Wait};
 
 /// What the Kubernetes engine keeps to; every flag may stand in `.dvc/fanout/config.yaml` instead, under `kubernetes:`.
-#[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Kubernetes engine (also in .dvc/fanout/config.yaml, under `kubernetes:`)")]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
-pub(crate) struct KubernetesArgs {
+#[group(skip)]
+pub(crate) struct Args {
     /// The image of the workers: your stages' programs, git, DVC and `dvc-fanout`
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -178,6 +179,28 @@ pub(crate) struct KubernetesArgs {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_check: bool,
+}
+
+/// Where the Jobs are that are to be ended.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[group(skip)]
+pub(crate) struct CancelArgs {
+    /// The kubeconfig of a cluster that Jobs were left to
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<String>,
+    /// The context of the kubeconfig
+    #[arg(long)]
+    context: Option<String>,
+    /// The namespace of the Jobs
+    #[arg(long)]
+    namespace: Option<String>,
+}
+
+impl From<CancelArgs> for Args {
+    fn from(typed: CancelArgs) -> Args {
+        let CancelArgs { kubeconfig, context, namespace } = typed;
+        Args { kubeconfig, context, namespace, ..Args::default() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]

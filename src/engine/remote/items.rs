@@ -15,12 +15,25 @@
 use std::time::Duration;
 
 use crate::diagnostic::Diagnostic;
-use crate::engine::kubernetes::{ItemFiles, RunFiles};
 use crate::model::event::{Ending, Event};
-use crate::model::shards::{ShardItem, Shards};
+use crate::state::shards::{ShardItem, Shards};
 
 /// About how long the Job controller waits before it tries an index again.
-pub(super) const RETRY_DELAY: Duration = Duration::from_secs(10);
+pub(crate) const RETRY_DELAY: Duration = Duration::from_secs(10);
+
+/// What there is of a work item on the volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ItemFiles {
+    /// The last attempt that has begun.
+    pub begun: Option<u32>,
+    /// The last attempt that has published, and how it ended. A success counts as the last whatever came after it.
+    pub result: Option<(u32, Ending)>,
+}
+
+/// Where workers publish.
+pub(crate) trait Volume {
+    fn item(&self, index: usize) -> Result<ItemFiles, Diagnostic>;
+}
 
 /// A work item on its way.
 #[derive(Debug)]
@@ -41,7 +54,7 @@ impl Item {
     }
 
     /// What the volume holds of this Job's attempts.
-    fn look(&self, files: &dyn RunFiles) -> Result<ItemFiles, Diagnostic> {
+    fn look(&self, files: &impl Volume) -> Result<ItemFiles, Diagnostic> {
         let ItemFiles { begun, result } = files.item(self.index)?;
         let ours = |attempt: &u32| *attempt >= self.first;
         let counts = |(attempt, ending): &(u32, Ending)| *attempt >= self.first || *ending == Ending::Succeeded;
@@ -65,7 +78,7 @@ impl Item {
 
 /// How a shard's pod ended.
 #[derive(Clone, Debug)]
-pub(super) struct ShardEnd {
+pub(crate) struct ShardEnd {
     pub place: String,
     /// What it means for a work item without a result.
     pub ending: Ending,
@@ -74,7 +87,7 @@ pub(super) struct ShardEnd {
 }
 
 /// The work items of a Job, by shard.
-pub(super) struct Items {
+pub(crate) struct Items {
     shards: Vec<Vec<Item>>,
     /// Whether a command that failed is tried again with its shard.
     retry_commands: bool,
@@ -83,7 +96,7 @@ pub(super) struct Items {
 
 impl Items {
     /// Takes those work items of a Job that are still to be told about.
-    pub(super) fn new(list: &Shards, wanted: impl Fn(usize) -> bool) -> Self {
+    pub(crate) fn new(list: &Shards, wanted: impl Fn(usize) -> bool) -> Self {
         let mut left = 0;
         let shards = (0..list.count).map(|shard| {
             let items: Vec<Item> = list.of(shard).filter(|item| wanted(item.index)).map(Item::new).collect();
@@ -94,12 +107,12 @@ impl Items {
     }
 
     /// How many work items have not ended for good.
-    pub(super) fn left(&self) -> usize {
+    pub(crate) fn left(&self) -> usize {
         self.left
     }
 
     /// Looks what a running pod has done since the last look.
-    pub(super) fn look(&mut self, shard: usize, place: &str, files: &dyn RunFiles) -> Result<Vec<Event>, Diagnostic> {
+    pub(crate) fn look(&mut self, shard: usize, place: &str, files: &impl Volume) -> Result<Vec<Event>, Diagnostic> {
         let mut events = vec![];
         let before = self.open(shard).count();
         let retry_commands = self.retry_commands;
@@ -123,11 +136,11 @@ impl Items {
     }
 
     /// Settles a shard whose pod ended. Returns `None` where results are missing that should be there.
-    pub(super) fn settle(
+    pub(crate) fn settle(
         &mut self,
         shard: usize,
         end: &ShardEnd,
-        files: &dyn RunFiles,
+        files: &impl Volume,
         is_patient: bool,
     ) -> Result<Option<Vec<Event>>, Diagnostic> {
         let mut events = vec![];
@@ -177,7 +190,7 @@ impl Items {
     }
 
     /// Settles every shard that is left.
-    pub(super) fn settle_all(&mut self, end: &ShardEnd, files: &dyn RunFiles) -> Result<Vec<Event>, Diagnostic> {
+    pub(crate) fn settle_all(&mut self, end: &ShardEnd, files: &impl Volume) -> Result<Vec<Event>, Diagnostic> {
         let mut events = vec![];
         for shard in 0..self.shards.len() {
             events.extend(self.settle(shard, end, files, false)?.unwrap_or_default());
@@ -186,7 +199,7 @@ impl Items {
     }
 
     /// The shards that have work items left.
-    pub(super) fn open_shards(&self) -> impl Iterator<Item = usize> + '_ {
+    pub(crate) fn open_shards(&self) -> impl Iterator<Item = usize> + '_ {
         let is_open = |items: &[Item]| items.iter().any(|item| !item.is_done);
         self.shards.iter().enumerate().filter(move |(_, items)| is_open(items)).map(|(shard, _)| shard)
     }

@@ -1,49 +1,91 @@
-//! From the Kubernetes flags to what the engine keeps to, and the run's directory as the engine sees it.
+//! From the flags to what the engine keeps to.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use crate::adapters::fs;
-use crate::adapters::process;
-use crate::cli::kubernetes::{DataArg, KeepArg, KubernetesArgs, SecurityArg};
-use crate::cli::settings::RunningArgs;
+use crate::adapters::{fs, process};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::yaml;
-use crate::engine::kubernetes as engine;
-use crate::engine::kubernetes::api::{Access, Cluster};
+use crate::engine::args::RunningArgs;
+use crate::engine::kubernetes::api::Access;
+use crate::engine::kubernetes::args::{Args, CancelArgs, DataArg, KeepArg, SecurityArg};
 use crate::engine::kubernetes::job::machine::Resources;
 use crate::engine::kubernetes::job::manifest::SCRATCH;
 use crate::engine::kubernetes::job::options::{EnvVar, PodOptions, Security, User};
 use crate::engine::kubernetes::job::volume::Volume;
-use crate::engine::kubernetes::{ItemFiles, Keep, KubernetesConfig, RunFiles};
+use crate::engine::kubernetes::{Keep, KubernetesConfig, KubernetesEngine};
+use crate::engine::remote::files::RunFiles;
+use crate::engine::{Flags, Scene};
 use crate::env;
-use crate::exit::Exit;
 use crate::model::duration::{Limit, Wait};
-use crate::model::event::Ending;
 use crate::model::quantity::Quantity;
-use crate::model::shards::Shards;
-use crate::output::text;
-use crate::state::format::{Outcome, Plan};
+use crate::state::format::Plan;
 use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
-use crate::state::shards::Reach;
-use crate::state::{results, shards, worklist};
+use crate::state::shards;
 
 /// Pods at a time unless said otherwise.
 const DEFAULT_WORKERS: u32 = 10;
 const DEFAULT_GRACE_SECONDS: u32 = 30;
 const DEFAULT_STUCK_LIMIT: Duration = Duration::from_mins(15);
 const DEFAULT_PATIENCE: Duration = Duration::from_mins(15);
+/// How long the cluster may take to answer where somebody only wants to know whether it does.
+const EXAMINATION: Duration = Duration::from_secs(10);
+
+impl Flags for Args {
+    const NAME: &'static str = "kubernetes";
+    const CALLED: &'static str = "the Kubernetes engine";
+    type Engine = KubernetesEngine;
+    type Cancel = CancelArgs;
+
+    fn resolve(&self, scene: &Scene<'_>) -> Result<KubernetesEngine, Diagnostic> {
+        let config = config(self, scene)?;
+        let files = files(scene.run, &config.access);
+        Ok(KubernetesEngine::new(config, files))
+    }
+
+    /// Deletes the Jobs that nobody watches. What is not said of the cluster is as it was at the launch.
+    async fn cancel(&self, run: &RunDir, plan: &Plan) -> Result<Vec<String>, Diagnostic> {
+        let Some(cluster) = shards::cluster_of(run, Self::NAME)? else { return Ok(vec![]) };
+        let first: Reach = serde_json::from_value(cluster).unwrap_or_default();
+        let mut access = access(self);
+        access.kubeconfig = access.kubeconfig.or(first.kubeconfig);
+        access.context = access.context.or(first.context);
+        access.namespace = access.namespace.or(first.namespace);
+        let files = files(run, &access);
+        super::cancel(&access, &plan.run, &files).await
+    }
+
+    async fn examine(&self, _project: &ProjectHome) -> Result<Option<String>, Diagnostic> {
+        let access = Access { patience: EXAMINATION, ..access(self) };
+        let ((major, minor), namespace) = super::examine(&access).await?;
+        Ok(Some(format!("Kubernetes {major}.{minor}, namespace `{namespace}`, all rights are there")))
+    }
+}
+
+/// How a launcher reached a cluster, as far as it was told; the rest is in the kubeconfig.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Reach {
+    kubeconfig: Option<PathBuf>,
+    context: Option<String>,
+    namespace: Option<String>,
+}
+
+/// The run's directory, which remembers how the cluster is reached.
+fn files(run: &RunDir, access: &Access) -> RunFiles {
+    let Access { kubeconfig, context, namespace, .. } = access;
+    // Whoever asks later may stand somewhere else.
+    let kubeconfig = kubeconfig.as_ref().map(|file| std::path::absolute(file).unwrap_or_else(|_| file.clone()));
+    let reach = Reach { kubeconfig, context: context.clone(), namespace: namespace.clone() };
+    RunFiles::new(run, Args::NAME, serde_json::to_value(reach).expect("it is plain data"))
+}
 
 /// Looks up what was meant.
-pub(crate) fn resolve(
-    project: &ProjectHome,
-    plan: &Plan,
-    args: &KubernetesArgs,
-    running: &RunningArgs,
-) -> Result<KubernetesConfig, Diagnostic> {
+fn config(args: &Args, scene: &Scene<'_>) -> Result<KubernetesConfig, Diagnostic> {
+    let Scene { project, plan, running, .. } = *scene;
     let maps = Maps::parse(&args.maps)?;
     let volumes: Vec<Volume> = args
         .volumes
@@ -70,10 +112,10 @@ pub(crate) fn resolve(
         access: access(args),
         pods: pod_options(args, running, volumes, pod_project, workers)?,
         run: plan.run.clone(),
-        groups: super::groups(running),
-        max_failed: super::max_failed(running, plan),
+        groups: running.groups(),
+        max_failed: running.max_failed(plan.work_items),
         timeout: running.timeout.map(|limit| limit.0),
-        detach: false,
+        detach: scene.detach,
         check: !args.no_check,
         keep: match args.keep.unwrap_or(KeepArg::Failed) {
             KeepArg::Always => Keep::Always,
@@ -86,7 +128,7 @@ pub(crate) fn resolve(
 }
 
 /// Where the cluster is and who asks, by flags and environment.
-pub(crate) fn access(args: &KubernetesArgs) -> Access {
+fn access(args: &Args) -> Access {
     let contents = [env::KUBECONFIG_DATA, env::KUBERNETES_CONFIGURATION].into_iter().find_map(env::read_text);
     Access {
         kubeconfig: args.kubeconfig.as_ref().map(PathBuf::from),
@@ -98,7 +140,7 @@ pub(crate) fn access(args: &KubernetesArgs) -> Access {
 }
 
 fn pod_options(
-    args: &KubernetesArgs,
+    args: &Args,
     running: &RunningArgs,
     volumes: Vec<Volume>,
     project: String,
@@ -163,7 +205,7 @@ fn seconds(flag: &str, wait: Option<Wait>) -> Result<Option<u32>, Diagnostic> {
 }
 
 /// The machine, with what the single flags say instead.
-fn resources(args: &KubernetesArgs) -> Result<Resources, Diagnostic> {
+fn resources(args: &Args) -> Result<Resources, Diagnostic> {
     let machine = args.machine.as_deref().map(Resources::parse_machine).transpose();
     let machine =
         machine.map_err(|error| Diagnostic::usage("the machine is wrong").source(&error))?.unwrap_or_default();
@@ -278,95 +320,4 @@ fn seen_by_pods(maps: &Maps, volumes: &[Volume], path: &Path, what: &str) -> Res
         .cause(format!("here it is `{}`", path.display()))
         .hint("give the volume that holds it, as in `--volume pvc:NAME:/data`")
         .hint("if pods see it elsewhere than this machine, say so: `--map /here=/data`"))
-}
-
-/// Prints the manifests of what would be launched.
-pub(super) fn dry_run(
-    mut config: KubernetesConfig,
-    run: &RunDir,
-    plan: &Plan,
-    phases: &[usize],
-) -> Result<Exit, Diagnostic> {
-    let items = worklist::read_all(run)?;
-    // The context's namespace where there is a kubeconfig; there need not be one.
-    if let Ok(cluster) = super::block_on(async { Ok(Cluster::connect(&config.access).await?) }) {
-        config.pods.namespace = cluster.namespace;
-    }
-    for &phase in phases {
-        let ready = super::ready::of_phase(run, plan, &items, &plan.phases[phase])?;
-        for manifest in engine::manifests(&config, &Files::new(run, &config.access), phase, ready.tasks)? {
-            text::result(&manifest.to_yaml());
-        }
-    }
-    Ok(Exit::Success)
-}
-
-/// The run's directory as the engine sees it.
-pub(crate) struct Files {
-    run: RunDir,
-    cluster: Reach,
-}
-
-impl Files {
-    pub(super) fn new(run: &RunDir, access: &Access) -> Self {
-        let Access { kubeconfig, context, namespace, .. } = access;
-        // Whoever asks later may stand somewhere else.
-        let kubeconfig = kubeconfig.as_ref().map(|file| std::path::absolute(file).unwrap_or_else(|_| file.clone()));
-        let cluster = Reach { kubeconfig, context: context.clone(), namespace: namespace.clone() };
-        Files { run: run.clone(), cluster }
-    }
-}
-
-/// Ends the Jobs of a run that nobody watches; returns their names. What is not said is as it was at the launch.
-pub(crate) fn cancel(run: &RunDir, plan: &Plan, args: &KubernetesArgs) -> Result<Vec<String>, Diagnostic> {
-    let first = shards::open(run)?.first().map(|job| shards::reach(run, job)).transpose()?.unwrap_or_default();
-    let mut access = access(args);
-    access.kubeconfig = access.kubeconfig.or(first.kubeconfig);
-    access.context = access.context.or(first.context);
-    access.namespace = access.namespace.or(first.namespace);
-    let files = Files::new(run, &access);
-    super::block_on(engine::cancel(&access, &plan.run, &files))
-}
-
-impl RunFiles for Files {
-    fn item(&self, index: usize) -> Result<ItemFiles, Diagnostic> {
-        let begun = results::attempts(&self.run, index)?.last().copied();
-        let best = results::best(&self.run, index)?;
-        let result = best.map(|published| (published.result.attempt, ending(published.result.outcome)));
-        Ok(ItemFiles { begun, result })
-    }
-
-    fn shards(&self, job: &str) -> Result<Option<Shards>, Diagnostic> {
-        shards::read(&self.run, job)
-    }
-
-    fn write_shards(&self, job: &str, list: &Shards) -> Result<(), Diagnostic> {
-        Ok(shards::write(&self.run, job, list, &self.cluster)?)
-    }
-
-    fn open_jobs(&self) -> Result<Vec<String>, Diagnostic> {
-        Ok(shards::open(&self.run)?)
-    }
-
-    fn close_job(&self, job: &str) -> Result<(), Diagnostic> {
-        Ok(shards::close(&self.run, job)?)
-    }
-
-    fn forget_check(&self, job: &str) -> Result<(), Diagnostic> {
-        Ok(fs::remove(&self.run.check(job))?)
-    }
-
-    fn was_checked(&self, job: &str) -> Result<bool, Diagnostic> {
-        Ok(fs::read_text_if_any(&self.run.check(job))?.is_some())
-    }
-}
-
-fn ending(outcome: Outcome) -> Ending {
-    match outcome {
-        Outcome::Succeeded => Ending::Succeeded,
-        Outcome::StageFailed { stage, message } => Ending::Failed { message: format!("stage `{stage}` {message}") },
-        Outcome::TimedOut { seconds } => Ending::Failed { message: format!("it took longer than {seconds} s") },
-        Outcome::ToolFailed { message } => Ending::ToolFailed { message },
-        Outcome::Interrupted { message } => Ending::Lost { message },
-    }
 }

@@ -5,41 +5,17 @@ use super::*;
 
 /// A volume in memory.
 #[derive(Default)]
-struct Volume(RefCell<BTreeMap<usize, ItemFiles>>);
+struct Memory(RefCell<BTreeMap<usize, ItemFiles>>);
 
-impl Volume {
+impl Memory {
     fn put(&self, index: usize, begun: u32, result: Option<(u32, Ending)>) {
         self.0.borrow_mut().insert(index, ItemFiles { begun: Some(begun), result });
     }
 }
 
-impl RunFiles for Volume {
+impl Volume for Memory {
     fn item(&self, index: usize) -> Result<ItemFiles, Diagnostic> {
         Ok(self.0.borrow().get(&index).cloned().unwrap_or_default())
-    }
-
-    fn shards(&self, _job: &str) -> Result<Option<Shards>, Diagnostic> {
-        Ok(None)
-    }
-
-    fn write_shards(&self, _job: &str, _shards: &Shards) -> Result<(), Diagnostic> {
-        Ok(())
-    }
-
-    fn open_jobs(&self) -> Result<Vec<String>, Diagnostic> {
-        Ok(vec![])
-    }
-
-    fn close_job(&self, _job: &str) -> Result<(), Diagnostic> {
-        Ok(())
-    }
-
-    fn was_checked(&self, _job: &str) -> Result<bool, Diagnostic> {
-        Ok(true)
-    }
-
-    fn forget_check(&self, _job: &str) -> Result<(), Diagnostic> {
-        Ok(())
     }
 }
 
@@ -80,13 +56,13 @@ fn short(events: &[Event]) -> Vec<String> {
 }
 
 #[track_caller]
-fn settled(items: &mut Items, end: &ShardEnd, volume: &Volume) -> Vec<String> {
+fn settled(items: &mut Items, end: &ShardEnd, volume: &Memory) -> Vec<String> {
     short(&items.settle(0, end, volume, true).expect("the volume is readable").expect("nothing is missing"))
 }
 
 #[test]
 fn a_running_worker_is_seen_to_go_from_one_work_item_to_the_next() {
-    let (volume, mut items) = (Volume::default(), items(false));
+    let (volume, mut items) = (Memory::default(), items(false));
     let look = |items: &mut Items| short(&items.look(0, "pod", &volume).expect("readable"));
     assert_eq!(look(&mut items), [""; 0]);
     volume.put(0, 1, None);
@@ -100,7 +76,7 @@ fn a_running_worker_is_seen_to_go_from_one_work_item_to_the_next() {
 
 #[test]
 fn what_may_be_tried_again_is_told_when_its_pod_has_ended() {
-    let (volume, mut items) = (Volume::default(), items(true));
+    let (volume, mut items) = (Memory::default(), items(true));
     volume.put(0, 1, Some((1, failed())));
     volume.put(1, 1, Some((1, tool_failed())));
     volume.put(2, 1, None);
@@ -116,7 +92,7 @@ fn what_may_be_tried_again_is_told_when_its_pod_has_ended() {
 
 #[test]
 fn the_cluster_knows_better_than_its_worker_why_a_pod_was_told_to_end() {
-    let (volume, mut items) = (Volume::default(), items(false));
+    let (volume, mut items) = (Memory::default(), items(false));
     volume.put(0, 1, Some((1, Ending::Lost { message: "stopped by signal 15".to_owned() })));
     let events = items.settle(0, &end(lost(), true), &volume, true).expect("readable").expect("nothing is missing");
     let Event::AttemptFinished { ending, .. } = &events[1] else { panic!("{events:?}") };
@@ -125,14 +101,14 @@ fn the_cluster_knows_better_than_its_worker_why_a_pod_was_told_to_end() {
 
 #[test]
 fn work_items_that_never_began_end_with_their_pod() {
-    let (volume, mut items) = (Volume::default(), items(false));
+    let (volume, mut items) = (Memory::default(), items(false));
     assert_eq!(settled(&mut items, &end(lost(), true), &volume), [""; 0]);
     assert_eq!(settled(&mut items, &end(failed(), false), &volume), ["0.1=Failed", "1.1=Failed", "2.1=Failed"]);
 }
 
 #[test]
 fn a_pod_that_ended_well_is_given_time_to_be_seen_on_the_volume() {
-    let (volume, mut items) = (Volume::default(), items(false));
+    let (volume, mut items) = (Memory::default(), items(false));
     volume.put(0, 1, Some((1, Ending::Succeeded)));
     let well = end(Ending::Succeeded, false);
     assert_eq!(items.settle(0, &well, &volume, true).expect("readable"), None);
@@ -143,7 +119,7 @@ fn a_pod_that_ended_well_is_given_time_to_be_seen_on_the_volume() {
 
 #[test]
 fn a_stopped_run_tells_only_of_what_had_begun() {
-    let (volume, mut items) = (Volume::default(), items(false));
+    let (volume, mut items) = (Memory::default(), items(false));
     volume.put(0, 1, Some((1, Ending::Lost { message: "stopped by signal 15".to_owned() })));
     assert_eq!(settled(&mut items, &end(Ending::Stopped, false), &volume), ["0.1+", "0.1=Stopped"]);
     assert_eq!(items.left(), 0);
@@ -151,7 +127,7 @@ fn a_stopped_run_tells_only_of_what_had_begun() {
 
 #[test]
 fn attempts_of_earlier_launches_do_not_count_but_their_successes_do() {
-    let volume = Volume::default();
+    let volume = Memory::default();
     let list = (0..2).map(|index| ShardItem { index, attempt: 3 }).collect();
     let mut items = Items::new(&Shards { count: 1, items: list, retry_commands: false }, |_| true);
     volume.put(0, 2, Some((2, failed())));

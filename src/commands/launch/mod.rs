@@ -1,0 +1,97 @@
+//! `launch`: runs the work items of a plan, phase after phase, and watches them to the end.
+
+pub(crate) mod base;
+
+use std::io::IsTerminal as _;
+
+use crate::adapters::{fs, signals};
+use crate::cli::{Cli, Format, LaunchArgs};
+use crate::commands::settings::Settings;
+use crate::commands::summary;
+use crate::diagnostic::Diagnostic;
+use crate::engine::launch::{self as engine, Audience, Launched, Work, cannot_listen};
+use crate::engine::{AnyEngine, Scene};
+use crate::env;
+use crate::exit::Exit;
+use crate::output::progress::Style;
+use crate::output::text;
+use crate::plan::preflight;
+use crate::state::home::ProjectHome;
+use crate::state::paths::RunDir;
+use crate::state::run_lock::RunLock;
+use crate::state::{durations, worklist};
+
+mod data;
+
+pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
+    let project = ProjectHome::find(cli.directory.as_deref())?;
+    let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
+    if plan.work_items == 0 {
+        text::note("nothing to do: no stage has changed");
+        return Ok(Exit::Success);
+    }
+    let phases: Vec<usize> = match args.phase {
+        Some(phase) if phase >= plan.phases.len() => {
+            return Err(Diagnostic::usage(format!("there is no phase {phase}: the run has {}", plan.phases.len())));
+        }
+        Some(phase) => vec![phase],
+        None => (0..plan.phases.len()).filter(|phase| !plan.phases[*phase].trailing).collect(),
+    };
+    base::check(&project.root, &run, &plan)?;
+    let settings = Settings::read(&project.root)?;
+    let running = settings.running(&args.running)?;
+    let scene = Scene { project: &project, run: &run, plan: &plan, running: &running, detach: args.detach };
+    let mut engine = args.engine.completed(&settings)?.resolve(&scene)?;
+    if args.dry_run {
+        let items = worklist::read_all(&run)?;
+        let work = Work {
+            run: &run,
+            plan: &plan,
+            items: &items,
+            phases: &phases,
+            expected: &std::collections::HashMap::new(),
+        };
+        engine::dry_run(work, &mut engine)?.iter().for_each(|manifest| text::result(manifest));
+        return Ok(Exit::Success);
+    }
+    let _lock = hold(&run)?;
+    let Launched { exit, .. } = launch(cli, &scene, &phases, &mut engine)?;
+    if cli.format == Format::Text {
+        summary::print(&run, &plan, &phases)?;
+    }
+    Ok(exit)
+}
+
+/// Takes the lock of a run, from its first phase to its last; an earlier wish to cancel it is forgotten.
+pub(crate) fn hold(run: &RunDir) -> Result<RunLock, Diagnostic> {
+    let lock = RunLock::acquire(run)?;
+    fs::remove(&run.cancel())?;
+    signals::watch_for(run.cancel()).map_err(|error| cannot_listen(&error))?;
+    Ok(lock)
+}
+
+/// Runs the work items of some phases that have no good result yet, but for those whose failure stands. Whoever calls
+/// holds the lock of the run.
+///
+/// Also what `finalize` uses for the trailing phases.
+pub(crate) fn launch(
+    cli: &Cli,
+    scene: &Scene<'_>,
+    phases: &[usize],
+    engine: &mut AnyEngine,
+) -> Result<Launched, Diagnostic> {
+    let Scene { project, run, plan, running, .. } = *scene;
+    let items = worklist::read_all(run)?;
+    let (git, _) = project.git()?;
+    preflight::operation(&git)?;
+    if let Some(commit) = &plan.snapshot {
+        git.keep(&plan.run, commit)?;
+    }
+    data::check(project, phases.iter().flat_map(|phase| &items[plan.phases[*phase].indexes()]))?;
+    let is_json = cli.format == Format::Json;
+    let is_ci = env::read(env::CI).is_some();
+    let style = Style::choose(running.quiet || is_json, std::io::stderr().is_terminal(), is_ci);
+    let expected = durations::before(&project.fanout(), &plan.run)?;
+    let work = Work { run, plan, items: &items, phases, expected: &expected };
+    engine::launch(work, Audience { style, prints_events: is_json }, engine)
+}

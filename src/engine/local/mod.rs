@@ -1,0 +1,353 @@
+//! The local engine: `dvc-fanout work` processes on this machine, one per slot.
+//!
+//! A worker does one work item after another, as `work --serve` says, so that it is started once and DVC loaded
+//! once. It has an overseer and a process group of its own, and ends with this process. Work items start longest first
+//! where their durations are known; one that needs more than is free waits while smaller ones go ahead, but not for ever.
+
+mod resolve;
+mod room;
+mod worker;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+
+use crate::adapters::process::{self, Program};
+use crate::diagnostic::Diagnostic;
+pub(crate) use crate::engine::local::resolve::Args;
+use crate::engine::local::resolve::Files;
+use crate::engine::local::room::{Held, Room, Waiting};
+use crate::engine::local::worker::Worker;
+use crate::engine::{Channels, Engine, Failures, Flags as _, PhaseEnd};
+use crate::model::event::{Ending, Event, Stop, Task};
+
+/// The longest wait before another attempt.
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
+/// Tries after the first where a tool failed, unless somebody says otherwise.
+const DEFAULT_RETRIES: u32 = 2;
+/// How many attempts at a work item may be lost to the machine before that counts as a failure.
+const MAX_LOST: u32 = 3;
+/// What the engine is asked to keep to.
+#[derive(Clone, Debug)]
+pub(crate) struct LocalConfig {
+    /// The number of slots, and of CPUs that work items share.
+    pub jobs: usize,
+    /// MiB that work items share.
+    pub memory_mib: u64,
+    /// The GPUs that work items share, as `CUDA_VISIBLE_DEVICES` names them.
+    pub gpus: Vec<String>,
+    /// Whether work items see no GPU that they did not ask for.
+    pub hides_gpus: bool,
+    /// The number of work items of a group that may run at the same time.
+    pub groups: BTreeMap<String, usize>,
+    /// Tries after the first, whatever work items say; a failed command is tried again as well.
+    pub retries: Option<u32>,
+    /// The first wait before another attempt; it doubles.
+    pub backoff: Duration,
+    /// Whatever work items say.
+    pub timeout: Option<Duration>,
+    pub nice: Option<i32>,
+    /// Start no more after this many work items have failed.
+    pub max_failed: Option<usize>,
+    /// The project's root, where workers start.
+    pub project: PathBuf,
+    pub run: String,
+}
+
+pub(crate) struct LocalEngine {
+    config: LocalConfig,
+    files: Files,
+    failures: Failures,
+}
+
+impl LocalEngine {
+    fn new(config: LocalConfig, files: Files) -> Self {
+        LocalEngine { failures: Failures::up_to(config.max_failed), config, files }
+    }
+
+    /// The worker process of a slot.
+    fn program(&self, slot: usize) -> Program {
+        let program = Program::new(process::SELF).arg("work").arg("--serve").arg("--run").arg(&self.config.run);
+        program.arg("--slot-from").arg(slot.to_string())
+    }
+
+    /// What a worker is asked to do: the command line of a `work` for this attempt.
+    fn order(&self, task: &Task, gpus: &[String]) -> Vec<String> {
+        let mut words = vec![task.index.to_string(), "--attempt".into(), task.attempt.to_string()];
+        if let Some(timeout) = self.config.timeout.or(task.resources.timeout) {
+            words.extend(["--timeout".into(), timeout.as_secs().to_string()]);
+        }
+        if let Some(nice) = self.config.nice {
+            words.extend(["--nice".into(), nice.to_string()]);
+        }
+        if self.config.hides_gpus || !gpus.is_empty() {
+            words.extend(["--env".into(), format!("CUDA_VISIBLE_DEVICES={}", gpus.join(","))]);
+        }
+        words
+    }
+}
+
+/// What became of a task: it ended, or its wait for another attempt is over.
+enum Step {
+    Ended(Waiting, Held, Ending, Option<Worker>),
+    Rested(Waiting),
+}
+
+impl Engine for LocalEngine {
+    fn name(&self) -> &'static str {
+        Args::NAME
+    }
+
+    fn draining(&self) -> &'static str {
+        "interrupted: starting no more (again: end what runs)"
+    }
+
+    async fn run_phase(
+        &mut self,
+        _phase: usize,
+        mut tasks: Vec<Task>,
+        channels: Channels,
+    ) -> Result<PhaseEnd, Diagnostic> {
+        for message in self.excesses(&tasks) {
+            channels.notice(message);
+        }
+        sort_longest_first(&mut tasks);
+        let mut phase = Phase {
+            engine: self,
+            queue: tasks.into_iter().map(Waiting::new).collect(),
+            room: Room::new(&self.config),
+            idle: HashMap::new(),
+            steps: JoinSet::new(),
+            channels: channels.clone(),
+        };
+        let mut stop = channels.stop;
+        loop {
+            // Before each wait: a step may have made room, and a request to stop may have come while it was taken in.
+            phase.start_what_fits();
+            tokio::select! {
+                step = phase.steps.join_next() => match step {
+                    // Whatever is queued has room once nothing runs; so nothing is left.
+                    None => break,
+                    Some(step) => phase.take(step.map_err(|error| broken(&error))?),
+                },
+                changed = stop.changed() => {
+                    changed.map_err(|_| Diagnostic::internal("the engine's stop channel was closed"))?;
+                }
+            }
+        }
+        // Idle workers are told only now: the next work item may always have been for one of them.
+        let mut ends: JoinSet<()> = phase.idle.into_values().map(Worker::end).collect();
+        while ends.join_next().await.is_some() {}
+        Ok(if self.failures.are_too_many() { PhaseEnd::GaveUp } else { PhaseEnd::Done })
+    }
+}
+
+fn broken(error: &JoinError) -> Diagnostic {
+    Diagnostic::internal("a worker's task broke").source(error)
+}
+
+/// A phase under way.
+struct Phase<'a> {
+    engine: &'a LocalEngine,
+    queue: VecDeque<Waiting>,
+    room: Room,
+    /// The workers of slots that do nothing just now.
+    idle: HashMap<usize, Worker>,
+    steps: JoinSet<Step>,
+    channels: Channels,
+}
+
+impl Phase<'_> {
+    fn is_stopping(&self) -> bool {
+        *self.channels.stop.borrow() != Stop::No
+    }
+
+    /// Starts waiting tasks while there is room for one; forgets them all when no more is to be started.
+    fn start_what_fits(&mut self) {
+        if self.is_stopping() || self.engine.failures.are_too_many() {
+            self.queue.clear();
+            return;
+        }
+        let whole = Room::new(&self.engine.config);
+        loop {
+            // A slot whose worker is idle looks taken, and is: by us.
+            let is_taken = |slot: usize| !self.idle.contains_key(&slot) && self.engine.files.is_taken(slot);
+            let Some((waiting, held)) = room::next(&mut self.queue, &mut self.room, &whole, &is_taken) else { return };
+            self.start(waiting, held);
+        }
+    }
+
+    fn start(&mut self, waiting: Waiting, held: Held) {
+        let (index, attempt) = (waiting.task.index, waiting.task.attempt);
+        // Told before the worker can begin, so that no end is told before its beginning.
+        self.channels.send(Event::AttemptStarted { index, attempt, place: format!("slot {}", held.slot) });
+        let worker = match self.idle.remove(&held.slot) {
+            Some(worker) => Ok(worker),
+            None => {
+                let log = self.engine.files.open_log(index, attempt).map_err(|error| error.one_line());
+                log.and_then(|log| Worker::start(&self.engine.program(held.slot), &self.engine.config.project, &log))
+            }
+        };
+        let order = self.engine.order(&waiting.task, &held.gpus);
+        let stop = self.channels.stop.clone();
+        self.steps.spawn_local(async move {
+            let (ending, worker) = match worker {
+                Ok(worker) => worker.work(&order, stop).await,
+                Err(message) => (Ending::ToolFailed { message }, None),
+            };
+            Step::Ended(waiting, held, ending, worker)
+        });
+    }
+
+    fn take(&mut self, step: Step) {
+        let (mut waiting, held, ending, worker) = match step {
+            // It has waited long enough already.
+            Step::Rested(waiting) => return self.queue.push_front(waiting),
+            Step::Ended(waiting, held, ending, worker) => (waiting, held, ending, worker),
+        };
+        self.idle.extend(worker.map(|worker| (held.slot, worker)));
+        if matches!(ending, Ending::Lost { .. }) {
+            // A killed worker cannot have ended its stages; they would write into the next one's workspace.
+            self.engine.files.clear(held.slot);
+        }
+        self.room.give_back(held);
+        let retry_after = self.engine.retry_after(&mut waiting, &ending).filter(|_| !self.is_stopping());
+        let (index, attempt) = (waiting.task.index, waiting.task.attempt);
+        let event = Event::AttemptFinished { index, attempt, ending, retry_after };
+        self.engine.failures.take(&event);
+        self.channels.send(event);
+        if let Some(delay) = retry_after {
+            waiting.task.attempt += 1;
+            self.steps.spawn_local(rest(waiting, delay, self.channels.stop.clone()));
+        }
+    }
+}
+
+/// Waits before another attempt, but not while everything is to end.
+async fn rest(waiting: Waiting, delay: Duration, mut stopping: watch::Receiver<Stop>) -> Step {
+    tokio::select! {
+        () = tokio::time::sleep(delay) => {}
+        _ = stopping.wait_for(|stop| *stop != Stop::No) => {}
+    }
+    Step::Rested(waiting)
+}
+
+impl LocalEngine {
+    /// What work items ask for beyond what there is here: they run alone, with what there is.
+    fn excesses(&self, tasks: &[Task]) -> Vec<String> {
+        let cpus = |task: &Task| task.resources.cpus.is_some_and(|cpus| cpus > Room::new(&self.config).cpus);
+        let memory = |task: &Task| task.resources.memory_mib.is_some_and(|mib| mib > self.config.memory_mib);
+        let gpus = |task: &Task| task.resources.gpus.is_some_and(|gpus| gpus as usize > self.config.gpus.len());
+        let said = |what: String, asks: &dyn Fn(&Task) -> bool| {
+            let mut asking = tasks.iter().filter(|task| asks(task));
+            let first = asking.next()?;
+            let others = match asking.count() {
+                0 => String::new(),
+                others => format!(" and {others} more"),
+            };
+            Some(format!("{}{others} asks for more {what}: it gets what there is", first.id))
+        };
+        [
+            said(format!("CPUs than the {} that `--jobs` shares", self.config.jobs), &cpus),
+            said(format!("memory than the {} MiB here", self.config.memory_mib), &memory),
+            said(format!("GPUs than the {} here", self.config.gpus.len()), &gpus),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// How long to wait before another attempt, if there is to be one.
+    fn retry_after(&self, waiting: &mut Waiting, ending: &Ending) -> Option<Duration> {
+        let asked = self.config.retries.or(waiting.task.resources.retries);
+        let allowed = asked.unwrap_or(DEFAULT_RETRIES);
+        let again = match ending {
+            Ending::Succeeded | Ending::Stopped => false,
+            Ending::Failed { .. } => {
+                waiting.failures += 1;
+                asked.is_some() && waiting.failures <= allowed
+            }
+            Ending::ToolFailed { .. } => {
+                waiting.failures += 1;
+                waiting.failures <= allowed
+            }
+            Ending::Lost { .. } => {
+                waiting.lost += 1;
+                waiting.lost <= MAX_LOST
+            }
+        };
+        let exponent = (waiting.failures + waiting.lost).saturating_sub(1).min(16);
+        again.then(|| self.config.backoff.saturating_mul(1 << exponent).min(MAX_BACKOFF))
+    }
+}
+
+/// Sorts by expected duration, the longest first; those that are unknown come before all, since they may be long.
+fn sort_longest_first(tasks: &mut [Task]) {
+    tasks.sort_by(|a, b| {
+        let expected = |task: &Task| task.expected_seconds.unwrap_or(f64::INFINITY);
+        expected(b).total_cmp(&expected(a)).then(a.index.cmp(&b.index))
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::model::event::Resources;
+    use crate::state::paths::FanoutDir;
+
+    pub(super) fn task(index: usize, resources: Resources, expected_seconds: Option<f64>) -> Task {
+        Task { index, id: index.to_string(), attempt: 1, resources, expected_seconds }
+    }
+
+    pub(super) fn config(jobs: usize) -> LocalConfig {
+        LocalConfig {
+            jobs,
+            memory_mib: 1000,
+            hides_gpus: true,
+            gpus: vec!["0".into(), "1".into()],
+            groups: BTreeMap::from([("api".to_owned(), 1)]),
+            retries: None,
+            backoff: Duration::from_secs(1),
+            timeout: None,
+            nice: None,
+            max_failed: None,
+            project: PathBuf::new(),
+            run: "r".into(),
+        }
+    }
+
+    fn files() -> Files {
+        Files::new(&FanoutDir::of(Path::new("")).run("r"), PathBuf::new())
+    }
+
+    #[test]
+    fn the_longest_starts_first_and_the_unknown_before_it() {
+        let mut tasks = vec![
+            task(0, Resources::default(), Some(1.0)),
+            task(1, Resources::default(), Some(9.0)),
+            task(2, Resources::default(), None),
+        ];
+        sort_longest_first(&mut tasks);
+        assert_eq!(tasks.iter().map(|task| task.index).collect::<Vec<_>>(), [2, 1, 0]);
+    }
+
+    #[test]
+    fn commands_that_fail_are_not_tried_again_unless_asked() {
+        let engine = LocalEngine::new(config(1), files());
+        let mut plain = Waiting::new(task(0, Resources::default(), None));
+        assert_eq!(engine.retry_after(&mut plain, &Ending::Failed { message: String::new() }), None);
+        let tool = Ending::ToolFailed { message: String::new() };
+        let mut waiting = Waiting::new(task(0, Resources::default(), None));
+        let waits: Vec<_> =
+            (0..3).map(|_| engine.retry_after(&mut waiting, &tool).map(|wait| wait.as_secs())).collect();
+        assert_eq!(waits, [Some(1), Some(2), None]);
+        let asked = Resources { retries: Some(1), ..Resources::default() };
+        let mut waiting = Waiting::new(task(0, asked, None));
+        assert!(engine.retry_after(&mut waiting, &Ending::Failed { message: String::new() }).is_some());
+    }
+}

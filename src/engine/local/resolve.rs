@@ -1,0 +1,79 @@
+//! The local engine has no flags of its own; from those of all engines to what it keeps to.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::adapters::{fs, machine};
+use crate::diagnostic::Diagnostic;
+use crate::engine::local::{LocalConfig, LocalEngine};
+use crate::engine::{Flags, Scene};
+use crate::state::paths::{RunDir, SlotDir};
+use crate::state::slots;
+
+/// What only the local engine keeps to: nothing.
+#[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[group(skip)]
+pub(crate) struct Args {}
+
+impl Flags for Args {
+    const NAME: &'static str = "local";
+    const CALLED: &'static str = "this machine";
+    type Engine = LocalEngine;
+    type Cancel = Args;
+
+    fn resolve(&self, scene: &Scene<'_>) -> Result<LocalEngine, Diagnostic> {
+        if scene.detach {
+            return Err(
+                Diagnostic::usage("`--detach` is not for `--engine local`").cause("its workers end with the launcher")
+            );
+        }
+        let args = scene.running;
+        let jobs = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, Into::into), Into::into);
+        let config = LocalConfig {
+            jobs,
+            memory_mib: args.memory.map_or_else(machine::memory_mib, |memory| memory.mib),
+            gpus: if args.gpus.is_empty() { machine::gpus() } else { args.gpus.clone() },
+            hides_gpus: !args.gpus.is_empty(),
+            groups: args.groups(),
+            retries: args.retries,
+            backoff: Duration::from_secs(1),
+            timeout: args.timeout.map(|limit| limit.0),
+            nice: args.nice,
+            max_failed: args.max_failed(scene.plan.work_items),
+            project: scene.project.root.clone(),
+            run: scene.plan.run.clone(),
+        };
+        Ok(LocalEngine::new(config, Files::new(scene.run, scene.project.fanout().slots())))
+    }
+}
+
+/// The files of a run and its project.
+pub(super) struct Files {
+    run: RunDir,
+    slots: PathBuf,
+}
+
+impl Files {
+    pub(super) fn new(run: &RunDir, slots: PathBuf) -> Self {
+        Files { run: run.clone(), slots }
+    }
+
+    /// Opens the log of an attempt, which the worker and its stages write to.
+    pub(super) fn open_log(&self, index: usize, attempt: u32) -> Result<File, Diagnostic> {
+        Ok(fs::append(&self.run.log(index, attempt))?)
+    }
+
+    /// Whether a worker of somebody else uses a slot.
+    pub(super) fn is_taken(&self, slot: usize) -> bool {
+        fs::is_locked(&SlotDir::new(&self.slots, slot).lock()).unwrap_or(false)
+    }
+
+    /// Ends what a killed worker left running in a slot.
+    pub(super) fn clear(&self, slot: usize) {
+        slots::end_leftovers(&SlotDir::new(&self.slots, slot));
+    }
+}

@@ -1,0 +1,169 @@
+//! What happens in a launch: into the journal first, then to the people and programs that watch.
+//!
+//! A crash between the two leaves an event that nobody saw but everybody can read. The other way round somebody would
+//! have seen what never happened, as far as the next launch knows.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::adapters::{clock, fs};
+use crate::diagnostic::Diagnostic;
+use crate::engine::launch::Audience;
+use crate::model::event::{Ending, Event};
+use crate::output::progress::Progress;
+use crate::output::text;
+use crate::state::format::{Outcome, WorkItem};
+use crate::state::journal::{EndingKind, Journal, Journaled};
+use crate::state::paths::RunDir;
+use crate::state::{results, survey};
+
+/// Work items that are named as the reason why one was skipped.
+const NAMED: usize = 3;
+
+/// Writes down and shows what happens.
+pub(super) struct Recorder<'a> {
+    run: &'a RunDir,
+    items: &'a [WorkItem],
+    journal: Journal,
+    progress: Progress,
+    /// Whether events are printed, one a line.
+    prints_events: bool,
+    /// When the running attempts began.
+    started: HashMap<usize, String>,
+}
+
+impl<'a> Recorder<'a> {
+    /// Begins with the number of work items that are going to run.
+    pub(super) fn new(
+        run: &'a RunDir,
+        items: &'a [WorkItem],
+        audience: Audience,
+        total: usize,
+    ) -> Result<Self, Diagnostic> {
+        let progress = Progress::new(audience.style, total);
+        let (journal, prints_events) = (Journal::open(run)?, audience.prints_events);
+        Ok(Recorder { run, items, journal, progress, prints_events, started: HashMap::new() })
+    }
+
+    /// Takes in what an engine says.
+    pub(super) fn take(&mut self, event: Event) -> Result<(), Diagnostic> {
+        let journaled = match event {
+            Event::AttemptStarted { index, attempt, place } => {
+                self.started.insert(index, clock::now());
+                Journaled::AttemptStarted { index, id: self.id(index), attempt, place }
+            }
+            Event::AttemptFinished { index, attempt, ending, retry_after } => {
+                let message = self.message(index, attempt, &ending);
+                let begun = self.started.remove(&index).unwrap_or_default();
+                Journaled::AttemptFinished {
+                    index,
+                    id: self.id(index),
+                    attempt,
+                    ending: match ending {
+                        Ending::Succeeded => EndingKind::Succeeded,
+                        Ending::Failed { .. } => EndingKind::Failed,
+                        Ending::ToolFailed { .. } => EndingKind::ToolFailed,
+                        Ending::Lost { .. } => EndingKind::Lost,
+                        Ending::Stopped => EndingKind::Stopped,
+                    },
+                    message: Some(message).filter(|message| !message.is_empty()),
+                    seconds: clock::seconds_between(&begun, &clock::now()),
+                    retry_after_seconds: retry_after.map(|wait| wait.as_secs_f64()),
+                }
+            }
+            Event::Noticed { message } => Journaled::Noticed { message },
+        };
+        self.record(journaled)
+    }
+
+    /// A work item does not run since these have failed.
+    pub(super) fn skip(&mut self, index: usize, because: Vec<usize>) -> Result<(), Diagnostic> {
+        self.record(Journaled::WorkItemSkipped { index, id: self.id(index), because })
+    }
+
+    /// Journals an event, then shows it.
+    pub(super) fn record(&mut self, event: Journaled) -> Result<(), Diagnostic> {
+        let line = self.journal.append(event)?;
+        if self.prints_events {
+            text::result(&serde_json::to_string(&line).expect("an event is plain data"));
+        }
+        self.show(&line.event);
+        Ok(())
+    }
+
+    fn show(&mut self, event: &Journaled) {
+        let progress = &mut self.progress;
+        match event {
+            Journaled::AttemptStarted { index, id, attempt, place } => progress.started(*index, id, *attempt, place),
+            Journaled::AttemptFinished { index, id, ending, message, retry_after_seconds, .. } => {
+                let message = message.clone().unwrap_or_default();
+                let retry_after = retry_after_seconds.map(Duration::from_secs_f64);
+                let ending = match ending {
+                    EndingKind::Succeeded => Ending::Succeeded,
+                    EndingKind::Failed => Ending::Failed { message: message.clone() },
+                    EndingKind::ToolFailed => Ending::ToolFailed { message: message.clone() },
+                    EndingKind::Lost => Ending::Lost { message: message.clone() },
+                    EndingKind::Stopped => Ending::Stopped,
+                };
+                progress.finished(*index, id, &ending, &message, retry_after);
+            }
+            Journaled::WorkItemSkipped { id, because, .. } => {
+                let names = because.iter().take(NAMED).map(|index| self.items[*index].id.as_str());
+                progress.skipped(id, &names.collect::<Vec<_>>().join(", "));
+            }
+            Journaled::Noticed { message } => progress.note(message),
+            // Those who watch asked for it themselves, or see what comes of it.
+            Journaled::Launched { .. }
+            | Journaled::PhaseStarted { .. }
+            | Journaled::Stopping { .. }
+            | Journaled::Collected { .. }
+            | Journaled::Finalized { .. } => {}
+        }
+    }
+
+    /// Says what is no event of the run: what a person may do next.
+    pub(super) fn advise(&self, line: &str) {
+        self.progress.note(line);
+    }
+
+    /// Called now and then: says how far things are where nothing was said for a while.
+    pub(super) fn heartbeat(&mut self) {
+        self.progress.heartbeat();
+    }
+
+    /// Nothing more happens.
+    pub(super) fn finish(&self) {
+        self.progress.finish();
+    }
+
+    fn id(&self, index: usize) -> String {
+        self.items[index].id.clone()
+    }
+
+    /// Why an attempt did not succeed: in the words of its result, else in the engine's, else in the worker's last.
+    fn message(&self, index: usize, attempt: u32, ending: &Ending) -> String {
+        let fallback = match ending {
+            Ending::Succeeded | Ending::Stopped => return String::new(),
+            Ending::Failed { message } | Ending::ToolFailed { message } | Ending::Lost { message } => message,
+        };
+        let published = results::best(self.run, index).ok().flatten();
+        let published = published.filter(|published| published.result.attempt == attempt);
+        match published.map(|published| published.result.outcome) {
+            // The engine knows why the worker was told to end.
+            Some(Outcome::Interrupted { .. }) => fallback.clone(),
+            Some(outcome) if outcome != Outcome::Succeeded => outcome.to_string(),
+            Some(_) | None => {
+                let log = self.run.log(index, attempt);
+                match survey::last_error(&log) {
+                    Some(error) => format!("{fallback}: {error}"),
+                    // The worker may have had no room to say why.
+                    None if fs::exists(&log) => match fs::append_line(&log, fallback) {
+                        Err(error) if error.is_full() => format!("{fallback}: {}", Diagnostic::from(error).one_line()),
+                        Ok(()) | Err(_) => fallback.clone(),
+                    },
+                    None => fallback.clone(),
+                }
+            }
+        }
+    }
+}

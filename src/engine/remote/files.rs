@@ -1,0 +1,74 @@
+//! The run's directory, as far as an engine of a cluster has to do with it.
+
+use serde_json::Value as Json;
+
+use crate::adapters::fs;
+use crate::diagnostic::Diagnostic;
+use crate::engine::remote::items::{ItemFiles, Volume};
+use crate::model::event::Ending;
+use crate::state::format::Outcome;
+use crate::state::paths::RunDir;
+use crate::state::results;
+use crate::state::shards::{self, Shards};
+
+/// The directory of a run.
+#[derive(Clone, Debug)]
+pub(crate) struct RunFiles {
+    run: RunDir,
+    engine: &'static str,
+    /// How the cluster is reached, for whoever asks later.
+    cluster: Json,
+}
+
+impl RunFiles {
+    pub(crate) fn new(run: &RunDir, engine: &'static str, cluster: Json) -> Self {
+        RunFiles { run: run.clone(), engine, cluster }
+    }
+
+    /// Which work items the job of this name does; `None` where there is no such job.
+    pub(crate) fn shards(&self, job: &str) -> Result<Option<Shards>, Diagnostic> {
+        shards::read(&self.run, job)
+    }
+
+    pub(crate) fn write_shards(&self, job: &str, list: &Shards) -> Result<(), Diagnostic> {
+        Ok(shards::write(&self.run, self.engine, job, list, &self.cluster)?)
+    }
+
+    /// The jobs of which nobody has seen the end yet.
+    pub(crate) fn open_jobs(&self) -> Result<Vec<String>, Diagnostic> {
+        Ok(shards::open(&self.run)?)
+    }
+
+    /// Remembers that a job is over.
+    pub(crate) fn close_job(&self, job: &str) -> Result<(), Diagnostic> {
+        Ok(shards::close(&self.run, job)?)
+    }
+
+    pub(crate) fn forget_check(&self, job: &str) -> Result<(), Diagnostic> {
+        Ok(fs::remove(&self.run.check(job))?)
+    }
+
+    /// Whether the worker of the check of this name has written to the directory.
+    pub(crate) fn was_checked(&self, job: &str) -> Result<bool, Diagnostic> {
+        Ok(fs::read_text_if_any(&self.run.check(job))?.is_some())
+    }
+}
+
+impl Volume for RunFiles {
+    fn item(&self, index: usize) -> Result<ItemFiles, Diagnostic> {
+        let begun = results::attempts(&self.run, index)?.last().copied();
+        let best = results::best(&self.run, index)?;
+        let result = best.map(|published| (published.result.attempt, ending(published.result.outcome)));
+        Ok(ItemFiles { begun, result })
+    }
+}
+
+fn ending(outcome: Outcome) -> Ending {
+    match outcome {
+        Outcome::Succeeded => Ending::Succeeded,
+        Outcome::StageFailed { stage, message } => Ending::Failed { message: format!("stage `{stage}` {message}") },
+        Outcome::TimedOut { seconds } => Ending::Failed { message: format!("it took longer than {seconds} s") },
+        Outcome::ToolFailed { message } => Ending::ToolFailed { message },
+        Outcome::Interrupted { message } => Ending::Lost { message },
+    }
+}
