@@ -17,6 +17,7 @@ mod manual;
 mod merge_driver;
 mod misbehaviour;
 mod nonsense;
+mod odd_paths;
 mod plan;
 mod projection;
 mod random_graphs;

@@ -68,7 +68,7 @@ impl Transfer<'_> {
             return Ok(());
         }
         let depot = self.scratch.join(format!("transfer-{}-{}", process::host(), std::process::id()));
-        let (config, local) = self.project.worker_config()?;
+        let (config, local) = self.project.worker_config(&depot)?;
         fs::create_dir(&depot.join(".dvc"))?;
         fs::write_plain(&depot.join(".dvc/config"), config.as_bytes())?;
         // `local` ends with the section `core`.

@@ -58,7 +58,10 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
     let config = resolve(&project, args)?;
     let (git, _) = project.git()?;
     let dvc = Dvc::find()?;
-    let texts = project.worker_config()?;
+    let slots = args.scratch.clone().unwrap_or_else(|| project.fanout().slots());
+    let slots = std::path::absolute(&slots).unwrap_or(slots);
+    let (slot, _lock) = take_slot(&slots, args)?;
+    let texts = project.worker_config(&slot.workspace().join(&config.plan.prefix))?;
     let sources = Sources {
         plan: &config.plan,
         run: &config.run,
@@ -67,9 +70,6 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
         placing: Placing { cache: Path::new(&project.config.cache_dir), links: &project.config.cache_types },
         config: (&texts.0, &texts.1),
     };
-    let slots = args.scratch.clone().unwrap_or_else(|| project.fanout().slots());
-    let slots = std::path::absolute(&slots).unwrap_or(slots);
-    let (slot, _lock) = take_slot(&slots, args)?;
     // What a pod finds in the project may be of a program that only looks like its own.
     let file = args.scratch.as_ref().map(|scratch| scratch.join("dvc-version"));
     let file = file.unwrap_or_else(|| project.fanout().dvc_version());

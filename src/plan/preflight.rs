@@ -2,6 +2,7 @@
 //!
 //! | what | elsewhere |
 //! |---|---|
+//! | DVC's config has a path that its syntax cannot write | objects land elsewhere |
 //! | a git operation is in progress | conflict markers become inputs of stages |
 //! | an out outside of the project | it stays on the worker |
 //! | a cached out that git tracks | `dvc repro` refuses it after the stage has run; a worker does not notice |
@@ -22,6 +23,7 @@ use crate::dvc::pipeline::stage::{Out, Stage};
 use crate::output::text::count;
 use crate::state::format::PlanOptions;
 use crate::state::home::ProjectHome;
+use crate::state::paths::SlotDir;
 use crate::state::workspace::join;
 
 /// Everything that is found, and the number of stages that may run.
@@ -51,6 +53,9 @@ pub(super) fn refuse(home: &ProjectHome, survey: &Survey, options: &PlanOptions)
 fn find(home: &ProjectHome, survey: &Survey, options: &PlanOptions) -> Result<Vec<Diagnostic>, Diagnostic> {
     let (git, prefix) = home.git()?;
     let mut problems: Vec<Diagnostic> = operation(&git).err().into_iter().collect();
+    // As a worker of this machine will have it; one with a folder of its own says for itself what it cannot write.
+    let workspace = SlotDir::new(&home.fanout().slots(), 0).workspace();
+    problems.extend(home.worker_config(&workspace.join(&prefix)).err());
     let cache = Cache::new(&home.config.cache_dir);
     for candidate in &survey.candidates {
         let stage = &survey.project.stages[candidate.stage];

@@ -37,6 +37,11 @@ impl ProjectHome {
                 .cause("no directory `.dvc` here or above")
                 .hint("change to the project's directory, use `--cd DIR`, or run `dvc init`")
         })?;
+        // DVC's config, the plan and git's settings name it as text.
+        if root.to_str().is_none() {
+            return Err(Diagnostic::project(format!("the project's path is not UTF-8: `{}`", root.display()))
+                .hint("rename the folder in it that is not"));
+        }
         let inside = cwd.strip_prefix(root).unwrap_or(Path::new("")).to_string_lossy().into_owned();
         Ok(ProjectHome { root: root.to_owned(), cwd: inside, config: config::load(root)? })
     }
@@ -67,12 +72,24 @@ impl ProjectHome {
         Ok((git, prefix))
     }
 
-    /// The texts of `.dvc/config` and `.dvc/config.local` for a worker's workspace: the same settings, with paths that
-    /// mean the same from there, the project's own cache, and nothing that runs beside the stages.
-    pub(crate) fn worker_config(&self) -> Result<(String, String), Diagnostic> {
-        let config = self.config.render_absolute()?;
-        let cache = &self.config.cache_dir;
-        let local = format!("[cache]\n    dir = {cache}\n[core]\n    autostage = false\n    check_update = false\n");
-        Ok((config, local))
+    /// The texts of `.dvc/config` and `.dvc/config.local` for the DVC project at `root`, a worker's: the same settings,
+    /// with paths that mean the same from there, the project's own cache, and nothing that runs beside the stages.
+    pub(crate) fn worker_config(&self, root: &Path) -> Result<(String, String), Diagnostic> {
+        // DVC sees the real path of where it is started.
+        let config = self.config.render_for(&real(root).join(".dvc").to_string_lossy()).map_err(|error| {
+            Diagnostic::project(error.to_string())
+                .cause("workers have a copy of DVC's config with absolute paths, in the syntax of these files")
+                .hint("give the folders on the way to the project and its remotes plainer names")
+        })?;
+        Ok((config, "[core]\n    autostage = false\n    check_update = false\n".to_owned()))
+    }
+}
+
+/// The path with symlinks resolved, as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    let found = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    match found {
+        Some((above, real)) => real.join(path.strip_prefix(above).unwrap_or(Path::new(""))),
+        None => path.to_owned(),
     }
 }

@@ -50,18 +50,25 @@ impl Project {
         Project { folder: Rc::new(folder), home, root }
     }
 
+    /// What `dvc init` makes in a folder of that name, which holds nothing else.
+    pub(crate) fn in_folder(name: &OsStr) -> Self {
+        let mut project = Self::bare();
+        project.root = project.root.join(name).join("project");
+        std::fs::create_dir_all(&project.root).expect("made");
+        project.initialized()
+    }
+
     /// What `dvc init` makes, without the second that it takes.
     pub(crate) fn without_init() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary directory");
-        let (home, root) = (folder.path().join("home"), folder.path().join("project"));
-        std::fs::create_dir_all(&home).expect("made");
-        std::fs::create_dir_all(&root).expect("made");
-        let project = Project { folder: Rc::new(folder), home, root };
-        project.git(["init", "--quiet", "--initial-branch=main"]);
-        project.write(".dvc/config", "");
-        project.write(".dvc/.gitignore", "/config.local\n/tmp\n/cache\n");
-        project.write(".dvcignore", "");
-        project
+        Self::bare().initialized()
+    }
+
+    fn initialized(self) -> Self {
+        self.git(["init", "--quiet", "--initial-branch=main"]);
+        self.write(".dvc/config", "");
+        self.write(".dvc/.gitignore", "/config.local\n/tmp\n/cache\n");
+        self.write(".dvcignore", "");
+        self
     }
 
     /// Another machine's clone of what is committed, in the same folder; it goes with this project.

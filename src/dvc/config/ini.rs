@@ -275,42 +275,65 @@ fn fetch<'a, 'b>(name: &str, scope: &'b [&'a Section]) -> Option<(&'a str, &'b [
     })
 }
 
-/// Writes a file that reads back as these sections; `None` where a text has both kinds of triple quotes.
-pub(crate) fn render(root: &Section) -> Option<String> {
+/// Writes a file that reads back as these sections; fails with the name of what cannot be written.
+pub(crate) fn render(root: &Section) -> Result<String, String> {
     let mut out = String::new();
     render_section(root, 0, &mut out)?;
-    Some(out)
+    Ok(out)
 }
 
-fn render_section(section: &Section, depth: usize, out: &mut String) -> Option<()> {
+fn render_section(section: &Section, depth: usize, out: &mut String) -> Result<(), String> {
     let indent = "    ".repeat(depth);
     for (name, entry) in section {
         let value = match &entry.item {
-            Item::Text(text) => quote(text)?,
-            Item::List(items) if items.is_empty() => ",".to_owned(),
+            Item::Text(text) => quote(text, Lines::Any),
+            Item::List(items) if items.is_empty() => Some(",".to_owned()),
             Item::List(items) => {
-                items.iter().map(|item| Some(quote(item)? + ",")).collect::<Option<Vec<_>>>()?.join(" ")
+                let items = items.iter().map(|item| Some(quote(item, Lines::One)? + ","));
+                items.collect::<Option<Vec<_>>>().map(|items| items.join(" "))
             }
             Item::Section(_) => continue,
         };
-        out.extend([&indent, quote(name)?.as_str(), " = ", &value, "\n"]);
+        let (key, value) = quote(name, Lines::One).zip(value).ok_or_else(|| name.clone())?;
+        out.extend([&indent, key.as_str(), " = ", &value, "\n"]);
     }
     for (name, entry) in section {
         if let Item::Section(inner) = &entry.item {
             let (open, close) = ("[".repeat(depth + 1), "]".repeat(depth + 1));
-            out.extend([&indent, open.as_str(), &quote(name)?, &close, "\n"]);
+            let quoted = quote(name, Lines::One).ok_or_else(|| name.clone())?;
+            out.extend([&indent, open.as_str(), &quoted, &close, "\n"]);
             render_section(inner, depth + 1, out)?;
         }
     }
-    Some(())
+    Ok(())
 }
 
-fn quote(text: &str) -> Option<String> {
+/// Whether a text can be a value that reads back as it is.
+pub(crate) fn is_writable(text: &str) -> bool {
+    quote(text, Lines::Any).is_some()
+}
+
+/// Whether triple quotes, which may go over several lines, are understood at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lines {
+    One,
+    Any,
+}
+
+/// Ends of lines for Python's `str.splitlines`, which reads the file; within quotes only `\n` stays what it is.
+const OTHER_LINE_ENDS: [char; 9] =
+    ['\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}'];
+
+/// Quotes a text; `None` where it cannot be written: there are no escapes, and `%(name)s` always means another value.
+fn quote(text: &str, lines: Lines) -> Option<String> {
     let plain = |c: char| c.is_alphanumeric() || "_-./:@+~%()=&?".contains(c);
+    if reference(text).is_some() || text.contains(OTHER_LINE_ENDS) {
+        return None;
+    }
     let delimiter = if !text.is_empty() && !text.starts_with('=') && text.chars().all(plain) {
         ""
     } else if text.contains('\n') || text.contains('"') && text.contains('\'') {
-        ["\"\"\"", "'''"].into_iter().find(|quote| !text.contains(quote))?
+        ["\"\"\"", "'''"].into_iter().find(|quote| lines == Lines::Any && !text.contains(quote))?
     } else if text.contains('"') {
         "'"
     } else {

@@ -9,6 +9,7 @@ mod schema;
 use indexmap::IndexMap;
 
 use crate::diagnostic::{Diagnostic, Place};
+use crate::dvc::pipeline::path;
 use ini::{Entry, Item, Section};
 
 /// A config file that DVC would refuse (its exit code 251).
@@ -164,13 +165,25 @@ impl DvcConfig {
         })
     }
 
-    /// Writes a config file that has the same effect in another directory: `cache.dir` and all paths absolute.
+    /// Writes a config file that has the same effect in the absolute directory `at`: `cache.dir` and all paths absolute.
     ///
-    /// It holds the secrets of `.dvc/config.local` too: keep it private.
-    pub(crate) fn render_absolute(&self) -> Result<String, ConfigError> {
+    /// A path that its syntax has no way to write (DVC would take a part for `%(name)s`) is written as seen from `at`.
+    /// The file holds the secrets of `.dvc/config.local` too: keep it private.
+    pub(crate) fn render_for(&self, at: &str) -> Result<String, ConfigError> {
         let unknown = || Place::file(".dvc/config");
+        let mut merged = self.merged.clone();
+        let cache = merged
+            .entry("cache".to_owned())
+            .or_insert_with(|| Entry { item: Item::Section(Section::new()), place: unknown() });
+        if let Item::Section(cache) = &mut cache.item {
+            let dir = Entry { item: Item::Text(self.cache_dir.clone()), place: unknown() };
+            cache.insert("dir".to_owned(), dir);
+        }
+        let as_seen = |path: &str| {
+            if is_url(path) || ini::is_writable(path) { path.to_owned() } else { path::relative(at, "", path) }
+        };
         let mut sections = Section::new();
-        for (name, entry) in &self.merged {
+        for (name, entry) in resolve_paths(merged, &as_seen) {
             match (&entry.item, name.as_str()) {
                 (Item::Section(inner), "remote" | "machine" | "db") => {
                     let named = inner.iter().map(|(inner, entry)| (format!("{name} \"{inner}\""), entry.clone()));
@@ -181,15 +194,9 @@ impl DvcConfig {
                 }
             }
         }
-        let cache = sections
-            .entry("cache".to_owned())
-            .or_insert_with(|| Entry { item: Item::Section(Section::new()), place: unknown() });
-        if let Item::Section(cache) = &mut cache.item {
-            let dir = Entry { item: Item::Text(self.cache_dir.clone()), place: unknown() };
-            cache.insert("dir".to_owned(), dir);
-        }
-        let both = || ConfigError::new(unknown(), "a value has both kinds of triple quotes, which cannot be written");
-        ini::render(&sections).ok_or_else(both)
+        ini::render(&sections).map_err(|name| {
+            ConfigError::new(unknown(), format!("a worker's copy cannot have `{name}`, which no quotes can write"))
+        })
     }
 }
 

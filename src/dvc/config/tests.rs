@@ -107,12 +107,35 @@ fn defaults_are_dvcs() {
 #[test]
 fn the_rendered_config_means_the_same_elsewhere() {
     let text = "[core]\nremote = r\n[cache]\ntype = hardlink,copy\n['remote \"r\"']\nurl = ../x y\n['db \"d\"']\npassword = '''a'\"b # c'''\n";
-    let first = load(text).and_then(|config| config.render_absolute()).unwrap_or_else(|error| panic!("{error}"));
+    let first = load(text).and_then(|config| config.render_for("/elsewhere/.dvc")).unwrap_or_else(|error| panic!("{error}"));
     let moved = [file("config", "/elsewhere/.dvc", &first)];
     let again = DvcConfig::from_files(&moved, "/elsewhere", None).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(again.cache_dir, "/p/.dvc/cache");
     assert_eq!(again.cache_types, [LinkType::Hardlink, LinkType::Copy]);
     assert_eq!(again.remotes["r"], "/p/x y");
     assert!(first.contains("password = \"\"\"a'\"b # c\"\"\""), "{first}");
-    assert_eq!(again.render_absolute().unwrap_or_else(|error| panic!("{error}")), first);
+    assert_eq!(again.render_for("/p").unwrap_or_else(|error| panic!("{error}")), first);
+}
+
+#[test]
+fn odd_paths_are_quoted_or_written_from_where_they_are_read() {
+    let names = ["C# work", "v1, final", "it's \"x\", #1", "[x]", " b ", "back\\", "two\nlines", "%(x)s"];
+    for root in names.map(|name| format!("/a/{name}")) {
+        let files = [ConfigFile {
+            path: "config".to_owned(),
+            dir: format!("{root}/.dvc"),
+            text: "['remote \"r\"']\nurl = ../store\n".to_owned(),
+        }];
+        let config = DvcConfig::from_files(&files, &root, None).unwrap_or_else(|error| panic!("{error}"));
+        let slot = format!("{root}/.dvc/fanout/slots/0/workspace/.dvc");
+        let text = config.render_for(&slot).unwrap_or_else(|error| panic!("{root}: {error}"));
+        let moved = [ConfigFile { path: "config".to_owned(), dir: slot, text }];
+        let again = DvcConfig::from_files(&moved, "/elsewhere", None).unwrap_or_else(|error| panic!("{root}: {error}"));
+        assert_eq!(again.cache_dir, format!("{root}/.dvc/cache"));
+        assert_eq!(again.remotes["r"], format!("{root}/store"));
+        if root.contains('%') {
+            let error = config.render_for("/elsewhere/.dvc").unwrap_or_else(|error| error.message);
+            assert_eq!(error, "a worker's copy cannot have `url`, which no quotes can write");
+        }
+    }
 }
