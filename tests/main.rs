@@ -4,6 +4,7 @@
 mod changed;
 mod chaos;
 mod collect;
+mod committing;
 mod conformance;
 mod data;
 mod failures;

@@ -351,7 +351,7 @@ pub(crate) struct EndingArgs {
     /// Run plain `dvc repro` over the whole project as the last word, and say whether it found anything to do
     #[arg(long)]
     pub full: bool,
-    /// Commit everything that changed, with this message or a plain one
+    /// Commit what runs changed and nothing else, with this message or a plain one
     #[arg(long, value_name = "MESSAGE", num_args = 0..=1, default_missing_value = "")]
     pub commit: Option<String>,
     /// Commit also where some work items failed

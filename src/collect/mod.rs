@@ -26,7 +26,7 @@ use crate::state::journal::{Journal, Journaled};
 use crate::state::paths::RunDir;
 use crate::state::results::{self, Published};
 use crate::state::vetting::{self, Allowed, has_dvc_extension};
-use crate::state::workspace;
+use crate::state::{uncommitted, workspace};
 use apply::{After, Change, Content};
 
 /// How often paths that a running stage uses are looked at again.
@@ -140,6 +140,7 @@ pub(crate) fn merge(
     for change in &mut changes {
         change.before = apply::content(&tree, &change.path)?;
     }
+    uncommitted::note(project, &changes.iter().map(|change| change.path.as_str()).collect::<Vec<_>>())?;
     apply::apply(&project.root, &changes, &lock)?;
     drop(lock);
     stage_in_git(project, &changes)?;

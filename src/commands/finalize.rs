@@ -6,9 +6,10 @@ use rayon::prelude::*;
 
 use crate::adapters::beneath::Beneath;
 use crate::adapters::dvc::Dvc;
-use crate::adapters::{fs, process};
+use crate::adapters::fs;
 use crate::cli::{Cli, EndingArgs, FinalizeArgs, Format};
 use crate::collect;
+use crate::commands::commit::{self, Watched};
 use crate::commands::settings::Settings;
 use crate::commands::transfer::{Object, Transfer};
 use crate::commands::{launch, report, summary};
@@ -26,9 +27,6 @@ use crate::state::results::{self, Published};
 use crate::state::run_lock::RunLock;
 use crate::state::workspace::{self, CachedOut, Placing};
 use crate::state::{slots, worklist};
-
-/// Lines of a failed step that are shown.
-const SAID_LINES: usize = 12;
 
 pub(crate) fn run(cli: &Cli, args: &FinalizeArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
@@ -98,7 +96,7 @@ pub(crate) fn finalize(
     }
     if let Some(message) = &ending.commit {
         if is_committed {
-            commit(project, plan, message, ending.push)?;
+            commit::commit(project, &plan.run, message, ending.push)?;
         } else {
             text::note("not committed, since not everything succeeded (--commit-partial does)");
         }
@@ -252,47 +250,13 @@ fn full(project: &ProjectHome, plan: &Plan) -> Result<(), Diagnostic> {
     }
     arguments.extend(plan.targets.iter().map(String::as_str));
     let program = Dvc::find()?.command(&arguments);
-    let said = said_by(&program, &project.root.join(&plan.options.cwd), " after everything was collected")?;
+    let watched = if project.config.no_scm { None } else { Some(Watched::begin(project)?) };
+    let said = commit::said_by(&program, &project.root.join(&plan.options.cwd), " after everything was collected")?;
+    watched.map_or(Ok(()), |watched| watched.end(project))?;
     let ran = said.lines().filter(|line| line.starts_with("Running stage '")).count();
     text::note(&match ran {
         0 => "dvc repro found nothing to do".to_owned(),
         ran => format!("dvc repro ran {}:\n{said}", count(ran, "more stage")),
     });
     Ok(())
-}
-
-/// Commits what the run changed, and pushes where asked to, each step only after the one before.
-fn commit(project: &ProjectHome, plan: &Plan, message: &str, push: bool) -> Result<(), Diagnostic> {
-    let message = if message.is_empty() { format!("Run {} with dvc-fanout", plan.run) } else { message.to_owned() };
-    step(project, &process::Program::new("git").arg("add").arg("--all").arg("."))?;
-    let staged = process::Program::new("git").arg("diff").arg("--cached").arg("--quiet");
-    let clean = process::output(&staged, Some(&project.root)).is_ok_and(|output| output.status.success());
-    if clean {
-        text::note("nothing to commit");
-    } else {
-        step(project, &process::Program::new("git").arg("commit").arg("--message").arg(message))?;
-    }
-    if push {
-        step(project, &Dvc::find()?.command(&["push"]))?;
-        step(project, &process::Program::new("git").arg("push"))?;
-    }
-    Ok(())
-}
-
-fn step(project: &ProjectHome, program: &process::Program) -> Result<(), Diagnostic> {
-    said_by(program, &project.root, "; the steps before it are done").map(drop)
-}
-
-/// Runs a program and returns all that it wrote; where it fails, `when` goes on from "failed".
-fn said_by(program: &process::Program, directory: &Path, when: &str) -> Result<String, Diagnostic> {
-    let output = process::output(program, Some(directory))
-        .map_err(|error| Diagnostic::tool(format!("cannot run `{}`", program.shown())).source(&error))?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    if output.status.success() {
-        return Ok(said);
-    }
-    let lines: Vec<&str> = said.lines().collect();
-    let last = &lines[lines.len().saturating_sub(SAID_LINES)..];
-    let diagnostic = Diagnostic::tool(format!("`{}` failed{when}", program.shown()));
-    Err(last.iter().copied().fold(diagnostic, Diagnostic::detail))
 }

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod collect;
+mod commit;
 mod complete;
 mod config;
 mod debug;

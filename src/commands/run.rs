@@ -4,7 +4,7 @@ use crate::cli::{Cli, Format, RunArgs};
 use crate::commands;
 use crate::commands::finalize::Trailing;
 use crate::commands::settings::Settings;
-use crate::commands::{finalize, launch};
+use crate::commands::{commit, finalize, launch};
 use crate::diagnostic::Diagnostic;
 use crate::engine::Scene;
 use crate::exit::Exit;
@@ -34,6 +34,12 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     if plan.work_items == 0 {
         // The latest run stays the last one that did something.
         worklist::remove(&run)?;
+        if let Some(message) = &args.ending.commit {
+            let latest = worklist::runs(&project.fanout())?.pop().unwrap_or_default();
+            text::note("nothing to run: no stage has changed");
+            commit::commit(&project, &latest, message, args.ending.push)?;
+            return Ok(Exit::Success);
+        }
         if cli.format == Format::Text {
             text::result("nothing to do: no stage has changed");
         }

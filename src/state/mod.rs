@@ -12,6 +12,7 @@ pub(crate) mod run_lock;
 pub(crate) mod shards;
 pub(crate) mod slots;
 pub(crate) mod survey;
+pub(crate) mod uncommitted;
 pub(crate) mod vetting;
 pub(crate) mod worklist;
 pub(crate) mod workspace;

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! .dvc/fanout/.gitignore             ignores everything here but config.yaml
+//! .dvc/fanout/commit/                the paths that go into the commit that is just being made
+//! .dvc/fanout/uncommitted.jsonl      what runs changed and nobody has committed yet
 //! .dvc/fanout/apply/                 what `collect` is just changing in the project
 //! .dvc/fanout/dvc-version            see there
 //! .dvc/fanout/hashes.jsonl           hashes of files, to be computed only once; see `memo`
@@ -56,6 +58,16 @@ impl FanoutDir {
     /// The changes that `collect` is making, while it makes them.
     pub(crate) fn apply(&self) -> PathBuf {
         self.0.join("apply")
+    }
+
+    /// The files that runs changed and nobody has committed yet.
+    pub(crate) fn uncommitted(&self) -> PathBuf {
+        self.0.join("uncommitted.jsonl")
+    }
+
+    /// Lists of paths for the git commands that make a commit.
+    pub(crate) fn commit(&self) -> PathBuf {
+        self.0.join("commit")
     }
 
     pub(crate) fn runs(&self) -> PathBuf {

@@ -97,6 +97,16 @@ impl Git {
         }
     }
 
+    /// The object that HEAD has at a path, relative to the work tree.
+    pub(crate) fn at_head(&self, path: &str) -> Result<Option<String>, GitError> {
+        let Some(head) = self.head()? else { return Ok(None) };
+        match self.find_commit(&head)?.tree().and_then(|tree| tree.get_path(Path::new(path))) {
+            Ok(entry) => Ok(Some(entry.id().to_string())),
+            Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+            Err(source) => Err(GitError::Failed { action: "read HEAD", source }),
+        }
+    }
+
     /// Says what operation is under way (a merge, a rebase), if any, or that the index has conflicts.
     pub(crate) fn operation_in_progress(&self) -> Result<Option<String>, GitError> {
         let conflicts = self.repository.index().doing("read the index")?.has_conflicts();

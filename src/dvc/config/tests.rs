@@ -107,7 +107,8 @@ fn defaults_are_dvcs() {
 #[test]
 fn the_rendered_config_means_the_same_elsewhere() {
     let text = "[core]\nremote = r\n[cache]\ntype = hardlink,copy\n['remote \"r\"']\nurl = ../x y\n['db \"d\"']\npassword = '''a'\"b # c'''\n";
-    let first = load(text).and_then(|config| config.render_for("/elsewhere/.dvc")).unwrap_or_else(|error| panic!("{error}"));
+    let first =
+        load(text).and_then(|config| config.render_for("/elsewhere/.dvc")).unwrap_or_else(|error| panic!("{error}"));
     let moved = [file("config", "/elsewhere/.dvc", &first)];
     let again = DvcConfig::from_files(&moved, "/elsewhere", None).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(again.cache_dir, "/p/.dvc/cache");
