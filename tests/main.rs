@@ -30,5 +30,6 @@ mod signals;
 mod stages;
 mod support;
 mod tidy;
+mod users;
 mod warm;
 mod whole_job;

@@ -203,6 +203,15 @@ fn out_of_memory(memory: &MemoryGroup) -> String {
     format!("; out of memory: the kernel ended a process{limit}")
 }
 
+/// DVC does not start for this user: no other try helps, but another environment does.
+fn nameless_user(error: &str) -> Diagnostic {
+    let (user, _) = process::user();
+    Diagnostic::project(format!("DVC does not start for user {user}"))
+        .cause(error)
+        .cause("it asks for the user's name and home directory, which the system does not know of this user id")
+        .hint("set USER to any name and HOME to a folder that this user may write to")
+}
+
 /// The worse of an exit so far and that of another outcome.
 fn worse(exit: Exit, outcome: &Outcome) -> Exit {
     let own = match outcome {
@@ -259,6 +268,9 @@ impl Worker<'_> {
         let kills_before = memory.as_ref().map_or(0, MemoryGroup::kills);
         let scene = Scene { workspace: &workspace, log: &log, log_path: &log_path };
         let (ending, said) = self.repro(&scene, runner)?;
+        if let Some(error) = said.nameless_user().filter(|_| !ending.is_success()) {
+            return Err(nameless_user(error));
+        }
         let draft = Draft::begin(run, index, attempt)?;
         let (outcome, left) = match self.harvest(&mut workspace, &draft, &ending, &said) {
             Ok(left) => {

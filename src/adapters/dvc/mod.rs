@@ -270,6 +270,15 @@ impl ReproLog {
         self.failed.contains(&format!("'{address}'"))
     }
 
+    /// What DVC says where it does not start for want of a home directory or a name of the user: neither is there for
+    /// a user id that only a container knows.
+    pub(crate) fn nameless_user(&self) -> Option<&str> {
+        let error = self.error.as_deref().filter(|_| self.running.is_empty())?;
+        let lower = error.to_lowercase();
+        let is_it = lower.contains("getpwuid()") || lower.contains("determine the home dir");
+        (is_it || lower.contains("determine home dir")).then_some(error)
+    }
+
     /// Why a stage failed, in DVC's words.
     pub(crate) fn reason(&self, address: &str) -> String {
         let own = self.reasons.iter().rfind(|(stage, _)| stage == address);
@@ -336,6 +345,11 @@ mod tests {
         assert!(said.has_failed("a@k") && !said.has_failed("b@k"));
         assert_eq!(said.reason("a@k"), "failed to run: echo 'b@k', exited with 1");
         assert!(!said.is_own_failure("a@k"));
+        let said = ReproLog::read("ERROR: unexpected error - 'getpwuid(): uid not found: 12345'\n");
+        assert_eq!(said.nameless_user(), Some("unexpected error - 'getpwuid(): uid not found: 12345'"));
+        // A command that says so is none of DVC's.
+        let said = ReproLog::read("Running stage 'a':\n> x\nERROR: getpwuid(): uid not found: 12345\n");
+        assert_eq!(said.nameless_user(), None);
         let said = ReproLog::read("ERROR: failed to reproduce 'a': [Errno 28] No space left on device\n");
         assert!(said.is_own_failure("a"));
     }

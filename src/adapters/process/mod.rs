@@ -323,7 +323,6 @@ fn signal_process(child: &Running, signal: Signal) {
 }
 
 /// The ids of the user and the group that this process runs as.
-#[cfg(feature = "kubernetes")]
 pub(crate) fn user() -> (u32, u32) {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
