@@ -9,6 +9,7 @@ mod conformance;
 mod data;
 mod failures;
 mod graphs;
+mod ignores;
 mod image;
 mod jenkins;
 #[cfg(feature = "kubernetes")]

@@ -147,15 +147,19 @@ fn undeclared<'a>(
 ) -> Result<(), Diagnostic> {
     let published = &result.published;
     let order = result.item.stages.iter().map(|stage| stage.order).max().unwrap_or(0);
-    let files = published.result.files.iter().filter(|file| file.stage.is_none());
+    let files: Vec<_> = published.result.files.iter().filter(|file| file.stage.is_none()).collect();
     let mut add = |path: &'a str, candidate: Candidate<'a>| {
         if candidates.get(path).is_none_or(|other| other.order <= candidate.order) {
             candidates.insert(path, candidate);
         }
     };
+    if files.is_empty() && published.result.deleted.is_empty() {
+        return Ok(());
+    }
+    let (git, prefix) = project.git()?;
+    let ignores = git.ignores();
     for file in files {
-        let (git, prefix) = project.git()?;
-        if git.is_ignored(&workspace::join(&prefix, &file.path))? {
+        if ignores.is_ignored(&workspace::join(&prefix, &file.path))? {
             outcome.collection.rejected.push(Rejected {
                 index: result.item.index,
                 id: result.item.id.clone(),
@@ -168,7 +172,6 @@ fn undeclared<'a>(
         add(&file.path, Candidate { order, base, theirs: made_content(file), source: Some((file, published)) });
     }
     for path in &published.result.deleted {
-        let (git, prefix) = project.git()?;
         let snapshot = plan.snapshot.as_deref().unwrap_or_default();
         let inside = workspace::join(&prefix, path);
         let Some((_, file)) = git.files_at(snapshot, &inside)?.into_iter().find(|(file, _)| *file == inside) else {

@@ -5,8 +5,9 @@
 
 use std::collections::HashSet;
 
-/// What DVC writes behind a backslash: `GitWildMatchPattern.escape` of pathspec.
-const ESCAPED: [char; 6] = ['[', ']', '!', '*', '#', '?'];
+/// What DVC writes behind a backslash: `escape` of pathspec's patterns, 1.1. Before pathspec 1 the backslash was not among
+/// them.
+const ESCAPED: [char; 7] = ['\\', '[', ']', '!', '*', '#', '?'];
 
 /// Adds lines that a text does not have yet, in the order of their places.
 ///
@@ -85,6 +86,8 @@ mod tests {
         assert_eq!(out_of(".gitignore", "/x.txt"), "x.txt");
         assert_eq!(line_of("d/[x] a.txt"), ("d/.gitignore".to_owned(), r"/\[x\] a.txt".to_owned()));
         assert_eq!(line_of("x"), (".gitignore".to_owned(), "/x".to_owned()));
-        assert_eq!(out_of("d/.gitignore", r"/\[x\] a\*b\#\!c\d.txt"), r"d/[x] a*b#!c\d.txt");
+        assert_eq!(out_of("d/.gitignore", r"/\[x\] a\*b\#\!c\\d.txt"), r"d/[x] a*b#!c\d.txt");
+        assert_eq!(out_of(".gitignore", r"/c\d.txt"), r"c\d.txt");
+        assert_eq!(line_of(r"c\d\.txt").1, r"/c\\d\\.txt");
     }
 }

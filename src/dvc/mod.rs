@@ -5,6 +5,7 @@
 pub(crate) mod changed;
 pub(crate) mod config;
 pub(crate) mod formats;
+pub(crate) mod git_ignore;
 pub(crate) mod hash;
 pub(crate) mod ignore_lines;
 pub(crate) mod lockfile;

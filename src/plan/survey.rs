@@ -157,7 +157,7 @@ impl ProjectFiles for Recorder<'_> {
         self.inner.list(path)
     }
 
-    fn is_git_ignored(&self, path: &str, is_dir: bool) -> bool {
+    fn is_git_ignored(&self, path: &str, is_dir: bool) -> io::Result<bool> {
         self.inner.is_git_ignored(path, is_dir)
     }
 

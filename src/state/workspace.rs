@@ -209,8 +209,8 @@ impl Workspace {
             return Ok(vec![]);
         }
         // What a pattern of the user's covers gets no line.
-        let git = Git::discover(&self.root())?;
-        let is_covered = |out: &PlannedOut| git.is_ignored(&join(&self.prefix, &out.resolved));
+        let ignores = Git::discover(&self.root())?.ignores();
+        let is_covered = |out: &PlannedOut| ignores.is_ignored(&join(&self.prefix, &out.resolved));
         let mut lines = vec![];
         for (out, path, order, line) in own {
             if !is_covered(out)? {

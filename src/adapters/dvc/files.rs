@@ -7,7 +7,9 @@ use git2::Repository;
 use thiserror::Error;
 
 use crate::adapters::dvc::{Dvc, site_packages};
+use crate::adapters::git::ignore::{self, OnDisk};
 use crate::diagnostic::Diagnostic;
+use crate::dvc::git_ignore::GitIgnore;
 use crate::dvc::pipeline::source::{DirEntry, FileKind, ProjectFiles};
 
 #[derive(Debug, Error)]
@@ -38,7 +40,7 @@ pub(crate) struct DiskFiles {
 }
 
 struct GitIgnores {
-    repository: Repository,
+    ignores: GitIgnore<OnDisk>,
     /// Of the project's root in the work tree, `""` or ending in `/`.
     prefix: String,
 }
@@ -63,7 +65,7 @@ impl GitIgnores {
         let top = repository.workdir().and_then(|top| top.canonicalize().ok()).ok_or_else(none)?;
         let prefix = root.strip_prefix(&top).ok().and_then(Path::to_str).ok_or_else(none)?;
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Ok(GitIgnores { repository, prefix })
+        Ok(GitIgnores { ignores: ignore::read(&repository, &top), prefix })
     }
 }
 
@@ -94,10 +96,10 @@ impl ProjectFiles for DiskFiles {
         Ok(entries)
     }
 
-    fn is_git_ignored(&self, path: &str, is_dir: bool) -> bool {
-        let Some(git) = &self.git else { return false };
+    fn is_git_ignored(&self, path: &str, is_dir: bool) -> io::Result<bool> {
+        let Some(git) = &self.git else { return Ok(false) };
         let slash = if is_dir { "/" } else { "" };
-        git.repository.is_path_ignored(format!("{}{path}{slash}", git.prefix)).unwrap_or(false)
+        git.ignores.is_ignored(&format!("{}{path}{slash}", git.prefix))
     }
 
     /// Looks into the Python installation of the `dvc` on the `PATH`; one that is packed otherwise is trusted to have all.

@@ -2,6 +2,7 @@
 //!
 //! The user's index, branch and working tree are never changed; only objects and refs below `refs/dvc-fanout` are.
 
+pub(crate) mod ignore;
 mod slot;
 mod snapshot;
 
@@ -29,6 +30,8 @@ pub(crate) enum GitError {
     NoRepository(PathBuf),
     #[error("git failed to {action}")]
     Failed { action: &'static str, source: git2::Error },
+    #[error("what git ignores cannot be told")]
+    Ignores(#[source] std::io::Error),
     #[error(transparent)]
     Fs(#[from] crate::adapters::fs::FsError),
 }
@@ -40,6 +43,7 @@ impl From<GitError> for Diagnostic {
                 .cause("workers see the project through a git snapshot of the workspace")
                 .hint("run `git init` in the project (and `dvc config --unset core.no_scm`)"),
             GitError::Failed { ref source, .. } => Diagnostic::tool(error.to_string()).source(source),
+            GitError::Ignores(ref source) => Diagnostic::project(error.to_string()).source(source),
             GitError::Fs(error) => error.into(),
         }
     }
@@ -207,11 +211,6 @@ impl Git {
             }
         }
         Ok(files)
-    }
-
-    /// Whether git ignores a path, relative to the work tree.
-    pub(crate) fn is_ignored(&self, path: &str) -> Result<bool, GitError> {
-        self.repository.is_path_ignored(path).doing("ask for ignored paths")
     }
 
     /// Stages files, as `git add` does, for `core.autostage`.

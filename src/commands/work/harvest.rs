@@ -7,6 +7,7 @@ use super::Worker;
 use crate::adapters::dvc::ReproLog;
 use crate::adapters::fs::{self, FoundKind};
 use crate::adapters::git::Git;
+use crate::adapters::git::ignore::Ignores;
 use crate::adapters::process::Ending;
 use crate::commands::work::runner::Stopped;
 use crate::diagnostic::Diagnostic;
@@ -112,7 +113,7 @@ impl Worker<'_> {
                 || outs.iter().chain(&inputs).any(|top| below(path, top))
         };
         let changes = workspace.changes(&known)?;
-        let git = Git::discover(&root)?;
+        let ignores = Git::discover(&root)?.ignores();
         // Of these there may be lines that were put in for the order of all.
         let stages = self.item.stages.iter().zip(&left.stages).filter(|(_, became)| !became.state.is_good());
         let not_made: HashSet<&str> =
@@ -130,18 +131,18 @@ impl Worker<'_> {
                     .map(str::to_owned)
                     .collect();
                 left.ignore.push(IgnoreLines { path, lines });
-            } else if !git.is_ignored(&workspace::join(&self.sources.plan.prefix, &path))? {
+            } else if !ignores.is_ignored(&workspace::join(&self.sources.plan.prefix, &path))? {
                 let mut file = publish_file(draft, &root, &path, left.files.len(), None)?;
                 file.before = workspace.original(&path)?.map(|bytes| fs::digest_bytes(&bytes));
                 left.files.push(file);
             }
         }
         left.deleted = changes.deleted;
-        self.harvest_lines(&git, left)
+        self.harvest_lines(&ignores, left)
     }
 
     /// Adds the `.gitignore` lines for outs of good stages that DVC took out again when another stage failed.
-    fn harvest_lines(&self, git: &Git, left: &mut Left) -> Result<(), Diagnostic> {
+    fn harvest_lines(&self, ignores: &Ignores, left: &mut Left) -> Result<(), Diagnostic> {
         let good: Vec<&str> =
             left.stages.iter().filter(|stage| stage.state.is_good()).map(|stage| stage.address.as_str()).collect();
         if good.len() == left.stages.len() {
@@ -151,7 +152,7 @@ impl Worker<'_> {
         let outs = self.item.stages.iter().filter(is_good).flat_map(|stage| &stage.outs).filter(|out| out.cache);
         for out in outs {
             let (path, line) = ignore_lines::line_of(&out.resolved);
-            if git.is_ignored(&workspace::join(&self.sources.plan.prefix, &out.resolved))? {
+            if ignores.is_ignored(&workspace::join(&self.sources.plan.prefix, &out.resolved))? {
                 continue;
             }
             match left.ignore.iter_mut().find(|known| known.path == path) {

@@ -36,8 +36,11 @@ pub(super) fn walk(
         for file in files {
             outputs.extend(read(&file)?);
         }
-        let entered = directories.into_iter().rev();
-        waiting.extend(entered.filter(|path| !outputs.contains(path) && !env.files.is_git_ignored(path, true)));
+        for path in directories.into_iter().rev() {
+            if !outputs.contains(&path) && !is_git_ignored(env, &path, true)? {
+                waiting.push(path);
+            }
+        }
     }
     Ok(())
 }
@@ -60,7 +63,7 @@ fn list(env: &Env<'_>, directory: &str) -> Result<(Vec<String>, Vec<String>), Lo
             names.push(entry.name);
         } else if is_stage_file(&path) {
             let leads_to_directory = entry.is_symlink && env.files.kind(&path) == Some(FileKind::Directory);
-            if !leads_to_directory && !is_ignored(env, &path, false)? && !env.files.is_git_ignored(&path, false) {
+            if !leads_to_directory && !is_ignored(env, &path, false)? && !is_git_ignored(env, &path, false)? {
                 files.push(path);
             }
         }
@@ -80,4 +83,8 @@ fn list(env: &Env<'_>, directory: &str) -> Result<(Vec<String>, Vec<String>), Lo
 fn is_ignored(env: &Env<'_>, path: &str, is_dir: bool) -> Result<bool, LoadError> {
     let rule = env.ignore.ignored_by(path, is_dir);
     rule.map(|rule| rule.is_some()).map_err(|error| Fault::new(Problem::Ignore(error)).in_file(path, b""))
+}
+
+fn is_git_ignored(env: &Env<'_>, path: &str, is_dir: bool) -> Result<bool, LoadError> {
+    env.files.is_git_ignored(path, is_dir).map_err(|error| Fault::new(Problem::Read(error)).in_file(path, b""))
 }

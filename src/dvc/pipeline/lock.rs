@@ -21,7 +21,8 @@ pub(super) struct UnusualLock {
 /// Checks the lock file of a `dvc.yaml`; `None` if there is none, or nothing more to check in it.
 pub(super) fn check(env: &Env<'_>, pipeline: &str) -> Result<Option<UnusualLock>, LoadError> {
     let path = format!("{}lock", pipeline.strip_suffix("yaml").unwrap_or(pipeline));
-    if env.files.is_git_ignored(&path, false) {
+    let is_git_ignored = env.files.is_git_ignored(&path, false);
+    if is_git_ignored.map_err(|error| Fault::new(Problem::Read(error)).in_file(&path, b""))? {
         return Err(Fault::new(Problem::GitIgnored).in_file(&path, b""));
     }
     let ignored = env.ignore.ignored_by(&path, false);

@@ -34,8 +34,9 @@ pub(crate) trait ProjectFiles {
     /// Returns the entries of a directory sorted by name.
     fn list(&self, path: &str) -> io::Result<Vec<DirEntry>>;
 
-    /// Returns whether git ignores the path; always false in a project without git.
-    fn is_git_ignored(&self, path: &str, is_dir: bool) -> bool;
+    /// Returns whether git ignores the path; always false in a project without git. Fails where a `.gitignore` cannot
+    /// be read.
+    fn is_git_ignored(&self, path: &str, is_dir: bool) -> io::Result<bool>;
 
     /// Whether DVC can use URLs of this type (`s3`, `ssh`, …); `http` and `https` it always can.
     fn supports_scheme(&self, scheme: &str) -> bool;
@@ -82,8 +83,8 @@ impl ProjectFiles for MemoryFiles {
         Ok(entries.into_iter().map(|(name, is_dir)| DirEntry { name, is_dir, is_symlink: false }).collect())
     }
 
-    fn is_git_ignored(&self, _path: &str, _is_dir: bool) -> bool {
-        false
+    fn is_git_ignored(&self, _path: &str, _is_dir: bool) -> io::Result<bool> {
+        Ok(false)
     }
 
     fn supports_scheme(&self, scheme: &str) -> bool {

@@ -1,0 +1,90 @@
+//! What git ignores, as DVC decides it: which folders have stages, and which outs get a line in a `.gitignore`.
+
+use crate::support::Project;
+use crate::support::same::{assert_clean, assert_same};
+
+/// Runs a project that is made by `make` with `dvc repro` and with `dvc-fanout run`.
+#[track_caller]
+fn same(make: &dyn Fn(&Project)) -> Project {
+    let made = || {
+        let project = Project::empty();
+        make(&project);
+        project.git(["add", "--force", "."]);
+        project.git(["rm", "--quiet", "--cached", "--ignore-unmatch", "data/raw.txt"]);
+        project.git(["commit", "--quiet", "--message=project"]);
+        project
+    };
+    let (serial, fanned) = (made(), made());
+    serial.dvc(["repro"]);
+    fanned.fanout(["run", "-j", "2"]).succeeded();
+    assert_same(&serial, &fanned, "at first");
+    assert_clean(&fanned, &[]);
+    fanned
+}
+
+const RAW: &str = "stages:
+  work:
+    foreach: [a, b]
+    do:
+      cmd: mkdir -p out && cat data/raw.txt > out/${item}.txt
+      deps: [data/raw.txt]
+      outs: [\"out/${item}.txt\"]
+";
+
+#[test]
+fn a_folder_whose_contents_git_ignores_is_not_searched_for_stages() {
+    for lines in ["data/**/*\n!data/**/*.dvc\n", "data/**\n!*.dvc\n", "/data/*\n!/data/*.dvc\n"] {
+        let project = same(&|project| {
+            project.write(".gitignore", lines);
+            project.write("data/raw.txt", "raw");
+            let md5 = "bdb8481c7f3bc2eb9a41b3d4e4b4a5f5";
+            project
+                .write("data/raw.txt.dvc", &format!("outs:\n- md5: {md5}\n  size: 3\n  hash: md5\n  path: raw.txt\n"));
+            project.write("dvc.yaml", RAW);
+        });
+        let stages = project.fanout(["stages"]).succeeded();
+        assert!(!stages.contains("raw.txt.dvc"), "{lines}: {stages}");
+    }
+}
+
+#[test]
+fn outs_that_a_line_takes_back_in_get_a_line_of_their_own() {
+    same(&|project| {
+        // DVC covers `a` and `c`, and gives `b` a line.
+        project.write(".gitignore", "/out/*\n!/out/b.txt\n");
+        project.write("out/.gitignore", "!c.txt\n*\n");
+        project.write("data/raw.txt", "raw");
+        project.write("dvc.yaml", &RAW.replace("[a, b]", "[c, a, b]"));
+    });
+}
+
+#[test]
+fn lines_of_outs_with_a_backslash_keep_their_place() {
+    let project = same(&|project| {
+        project.write(
+            "dvc.yaml",
+            r"stages:
+  first:
+    cmd: echo first > 'd\first.txt'
+    outs: ['d\first.txt']
+  work:
+    foreach: [c, a, b]
+    do:
+      cmd: cat 'd\first.txt' > 'd\x${item}.txt'
+      deps: ['d\first.txt']
+      outs: ['d\x${item}.txt']
+  second:
+    foreach: [c, a, b]
+    do:
+      cmd: cat 'd\x${item}.txt' > 'e\x${item}.txt'
+      deps: ['d\x${item}.txt']
+      outs: ['e\x${item}.txt']
+  last:
+    cmd: cat 'e\xa.txt' 'e\xb.txt' 'e\xc.txt' > 'd\last.txt'
+    deps: ['e\xa.txt', 'e\xb.txt', 'e\xc.txt']
+    outs: ['d\last.txt']
+",
+        );
+    });
+    assert!(project.read(".gitignore").starts_with("/d\\\\first.txt\n/d\\\\xc.txt\n"));
+}
