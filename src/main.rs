@@ -9,6 +9,7 @@
 //! | `cli/` | flags and help texts |
 //! | `plan/` | what would run and why, dealt out to work items |
 //! | `engine/` | start, watch and cancel work items; every engine starts the same `dvc-fanout work` |
+//! | `worker/` | one attempt at one work item: its workspace, what runs its stages, what it publishes |
 //! | `collect/` | results merged into the project, all or nothing |
 //! | `output/` | what people and programs read; alone prints |
 //! | `state/` | `.dvc/fanout`: paths, locks, journal, formats |
@@ -44,6 +45,7 @@ mod model;
 mod output;
 mod plan;
 mod state;
+mod worker;
 
 use std::process::ExitCode;
 

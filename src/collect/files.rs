@@ -11,11 +11,11 @@ use crate::collect::apply::{After, Content, content};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::lockfile::conflict::{Conflict, Difference, Reason, Subject};
 use crate::dvc::lockfile::merge::{Merge, merge_value};
+use crate::dvc::pipeline::path;
 use crate::model::collection::Rejected;
 use crate::state::format::{Plan, ResultFile};
 use crate::state::home::ProjectHome;
 use crate::state::results::Published;
-use crate::state::workspace;
 
 /// Larger files are not shown as a diff.
 const MAX_DIFFED: u64 = 1 << 20;
@@ -159,7 +159,7 @@ fn undeclared<'a>(
     let (git, prefix) = project.git()?;
     let ignores = git.ignores();
     for file in files {
-        if ignores.is_ignored(&workspace::join(&prefix, &file.path))? {
+        if ignores.is_ignored(&path::join(&prefix, &file.path))? {
             outcome.collection.rejected.push(Rejected {
                 index: result.item.index,
                 id: result.item.id.clone(),
@@ -173,7 +173,7 @@ fn undeclared<'a>(
     }
     for path in &published.result.deleted {
         let snapshot = plan.snapshot.as_deref().unwrap_or_default();
-        let inside = workspace::join(&prefix, path);
+        let inside = path::join(&prefix, path);
         let Some((_, file)) = git.files_at(snapshot, &inside)?.into_iter().find(|(file, _)| *file == inside) else {
             continue;
         };

@@ -9,7 +9,7 @@ use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::lockfile::conflict::Conflict;
 use crate::dvc::lockfile::merge::{self, Contribution, same_entry};
 use crate::dvc::lockfile::{Lockfile, LockfileError, move_to_end, splice};
-use crate::state::workspace;
+use crate::dvc::pipeline::path;
 
 /// The largest lock file that is read.
 const MAX_LOCK: u64 = 1 << 30;
@@ -24,7 +24,7 @@ pub(super) fn merge(
 ) -> Result<(), Diagnostic> {
     let mut by_lock: BTreeMap<String, Vec<Good<'_>>> = BTreeMap::new();
     for good in good.iter().filter(|good| good.stage.name.is_some() && good.entry.is_some()) {
-        by_lock.entry(workspace::lock_path(&good.stage.file)).or_default().push(*good);
+        by_lock.entry(path::lock_path(&good.stage.file)).or_default().push(*good);
     }
     let mut written: Vec<(usize, String)> = vec![];
     for (path, good) in by_lock {

@@ -18,6 +18,7 @@ use rayon::prelude::*;
 use crate::adapters::beneath::Beneath;
 use crate::adapters::dvc::lock::{Busy, RepositoryLock, busy_paths};
 use crate::diagnostic::Diagnostic;
+use crate::dvc::pipeline::path;
 use crate::model::collection::{Collection, Rejected};
 use crate::output::{self, text};
 use crate::state::format::{Plan, PlannedStage, WorkItem};
@@ -25,8 +26,8 @@ use crate::state::home::ProjectHome;
 use crate::state::journal::{Journal, Journaled};
 use crate::state::paths::RunDir;
 use crate::state::results::{self, Published};
+use crate::state::uncommitted;
 use crate::state::vetting::{self, Allowed, has_dvc_extension};
-use crate::state::{uncommitted, workspace};
 use apply::{After, Change, Content};
 
 /// How often paths that a running stage uses are looked at again.
@@ -260,7 +261,7 @@ fn stage_in_git(project: &ProjectHome, changes: &[Change]) -> Result<(), Diagnos
         name == "dvc.lock" || name == ".gitignore" || has_dvc_extension(name)
     };
     let staged = changes.iter().map(|change| change.path.as_str()).filter(|path| is_dvcs(path));
-    let staged: Vec<String> = staged.map(|path| workspace::join(&prefix, path)).collect();
+    let staged: Vec<String> = staged.map(|path| path::join(&prefix, path)).collect();
     Ok(git.stage(&staged)?)
 }
 

@@ -6,12 +6,12 @@ use rayon::prelude::*;
 
 use crate::adapters::beneath::Beneath;
 use crate::adapters::dvc::Dvc;
+use crate::adapters::dvc::place::{CachedOut, Placing, place_cached};
 use crate::adapters::fs;
 use crate::cli::{Cli, EndingArgs, FinalizeArgs, Format};
 use crate::collect;
 use crate::commands::commit::{self, Watched};
 use crate::commands::settings::Settings;
-use crate::commands::transfer::{Object, Transfer};
 use crate::commands::{launch, report, summary};
 use crate::diagnostic::Diagnostic;
 use crate::engine::args::RunningArgs;
@@ -25,8 +25,8 @@ use crate::state::journal::{Journal, Journaled};
 use crate::state::paths::RunDir;
 use crate::state::results::{self, Published};
 use crate::state::run_lock::RunLock;
-use crate::state::workspace::{self, CachedOut, Placing};
 use crate::state::{slots, worklist};
+use crate::worker::transfer::{Object, Transfer};
 
 pub(crate) fn run(cli: &Cli, args: &FinalizeArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
@@ -189,7 +189,7 @@ fn place_stage(
         let (executable, empty) = (published.executable_of(&planned.address), published.empty_of(&planned.address));
         let legacy = recorded.hash.is_none();
         let object = CachedOut { path: &out.resolved, md5, legacy, isexec: recorded.isexec, executable, empty };
-        workspace::place_cached(root, &object, None, placing)?;
+        place_cached(root, &object, None, placing)?;
     }
     Ok(())
 }

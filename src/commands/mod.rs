@@ -21,7 +21,6 @@ mod settings;
 mod stages;
 mod status;
 mod summary;
-mod transfer;
 mod work;
 
 use crate::cli::{Cli, Command, FormatArg};

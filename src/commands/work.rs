@@ -1,38 +1,34 @@
 //! `work`: one work item in a slot's workspace, from its line in the worklist to a published result.
 
 mod check;
-mod harvest;
-mod repro;
-mod runner;
 mod serve;
 
+use std::ffi::OsString;
 use std::path::Path;
-use std::time::Duration;
 
-use crate::adapters::clock;
-use crate::adapters::dvc::{Dvc, ReproLog};
-use crate::adapters::fs;
-use crate::adapters::memory::{self, MemoryGroup};
-use crate::adapters::process::{self, Ending};
+use crate::adapters::dvc::Dvc;
+use crate::adapters::dvc::place::Placing;
+use crate::adapters::{fs, process};
 use crate::cli::Cli;
 use crate::cli::work::WorkArgs;
-use crate::commands::transfer::{Object, Transfer};
-use crate::commands::work::harvest::Left;
-use crate::commands::work::repro::Scene;
-use crate::commands::work::runner::{Place, Runner, Stopped};
 use crate::diagnostic::Diagnostic;
 use crate::env;
 use crate::exit::Exit;
 use crate::model::duration::Limit;
 use crate::output::text;
 use crate::state::dvc_version::DvcVersion;
-use crate::state::format::{self, Input, Outcome, Plan, StageResult, StageState, VERSION, WorkItem, WorkResult};
+use crate::state::format::{self, Outcome, Plan};
 use crate::state::home::ProjectHome;
 use crate::state::paths::{RunDir, SlotDir};
-use crate::state::results::{self, Draft};
+use crate::state::results;
 use crate::state::shards;
 use crate::state::worklist;
-use crate::state::workspace::{Placing, Sources, Workspace};
+use crate::worker::child::Watch;
+use crate::worker::executor::Executor;
+use crate::worker::executor::dvc::DvcExecutor;
+use crate::worker::transfer::Transfer;
+use crate::worker::workspace::Sources;
+use crate::worker::{self, Attempt, Bench};
 
 /// The most slots that a worker without a number tries.
 const MAX_SLOTS: usize = 10_000;
@@ -76,27 +72,21 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
     let version = DvcVersion::new(file);
     let transfer = Transfer { dvc: &dvc, project: &project, scratch: &slots };
     let transfer = args.use_remote.then_some(&transfer);
-    let do_one = |index: usize, args: &WorkArgs, runner: &mut Runner| {
-        if results::best(&config.run, index)?.is_some_and(|published| published.succeeded()) {
-            text::note(&format!("work item {index} is done already"));
-            return Ok(Outcome::Succeeded);
-        }
-        let item = worklist::read_one(&config.run, &config.plan, index)?;
-        let worker =
-            Worker { sources: &sources, dvc: &dvc, version: &version, transfer, item: &item, slot: &slot, args };
-        worker.run(runner)
-    };
+    let bench = Bench { sources: &sources, dvc: &dvc, version: &version, transfer, slot: &slot };
     // One work item is not worth a DVC that stays loaded.
     let is_wanted = env::read(env::DVC_FANOUT_WARM).is_none_or(|value| value != "0");
-    let mut runner = Runner::new(is_wanted && (args.serve || config.indexes.len() > 1))?;
+    let mut executor = DvcExecutor::new(&dvc, is_wanted && (args.serve || config.indexes.len() > 1));
+    let mut watch = Watch::new()?;
     if args.serve {
-        return serve::run(&config.run, runner, do_one);
+        return serve::run(&config.run, &mut watch, |index, args, watch| {
+            do_one(&config, &bench, index, args, &mut executor, watch)
+        });
     }
     let mut exit = Exit::Success;
     for &index in &config.indexes {
-        let outcome = do_one(index, args, &mut runner)?;
+        let outcome = do_one(&config, &bench, index, args, &mut executor, &mut watch)?;
         exit = worse(exit, &outcome);
-        if let Some(asked) = runner.asked() {
+        if let Some(asked) = watch.asked() {
             exit = Exit::Signal(asked.signal());
         }
         if matches!(exit, Exit::Signal(_)) || (args.stop_at_failure && exit != Exit::Success) {
@@ -104,6 +94,30 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
         }
     }
     Ok(exit)
+}
+
+/// Makes an attempt at one work item, unless it is done already.
+fn do_one(
+    config: &WorkConfig,
+    bench: &Bench<'_>,
+    index: usize,
+    args: &WorkArgs,
+    executor: &mut dyn Executor,
+    watch: &mut Watch,
+) -> Result<Outcome, Diagnostic> {
+    if results::best(&config.run, index)?.is_some_and(|published| published.succeeded()) {
+        text::note(&format!("work item {index} is done already"));
+        return Ok(Outcome::Succeeded);
+    }
+    let item = worklist::read_one(&config.run, &config.plan, index)?;
+    let number = match args.attempt {
+        Some(attempt) => attempt,
+        None => results::next_attempt(&config.run, index)?,
+    };
+    let environment: Vec<(OsString, OsString)> = args.environment().collect();
+    let timeout_seconds = args.timeout.map(Limit::seconds).or(item.resources.timeout_seconds);
+    let attempt = Attempt { number, timeout_seconds, nice: args.nice, environment: &environment };
+    worker::attempt(bench, &item, &attempt, executor, watch)
 }
 
 /// Looks up which work items are meant: the argument, else the index of a Job or array job; with `--shards`, the index
@@ -196,22 +210,6 @@ fn take_slot(slots: &Path, args: &WorkArgs) -> Result<(SlotDir, fs::Locked), Dia
     Err(Diagnostic::tool(format!("all {MAX_SLOTS} slots are in use")))
 }
 
-/// What to add to the failure of a command during which the kernel ended a process.
-fn out_of_memory(memory: &MemoryGroup) -> String {
-    let limit =
-        memory.limit().map_or_else(String::new, |limit| format!(" at the limit of {}", memory::quantity(limit)));
-    format!("; out of memory: the kernel ended a process{limit}")
-}
-
-/// DVC does not start for this user: no other try helps, but another environment does.
-fn nameless_user(error: &str) -> Diagnostic {
-    let (user, _) = process::user();
-    Diagnostic::project(format!("DVC does not start for user {user}"))
-        .cause(error)
-        .cause("it asks for the user's name and home directory, which the system does not know of this user id")
-        .hint("set USER to any name and HOME to a folder that this user may write to")
-}
-
 /// The worse of an exit so far and that of another outcome.
 fn worse(exit: Exit, outcome: &Outcome) -> Exit {
     let own = match outcome {
@@ -224,160 +222,5 @@ fn worse(exit: Exit, outcome: &Outcome) -> Exit {
         (Exit::Success, own) => own,
         (Exit::WorkItemsFailed, own) if own != Exit::Success => own,
         (exit, _) => exit,
-    }
-}
-
-/// One attempt at one work item.
-struct Worker<'a> {
-    sources: &'a Sources<'a>,
-    dvc: &'a Dvc,
-    version: &'a DvcVersion,
-    /// Where the cache is this machine's own.
-    transfer: Option<&'a Transfer<'a>>,
-    item: &'a WorkItem,
-    slot: &'a SlotDir,
-    args: &'a WorkArgs,
-}
-
-impl Worker<'_> {
-    fn run(&self, runner: &mut Runner) -> Result<Outcome, Diagnostic> {
-        let run = self.sources.run;
-        let index = self.item.index;
-        let attempt = match self.args.attempt {
-            Some(attempt) => attempt,
-            None => results::next_attempt(run, index)?,
-        };
-        let started = clock::now();
-        let limit = Duration::from_secs(self.timeout_seconds().unwrap_or(u64::MAX));
-        let dvc_version = self.version.of(self.dvc, limit)?;
-        self.version.remember(self.dvc)?;
-        let log_path = run.log(index, attempt);
-        let log = fs::append(&log_path)?;
-        let mut workspace = Workspace::open(self.slot.clone(), self.sources)?;
-        if let Some(transfer) = self.transfer {
-            transfer.fetch(self.inputs()?)?;
-        }
-        let place = Place { directory: &workspace.root(), log: &log, nice: self.args.nice };
-        runner.prepare(self.dvc, self.slot, &self.program(None), &place);
-        if let Err(error) = workspace.fill(self.item, self.sources) {
-            // The disk may be full, and others write to it.
-            drop(workspace.discard());
-            return Err(error.into());
-        }
-        let memory = MemoryGroup::find();
-        let kills_before = memory.as_ref().map_or(0, MemoryGroup::kills);
-        let scene = Scene { workspace: &workspace, log: &log, log_path: &log_path };
-        let (ending, said) = self.repro(&scene, runner)?;
-        if let Some(error) = said.nameless_user().filter(|_| !ending.is_success()) {
-            return Err(nameless_user(error));
-        }
-        let draft = Draft::begin(run, index, attempt)?;
-        let (outcome, left) = match self.harvest(&mut workspace, &draft, &ending, &said) {
-            Ok(left) => {
-                let mut outcome = Self::outcome(&ending, &said, &left.stages);
-                if let (Outcome::StageFailed { message, .. }, Some(memory)) = (&mut outcome, &memory)
-                    && memory.kills() > kills_before
-                {
-                    message.push_str(&out_of_memory(memory));
-                }
-                (outcome, left)
-            }
-            // A command may have removed the workspace itself: the attempt failed, and says why.
-            Err(error) => {
-                let is_gone = !workspace.root().is_dir();
-                let gone = "its workspace was removed while the stages ran".to_owned();
-                (Outcome::ToolFailed { message: if is_gone { gone } else { error.one_line() } }, Left::default())
-            }
-        };
-        if let Some(transfer) = self.transfer {
-            transfer.push(self.outs(&left.stages))?;
-        }
-        let result = WorkResult {
-            version: VERSION,
-            run: self.sources.plan.run.clone(),
-            index,
-            id: self.item.id.clone(),
-            attempt,
-            outcome: outcome.clone(),
-            stages: left.stages,
-            files: left.files,
-            partial: left.partial,
-            deleted: left.deleted,
-            ignore: left.ignore,
-            dvc: dvc_version,
-            host: process::host(),
-            started,
-            finished: clock::now(),
-        };
-        let is_published = draft.publish(&result)?;
-        if !is_published && !results::best(run, index)?.is_some_and(|published| published.succeeded()) {
-            let place = run.attempt(index, attempt);
-            return Err(Diagnostic::tool(format!(
-                "something else lies where the result belongs: `{}`",
-                place.display()
-            )));
-        }
-        // A workspace that cannot be reset is made anew by the next work item; this result stands.
-        if workspace.reset().is_ok() {
-            workspace.mark_clean(self.sources.plan)?;
-        }
-        Ok(outcome)
-    }
-
-    /// The cache objects that the work item needs.
-    fn inputs(&self) -> Result<Vec<Object>, Diagnostic> {
-        let mut objects = vec![];
-        for input in &self.item.inputs {
-            match input {
-                Input::Cache { md5, legacy, .. } => objects.push(Object { md5: md5.clone(), legacy: *legacy }),
-                Input::Result { index, stage, out, .. } => {
-                    let published = results::best(self.sources.run, *index)?;
-                    let recorded = published.and_then(|published| published.recorded_out(stage, out));
-                    objects.extend(recorded.as_ref().and_then(Object::recorded));
-                }
-                Input::Snapshot { .. } | Input::Workspace { .. } | Input::Lock { .. } => {}
-            }
-        }
-        Ok(objects)
-    }
-
-    /// The cache objects that good stages left; of outs that DVC does not cache, those that its run cache holds.
-    fn outs(&self, stages: &[StageResult]) -> Vec<Object> {
-        let outs = self.item.stages.iter().flat_map(|stage| stage.outs.iter().map(move |out| (stage, out)));
-        let objects = outs.filter_map(|(stage, out)| {
-            let object = Object::recorded(&results::recorded_out(stages, &stage.address, &out.path)?)?;
-            (out.cache || object.is_in(self.sources.placing.cache)).then_some(object)
-        });
-        objects.collect()
-    }
-
-    /// How long the stages may take.
-    fn timeout_seconds(&self) -> Option<u64> {
-        self.args.timeout.map(Limit::seconds).or(self.item.resources.timeout_seconds)
-    }
-
-    fn outcome(stopped: &Stopped, said: &ReproLog, stages: &[StageResult]) -> Outcome {
-        let failed = stages.iter().find(|stage| stage.state == StageState::Failed);
-        match stopped {
-            Stopped::TimedOut(seconds) => Outcome::TimedOut { seconds: *seconds },
-            Stopped::Signalled(signal) => Outcome::Interrupted { message: format!("stopped by signal {signal}") },
-            Stopped::Ended(Ending::Exited(0)) => Outcome::Succeeded,
-            Stopped::Ended(ending) => match failed {
-                Some(stage) => {
-                    let (stage, message) = (stage.address.clone(), said.reason(&stage.address));
-                    if said.is_own_failure(&stage) {
-                        Outcome::ToolFailed { message: format!("stage `{stage}`: {message}") }
-                    } else {
-                        Outcome::StageFailed { stage, message }
-                    }
-                }
-                None => Outcome::ToolFailed {
-                    message: match &said.error {
-                        Some(error) => format!("`dvc repro` {ending}: {error}"),
-                        None => format!("`dvc repro` {ending}"),
-                    },
-                },
-            },
-        }
     }
 }

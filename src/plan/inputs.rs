@@ -17,9 +17,9 @@ use crate::adapters::fs::{self, Found, FoundKind};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::changed::Outlook;
 use crate::dvc::pipeline::path::{self, is_within};
+use crate::dvc::pipeline::path::{join, lock_path};
 use crate::dvc::pipeline::stage::{Dep, Out, Recorded, Stage};
 use crate::state::format::{Input, LockSource};
-use crate::state::workspace::{join, lock_path};
 
 pub(super) struct Inputs<'a> {
     situation: &'a Situation<'a>,

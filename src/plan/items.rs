@@ -9,13 +9,13 @@ use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::changed::Outlook;
 use crate::dvc::lockfile::Lockfile;
 use crate::dvc::pipeline::path;
+use crate::dvc::pipeline::path::lock_path;
 use crate::dvc::pipeline::stage::{Out, Stage};
 use crate::dvc::projection;
 use crate::model::hints::{self, GroupClash};
 use crate::model::plan::{Phase, PhaseKind};
 use crate::plan::hints::of_stage;
 use crate::state::format::{self, FileDigest, Input, PlannedOut, PlannedStage, Resources, TextFile, VERSION, WorkItem};
-use crate::state::workspace::lock_path;
 
 /// Makes the work items of all phases, with consecutive indexes.
 pub(super) fn make(

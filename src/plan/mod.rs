@@ -18,6 +18,7 @@ use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::graph::Graph;
 use crate::dvc::pipeline::load::Project;
 use crate::dvc::pipeline::path;
+use crate::dvc::pipeline::path::lock_path;
 use crate::dvc::pipeline::stage::Stage;
 use crate::model::hints::ByStage;
 use crate::model::plan;
@@ -28,7 +29,6 @@ use crate::state::format::{Plan, PlanOptions, VERSION, WorkItem};
 use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
 use crate::state::worklist;
-use crate::state::workspace::lock_path;
 use survey::Survey;
 
 /// A run that was planned and written down.

@@ -19,12 +19,12 @@ use crate::adapters::git::Git;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::changed::Expected;
 use crate::dvc::pipeline::path;
+use crate::dvc::pipeline::path::join;
 use crate::dvc::pipeline::stage::{Out, Stage};
 use crate::output::text::count;
 use crate::state::format::PlanOptions;
 use crate::state::home::ProjectHome;
 use crate::state::paths::SlotDir;
-use crate::state::workspace::join;
 
 /// Everything that is found, and the number of stages that may run.
 pub(crate) fn look(

@@ -13,6 +13,7 @@ use crate::diagnostic::Diagnostic;
 use crate::dvc::changed::Outlook;
 use crate::dvc::pipeline::graph::Graph;
 use crate::dvc::pipeline::load::Project;
+use crate::dvc::pipeline::path::lock_path;
 use crate::dvc::pipeline::source::{DirEntry, FileKind, ProjectFiles};
 use crate::dvc::pipeline::stage::{Stage, StageAddress};
 use crate::dvc::pipeline::target::{self, TargetOptions};
@@ -20,7 +21,6 @@ use crate::model::plan::Candidate;
 use crate::plan::changes::Changes;
 use crate::state::format::{BaseFile, PlanOptions, Template};
 use crate::state::home::ProjectHome;
-use crate::state::workspace::lock_path;
 
 /// The project, the selected stages, and those of them that may run.
 pub(crate) struct Survey {

@@ -15,4 +15,3 @@ pub(crate) mod survey;
 pub(crate) mod uncommitted;
 pub(crate) mod vetting;
 pub(crate) mod worklist;
-pub(crate) mod workspace;

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::adapters::fs::{self, FsError};
 use crate::adapters::git::Git;
 use crate::diagnostic::Diagnostic;
+use crate::dvc::pipeline::path::join;
 use crate::state::home::ProjectHome;
 use crate::state::paths::FanoutDir;
-use crate::state::workspace::join;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Line {

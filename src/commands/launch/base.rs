@@ -6,10 +6,10 @@ use std::path::Path;
 use crate::adapters::fs;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::lockfile::Lockfile;
+use crate::dvc::pipeline::path::{join, lock_path};
 use crate::state::format::{BaseFile, Plan};
 use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
-use crate::state::workspace::{join, lock_path};
 use crate::state::{results, worklist};
 
 /// The number of files that are named.

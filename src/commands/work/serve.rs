@@ -12,26 +12,26 @@ use tokio::net::UnixStream;
 
 use crate::adapters::{fs, process};
 use crate::cli::work::{WorkArgs, WorkOrder};
-use crate::commands::work::runner::Runner;
 use crate::commands::work::worse;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::output::text;
 use crate::state::format::Outcome;
 use crate::state::paths::RunDir;
+use crate::worker::child::Watch;
 
 /// Does what is asked for, each with `work`, until the launcher wants no more or a signal ends it.
 pub(super) fn run(
     run: &RunDir,
-    mut runner: Runner,
-    work: impl Fn(usize, &WorkArgs, &mut Runner) -> Result<Outcome, Diagnostic>,
+    watch: &mut Watch,
+    mut work: impl FnMut(usize, &WorkArgs, &mut Watch) -> Result<Outcome, Diagnostic>,
 ) -> Result<Exit, Diagnostic> {
     let broken = |error: std::io::Error| Diagnostic::tool("the line to the launcher is broken").source(&error);
     let line = StdUnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().map_err(broken)?);
     line.set_nonblocking(true).map_err(broken)?;
-    let mut line = runner.within(|| UnixStream::from_std(line)).map(BufReader::new).map_err(broken)?;
+    let mut line = watch.within(|| UnixStream::from_std(line)).map(BufReader::new).map_err(broken)?;
     loop {
-        let order = match runner.wait_for(read_order(&mut line)) {
+        let order = match watch.wait_for(read_order(&mut line)) {
             Err(asked) => return Ok(Exit::Signal(asked.signal())),
             Ok(order) => order.map_err(broken)?,
         };
@@ -41,14 +41,14 @@ pub(super) fn run(
             return Err(Diagnostic::internal("an order names no work item or attempt"));
         };
         process::print_into(&fs::append(&run.log(index, attempt))?).map_err(broken)?;
-        let exit = match work(index, &args, &mut runner) {
+        let exit = match work(index, &args, watch) {
             Ok(outcome) => worse(Exit::Success, &outcome),
             Err(diagnostic) => {
                 text::error(&diagnostic);
                 diagnostic.exit
             }
         };
-        runner.finish(line.write_all(&[exit.code()])).map_err(broken)?;
+        watch.finish(line.write_all(&[exit.code()])).map_err(broken)?;
         if matches!(exit, Exit::Signal(_)) {
             return Ok(exit);
         }

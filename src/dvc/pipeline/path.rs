@@ -110,6 +110,16 @@ fn shorten(root: &str, parts: &[&str]) -> String {
     }
 }
 
+/// Joins the project's folder in a work tree, `""` for its top, and a path of the project.
+pub(crate) fn join(prefix: &str, path: &str) -> String {
+    if prefix.is_empty() { path.to_owned() } else { format!("{prefix}/{path}") }
+}
+
+/// The `dvc.lock` beside a `dvc.yaml`.
+pub(crate) fn lock_path(file: &str) -> String {
+    format!("{}.lock", file.strip_suffix(".yaml").unwrap_or(file))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

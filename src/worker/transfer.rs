@@ -7,11 +7,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::adapters::dvc::Dvc;
+use crate::adapters::dvc::place::object_path;
 use crate::adapters::{fs, process};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::stage::Recorded;
 use crate::state::home::ProjectHome;
-use crate::state::workspace::object_path;
 
 /// The last lines of DVC's output that an error shows.
 const SHOWN_LINES: usize = 10;

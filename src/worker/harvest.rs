@@ -1,25 +1,23 @@
 //! What a work item's stages left in the workspace, taken into its result.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 
-use super::Worker;
-use crate::adapters::dvc::ReproLog;
 use crate::adapters::fs::{self, FoundKind};
 use crate::adapters::git::Git;
 use crate::adapters::git::ignore::Ignores;
-use crate::adapters::process::Ending;
-use crate::commands::work::runner::Stopped;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::ignore_lines;
-use crate::state::format::{self, IgnoreLines, ResultFile, StageResult, StageState};
+use crate::dvc::pipeline::path;
+use crate::state::format::{self, IgnoreLines, ResultFile, StageResult, StageState, WorkItem};
 use crate::state::results::Draft;
-use crate::state::workspace::{self, Workspace};
+use crate::worker::executor::Ran;
+use crate::worker::workspace::{self, Workspace};
 
 /// Bytes that a result brings at most of what failed stages had written.
 const MAX_PARTIAL: u64 = 1 << 30;
 
-/// What `dvc repro` left in the workspace.
+/// What the stages left in the workspace.
 #[derive(Default)]
 pub(super) struct Left {
     pub stages: Vec<StageResult>,
@@ -29,57 +27,51 @@ pub(super) struct Left {
     pub ignore: Vec<IgnoreLines>,
 }
 
-impl Worker<'_> {
+/// Takes things out of the workspace in which a work item's stages ran.
+pub(super) struct Harvest<'a> {
+    pub item: &'a WorkItem,
+    /// The project's folder in the git work tree.
+    pub prefix: &'a str,
+    pub draft: &'a Draft,
+}
+
+impl Harvest<'_> {
     /// Takes what goes back to the project out of the workspace.
-    pub(super) fn harvest(
-        &self,
-        workspace: &mut Workspace,
-        draft: &Draft,
-        ending: &Stopped,
-        said: &ReproLog,
-    ) -> Result<Left, Diagnostic> {
+    pub(super) fn take(&self, workspace: &mut Workspace, ran: &Ran) -> Result<Left, Diagnostic> {
         let root = workspace.root();
-        let mut entries: HashMap<&str, HashMap<String, String>> = HashMap::new();
-        for stage in self.item.stages.iter().filter(|stage| stage.name.is_some()) {
-            if !entries.contains_key(stage.file.as_str()) {
-                entries.insert(&stage.file, workspace::read_entries(&root, &stage.file)?);
-            }
-        }
         let mut left = Left::default();
-        for stage in &self.item.stages {
-            let entry = stage.name.as_ref().and_then(|name| entries.get(stage.file.as_str())?.get(name)).cloned();
-            // DVC does not say that it imported something.
-            let is_imported = stage.name.is_none() && !stage.records && ending.is_success();
-            let recorded = is_imported || stage.base.as_ref() != entry.as_ref();
-            let state = stage_state(recorded, &stage.address, ending, said);
+        let entries = workspace::entries(&root, self.item)?;
+        for ((stage, end), entry) in self.item.stages.iter().zip(&ran.stages).zip(entries) {
             let (mut executable, mut empty, mut dvc_file) = (vec![], vec![], None);
-            if state.is_good() {
+            if end.state.is_good() {
                 for out in &stage.outs {
                     let at = root.join(&out.resolved);
                     empty.extend(empty_below(&root, &out.resolved)?);
                     for (path, found) in files_below(&root, &out.resolved)? {
                         if !out.cache {
-                            left.files.push(publish_file(draft, &root, &path, left.files.len(), Some(&stage.address))?);
+                            let number = left.files.len();
+                            left.files.push(publish_file(self.draft, &root, &path, number, Some(&stage.address))?);
                         } else if at.is_dir() && found {
                             executable.push(path);
                         }
                     }
                 }
                 if stage.name.is_none() {
-                    let file = publish_file(draft, &root, &stage.file, left.files.len(), Some(&stage.address))?;
-                    left.files.push(file);
+                    let number = left.files.len();
+                    left.files.push(publish_file(self.draft, &root, &stage.file, number, Some(&stage.address))?);
                     dvc_file = fs::read_text_if_any(&root.join(&stage.file))?;
                 }
             }
-            left.stages.push(StageResult { address: stage.address.clone(), state, entry, dvc_file, executable, empty });
+            let (address, state) = (stage.address.clone(), end.state);
+            left.stages.push(StageResult { address, state, entry, dvc_file, executable, empty });
         }
-        self.harvest_others(workspace, draft, &mut left)?;
-        self.harvest_partial(&root, draft, &mut left)?;
+        self.take_others(workspace, &mut left)?;
+        self.take_partial(&root, &mut left)?;
         Ok(left)
     }
 
     /// Takes what failed stages had written, up to a limit for all of it: somebody will want to look at it.
-    fn harvest_partial(&self, root: &Path, draft: &Draft, left: &mut Left) -> Result<(), Diagnostic> {
+    fn take_partial(&self, root: &Path, left: &mut Left) -> Result<(), Diagnostic> {
         let has_failed = |stage: &&StageResult| stage.state == StageState::Failed;
         let failed: Vec<&str> = left.stages.iter().filter(has_failed).map(|stage| stage.address.as_str()).collect();
         let mut room = MAX_PARTIAL;
@@ -90,7 +82,7 @@ impl Worker<'_> {
                     let Some(rest) = room.checked_sub(size) else { continue };
                     room = rest;
                     let number = left.files.len() + left.partial.len();
-                    left.partial.push(publish_file(draft, root, &path, number, Some(&stage.address))?);
+                    left.partial.push(publish_file(self.draft, root, &path, number, Some(&stage.address))?);
                 }
             }
         }
@@ -98,7 +90,7 @@ impl Worker<'_> {
     }
 
     /// Takes lines of `.gitignore` files and other files that changed and that git does not ignore.
-    fn harvest_others(&self, workspace: &mut Workspace, draft: &Draft, left: &mut Left) -> Result<(), Diagnostic> {
+    fn take_others(&self, workspace: &mut Workspace, left: &mut Left) -> Result<(), Diagnostic> {
         let root = workspace.root();
         let below =
             |path: &str, top: &str| path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -109,7 +101,7 @@ impl Worker<'_> {
         let known = |path: &str| {
             path == ".dvc"
                 || path.starts_with(".dvc/")
-                || written.iter().any(|file| path == *file || path == workspace::lock_path(file))
+                || written.iter().any(|file| path == *file || path == path::lock_path(file))
                 || outs.iter().chain(&inputs).any(|top| below(path, top))
         };
         let changes = workspace.changes(&known)?;
@@ -131,18 +123,18 @@ impl Worker<'_> {
                     .map(str::to_owned)
                     .collect();
                 left.ignore.push(IgnoreLines { path, lines });
-            } else if !ignores.is_ignored(&workspace::join(&self.sources.plan.prefix, &path))? {
-                let mut file = publish_file(draft, &root, &path, left.files.len(), None)?;
+            } else if !ignores.is_ignored(&path::join(self.prefix, &path))? {
+                let mut file = publish_file(self.draft, &root, &path, left.files.len(), None)?;
                 file.before = workspace.original(&path)?.map(|bytes| fs::digest_bytes(&bytes));
                 left.files.push(file);
             }
         }
         left.deleted = changes.deleted;
-        self.harvest_lines(&ignores, left)
+        self.take_lines(&ignores, left)
     }
 
     /// Adds the `.gitignore` lines for outs of good stages that DVC took out again when another stage failed.
-    fn harvest_lines(&self, ignores: &Ignores, left: &mut Left) -> Result<(), Diagnostic> {
+    fn take_lines(&self, ignores: &Ignores, left: &mut Left) -> Result<(), Diagnostic> {
         let good: Vec<&str> =
             left.stages.iter().filter(|stage| stage.state.is_good()).map(|stage| stage.address.as_str()).collect();
         if good.len() == left.stages.len() {
@@ -152,7 +144,7 @@ impl Worker<'_> {
         let outs = self.item.stages.iter().filter(is_good).flat_map(|stage| &stage.outs).filter(|out| out.cache);
         for out in outs {
             let (path, line) = ignore_lines::line_of(&out.resolved);
-            if ignores.is_ignored(&workspace::join(&self.sources.plan.prefix, &out.resolved))? {
+            if ignores.is_ignored(&path::join(self.prefix, &out.resolved))? {
                 continue;
             }
             match left.ignore.iter_mut().find(|known| known.path == path) {
@@ -162,32 +154,6 @@ impl Worker<'_> {
         }
         Ok(())
     }
-}
-
-/// What became of a stage.
-///
-/// | dvc | entry | said | state |
-/// |---|---|---|---|
-/// | exit 0 | any | running / cached / else | ran / restored / unchanged |
-/// | failed | any | named as failed | failed |
-/// | failed | new | any | ran (or restored): it was recorded before something else failed |
-/// | failed | as before | unchanged | unchanged |
-/// | failed | as before | running, others named | ran: it came out as before |
-/// | failed | as before | else | not run |
-fn stage_state(recorded: bool, address: &str, stopped: &Stopped, said: &ReproLog) -> StageState {
-    let succeeded = stopped.is_success();
-    let ended = matches!(stopped, Stopped::Ended(Ending::Exited(_)));
-    if ended && !succeeded && said.has_failed(address) {
-        return StageState::Failed;
-    }
-    if said.restored.contains(address) && (succeeded || recorded) {
-        return StageState::Restored;
-    }
-    let ran = said.running.contains(address);
-    if recorded || (ran && (succeeded || (ended && said.has_failures()))) {
-        return StageState::Ran;
-    }
-    if succeeded || said.unchanged.contains(address) { StageState::Unchanged } else { StageState::NotRun }
 }
 
 /// The files at a path or below it, relative to the root, each with whether it has the executable bit.

@@ -1,0 +1,216 @@
+//! Real DVC as the executor: `dvc repro`, once for all stages of a work item or for some by name, forked from a DVC that is
+//! loaded or started; what became of the stages is read from its log and from the lock files that it left.
+
+mod log;
+
+use std::collections::HashSet;
+use std::io;
+
+use crate::adapters::dvc::warm::WarmDvc;
+use crate::adapters::dvc::{Dvc, ReproOptions};
+use crate::adapters::fs::{self, At as _};
+use crate::adapters::process::{self, Ending, Program};
+use crate::diagnostic::Diagnostic;
+use crate::env;
+use crate::state::format::StageState;
+use crate::worker::child::{Begun, Stopped, Watch};
+use crate::worker::executor::{Executor, Ran, Scene, StageEnd};
+use crate::worker::workspace;
+use log::ReproLog;
+
+/// Bytes at the end of what a `dvc repro` printed that are searched for DVC's own lines.
+const LOG_TAIL: u64 = 4 << 20;
+
+/// Runs `dvc repro`.
+pub(crate) struct DvcExecutor<'a> {
+    dvc: &'a Dvc,
+    /// What runs the `dvc` script, where it is one.
+    script: Option<Program>,
+    warm: Warm,
+}
+
+/// Whether there is a DVC to fork from.
+enum Warm {
+    /// Each `dvc` is started.
+    Off,
+    Wanted,
+    Loading(Box<WarmDvc>),
+}
+
+impl<'a> DvcExecutor<'a> {
+    /// `warm` says whether loading a DVC for all work items is worth it.
+    pub(crate) fn new(dvc: &'a Dvc, warm: bool) -> Self {
+        DvcExecutor { dvc, script: None, warm: if warm { Warm::Wanted } else { Warm::Off } }
+    }
+
+    /// Has DVC run the stages by name; where one fails, those that do not need it go on, as under `--keep-going`.
+    fn one_by_one(&mut self, scene: &Scene<'_>, watch: &mut Watch) -> Result<(Stopped, ReproLog), Diagnostic> {
+        let stages = &scene.item.stages;
+        let mut failed: HashSet<usize> = HashSet::new();
+        let mut failure = None;
+        let mut all = ReproLog::default();
+        let mut begin = 0;
+        loop {
+            let mut left = vec![];
+            for (at, stage) in stages.iter().enumerate().skip(begin) {
+                if stage.after.iter().any(|need| failed.contains(need)) {
+                    failed.insert(at);
+                } else {
+                    left.push(at);
+                }
+            }
+            let targets: Vec<&str> = left.iter().map(|at| stages[*at].address.as_str()).collect();
+            let (stopped, said) = match failure.clone() {
+                Some(failure) if targets.is_empty() => return Ok((failure, all)),
+                Some(_) | None => self.start(scene, Some(&targets), watch)?,
+            };
+            let found = left.into_iter().find(|at| said.has_failed(&stages[*at].address));
+            all.extend(said);
+            if stopped.is_success() {
+                return Ok((failure.unwrap_or(stopped), all));
+            }
+            let (Some(at), Stopped::Ended(Ending::Exited(_))) = (found, &stopped) else { return Ok((stopped, all)) };
+            failed.insert(at);
+            failure = Some(stopped);
+            begin = at + 1;
+        }
+    }
+
+    /// Runs one `dvc repro` to its end, and returns what it said.
+    fn start(
+        &mut self,
+        scene: &Scene<'_>,
+        one_by_one: Option<&[&str]>,
+        watch: &mut Watch,
+    ) -> Result<(Stopped, ReproLog), Diagnostic> {
+        let length = || scene.log.metadata().at("look at", scene.log_path).map(|metadata| metadata.len());
+        let before = length()?;
+        let program = self.program(scene, one_by_one);
+        let spared = if let Warm::Loading(warm) = &self.warm { warm.id() } else { None };
+        let begin = begin(&mut self.warm, self.script.as_ref(), &program, scene);
+        let stopped = watch.watch(begin, spared, scene.timeout_seconds);
+        // Whatever it was: the next one does not depend on it.
+        if matches!(stopped, Ok(Stopped::Ended(Ending::Signalled(_)))) {
+            self.warm = Warm::Off;
+        }
+        let stopped =
+            stopped.map_err(|error| Diagnostic::tool(format!("cannot run `{}`", program.shown())).source(&error))?;
+        let own = length()?.saturating_sub(before).min(LOG_TAIL);
+        Ok((stopped, ReproLog::read(&String::from_utf8_lossy(&fs::read_tail(scene.log_path, own)?))))
+    }
+
+    /// The `dvc repro` of all stages, or of those that are named.
+    fn program(&self, scene: &Scene<'_>, one_by_one: Option<&[&str]>) -> Program {
+        let options = ReproOptions {
+            force: scene.options.force,
+            no_run_cache: scene.options.no_run_cache,
+            pull: scene.options.pull,
+        };
+        let mut program = self.dvc.repro(&scene.slot.site_cache(), options, one_by_one);
+        program.environment.extend(scene.environment.iter().cloned());
+        program.env(env::DVC_FANOUT_SLOT, scene.slot.path())
+    }
+}
+
+impl Executor for DvcExecutor<'_> {
+    /// Begins to load DVC, if that is wanted and possible.
+    fn prepare(&mut self, scene: &Scene<'_>, watch: &mut Watch) {
+        let folder = scene.slot.dvc_process();
+        let program = self.program(scene, None);
+        if self.script.is_none() {
+            match self.dvc.script().map(|script| script.process(&folder)) {
+                Some(Ok(script)) => self.script = Some(script),
+                Some(Err(error)) => tracing::debug!("`{}` is started as it is: {error}", program.shown()),
+                None => tracing::debug!("`{}` is not a script that only starts DVC", program.shown()),
+            }
+        }
+        if !matches!(self.warm, Warm::Wanted) {
+            return;
+        }
+        self.warm = Warm::Off;
+        let Some(script) = self.script.clone() else { return };
+        match watch.within(|| WarmDvc::load(&script, folder.join("said"), &program, scene.root, scene.nice)) {
+            Ok(warm) => self.warm = Warm::Loading(Box::new(warm)),
+            Err(error) => tracing::debug!("cannot load DVC: {error}"),
+        }
+    }
+
+    fn run(&mut self, scene: &Scene<'_>, watch: &mut Watch) -> Result<Ran, Diagnostic> {
+        let (stopped, said) =
+            if scene.item.one_by_one { self.one_by_one(scene, watch)? } else { self.start(scene, None, watch)? };
+        if let Some(error) = said.nameless_user().filter(|_| !stopped.is_success()) {
+            return Err(nameless_user(error));
+        }
+        // A command may have removed the workspace; what is said of its stages then does not matter.
+        let entries =
+            workspace::entries(scene.root, scene.item).unwrap_or_else(|_| vec![None; scene.item.stages.len()]);
+        let stages = scene.item.stages.iter().zip(entries).map(|(stage, entry)| {
+            // DVC does not say that it imported something.
+            let is_imported = stage.name.is_none() && !stage.records && stopped.is_success();
+            let recorded = is_imported || stage.base != entry;
+            let state = stage_state(recorded, &stage.address, &stopped, &said);
+            let has_failed = state == StageState::Failed;
+            StageEnd {
+                state,
+                message: has_failed.then(|| said.reason(&stage.address)),
+                is_own_failure: has_failed && said.is_own_failure(&stage.address),
+            }
+        });
+        let stages = stages.collect();
+        Ok(Ran { stopped, stages, error: said.error })
+    }
+}
+
+/// DVC does not start for this user: no other try helps, but another environment does.
+fn nameless_user(error: &str) -> Diagnostic {
+    let (user, _) = process::user();
+    Diagnostic::project(format!("DVC does not start for user {user}"))
+        .cause(error)
+        .cause("it asks for the user's name and home directory, which the system does not know of this user id")
+        .hint("set USER to any name and HOME to a folder that this user may write to")
+}
+
+/// Forks the program from the loaded DVC, or starts it where there is none; a DVC that fails is not asked again.
+async fn begin(warm: &mut Warm, script: Option<&Program>, program: &Program, scene: &Scene<'_>) -> io::Result<Begun> {
+    if let Warm::Loading(loaded) = warm {
+        match loaded.call(program, scene.root, scene.log).await {
+            Ok(child) => return Ok((child, loaded.id())),
+            Err(error) => tracing::debug!("`{}` is started from now on: {error}", program.shown()),
+        }
+        *warm = Warm::Off;
+    }
+    let through = script.map(|script| {
+        let mut script = script.clone().arg("run");
+        script.arguments.extend(program.arguments.iter().cloned());
+        script.environment.clone_from(&program.environment);
+        script
+    });
+    let child = process::start(through.as_ref().unwrap_or(program), scene.root, scene.log, scene.nice)?;
+    Ok((child, None))
+}
+
+/// What became of a stage.
+///
+/// | dvc | entry | said | state |
+/// |---|---|---|---|
+/// | exit 0 | any | running / cached / else | ran / restored / unchanged |
+/// | failed | any | named as failed | failed |
+/// | failed | new | any | ran (or restored): it was recorded before something else failed |
+/// | failed | as before | unchanged | unchanged |
+/// | failed | as before | running, others named | ran: it came out as before |
+/// | failed | as before | else | not run |
+fn stage_state(recorded: bool, address: &str, stopped: &Stopped, said: &ReproLog) -> StageState {
+    let succeeded = stopped.is_success();
+    let ended = matches!(stopped, Stopped::Ended(Ending::Exited(_)));
+    if ended && !succeeded && said.has_failed(address) {
+        return StageState::Failed;
+    }
+    if said.restored.contains(address) && (succeeded || recorded) {
+        return StageState::Restored;
+    }
+    let ran = said.running.contains(address);
+    if recorded || (ran && (succeeded || (ended && said.has_failures()))) {
+        return StageState::Ran;
+    }
+    if succeeded || said.unchanged.contains(address) { StageState::Unchanged } else { StageState::NotRun }
+}

@@ -1,0 +1,64 @@
+//! What runs the stages of a work item in a workspace that is filled.
+//!
+//! An executor keeps to this: it changes nothing outside of the workspace but DVC's cache and the log; afterwards the
+//! workspace's lock files hold the entries of the stages that are good, and their outs are in the cache. What the commands
+//! left in the workspace is nobody's business here; it is taken out by `harvest`.
+
+pub(crate) mod dvc;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::Path;
+
+use crate::diagnostic::Diagnostic;
+use crate::state::format::{PlanOptions, StageState, WorkItem};
+use crate::state::paths::SlotDir;
+use crate::worker::child::{Stopped, Watch};
+
+/// Runs the stages of one work item after another.
+pub(crate) trait Executor {
+    /// Gets ready while the workspace is filled; nothing of the work item may run yet. What cannot be got ready is not an
+    /// error here.
+    fn prepare(&mut self, scene: &Scene<'_>, watch: &mut Watch);
+
+    /// Runs the stages to their end, or to the timeout, or to a request to end.
+    ///
+    /// Fails only where nothing can be said of the stages.
+    fn run(&mut self, scene: &Scene<'_>, watch: &mut Watch) -> Result<Ran, Diagnostic>;
+}
+
+/// What is run, where and how.
+pub(crate) struct Scene<'a> {
+    pub item: &'a WorkItem,
+    pub options: &'a PlanOptions,
+    /// The project's root in the workspace.
+    pub root: &'a Path,
+    pub slot: &'a SlotDir,
+    /// Takes all that is printed, by commands and by the executor.
+    pub log: &'a File,
+    pub log_path: &'a Path,
+    pub nice: Option<i32>,
+    /// How long all stages together may take.
+    pub timeout_seconds: Option<u64>,
+    /// What commands find in their environment beside this process's own.
+    pub environment: &'a [(OsString, OsString)],
+}
+
+/// How the stages of a work item came to their end.
+pub(crate) struct Ran {
+    pub stopped: Stopped,
+    /// One for each stage, in the work item's order.
+    pub stages: Vec<StageEnd>,
+    /// The last words of a tool that failed, where no stage did.
+    pub error: Option<String>,
+}
+
+/// What became of a stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StageEnd {
+    pub state: StageState,
+    /// Why it failed, in DVC's words.
+    pub message: Option<String>,
+    /// Whether a tool failed at it, not its command: worth another try.
+    pub is_own_failure: bool,
+}

@@ -1,0 +1,197 @@
+//! One attempt at one work item: a slot's workspace is filled, an executor runs the stages in it, and what they left is
+//! published as a result.
+
+pub(crate) mod child;
+pub(crate) mod executor;
+mod harvest;
+pub(crate) mod transfer;
+pub(crate) mod workspace;
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use crate::adapters::dvc::Dvc;
+use crate::adapters::memory::{self, MemoryGroup};
+use crate::adapters::{clock, fs, process};
+use crate::diagnostic::Diagnostic;
+use crate::state::dvc_version::DvcVersion;
+use crate::state::format::{Input, Outcome, StageResult, StageState, VERSION, WorkItem, WorkResult};
+use crate::state::paths::SlotDir;
+use crate::state::results::{self, Draft};
+use crate::worker::child::{Stopped, Watch};
+use crate::worker::executor::{Executor, Ran, Scene};
+use crate::worker::harvest::{Harvest, Left};
+use crate::worker::transfer::{Object, Transfer};
+use crate::worker::workspace::{Sources, Workspace};
+
+/// What all attempts of a worker share.
+pub(crate) struct Bench<'a> {
+    pub sources: &'a Sources<'a>,
+    pub dvc: &'a Dvc,
+    pub version: &'a DvcVersion,
+    /// Where the cache is this machine's own.
+    pub transfer: Option<&'a Transfer<'a>>,
+    pub slot: &'a SlotDir,
+}
+
+/// How one attempt is made.
+pub(crate) struct Attempt<'a> {
+    pub number: u32,
+    /// How long the stages may take.
+    pub timeout_seconds: Option<u64>,
+    pub nice: Option<i32>,
+    /// What commands find in their environment beside this process's own.
+    pub environment: &'a [(OsString, OsString)],
+}
+
+/// Makes an attempt and publishes what came of it.
+pub(crate) fn attempt(
+    bench: &Bench<'_>,
+    item: &WorkItem,
+    attempt: &Attempt<'_>,
+    executor: &mut dyn Executor,
+    watch: &mut Watch,
+) -> Result<Outcome, Diagnostic> {
+    let sources = bench.sources;
+    let started = clock::now();
+    let limit = Duration::from_secs(attempt.timeout_seconds.unwrap_or(u64::MAX));
+    let dvc_version = bench.version.of(bench.dvc, limit)?;
+    bench.version.remember(bench.dvc)?;
+    let log_path = sources.run.log(item.index, attempt.number);
+    let log = fs::append(&log_path)?;
+    let mut workspace = Workspace::open(bench.slot.clone(), sources)?;
+    if let Some(transfer) = bench.transfer {
+        transfer.fetch(inputs(item, sources)?)?;
+    }
+    let root = workspace.root();
+    let scene = Scene {
+        item,
+        options: &sources.plan.options,
+        root: &root,
+        slot: bench.slot,
+        log: &log,
+        log_path: &log_path,
+        nice: attempt.nice,
+        timeout_seconds: attempt.timeout_seconds,
+        environment: attempt.environment,
+    };
+    executor.prepare(&scene, watch);
+    if let Err(error) = workspace.fill(item, sources) {
+        // The disk may be full, and others write to it.
+        drop(workspace.discard());
+        return Err(error.into());
+    }
+    let memory = MemoryGroup::find();
+    let kills_before = memory.as_ref().map_or(0, MemoryGroup::kills);
+    let ran = executor.run(&scene, watch)?;
+    let draft = Draft::begin(sources.run, item.index, attempt.number)?;
+    let harvest = Harvest { item, prefix: &sources.plan.prefix, draft: &draft };
+    let (outcome, left) = match harvest.take(&mut workspace, &ran) {
+        Ok(left) => {
+            let mut outcome = outcome(item, &ran);
+            if let (Outcome::StageFailed { message, .. }, Some(memory)) = (&mut outcome, &memory)
+                && memory.kills() > kills_before
+            {
+                message.push_str(&out_of_memory(memory));
+            }
+            (outcome, left)
+        }
+        // A command may have removed the workspace itself: the attempt failed, and says why.
+        Err(error) => {
+            let is_gone = !workspace.root().is_dir();
+            let gone = "its workspace was removed while the stages ran".to_owned();
+            (Outcome::ToolFailed { message: if is_gone { gone } else { error.one_line() } }, Left::default())
+        }
+    };
+    if let Some(transfer) = bench.transfer {
+        transfer.push(outs(item, &left.stages, sources))?;
+    }
+    let result = WorkResult {
+        version: VERSION,
+        run: sources.plan.run.clone(),
+        index: item.index,
+        id: item.id.clone(),
+        attempt: attempt.number,
+        outcome: outcome.clone(),
+        stages: left.stages,
+        files: left.files,
+        partial: left.partial,
+        deleted: left.deleted,
+        ignore: left.ignore,
+        dvc: dvc_version,
+        host: process::host(),
+        started,
+        finished: clock::now(),
+    };
+    let is_published = draft.publish(&result)?;
+    if !is_published && !results::best(sources.run, item.index)?.is_some_and(|published| published.succeeded()) {
+        let place = sources.run.attempt(item.index, attempt.number);
+        return Err(Diagnostic::tool(format!("something else lies where the result belongs: `{}`", place.display())));
+    }
+    // A workspace that cannot be reset is made anew by the next work item; this result stands.
+    if workspace.reset().is_ok() {
+        workspace.mark_clean(sources.plan)?;
+    }
+    Ok(outcome)
+}
+
+/// The cache objects that a work item needs.
+fn inputs(item: &WorkItem, sources: &Sources<'_>) -> Result<Vec<Object>, Diagnostic> {
+    let mut objects = vec![];
+    for input in &item.inputs {
+        match input {
+            Input::Cache { md5, legacy, .. } => objects.push(Object { md5: md5.clone(), legacy: *legacy }),
+            Input::Result { index, stage, out, .. } => {
+                let published = results::best(sources.run, *index)?;
+                let recorded = published.and_then(|published| published.recorded_out(stage, out));
+                objects.extend(recorded.as_ref().and_then(Object::recorded));
+            }
+            Input::Snapshot { .. } | Input::Workspace { .. } | Input::Lock { .. } => {}
+        }
+    }
+    Ok(objects)
+}
+
+/// The cache objects that good stages left; of outs that DVC does not cache, those that its run cache holds.
+fn outs(item: &WorkItem, stages: &[StageResult], sources: &Sources<'_>) -> Vec<Object> {
+    let outs = item.stages.iter().flat_map(|stage| stage.outs.iter().map(move |out| (stage, out)));
+    let objects = outs.filter_map(|(stage, out)| {
+        let object = Object::recorded(&results::recorded_out(stages, &stage.address, &out.path)?)?;
+        (out.cache || object.is_in(sources.placing.cache)).then_some(object)
+    });
+    objects.collect()
+}
+
+/// How the attempt ended, by what became of the stages.
+fn outcome(item: &WorkItem, ran: &Ran) -> Outcome {
+    let ending = match &ran.stopped {
+        Stopped::TimedOut(seconds) => return Outcome::TimedOut { seconds: *seconds },
+        Stopped::Signalled(signal) => return Outcome::Interrupted { message: format!("stopped by signal {signal}") },
+        Stopped::Ended(_) if ran.stopped.is_success() => return Outcome::Succeeded,
+        Stopped::Ended(ending) => ending,
+    };
+    let failed = item.stages.iter().zip(&ran.stages).find(|(_, end)| end.state == StageState::Failed);
+    match failed {
+        Some((stage, end)) => {
+            let (stage, message) = (stage.address.clone(), end.message.clone().unwrap_or_default());
+            if end.is_own_failure {
+                Outcome::ToolFailed { message: format!("stage `{stage}`: {message}") }
+            } else {
+                Outcome::StageFailed { stage, message }
+            }
+        }
+        None => Outcome::ToolFailed {
+            message: match &ran.error {
+                Some(error) => format!("`dvc repro` {ending}: {error}"),
+                None => format!("`dvc repro` {ending}"),
+            },
+        },
+    }
+}
+
+/// What to add to the failure of a command during which the kernel ended a process.
+fn out_of_memory(memory: &MemoryGroup) -> String {
+    let limit =
+        memory.limit().map_or_else(String::new, |limit| format!(" at the limit of {}", memory::quantity(limit)));
+    format!("; out of memory: the kernel ended a process{limit}")
+}

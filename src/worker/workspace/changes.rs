@@ -1,0 +1,148 @@
+//! What commands changed in a workspace beside what they declare, and taking everything out again.
+
+use super::fill::make_parent;
+use super::{Workspace, WorkspaceError};
+use crate::adapters::fs::{self, Found, FoundKind, FsError};
+use crate::adapters::git::{self, ManifestFile};
+use crate::dvc::pipeline::path::{is_within, join};
+
+/// What the commands of a work item changed beside what they declare. Paths are relative to the project's root.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// New files, and files of the snapshot whose content or mode is another now.
+    pub files: Vec<String>,
+    /// Files of the snapshot that are gone.
+    pub deleted: Vec<String>,
+}
+
+impl Workspace {
+    /// Compares the workspace with the snapshot. `skip` says which paths (relative to the project's root) are known
+    /// already: inputs, declared outs, what `fill` wrote.
+    pub(crate) fn changes(&mut self, skip: &dyn Fn(&str) -> bool) -> Result<Changes, WorkspaceError> {
+        let in_project = |path: &str| {
+            if self.prefix.is_empty() {
+                Some(path.to_owned())
+            } else {
+                path.strip_prefix(&self.prefix)?.strip_prefix('/').map(str::to_owned)
+            }
+        };
+        let all = self.walk()?;
+        let mut is_there = vec![false; self.manifest.len()];
+        let mut changes = Changes::default();
+        for found in &all {
+            let known = self.position(&found.path);
+            if let Some(at) = known {
+                is_there[at] = true;
+            }
+            let known = known.map(|at| &self.manifest[at]);
+            if known.is_some_and(|file| is_untouched(file, found)) {
+                continue;
+            }
+            let Some(path) = in_project(&found.path) else { continue };
+            if found.kind == FoundKind::Directory || found.kind == FoundKind::Other || skip(&path) {
+                continue;
+            }
+            if !self.is_same(known, found)? {
+                changes.files.push(path);
+            }
+        }
+        for (file, _) in self.manifest.iter().zip(is_there).filter(|(_, is_there)| !is_there) {
+            if let Some(path) = in_project(&file.path).filter(|path| !skip(path)) {
+                changes.deleted.push(path);
+            }
+        }
+        changes.files.sort_unstable();
+        changes.deleted.sort_unstable();
+        self.found = Some(all);
+        Ok(changes)
+    }
+
+    /// Everything in it but git's and DVC's own state.
+    fn walk(&self) -> Result<Vec<Found>, FsError> {
+        let own = join(&self.prefix, ".dvc/tmp");
+        fs::walk(&self.top, &|path| path == ".git" || path == own)
+    }
+
+    /// The place of a path in the manifest.
+    fn position(&self, path: &str) -> Option<usize> {
+        self.manifest.binary_search_by(|file| file.path.as_str().cmp(path)).ok()
+    }
+
+    /// Whether the snapshot has something below a directory.
+    fn has_below(&self, directory: &str) -> bool {
+        let inside = format!("{directory}/");
+        let first = self.manifest.partition_point(|file| file.path < inside);
+        self.manifest.get(first).is_some_and(|file| file.path.starts_with(&inside))
+    }
+
+    /// Reads a file of the snapshot as the workspace began with it; `None` where it had none.
+    pub(crate) fn original(&self, path: &str) -> Result<Option<Vec<u8>>, WorkspaceError> {
+        let file = self.position(&join(&self.prefix, path)).map(|at| &self.manifest[at]);
+        Ok(file.map(|file| git::read_blob(&self.top, &file.blob)).transpose()?)
+    }
+
+    /// Takes everything out again and says so; a failure leaves the slot to be made anew.
+    pub(crate) fn reset(&mut self) -> Result<(), WorkspaceError> {
+        let all = match self.found.take() {
+            Some(found) => found,
+            None => self.walk()?,
+        };
+        // DVC's own folder stays, since its state there does.
+        let own = join(&self.prefix, ".dvc/tmp");
+        let mut is_there = vec![false; self.manifest.len()];
+        for found in all {
+            let known = self.position(&found.path);
+            let stays = match found.kind {
+                FoundKind::Directory => self.has_below(&found.path) || is_within(&own, &found.path),
+                FoundKind::File | FoundKind::Symlink => {
+                    known.is_some_and(|at| is_untouched(&self.manifest[at], &found))
+                }
+                FoundKind::Other => false,
+            };
+            match known {
+                Some(at) if stays => is_there[at] = true,
+                Some(_) | None if stays => {}
+                Some(_) | None => fs::remove(&self.top.join(&found.path))?,
+            }
+        }
+        for (file, _) in self.manifest.iter().zip(is_there).filter(|(_, is_there)| !is_there) {
+            let path = self.top.join(&file.path);
+            let bytes = git::read_blob(&self.top, &file.blob)?;
+            if file.symlink {
+                make_parent(&path)?;
+                fs::symlink(&String::from_utf8_lossy(&bytes), &path)?;
+            } else {
+                fs::write_plain(&path, &bytes)?;
+                fs::set_executable(&path, file.executable)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a file has the content and mode of the snapshot although it was touched.
+    fn is_same(&self, file: Option<&ManifestFile>, found: &Found) -> Result<bool, WorkspaceError> {
+        let Some(file) = file else { return Ok(false) };
+        if file.symlink != (found.kind == FoundKind::Symlink) {
+            return Ok(false);
+        }
+        let blob = git::read_blob(&self.top, &file.blob)?;
+        let path = self.top.join(&found.path);
+        if file.symlink {
+            let target = std::fs::read_link(&path).unwrap_or_default();
+            return Ok(target.as_os_str().as_encoded_bytes() == blob);
+        }
+        Ok(file.executable == (found.mode & 0o100 != 0) && fs::read(&path)? == blob)
+    }
+}
+
+/// Whether a file is the one that git wrote, by its stat data.
+fn is_untouched(file: &ManifestFile, found: &Found) -> bool {
+    let low = |number: u64| u32::try_from(number & u64::from(u32::MAX)).expect("masked");
+    let seconds = i32::try_from(found.modified.0 & i64::from(i32::MAX)).expect("masked");
+    file.size == low(found.size)
+        && file.inode == low(found.inode)
+        && file.modified.0 & i32::MAX == seconds
+        && i64::from(file.modified.1) == found.modified.1
+        && file.symlink == (found.kind == FoundKind::Symlink)
+        && (file.symlink || file.executable == (found.mode & 0o100 != 0))
+}

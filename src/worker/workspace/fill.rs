@@ -1,0 +1,249 @@
+//! Puts into a workspace what a work item needs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use super::{Sources, Workspace, WorkspaceError};
+use crate::adapters::dvc::place::{CachedOut, make_empty, place_cached};
+use crate::adapters::fs::{self, FoundKind, FsError};
+use crate::adapters::git::Git;
+use crate::dvc::ignore_lines;
+use crate::dvc::lockfile::splice;
+use crate::dvc::pipeline::path::{join, lock_path};
+use crate::state::format::{Input, LockSource, PlannedOut, WorkItem};
+use crate::state::results;
+
+impl Workspace {
+    /// Puts in what a work item needs: DVC's config, projected stages, lock entries, inputs.
+    pub(crate) fn fill(&self, item: &WorkItem, sources: &Sources<'_>) -> Result<(), WorkspaceError> {
+        let root = self.root();
+        fs::create_dir(&root.join(".dvc"))?;
+        fs::write_plain(&root.join(".dvc/config"), sources.config.0.as_bytes())?;
+        fs::write_plain(&root.join(".dvc/config.local"), sources.config.1.as_bytes())?;
+        // A killed DVC leaves its claims on paths here, and another process may have its id by now.
+        fs::remove(&root.join(".dvc/tmp/rwlock"))?;
+        for directory in &item.directories {
+            fs::create_dir(&root.join(directory))?;
+        }
+        for file in &item.files {
+            fs::write_plain(&root.join(&file.path), file.text.as_bytes())?;
+        }
+        for (path, text) in base_locks(item)? {
+            fs::write_plain(&root.join(path), text.as_bytes())?;
+        }
+        let mut results: HashMap<usize, results::Published> = HashMap::new();
+        for &index in &item.needs {
+            if let Some(published) = results::best(sources.run, index)? {
+                results.insert(index, published);
+            }
+        }
+        item.inputs.iter().try_for_each(|input| self.place(input, sources, &results))?;
+        self.place_by_the_way(item, &results)
+    }
+
+    /// Puts in what earlier work items left beside their outs: lines of `.gitignore` files, and files that nobody
+    /// declares. A directory that is a dep is hashed with them.
+    fn place_by_the_way(
+        &self,
+        item: &WorkItem,
+        results: &HashMap<usize, results::Published>,
+    ) -> Result<(), WorkspaceError> {
+        let root = self.root();
+        let mut orders: HashMap<&str, usize> = HashMap::new();
+        for input in &item.inputs {
+            if let Input::Result { path, order, .. } = input {
+                orders.insert(path, *order);
+            }
+        }
+        let mut lines: BTreeMap<&str, Vec<(usize, &str)>> = BTreeMap::new();
+        for index in &item.needs {
+            let Some(published) = results.get(index) else { continue };
+            for ignore in &published.result.ignore {
+                let order = |line: &str| orders.get(ignore_lines::out_of(&ignore.path, line).as_str()).copied();
+                let own = ignore.lines.iter().map(|line| (order(line).unwrap_or(usize::MAX), line.as_str()));
+                lines.entry(&ignore.path).or_default().extend(own);
+            }
+            for file in published.result.files.iter().filter(|file| file.stage.is_none()) {
+                let to = root.join(&file.path);
+                fs::remove(&to)?;
+                published.place_file(file, &to)?;
+            }
+        }
+        let own = self.own_lines(item, &lines)?;
+        for (path, mut lines) in lines {
+            lines.extend(own.iter().filter(|(of, _, _)| of == path).map(|(_, order, line)| (*order, line.as_str())));
+            let before = fs::read_text_if_any(&root.join(path))?.unwrap_or_default();
+            fs::write_plain(&root.join(path), ignore_lines::unite(&before, lines).as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// The `.gitignore` lines, as `(path of the file, order, line)`, that the work item's own stages would have added
+    /// before earlier work items added theirs: DVC, which appends, must find them in their place.
+    fn own_lines(
+        &self,
+        item: &WorkItem,
+        earlier: &BTreeMap<&str, Vec<(usize, &str)>>,
+    ) -> Result<Vec<(String, usize, String)>, WorkspaceError> {
+        let mut own = vec![];
+        for stage in &item.stages {
+            for out in stage.outs.iter().filter(|out| out.cache) {
+                let (path, line) = ignore_lines::line_of(&out.resolved);
+                let lines = earlier.get(path.as_str()).map(Vec::as_slice).unwrap_or_default();
+                if lines.iter().any(|(order, _)| *order != usize::MAX && *order > stage.order) {
+                    own.push((out, path, stage.order, line));
+                }
+            }
+        }
+        if own.is_empty() {
+            return Ok(vec![]);
+        }
+        // What a pattern of the user's covers gets no line.
+        let ignores = Git::discover(&self.root())?.ignores();
+        let is_covered = |out: &PlannedOut| ignores.is_ignored(&join(&self.prefix, &out.resolved));
+        let mut lines = vec![];
+        for (out, path, order, line) in own {
+            if !is_covered(out)? {
+                lines.push((path, order, line));
+            }
+        }
+        Ok(lines)
+    }
+
+    fn place(
+        &self,
+        input: &Input,
+        sources: &Sources<'_>,
+        results: &HashMap<usize, results::Published>,
+    ) -> Result<(), WorkspaceError> {
+        let root = self.root();
+        match input {
+            Input::Cache { path, md5, legacy, isexec, executable, empty, member } => {
+                let object = CachedOut { path, md5, legacy: *legacy, isexec: *isexec, executable, empty };
+                Ok(place_cached(&root, &object, member.as_deref(), &sources.placing)?)
+            }
+            Input::Snapshot { path } => {
+                let commit = sources.plan.snapshot.as_deref().unwrap_or_default();
+                let inside = join(&self.prefix, path);
+                for (file, content) in sources.git.files_at(commit, &inside)? {
+                    let to = self.top.join(file);
+                    make_parent(&to)?;
+                    if content.symlink {
+                        fs::symlink(&String::from_utf8_lossy(&content.bytes), &to)?;
+                    } else {
+                        fs::write_plain(&to, &content.bytes)?;
+                        fs::set_executable(&to, content.executable)?;
+                    }
+                }
+                Ok(())
+            }
+            Input::Workspace { path } => {
+                let from = sources.project.join(path);
+                if from.symlink_metadata().is_err() {
+                    return Err(WorkspaceError::Gone { path: path.clone() });
+                }
+                let to = root.join(path);
+                // A symlink of the snapshot that leads nowhere from here.
+                if to.is_symlink() {
+                    fs::remove(&to)?;
+                }
+                Ok(copy_tree(&from, &to)?)
+            }
+            Input::Lock { path, entries } => self.place_lock(path, entries, sources, results),
+            Input::Result { path, index, stage, out, member, order: _ } => {
+                let missing = || WorkspaceError::NoResult { index: *index, path: path.clone() };
+                let Some(published) = results.get(index).filter(|published| published.is_good(stage)) else {
+                    // Then it is up to DVC what the stage makes of it.
+                    return if sources.plan.options.allow_missing_keys { Ok(()) } else { Err(missing()) };
+                };
+                let mut own = published.files_of(stage, path, member.as_deref()).peekable();
+                if own.peek().is_some() {
+                    for file in own {
+                        published.place_file(file, &root.join(&file.path))?;
+                    }
+                    return Ok(make_empty(&root, path, member.as_deref(), published.empty_of(stage))?);
+                }
+                let recorded = published.recorded_out(stage, out).ok_or_else(missing)?;
+                let md5 = recorded.md5.as_deref().ok_or_else(missing)?;
+                let (executable, empty) = (published.executable_of(stage), published.empty_of(stage));
+                let legacy = recorded.hash.is_none();
+                let object = CachedOut { path, md5, legacy, isexec: recorded.isexec, executable, empty };
+                Ok(place_cached(&root, &object, member.as_deref(), &sources.placing)?)
+            }
+        }
+    }
+
+    /// Puts in a lock file as it is after earlier work items were collected.
+    fn place_lock(
+        &self,
+        path: &str,
+        entries: &[LockSource],
+        sources: &Sources<'_>,
+        results: &HashMap<usize, results::Published>,
+    ) -> Result<(), WorkspaceError> {
+        let commit = sources.plan.snapshot.as_deref().unwrap_or_default();
+        let before = sources.git.files_at(commit, &join(&self.prefix, path))?;
+        let before = before.first().map(|(_, file)| String::from_utf8_lossy(&file.bytes).into_owned());
+        let mut made = vec![];
+        for source in entries {
+            let entry = results.get(&source.index).and_then(|published| published.entry(&source.stage));
+            made.extend(entry.map(|entry| (source.name.as_str(), entry)));
+        }
+        let text = splice(before.as_deref(), &made).map_err(|_| WorkspaceError::Lock { path: path.to_owned() })?;
+        Ok(fs::write_plain(&self.root().join(path), text.as_bytes())?)
+    }
+}
+
+/// The lock files of a work item with the entries that its stages had at plan time.
+fn base_locks(item: &WorkItem) -> Result<Vec<(String, String)>, WorkspaceError> {
+    let mut files: Vec<(String, Vec<(&str, &str)>)> = vec![];
+    for stage in &item.stages {
+        if let (Some(name), Some(base)) = (&stage.name, &stage.base) {
+            let path = lock_path(&stage.file);
+            match files.iter_mut().find(|(other, _)| *other == path) {
+                Some((_, entries)) => entries.push((name, base)),
+                None => files.push((path, vec![(name, base)])),
+            }
+        }
+    }
+    files
+        .into_iter()
+        .map(|(path, entries)| match splice(None, &entries) {
+            Ok(text) => Ok((path, text)),
+            Err(_) => Err(WorkspaceError::Lock { path }),
+        })
+        .collect()
+}
+
+pub(super) fn make_parent(path: &Path) -> Result<(), FsError> {
+    path.parent().map_or(Ok(()), fs::create_dir)
+}
+
+/// Copies a file, a symlink or a tree, with executable bits.
+fn copy_tree(from: &Path, to: &Path) -> Result<(), FsError> {
+    make_parent(to)?;
+    if from.is_symlink() || from.is_file() {
+        return copy_one(from, to);
+    }
+    fs::create_dir(to)?;
+    for found in fs::walk(from, &|_| false)? {
+        match found.kind {
+            FoundKind::Directory => fs::create_dir(&to.join(&found.path))?,
+            FoundKind::File | FoundKind::Symlink => copy_one(&from.join(&found.path), &to.join(&found.path))?,
+            FoundKind::Other => {}
+        }
+    }
+    Ok(())
+}
+
+fn copy_one(from: &Path, to: &Path) -> Result<(), FsError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if let Ok(target) = std::fs::read_link(from) {
+        // A relative target would mean another file in another directory; what is behind it is what counts.
+        let behind = from.canonicalize().unwrap_or(target);
+        return if from.is_file() { copy_one(&behind, to) } else { fs::symlink(&behind.to_string_lossy(), to) };
+    }
+    fs::copy(from, to)?;
+    let executable = from.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o100 != 0);
+    if executable { fs::set_executable(to, true) } else { Ok(()) }
+}

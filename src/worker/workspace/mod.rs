@@ -1,0 +1,140 @@
+//! A slot's workspace: a git work tree that holds the snapshot without outs, made once and reset between work items.
+//!
+//! The file `clean` names the tree that the workspace holds. It is removed before anything is put in and written after
+//! everything has been taken out again, so a workspace that a worker left in a hurry is made anew.
+
+mod changes;
+mod fill;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use crate::adapters::dvc::place::{PlaceError, Placing};
+use crate::adapters::fs::{self, Found, FsError};
+use crate::adapters::git::{self, Beginning, Git, GitError, ManifestFile};
+use crate::diagnostic::Diagnostic;
+use crate::dvc::lockfile::Lockfile;
+use crate::dvc::pipeline::path::lock_path;
+use crate::state::format::{Plan, WorkItem};
+use crate::state::paths::{RunDir, SlotDir};
+use crate::state::slots;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WorkspaceError {
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    #[error(transparent)]
+    Git(#[from] GitError),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error("work item {index} has no good result, but its `{path}` is needed")]
+    NoResult { index: usize, path: String },
+    #[error("`{path}` is gone from the project since the plan was made")]
+    Gone { path: String },
+    #[error("the lock entries of `{path}` do not fit together")]
+    Lock { path: String },
+}
+
+impl From<WorkspaceError> for Diagnostic {
+    fn from(error: WorkspaceError) -> Self {
+        match error {
+            WorkspaceError::Fs(error) => error.into(),
+            WorkspaceError::Git(error) => error.into(),
+            WorkspaceError::Place(error) => error.into(),
+            WorkspaceError::NoResult { .. } => Diagnostic::project(error.to_string()).hint("run that work item first"),
+            WorkspaceError::Gone { .. } => Diagnostic::project(error.to_string()).hint("run `dvc-fanout plan` again"),
+            WorkspaceError::Lock { .. } => Diagnostic::internal(error.to_string()),
+        }
+    }
+}
+
+/// Where the things come from that a workspace is filled with.
+pub(crate) struct Sources<'a> {
+    pub plan: &'a Plan,
+    pub run: &'a RunDir,
+    pub git: &'a Git,
+    /// The project's root.
+    pub project: &'a Path,
+    pub placing: Placing<'a>,
+    /// The text of `.dvc/config` and that of `.dvc/config.local`.
+    pub config: (&'a str, &'a str),
+}
+
+/// A workspace that is ready to be filled.
+pub(crate) struct Workspace {
+    slot: SlotDir,
+    /// The work tree's top.
+    top: PathBuf,
+    /// The project's folder in it, `""` for the top.
+    prefix: String,
+    /// The files of the snapshot that are in it, sorted by path.
+    manifest: Vec<ManifestFile>,
+    /// What was found in it after the commands had ended, until the reset: looking again would take as long.
+    found: Option<Vec<Found>>,
+}
+
+impl Workspace {
+    /// Opens a slot's workspace, made anew if it holds another tree or is not clean. The slot's lock is held.
+    pub(crate) fn open(slot: SlotDir, sources: &Sources<'_>) -> Result<Workspace, WorkspaceError> {
+        let marker = marker(sources.plan);
+        let top = slot.workspace();
+        if fs::read_text_if_any(&slot.clean())?.as_deref() != Some(&marker) {
+            fs::remove(&slot.clean())?;
+            if fs::exists(&top) {
+                slots::end_leftovers(&slot);
+            }
+            fs::remove(&top)?;
+            let begin = Beginning {
+                tree: sources.plan.workspace.as_deref().unwrap_or_default(),
+                head: sources.plan.head.as_deref(),
+                snapshot: sources.plan.snapshot.as_deref(),
+            };
+            sources.git.check_out(begin, &top, &slot.manifest())?;
+            fs::create_dir(&slot.site_cache())?;
+        }
+        let manifest = git::read_manifest(&slot.manifest())?;
+        fs::remove(&slot.clean())?;
+        Ok(Workspace { slot, top, prefix: sources.plan.prefix.clone(), manifest, found: None })
+    }
+
+    /// The project's root in the workspace.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.top.join(&self.prefix)
+    }
+
+    /// Removes the workspace, which gives its room back; the next work item makes it anew.
+    pub(crate) fn discard(&self) -> Result<(), WorkspaceError> {
+        Ok(fs::remove(&self.top)?)
+    }
+
+    /// Marks a workspace that was reset as ready for the next work item.
+    pub(crate) fn mark_clean(&self, plan: &Plan) -> Result<(), WorkspaceError> {
+        Ok(fs::write(&self.slot.clean(), marker(plan).as_bytes())?)
+    }
+}
+
+/// What the file `clean` holds: what the workspace was made from.
+fn marker(plan: &Plan) -> String {
+    let tree = plan.workspace.as_deref().unwrap_or_default();
+    format!("{tree} {} {}\n", plan.head.as_deref().unwrap_or("-"), plan.setting)
+}
+
+/// The lock entries that a work item's stages have in a workspace, in its order.
+pub(crate) fn entries(root: &Path, item: &WorkItem) -> Result<Vec<Option<String>>, WorkspaceError> {
+    let mut files: HashMap<&str, HashMap<String, String>> = HashMap::new();
+    for stage in item.stages.iter().filter(|stage| stage.name.is_some()) {
+        if !files.contains_key(stage.file.as_str()) {
+            files.insert(&stage.file, read_entries(root, &stage.file)?);
+        }
+    }
+    let entry = |file: &str, name: &str| files.get(file)?.get(name).cloned();
+    Ok(item.stages.iter().map(|stage| entry(&stage.file, stage.name.as_deref()?)).collect())
+}
+
+/// The lock entries beside a `dvc.yaml`, as `(stage name, bytes)`.
+fn read_entries(root: &Path, file: &str) -> Result<HashMap<String, String>, WorkspaceError> {
+    let path = lock_path(file);
+    let Some(text) = fs::read_text_if_any(&root.join(&path))? else { return Ok(HashMap::new()) };
+    let lock = Lockfile::parse(&text).map_err(|_| WorkspaceError::Lock { path })?;
+    Ok(lock.names().filter_map(|name| Some((name.to_owned(), lock.entry(name)?.text().to_owned()))).collect())
+}
