@@ -28,6 +28,7 @@ mod resources;
 mod running;
 mod runs;
 mod signals;
+mod snapshot;
 mod stages;
 mod support;
 mod tidy;

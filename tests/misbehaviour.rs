@@ -226,7 +226,13 @@ fn a_full_disk_of_results_is_named_and_gone_on_from() {
     let run = std::fs::read_dir(project.path(".dvc/fanout/runs")).expect("listed").flatten().next().expect("a run");
     let files = ["plan.json", "worklist.jsonl", "worklist.index"];
     let planned: Vec<Vec<u8>> = files.iter().map(|file| std::fs::read(run.path().join(file)).expect("read")).collect();
+    let (snapshot, aside) = (run.path().join("snapshot"), project.path("../snapshot"));
+    let copy = |from: &std::path::Path, to: &std::path::Path| {
+        Ran::of(project.command("cp").arg("-a").arg(from).arg(to)).succeeded();
+    };
+    copy(&snapshot, &aside);
     let Some(mounted) = Mounted::at(&run.path(), "size=1m") else { return };
+    copy(&aside, &snapshot);
     for (file, bytes) in files.iter().zip(planned) {
         std::fs::write(run.path().join(file), bytes).expect("written");
     }

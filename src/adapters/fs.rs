@@ -292,6 +292,17 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), FsError> {
     Ok(())
 }
 
+/// Makes a copy that shares its blocks with the original, where the file system can; says whether it did.
+pub(crate) fn reflink(from: &Path, to: &Path) -> Result<bool, FsError> {
+    let source = File::open(from).at("read", from)?;
+    let target = OpenOptions::new().write(true).create_new(true).mode(0o666).open(to).at("create", to)?;
+    if rustix::fs::ioctl_ficlone(&target, &source).is_ok() {
+        return Ok(true);
+    }
+    fs::remove_file(to).at("remove", to)?;
+    Ok(false)
+}
+
 /// Brings a cache object into a workspace by the first link type that works; the path must be free.
 ///
 /// An empty file is never a hard link, as in DVC.
@@ -319,7 +330,7 @@ pub(crate) fn link(object: &Path, to: &Path, types: &[LinkType]) -> Result<(), F
 }
 
 /// Makes a symlink; the path must be free.
-pub(crate) fn symlink(target: &str, path: &Path) -> Result<(), FsError> {
+pub(crate) fn symlink(target: impl AsRef<Path>, path: &Path) -> Result<(), FsError> {
     std::os::unix::fs::symlink(target, path).at("link", path)
 }
 

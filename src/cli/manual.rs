@@ -135,7 +135,7 @@ const FILES: [(&str, &str); 5] = [
     (".dvc/fanout/runs/RUN/", "Plan, worklist, journal (events.jsonl), results and reports of a run."),
     (".dvc/fanout/slots/N/", "The workspace of a slot, made once and reset between work items."),
     (".dvc/fanout/hashes.jsonl", "Hashes of files, computed once. It can be deleted at any time."),
-    ("refs/dvc-fanout/RUN", "The snapshot of the workspace in git, until the run is finalized or pruned."),
+    (".dvc/fanout/runs/RUN/snapshot/", "The workspace as planned, until the run is finalized with everything done."),
 ];
 
 const ENVIRONMENT: [(&str, &str); 6] = [

@@ -152,8 +152,8 @@ pub(crate) struct RunArgs {
 
 /// Find out what would run and why, and deal it out to work items
 ///
-/// Writes the plan to `.dvc/fanout/runs/RUN` and a snapshot of the workspace to `refs/dvc-fanout/RUN`. Nothing else is
-/// changed: not the workspace, not the index, not the cache.
+/// Writes the plan and a snapshot of the workspace to `.dvc/fanout/runs/RUN`. Nothing else is changed: not the workspace,
+/// not git, not the cache.
 #[derive(Debug, Args)]
 pub(crate) struct PlanArgs {
     #[command(flatten)]

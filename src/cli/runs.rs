@@ -82,7 +82,7 @@ pub(crate) enum RunsCommand {
     Prune(PruneArgs),
 }
 
-/// Remove old runs with their results, their snapshots in git, and workspaces that are not in use
+/// Remove old runs with their results and snapshots, and workspaces that are not in use
 ///
 /// A run that is on is never removed.
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ use similar::TextDiff;
 use super::{Believed, CollectConfig, Good, Outcome, Resolution, change};
 use crate::adapters::beneath::{Beneath, Seen};
 use crate::adapters::fs;
+use crate::adapters::git::{self, Store, linked};
 use crate::collect::apply::{After, Content, content};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::lockfile::conflict::{Conflict, Difference, Reason, Subject};
@@ -172,14 +173,25 @@ fn undeclared<'a>(
         add(&file.path, Candidate { order, base, theirs: made_content(file), source: Some((file, published)) });
     }
     for path in &published.result.deleted {
+        // A run that was finalized with everything done has no snapshot, and nothing to delete any more.
+        let Ok(store) = Store::open(&project.fanout().run(&plan.run).snapshot()) else { break };
         let snapshot = plan.snapshot.as_deref().unwrap_or_default();
         let inside = path::join(&prefix, path);
-        let Some((_, file)) = git.files_at(snapshot, &inside)?.into_iter().find(|(file, _)| *file == inside) else {
+        let Some((_, file)) = store.files_at(snapshot, &inside)?.into_iter().find(|(file, _)| *file == inside) else {
             continue;
         };
-        let base = match (file.symlink, String::from_utf8_lossy(&file.bytes)) {
-            (true, target) => Content::Symlink { target: target.into_owned() },
-            (false, _) => Content::File { md5: fs::digest_bytes(&file.bytes) },
+        let base = match file.content {
+            git::Content::Symlink(target) => Content::Symlink { target: String::from_utf8_lossy(&target).into_owned() },
+            git::Content::Bytes(bytes) => Content::File { md5: fs::digest_bytes(&bytes) },
+            // It is what the project has, or somebody else's by now.
+            git::Content::Linked => {
+                let at = project.root.join(path);
+                let is_planned = file.stamp.is_some_and(|stamp| linked::is_as_planned(&at, &stamp));
+                if !is_planned {
+                    continue;
+                }
+                Content::File { md5: fs::digest(&at)?.0 }
+            }
         };
         add(path, Candidate { order, base, theirs: Content::Nothing, source: None });
     }

@@ -4,6 +4,7 @@
 //! nothing is written while a conflict is left. A result that cannot be believed is rejected, the others are collected.
 
 mod apply;
+pub(crate) mod branch;
 mod files;
 mod ignores;
 mod locks;
@@ -73,6 +74,7 @@ pub(crate) fn collect(
     plan: &Plan,
     items: &[WorkItem],
 ) -> Result<Collection, Diagnostic> {
+    branch::check(&project.git()?.0, plan)?;
     let collection = merge(project, run, plan, items, &CollectConfig::default())?;
     if !collection.conflicts.is_empty() {
         return Err(output::collection::conflicts(&collection));

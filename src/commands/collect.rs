@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::cli::{Cli, CollectArgs, Format};
-use crate::collect::{self, CollectConfig, Resolution};
+use crate::collect::{self, CollectConfig, Resolution, branch};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::output::{self, text};
@@ -16,6 +16,9 @@ pub(crate) fn run(cli: &Cli, args: &CollectArgs) -> Result<Exit, Diagnostic> {
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
     let items = worklist::read_all(&run)?;
     let config = resolve(args, &items)?;
+    if !config.dry_run {
+        branch::check(&project.git()?.0, &plan)?;
+    }
     let collection = collect::merge(&project, &run, &plan, &items, &config)?;
     if cli.format == Format::Json {
         text::result(&output::collection::document(&collection));

@@ -16,7 +16,6 @@ use crate::env;
 use crate::exit::Exit;
 use crate::output::checkup::{self, Finding};
 use crate::output::text::{self, count};
-use crate::plan::preflight;
 use crate::state::home::ProjectHome;
 use crate::state::{journal, worklist};
 
@@ -85,7 +84,9 @@ fn project(args: &DoctorArgs, home: &ProjectHome) -> Vec<Finding> {
 fn git(home: &ProjectHome) -> Finding {
     let state = || -> Result<String, Diagnostic> {
         let (git, prefix) = home.git()?;
-        preflight::operation(&git)?;
+        if !git.is_there() {
+            return Ok("none, as `core.no_scm` says".to_owned());
+        }
         let head = git.head()?.map_or_else(|| "no commit yet".to_owned(), |head| format!("at {}", &head[..12]));
         let inside = if prefix.is_empty() { String::new() } else { format!(", the project in `{prefix}`") };
         // Without the slash that git has at its end.

@@ -8,6 +8,7 @@ use crate::adapters::beneath::Beneath;
 use crate::adapters::dvc::Dvc;
 use crate::adapters::dvc::place::{CachedOut, Placing, place_cached};
 use crate::adapters::fs;
+use crate::adapters::git::{Store, linked};
 use crate::cli::{Cli, EndingArgs, FinalizeArgs, Format};
 use crate::collect;
 use crate::commands::commit::{self, Watched};
@@ -55,6 +56,7 @@ pub(crate) fn finalize(
     trailing: Trailing,
 ) -> Result<Exit, Diagnostic> {
     let run = lock.run();
+    refuse_commit(project, ending)?;
     let items = worklist::read_all(run)?;
     let mut exit = Exit::Success;
     let mut rejected = vec![];
@@ -82,7 +84,8 @@ pub(crate) fn finalize(
     }
     let is_committed = ending.commit.is_some() && (exit == Exit::Success || ending.commit_partial);
     if plan.work_items > 0 {
-        end(project, run, plan, counts.failed.len())?;
+        note_changed(project, run, plan)?;
+        end(project, run, counts.failed.len(), exit)?;
         // What is good is committed even where there is no room for a report.
         if let Err(error) = report::write(run, plan) {
             text::note(&format!("no report was written: {}", text::render_error(&error)));
@@ -223,12 +226,37 @@ fn leave_partial(root: &Path, run: &RunDir, planned: &PlannedStage, published: &
     Ok(())
 }
 
-/// Ends the run: the snapshot's ref and the slots go, plan, results and journal stay.
-fn end(project: &ProjectHome, run: &RunDir, plan: &Plan, failed: usize) -> Result<(), Diagnostic> {
+/// Without git there is nothing to commit to.
+pub(crate) fn refuse_commit(project: &ProjectHome, ending: &EndingArgs) -> Result<(), Diagnostic> {
+    if ending.commit.is_none() || !project.config.no_scm {
+        return Ok(());
+    }
+    Err(Diagnostic::usage("`--commit` needs git, and the project does without (`core.no_scm` is set)")
+        .hint("leave `--commit` out, or run `git init` and `dvc config --unset core.no_scm`"))
+}
+
+/// Says which of the files that workers saw by a link were changed while the run was on.
+fn note_changed(project: &ProjectHome, run: &RunDir, plan: &Plan) -> Result<(), Diagnostic> {
+    if plan.linked.is_empty() {
+        return Ok(());
+    }
+    let (store, (git, _)) = (Store::open(&run.snapshot())?, project.git()?);
+    for path in &plan.linked {
+        let stamp = store.stamp_of(plan.snapshot.as_deref().unwrap_or_default(), path)?;
+        if !stamp.is_some_and(|stamp| linked::is_as_planned(&git.workdir().join(path), &stamp)) {
+            text::note(&format!("`{path}` was changed while the run was on; stages may have seen it before or after"));
+        }
+    }
+    Ok(())
+}
+
+/// Ends the run: the slots go, and the snapshot where nothing is left to do; plan, results and journal stay.
+fn end(project: &ProjectHome, run: &RunDir, failed: usize, exit: Exit) -> Result<(), Diagnostic> {
     // In this order: nobody goes on with a run that was finalized.
-    let (git, _) = project.git()?;
-    git.forget(&plan.run)?;
     Journal::open(run)?.append(Journaled::Finalized { failed })?;
+    if exit == Exit::Success {
+        fs::remove(&run.snapshot())?;
+    }
     slots::remove_unused(&project.fanout())?;
     Ok(())
 }

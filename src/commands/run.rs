@@ -20,6 +20,7 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
     let settings = Settings::read(&project.root)?;
     let running = settings.running(&args.running)?;
+    finalize::refuse_commit(&project, &args.ending)?;
     let options = commands::plan::resolve(&project, &settings, &args.selection)?;
     let (run, plan) = match unfinished(&project, &args.selection.targets, &options)? {
         Some((run, plan)) => {

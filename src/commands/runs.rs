@@ -49,11 +49,10 @@ enum Kept {
     Unreadable,
 }
 
-/// Removes what is too old: each run under its lock, first its snapshot's ref, then its folder.
+/// Removes what is too old: each run under its lock.
 fn prune(cli: &Cli, args: &PruneArgs, project: &ProjectHome) -> Result<Exit, Diagnostic> {
     let fanout = project.fanout();
     let known = worklist::runs(&fanout)?;
-    let (git, _) = project.git()?;
     let (mut removed, mut kept) = (vec![], vec![]);
     for name in &known[..known.len().saturating_sub(args.keep)] {
         let run = fanout.run(name);
@@ -74,7 +73,6 @@ fn prune(cli: &Cli, args: &PruneArgs, project: &ProjectHome) -> Result<Exit, Dia
             continue;
         }
         if !args.dry_run {
-            git.forget(name)?;
             worklist::remove(&run)?;
         }
         removed.push(name);
@@ -106,18 +104,14 @@ fn prune(cli: &Cli, args: &PruneArgs, project: &ProjectHome) -> Result<Exit, Dia
     Ok(Exit::Success)
 }
 
-/// Removes what was left by runs that were cut off while they were planned or removed: folders without a plan, and refs.
+/// Removes what was left by runs that were cut off while they were planned or removed: folders without a plan.
 ///
 /// Only what is older than the latest run: a later one may be in the making.
 fn remove_leftovers(project: &ProjectHome, latest: &str) -> Result<(), Diagnostic> {
     let fanout = project.fanout();
-    let (git, _) = project.git()?;
     let is_left = |name: &str| name < latest && !fanout.run(name).plan().is_file();
     for name in fs::names(&fanout.runs())?.iter().filter(|name| is_left(name)) {
         fs::remove(fanout.run(name).path())?;
-    }
-    for name in git.snapshots()?.iter().filter(|name| is_left(name)) {
-        git.forget(name)?;
     }
     Ok(())
 }

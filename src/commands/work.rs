@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::adapters::dvc::Dvc;
 use crate::adapters::dvc::place::Placing;
+use crate::adapters::git::Store;
 use crate::adapters::{fs, process};
 use crate::cli::Cli;
 use crate::cli::work::WorkArgs;
@@ -53,6 +54,7 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
     }
     let config = resolve(&project, args)?;
     let (git, _) = project.git()?;
+    let store = Store::open(&config.run.snapshot())?;
     let dvc = Dvc::find()?;
     let slots = args.scratch.clone().unwrap_or_else(|| project.fanout().slots());
     let slots = std::path::absolute(&slots).unwrap_or(slots);
@@ -62,6 +64,7 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
         plan: &config.plan,
         run: &config.run,
         git: &git,
+        store: &store,
         project: &project.root,
         placing: Placing { cache: Path::new(&project.config.cache_dir), links: &project.config.cache_types },
         config: (&texts.0, &texts.1),

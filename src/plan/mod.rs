@@ -7,12 +7,13 @@ mod items;
 pub(crate) mod preflight;
 pub(crate) mod report;
 pub(crate) mod survey;
+mod unseen;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use crate::adapters::dvc::Dvc;
-use crate::adapters::git::WorkTree;
+use crate::adapters::git::{Store, WorkTree};
 use crate::adapters::{clock, fs};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::graph::Graph;
@@ -22,7 +23,7 @@ use crate::dvc::pipeline::path::lock_path;
 use crate::dvc::pipeline::stage::Stage;
 use crate::model::hints::ByStage;
 use crate::model::plan;
-use crate::output::text;
+use crate::output::text::{self, count};
 use crate::plan::changes::Changes;
 use crate::state::dvc_version::DvcVersion;
 use crate::state::format::{Plan, PlanOptions, VERSION, WorkItem};
@@ -30,6 +31,8 @@ use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
 use crate::state::worklist;
 use survey::Survey;
+
+pub(crate) use unseen::Unseen;
 
 /// A run that was planned and written down.
 pub(crate) struct Planned {
@@ -112,8 +115,11 @@ fn write_down(
         prefix: prefix.clone(),
         head: git.head()?,
         setting: git.setting()?,
+        branch: git.branch()?,
         snapshot: None,
         workspace: None,
+        linked: vec![],
+        nested: vec![],
         targets: targets.to_vec(),
         options,
         base: base.clone(),
@@ -133,7 +139,11 @@ fn write_down(
                 locks.insert(lock, text);
             }
         }
-        let (work_tree, dvc_files) = (git.work_tree()?, dvc_files(project));
+        let store = Store::create(&run.snapshot())?;
+        let unseen = Unseen::of(home, project, &prefix);
+        let work_tree = git.work_tree(Some(&store), &|path| unseen.covers(path))?;
+        note(&work_tree);
+        let dvc_files = dvc_files(project);
         let situation = Situation {
             home,
             project,
@@ -148,16 +158,26 @@ fn write_down(
         (plan.phases, items) = items::make(&situation, &phases, order)?;
         plan.work_items = items.len();
         let outs = outs(project);
-        let snapshot = git.snapshot(&plan.run, work_tree, &|path| is_left_out(path, &prefix, &dvc_files, &outs))?;
+        (plan.linked, plan.nested) = (work_tree.linked.clone(), work_tree.nested.clone());
+        let snapshot = store.snapshot(&plan.run, work_tree, &|path| is_left_out(path, &prefix, &dvc_files, &outs))?;
         plan.snapshot = Some(snapshot.commit);
         plan.workspace = Some(snapshot.workspace);
     }
     worklist::write(&run, &plan, &items)?;
-    // Without the plan nobody would remove the ref; without the ref, launch makes it.
-    if let Some(commit) = &plan.snapshot {
-        git.keep(&plan.run, commit)?;
-    }
     Ok(Planned { run, plan, items })
+}
+
+/// Says which files workers will not see, or not as they are now.
+fn note(work_tree: &WorkTree) {
+    if let Some(first) = work_tree.linked.first() {
+        let what = count(work_tree.linked.len(), "large file");
+        text::note(&format!("{what} that git does not have will be linked, not copied: `{first}`"));
+    }
+    let paths = &work_tree.unreadable;
+    if let Some(first) = paths.first() {
+        let what = count(paths.len(), "file");
+        text::note(&format!("{what} in the workspace cannot be read, and workers will not have it: `{first}`"));
+    }
 }
 
 /// Keeps to `--max-items`, before anything is written.

@@ -3,7 +3,7 @@
 //! | what | elsewhere |
 //! |---|---|
 //! | DVC's config has a path that its syntax cannot write | objects land elsewhere |
-//! | a git operation is in progress | conflict markers become inputs of stages |
+//! | a merge left a dep unresolved | conflict markers become inputs of stages |
 //! | an out outside of the project | it stays on the worker |
 //! | a cached out that git tracks | `dvc repro` refuses it after the stage has run; a worker does not notice |
 //! | data of a `.dvc` file or frozen stage that is nowhere | the stages that need it fail after all others have run |
@@ -52,7 +52,7 @@ pub(super) fn refuse(home: &ProjectHome, survey: &Survey, options: &PlanOptions)
 
 fn find(home: &ProjectHome, survey: &Survey, options: &PlanOptions) -> Result<Vec<Diagnostic>, Diagnostic> {
     let (git, prefix) = home.git()?;
-    let mut problems: Vec<Diagnostic> = operation(&git).err().into_iter().collect();
+    let mut problems = unmerged(&git, &prefix, survey)?;
     // As a worker of this machine will have it; one with a folder of its own says for itself what it cannot write.
     let workspace = SlotDir::new(&home.fanout().slots(), 0).workspace();
     problems.extend(home.worker_config(&workspace.join(&prefix)).err());
@@ -79,14 +79,32 @@ fn find(home: &ProjectHome, survey: &Survey, options: &PlanOptions) -> Result<Ve
     Ok(problems)
 }
 
-/// Fails while git is in the middle of something.
-pub(crate) fn operation(git: &Git) -> Result<(), Diagnostic> {
-    match git.operation_in_progress()? {
-        None => Ok(()),
-        Some(operation) => Err(Diagnostic::project("the repository is in the middle of something")
-            .cause(operation)
-            .hint("finish or abort it, then plan again")),
+/// The deps of stages that may run in which a merge left conflict markers. Other states of a repository (a merge before
+/// its commit, a rebase, a bisect) are no business of a run's.
+fn unmerged(git: &Git, prefix: &str, survey: &Survey) -> Result<Vec<Diagnostic>, Diagnostic> {
+    let unmerged = git.unmerged()?;
+    if unmerged.is_empty() {
+        return Ok(vec![]);
     }
+    let mut problems = vec![];
+    for candidate in &survey.candidates {
+        let stage = &survey.project.stages[candidate.stage];
+        let deps = stage.deps.iter().filter_map(|dep| dep.resolved.as_deref());
+        for dep in deps.chain(stage.params.iter().map(|params| params.resolved.as_str())) {
+            let dep = join(prefix, dep);
+            if let Some(path) = unmerged.iter().find(|path| path::is_within(path, &dep)) {
+                problems.push(conflicted(stage, path));
+            }
+        }
+    }
+    Ok(problems)
+}
+
+fn conflicted(stage: &Stage, dep: &str) -> Diagnostic {
+    Diagnostic::project(format!("a merge left conflicts in `{dep}`, a dep of stage `{}`", stage.address))
+        .at(place(stage))
+        .cause("the stage would take the conflict markers for data")
+        .hint(format!("resolve them and run `git add '{dep}'`, then plan again"))
 }
 
 fn place(stage: &Stage) -> Place {

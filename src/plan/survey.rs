@@ -37,9 +37,9 @@ pub(crate) struct Survey {
 
 impl Survey {
     pub(crate) fn of(home: &ProjectHome, targets: &[String], options: &PlanOptions) -> Result<Survey, Diagnostic> {
-        // Said in words that fit a plan, before the project is read without git's ignore rules.
+        // Said in words that fit a plan, before the project is read with git's ignore rules.
         home.git()?;
-        let disk = DiskFiles::open(&home.root, false)?;
+        let disk = DiskFiles::open(&home.root, home.config.no_scm)?;
         let files = Recorder { inner: &disk, read: RefCell::default() };
         let project = Project::load(&files, &home.config)?;
         let graph = Graph::build(&project)?;

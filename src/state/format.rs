@@ -28,10 +28,19 @@ pub(crate) struct Plan {
     /// The digest of what else a slot's repository has of the project's.
     #[serde(default)]
     pub setting: String,
-    /// The commit of the workspace as it was, under `refs/dvc-fanout/RUN`; `None` when there is nothing to do.
+    /// The branch that was checked out; `None` where none was.
+    #[serde(default)]
+    pub branch: Option<String>,
+    /// The commit of the workspace as it was, in the run's `snapshot`; `None` when there is nothing to do.
     pub snapshot: Option<String>,
     /// The tree of that commit without outs, `dvc.yaml`, `dvc.lock` and `.dvc` files: what every slot begins with.
     pub workspace: Option<String>,
+    /// The files of it that are too large to be copied: workers see those of the project.
+    #[serde(default)]
+    pub linked: Vec<String>,
+    /// The folders that have a git repository of their own.
+    #[serde(default)]
+    pub nested: Vec<String>,
     /// As typed.
     pub targets: Vec<String>,
     pub options: PlanOptions,

@@ -59,12 +59,11 @@ impl ProjectHome {
         Ok(fanout)
     }
 
-    /// The git repository that the project lies in, and the project's folder in its work tree.
+    /// The git repository that the project lies in, and the project's folder in its work tree; with `core.no_scm` none,
+    /// whatever lies above.
     pub(crate) fn git(&self) -> Result<(Git, String), Diagnostic> {
         if self.config.no_scm {
-            return Err(Diagnostic::project("the project is not under git (`core.no_scm` is set)")
-                .cause("workers see the project through a git snapshot of the workspace")
-                .hint("run `git init` and `dvc config --unset core.no_scm`"));
+            return Ok((Git::none(&self.root), String::new()));
         }
         let git = Git::discover(&self.root)?;
         let top = git.workdir().canonicalize().unwrap_or_else(|_| git.workdir().to_owned());

@@ -16,6 +16,7 @@
 //!                  jobs/NAME.json    the work items of a cluster Job
 //!                  jobs/NAME.over    its end was seen
 //!                  jobs/NAME.checked left by a pod that sees all that workers need
+//!                  snapshot/         a git repository with the workspace as it was; borrows what the project's has
 //!                  launch.lock       held while the run is being launched
 //!                  results/INDEX/retry   the last attempt whose failure is to be tried again
 //!                  report/           what became of it: report.html, report.md, report.json, junit.xml, metrics.prom
@@ -99,6 +100,11 @@ impl RunDir {
 
     pub(crate) fn worklist(&self) -> PathBuf {
         self.0.join("worklist.jsonl")
+    }
+
+    /// The repository that holds the snapshot of the workspace.
+    pub(crate) fn snapshot(&self) -> PathBuf {
+        self.0.join("snapshot")
     }
 
     pub(crate) fn worklist_index(&self) -> PathBuf {

@@ -25,6 +25,8 @@ pub(crate) enum WorklistError {
     Broken { path: String, source: serde_json::Error },
     #[error("`{path}` was written by a newer release (format {version}, this one knows {VERSION})")]
     Newer { path: String, version: u32 },
+    #[error("the folder of run {run} is gone, or not whole any more")]
+    Gone { run: String },
     #[error("`{path}` is cut off")]
     CutOff { path: String },
     #[error("there is no work item {index}: the run has {count}, from 0")]
@@ -47,6 +49,9 @@ impl From<WorklistError> for Diagnostic {
             WorklistError::Broken { path, source } => {
                 Diagnostic::project(message).at(Place::file(path)).source(&source).hint("run `dvc-fanout plan` again")
             }
+            WorklistError::Gone { .. } => Diagnostic::project(message)
+                .cause("something removed it from `.dvc/fanout/runs`, as `git clean -fdX` does")
+                .hint("run `dvc-fanout run` again: what stages have left in DVC's run cache is restored from there"),
             WorklistError::CutOff { .. } => Diagnostic::project(message).hint("run `dvc-fanout plan` again"),
             WorklistError::Newer { .. } => Diagnostic::project(message).hint("use that release, or plan again"),
             WorklistError::OutOfRange { .. } => Diagnostic::usage(message),
@@ -147,7 +152,9 @@ pub(crate) fn find_all<'i>(items: &'i [WorkItem], name: &str) -> Result<Vec<&'i 
 /// Reads all work items, in index order.
 pub(crate) fn read_all(run: &RunDir) -> Result<Vec<WorkItem>, WorklistError> {
     let (path, index) = (run.worklist(), run.worklist_index());
-    let text = fs::read_text_if_any(&path)?.unwrap_or_default();
+    let Some(text) = fs::read_text_if_any(&path)? else {
+        return Err(WorklistError::Gone { run: run.name().to_owned() });
+    };
     if let Some(index) = fs::read_text_if_any(&index)?
         && index.lines().count() != text.lines().count()
     {

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use crate::adapters::fs::{self, FoundKind};
-use crate::adapters::git::Git;
 use crate::adapters::git::ignore::Ignores;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::ignore_lines;
@@ -105,7 +104,8 @@ impl Harvest<'_> {
                 || outs.iter().chain(&inputs).any(|top| below(path, top))
         };
         let changes = workspace.changes(&known)?;
-        let ignores = Git::discover(&root)?.ignores();
+        let git = workspace.git()?;
+        let ignores = git.ignores();
         // Of these there may be lines that were put in for the order of all.
         let stages = self.item.stages.iter().zip(&left.stages).filter(|(_, became)| !became.state.is_good());
         let not_made: HashSet<&str> =
@@ -125,12 +125,13 @@ impl Harvest<'_> {
                 left.ignore.push(IgnoreLines { path, lines });
             } else if !ignores.is_ignored(&path::join(self.prefix, &path))? {
                 let mut file = publish_file(self.draft, &root, &path, left.files.len(), None)?;
-                file.before = workspace.original(&path)?.map(|bytes| fs::digest_bytes(&bytes));
+                file.before = workspace.original_md5(&path)?;
                 left.files.push(file);
             }
         }
         left.deleted = changes.deleted;
-        self.take_lines(&ignores, left)
+        // Without git, DVC writes no such lines.
+        if git.is_there() { self.take_lines(&ignores, left) } else { Ok(()) }
     }
 
     /// Adds the `.gitignore` lines for outs of good stages that DVC took out again when another stage failed.

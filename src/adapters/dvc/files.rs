@@ -3,11 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use git2::Repository;
 use thiserror::Error;
 
 use crate::adapters::dvc::{Dvc, site_packages};
-use crate::adapters::git::ignore::{self, OnDisk};
+use crate::adapters::git::Git;
+use crate::adapters::git::ignore::OnDisk;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::git_ignore::GitIgnore;
 use crate::dvc::pipeline::source::{DirEntry, FileKind, ProjectFiles};
@@ -61,11 +61,11 @@ impl DiskFiles {
 impl GitIgnores {
     fn find(root: &Path) -> Result<GitIgnores, ProjectFilesError> {
         let none = || ProjectFilesError::NoRepository(root.to_owned());
-        let repository = Repository::discover(root).map_err(|_| none())?;
-        let top = repository.workdir().and_then(|top| top.canonicalize().ok()).ok_or_else(none)?;
+        let git = Git::discover(root).map_err(|_| none())?;
+        let top = git.workdir().canonicalize().map_err(|_| none())?;
         let prefix = root.strip_prefix(&top).ok().and_then(Path::to_str).ok_or_else(none)?;
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Ok(GitIgnores { ignores: ignore::read(&repository, &top), prefix })
+        Ok(GitIgnores { ignores: git.rules().ok_or_else(none)?, prefix })
     }
 }
 

@@ -9,20 +9,25 @@ use super::{Git, GitError};
 use crate::dvc::git_ignore::{GitIgnore, IgnoreFiles};
 use crate::env;
 
-/// The ignore rules of a work tree as they were when each of their files was first needed.
-pub(crate) struct Ignores(GitIgnore<OnDisk>);
+/// The ignore rules of a work tree, none without git, as they were when each of their files was first needed.
+pub(crate) struct Ignores(Option<GitIgnore<OnDisk>>);
 
 impl Ignores {
     /// Whether a path is ignored; relative to the top of the work tree, as [`GitIgnore::is_ignored`] takes it.
     pub(crate) fn is_ignored(&self, path: &str) -> Result<bool, GitError> {
-        self.0.is_ignored(path).map_err(GitError::Ignores)
+        self.0.as_ref().map_or(Ok(false), |rules| rules.is_ignored(path)).map_err(GitError::Ignores)
     }
 }
 
 impl Git {
     /// The ignore rules of the work tree, decided as DVC does. After a `.gitignore` changed, they have to be taken anew.
     pub(crate) fn ignores(&self) -> Ignores {
-        Ignores(read(&self.repository, &self.workdir))
+        Ignores(self.rules())
+    }
+
+    /// The rules themselves; `None` without a repository.
+    pub(crate) fn rules(&self) -> Option<GitIgnore<OnDisk>> {
+        self.opened.as_ref().map(|opened| read(&opened.repository, &self.workdir))
     }
 }
 
@@ -49,7 +54,7 @@ impl IgnoreFiles for OnDisk {
 }
 
 /// Reads what holds for the whole work tree of a repository; a file of these that cannot be read counts as empty.
-pub(crate) fn read(repository: &Repository, top: &Path) -> GitIgnore<OnDisk> {
+fn read(repository: &Repository, top: &Path) -> GitIgnore<OnDisk> {
     let config = repository.config().and_then(|mut config| config.snapshot()).ok();
     let own = repository.path().join("info/exclude");
     let named = config.as_ref().map(|config| config.get_path("core.excludesFile"));

@@ -1,72 +1,120 @@
 //! The repository in a slot's workspace: what git says there is what it says in the project.
 //!
-//! It is a repository of its own that borrows the project's objects. It has the same branch, refs, configuration and
+//! It is a repository of its own that borrows the project's objects; so has each nested repository one. It has the same branch, refs, configuration and
 //! ignore rules, and an index in which what the slot leaves out counts as unchanged (*skip-worktree*), so that commands
 //! which ask git for a version (`git describe --dirty`) get the project's.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use git2::build::CheckoutBuilder;
-use git2::{FileMode, Index, IndexEntryExtendedFlag, IndexTime, ObjectType, Oid, Repository, RepositoryInitOptions};
+use git2::{Index, IndexEntry, IndexEntryExtendedFlag, IndexTime, Repository, RepositoryInitOptions};
+use rayon::prelude::*;
 
-use super::{Doing as _, Git, GitError, SUBMODULE, reference};
-use crate::adapters::fs::{self, FsError};
+use super::store::{Store, TreeEntry};
+use super::{Doing as _, EXECUTABLE, Git, GitError, SUBMODULE, SYMLINK, linked};
+use crate::adapters::fs::{self, At as _};
 
 /// Files of the project's repository that a slot's has too.
 const COPIED: [&str; 3] = ["info/exclude", "info/attributes", "shallow"];
 
-/// What a slot's repository begins with.
-#[derive(Clone, Copy, Debug)]
+/// What a slot begins with.
+#[derive(Clone, Copy)]
 pub(crate) struct Beginning<'a> {
-    /// The tree that is checked out.
+    pub store: &'a Store,
+    /// The tree that is put in.
     pub tree: &'a str,
     /// The commit that is HEAD, if there is any.
     pub head: Option<&'a str>,
     /// The commit of the whole work tree, of which the tree is a part.
     pub snapshot: Option<&'a str>,
+    /// The folders that have a repository of their own.
+    pub nested: &'a [String],
 }
 
 impl Git {
-    /// Makes a repository at `to`, which does not exist, and checks a tree out.
+    /// Fills a directory, which does not exist, with the files of a tree, and makes it look to git as the project does.
     ///
     /// `manifest` becomes an index that tells for each file what was written.
     pub(crate) fn check_out(&self, begin: Beginning<'_>, to: &Path, manifest: &Path) -> Result<(), GitError> {
+        fs::create_dir(to)?;
+        self.put_in(begin, to, manifest)?;
+        if self.opened.is_some() {
+            self.imitate(begin, begin.head, "", to, manifest)?;
+        }
+        for folder in begin.nested {
+            let at = to.join(folder);
+            if let Some(inner) = Git::at(&self.workdir.join(folder))?.filter(|_| at.is_dir()) {
+                let head = inner.head()?;
+                inner.imitate(begin, head.as_deref(), &format!("{folder}/"), &at, manifest)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the files of a tree, and what was written into the manifest.
+    fn put_in(&self, begin: Beginning<'_>, to: &Path, manifest: &Path) -> Result<(), GitError> {
+        let files = begin.store.entries(begin.tree)?;
+        let mut folders: Vec<&str> = files.iter().filter_map(|file| Some(file.path.rsplit_once('/')?.0)).collect();
+        folders.dedup();
+        folders.iter().try_for_each(|folder| fs::create_dir(&to.join(folder)))?;
+        // A store is for one thread.
+        let store = begin.store.path();
+        let chunk = files.len().div_ceil(rayon::current_num_threads()).max(1);
+        let top = &self.workdir;
+        let put_all = |files: &[TreeEntry]| {
+            let store = Store::open(store)?;
+            files.iter().map(|file| put(&store, file, top, to)).collect()
+        };
+        let written: Vec<Vec<Option<IndexEntry>>> =
+            files.par_chunks(chunk).map(put_all).collect::<Result<_, GitError>>()?;
+        fs::remove(manifest)?;
+        let mut index = Index::open(manifest).doing("write a slot's manifest")?;
+        for entry in written.iter().flatten().flatten() {
+            index.add(entry).doing("write a slot's manifest")?;
+        }
+        index.write().doing("write a slot's manifest")
+    }
+
+    /// Makes a repository at `to`, which is at `prefix` in the slot, that says what this one says.
+    fn imitate(
+        &self,
+        begin: Beginning<'_>,
+        head: Option<&str>,
+        prefix: &str,
+        to: &Path,
+        manifest: &Path,
+    ) -> Result<(), GitError> {
+        let opened = self.opened()?;
         let mut options = RepositoryInitOptions::new();
         options.external_template(false).mkpath(true).no_reinit(true);
         let repository = Repository::init_opts(to, &options).doing("make a slot's repository")?;
-        let objects = self.repository.commondir().join("objects");
-        repository.odb().and_then(|odb| odb.add_disk_alternate(&objects.to_string_lossy())).doing("borrow objects")?;
+        let objects = opened.common.join("objects");
         write(&repository, "objects/info/alternates", format!("{}\n", objects.display()).as_bytes())?;
-        let tree = Oid::from_str(begin.tree).doing("read a tree's name")?;
-        let tree = repository.find_object(tree, Some(ObjectType::Tree)).doing("read the workspace's tree")?;
-        let mut checkout = CheckoutBuilder::new();
-        checkout.force().update_index(true).disable_filters(true);
-        repository.checkout_tree(&tree, Some(&mut checkout)).doing("check out the workspace")?;
-        let index = repository.path().join("index");
-        fs::read(&index).and_then(|bytes| fs::write(manifest, &bytes)).map_err(|error| broken(&error))?;
-        self.imitate_index(begin, manifest, &index)?;
-        self.imitate_refs(begin.head, &repository)?;
+        self.imitate_index(begin, prefix, manifest, &repository.path().join("index"))?;
+        self.imitate_refs(head, &repository)?;
         self.imitate_settings(to, &repository)
     }
 
     /// Writes the project's index with the stat data of the slot's files.
-    fn imitate_index(&self, begin: Beginning<'_>, manifest: &Path, to: &Path) -> Result<(), GitError> {
+    fn imitate_index(&self, begin: Beginning<'_>, prefix: &str, manifest: &Path, to: &Path) -> Result<(), GitError> {
         let own = Index::open(manifest).doing("read a slot's manifest")?;
-        let snapshot = begin.snapshot.map(|commit| self.find_commit(commit)?.tree().doing("read the snapshot's tree"));
-        let snapshot = snapshot.transpose()?;
-        let index = self.repository.index().doing("read the index")?;
+        let snapshot = begin.snapshot.map(|commit| begin.store.tree_of(commit)).transpose()?;
+        let index = self.opened()?.repository.index().doing("read the index")?;
         let mut imitated =
             Index::open(to).and_then(|mut index| index.clear().map(|()| index)).doing("write an index")?;
         for mut entry in index.iter().filter(|entry| super::stage_of(entry) == 0) {
-            let path = String::from_utf8_lossy(&entry.path).into_owned();
+            let path = format!("{prefix}{}", String::from_utf8_lossy(&entry.path));
             let path = Path::new(&path);
             let written = own.get_path(path, 0);
             let planned = || snapshot.as_ref().and_then(|tree| tree.get_path(path).ok()).map(|found| found.id());
             match written {
                 Some(written) if written.id == entry.id => {
                     let mode = entry.mode;
-                    entry = written;
-                    entry.mode = mode;
+                    let path = std::mem::take(&mut entry.path);
+                    let flags = (entry.flags, entry.flags_extended);
+                    entry = IndexEntry { path, mode, flags: flags.0, flags_extended: flags.1, ..written };
                 }
                 None if entry.mode == SUBMODULE || planned() == Some(entry.id) => {
                     entry.flags_extended |= IndexEntryExtendedFlag::SKIP_WORKTREE.bits();
@@ -84,25 +132,26 @@ impl Git {
 
     /// The digest of what a slot's repository copies beside objects and index.
     pub(crate) fn setting(&self) -> Result<String, GitError> {
+        let Some(opened) = &self.opened else { return Ok(String::new()) };
         let head = self.head()?;
         let (refs, head) = self.refs(head.as_deref())?;
         let mut all = format!("{refs}{head}").into_bytes();
         for name in COPIED {
-            all.extend(std::fs::read(self.repository.commondir().join(name)).unwrap_or_default());
+            all.extend(std::fs::read(opened.common.join(name)).unwrap_or_default());
         }
         Ok(fs::digest_bytes(&all))
     }
 
     /// The text of `packed-refs` with the same refs and of `HEAD` on the same branch, where HEAD is that commit.
     fn refs(&self, head: Option<&str>) -> Result<(String, String), GitError> {
-        let own = self.repository.find_reference("HEAD").doing("read HEAD")?;
+        let repository = &self.opened()?.repository;
+        let own = repository.find_reference("HEAD").doing("read HEAD")?;
         let branch = own.symbolic_target().doing("read HEAD")?;
         let mut refs = vec![];
-        for found in self.repository.references().doing("list refs")? {
+        for found in repository.references().doing("list refs")? {
             let found = found.doing("list refs")?;
             // A name that is not UTF-8 cannot be asked for here either.
             if let (Ok(name), Some(target)) = (found.name(), found.target())
-                && !name.starts_with(&reference(""))
                 && Some(name) != branch
             {
                 refs.push(format!("{target} {name}\n"));
@@ -123,17 +172,18 @@ impl Git {
 
     /// Has the same configuration and ignore rules.
     fn imitate_settings(&self, top: &Path, repository: &Repository) -> Result<(), GitError> {
-        let project = self.repository.commondir();
+        let opened = self.opened()?;
+        let project = &opened.common;
         for name in COPIED {
             let from = project.join(name);
             if from.is_file() {
-                let bytes = fs::read(&from).map_err(|error| broken(&error))?;
+                let bytes = fs::read(&from)?;
                 write(repository, name, &bytes)?;
             }
         }
         let config = repository.path().join("config");
-        let mut text = fs::read_text_if_any(&config).map_err(|error| broken(&error))?.unwrap_or_default();
-        let is_elsewhere = self.repository.config().and_then(|config| config.get_string("core.worktree")).is_ok();
+        let mut text = fs::read_text_if_any(&config)?.unwrap_or_default();
+        let is_elsewhere = opened.repository.config().and_then(|config| config.get_string("core.worktree")).is_ok();
         let quoted =
             |path: &Path| format!("\"{}\"", path.display().to_string().replace('\\', "\\\\").replace('"', "\\\""));
         text.push_str(&format!("[include]\n\tpath = {}\n", quoted(&project.join("config"))));
@@ -146,13 +196,50 @@ impl Git {
     }
 }
 
-fn write(repository: &Repository, name: &str, bytes: &[u8]) -> Result<(), GitError> {
-    fs::write_plain(&repository.path().join(name), bytes).map_err(|error| broken(&error))
+/// Writes one file of the work tree with this top into the slot's; `None` where it lies in the project alone and is gone from there.
+fn put(store: &Store, file: &TreeEntry, top: &Path, to: &Path) -> Result<Option<IndexEntry>, GitError> {
+    let at = to.join(&file.path);
+    match file.mode {
+        SUBMODULE => {
+            if !linked::bring(&top.join(&file.path), &at)? {
+                return Ok(None);
+            }
+        }
+        SYMLINK => {
+            let target = store.read_blob(file.id)?;
+            fs::symlink(OsStr::from_bytes(&target), &at)?;
+        }
+        _ => {
+            fs::write_plain(&at, &store.read_blob(file.id)?)?;
+            if file.mode == EXECUTABLE {
+                fs::set_executable(&at, true)?;
+            }
+        }
+    }
+    let found = at.symlink_metadata().at("look at", &at)?;
+    let low = |number: u64| u32::try_from(number & u64::from(u32::MAX)).expect("masked");
+    let time = |seconds: i64, nanoseconds: i64| {
+        let nanoseconds = u32::try_from(nanoseconds).unwrap_or(0);
+        IndexTime::new(low(seconds.cast_unsigned()).cast_signed(), nanoseconds)
+    };
+    Ok(Some(IndexEntry {
+        ctime: time(found.ctime(), found.ctime_nsec()),
+        mtime: time(found.mtime(), found.mtime_nsec()),
+        dev: low(found.dev()),
+        ino: low(found.ino()),
+        mode: file.mode,
+        uid: found.uid(),
+        gid: found.gid(),
+        file_size: low(found.size()),
+        id: file.id,
+        flags: 0,
+        flags_extended: 0,
+        path: file.path.clone().into_bytes(),
+    }))
 }
 
-fn broken(error: &FsError) -> GitError {
-    let source = git2::Error::from_str(&format!("{error}: {}", error.source));
-    GitError::Failed { action: "make a slot's repository", source }
+fn write(repository: &Repository, name: &str, bytes: &[u8]) -> Result<(), GitError> {
+    Ok(fs::write_plain(&repository.path().join(name), bytes)?)
 }
 
 /// A file that belongs in a workspace, as git wrote it.
@@ -167,6 +254,8 @@ pub(crate) struct ManifestFile {
     pub modified: (i32, u32),
     pub executable: bool,
     pub symlink: bool,
+    /// Whether it was brought from the project, see `linked`; then the blob is a stamp.
+    pub linked: bool,
     /// The blob's object id.
     pub blob: String,
 }
@@ -181,16 +270,10 @@ pub(crate) fn read_manifest(index: &Path) -> Result<Vec<ManifestFile>, GitError>
             size: entry.file_size,
             inode: entry.ino,
             modified: (entry.mtime.seconds(), entry.mtime.nanoseconds()),
-            executable: entry.mode == u32::from(FileMode::BlobExecutable),
-            symlink: entry.mode == u32::from(FileMode::Link),
+            executable: entry.mode == EXECUTABLE,
+            symlink: entry.mode == SYMLINK,
+            linked: entry.mode == SUBMODULE,
             blob: entry.id.to_string(),
         })
         .collect())
-}
-
-/// Reads a blob of the repository in a slot's workspace.
-pub(crate) fn read_blob(workspace: &Path, blob: &str) -> Result<Vec<u8>, GitError> {
-    let repository = Repository::open(workspace).doing("open a slot's repository")?;
-    let blob = Oid::from_str(blob).and_then(|oid| repository.find_blob(oid)).doing("read a blob")?;
-    Ok(blob.content().to_vec())
 }

@@ -3,10 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use crate::adapters::dvc::files::DiskFiles;
 use crate::adapters::fs;
+use crate::adapters::git::Store;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::lockfile::Lockfile;
+use crate::dvc::pipeline::load::Project;
 use crate::dvc::pipeline::path::{join, lock_path};
+use crate::plan::Unseen;
 use crate::state::format::{BaseFile, Plan};
 use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
@@ -42,7 +46,11 @@ pub(crate) fn is_as_planned(project: &ProjectHome, run: &RunDir, plan: &Plan) ->
         return Ok(false);
     }
     let (git, prefix) = project.git()?;
-    let changed = git.changed_since(snapshot)?;
+    let Ok(store) = Store::open(&run.snapshot()) else { return Ok(false) };
+    let files = DiskFiles::open(&project.root, project.config.no_scm)?;
+    let Ok(definitions) = Project::load(&files, &project.config) else { return Ok(false) };
+    let unseen = Unseen::of(project, &definitions, &prefix);
+    let changed = store.changed_since(snapshot, &git, &|path| unseen.covers(path))?;
     if changed.is_empty() {
         return Ok(true);
     }

@@ -15,7 +15,6 @@ use crate::env;
 use crate::exit::Exit;
 use crate::output::progress::Style;
 use crate::output::text;
-use crate::plan::preflight;
 use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
 use crate::state::run_lock::RunLock;
@@ -82,11 +81,6 @@ pub(crate) fn launch(
 ) -> Result<Launched, Diagnostic> {
     let Scene { project, run, plan, running, .. } = *scene;
     let items = worklist::read_all(run)?;
-    let (git, _) = project.git()?;
-    preflight::operation(&git)?;
-    if let Some(commit) = &plan.snapshot {
-        git.keep(&plan.run, commit)?;
-    }
     data::check(project, phases.iter().flat_map(|phase| &items[plan.phases[*phase].indexes()]))?;
     let is_json = cli.format == Format::Json;
     let is_ci = env::read(env::CI).is_some();

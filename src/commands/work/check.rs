@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::adapters::dvc::Dvc;
+use crate::adapters::git::Store;
 use crate::adapters::{clock, fs, process};
 use crate::cli::work::WorkArgs;
 use crate::diagnostic::Diagnostic;
@@ -15,10 +16,11 @@ use crate::state::worklist;
 pub(super) fn run(project: &ProjectHome, args: &WorkArgs) -> Result<Exit, Diagnostic> {
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
     Dvc::find()?;
-    let (git, _) = project.git()?;
     if let Some(commit) = &plan.snapshot {
-        git.look_for(commit).map_err(|error| {
-            Diagnostic::project("the snapshot of the workspace is not in the git repository seen here").source(&error)
+        let store = Store::open(&run.snapshot())?;
+        store.look_for(commit).map_err(|error| {
+            Diagnostic::project("the snapshot of the workspace, or what it borrows from git, is not seen here")
+                .source(&error)
         })?;
     }
     let cache = Path::new(&project.config.cache_dir);

@@ -1,9 +1,12 @@
 //! What commands changed in a workspace beside what they declare, and taking everything out again.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
 use super::fill::make_parent;
 use super::{Workspace, WorkspaceError};
 use crate::adapters::fs::{self, Found, FoundKind, FsError};
-use crate::adapters::git::{self, ManifestFile};
+use crate::adapters::git::{ManifestFile, linked};
 use crate::dvc::pipeline::path::{is_within, join};
 
 /// What the commands of a work item changed beside what they declare. Paths are relative to the project's root.
@@ -60,7 +63,11 @@ impl Workspace {
     /// Everything in it but git's and DVC's own state.
     fn walk(&self) -> Result<Vec<Found>, FsError> {
         let own = join(&self.prefix, ".dvc/tmp");
-        fs::walk(&self.top, &|path| path == ".git" || path == own)
+        let is_git = |path: &str| {
+            let above = path.strip_suffix("/.git");
+            path == ".git" || above.is_some_and(|above| self.nested.iter().any(|nested| nested == above))
+        };
+        fs::walk(&self.top, &|path| is_git(path) || path == own)
     }
 
     /// The place of a path in the manifest.
@@ -75,10 +82,20 @@ impl Workspace {
         self.manifest.get(first).is_some_and(|file| file.path.starts_with(&inside))
     }
 
-    /// Reads a file of the snapshot as the workspace began with it; `None` where it had none.
+    /// Reads a file of the snapshot as the workspace began with it; `None` where it had none, or linked one.
     pub(crate) fn original(&self, path: &str) -> Result<Option<Vec<u8>>, WorkspaceError> {
         let file = self.position(&join(&self.prefix, path)).map(|at| &self.manifest[at]);
-        Ok(file.map(|file| git::read_blob(&self.top, &file.blob)).transpose()?)
+        Ok(file.filter(|file| !file.linked).map(|file| self.store.blob(&file.blob)).transpose()?)
+    }
+
+    /// The MD5 of a file as the workspace began with it; `None` where it had none.
+    pub(crate) fn original_md5(&self, path: &str) -> Result<Option<String>, WorkspaceError> {
+        let inside = join(&self.prefix, path);
+        match self.position(&inside).map(|at| &self.manifest[at]) {
+            Some(file) if file.linked => Ok(Some(fs::digest(&self.project.join(&inside))?.0)),
+            Some(file) => Ok(Some(fs::digest_bytes(&self.store.blob(&file.blob)?))),
+            None => Ok(None),
+        }
     }
 
     /// Takes everything out again and says so; a failure leaves the slot to be made anew.
@@ -107,10 +124,14 @@ impl Workspace {
         }
         for (file, _) in self.manifest.iter().zip(is_there).filter(|(_, is_there)| !is_there) {
             let path = self.top.join(&file.path);
-            let bytes = git::read_blob(&self.top, &file.blob)?;
+            if file.linked {
+                linked::bring(&self.project.join(&file.path), &path)?;
+                continue;
+            }
+            let bytes = self.store.blob(&file.blob)?;
             if file.symlink {
                 make_parent(&path)?;
-                fs::symlink(&String::from_utf8_lossy(&bytes), &path)?;
+                fs::symlink(OsStr::from_bytes(&bytes), &path)?;
             } else {
                 fs::write_plain(&path, &bytes)?;
                 fs::set_executable(&path, file.executable)?;
@@ -122,11 +143,19 @@ impl Workspace {
     /// Whether a file has the content and mode of the snapshot although it was touched.
     fn is_same(&self, file: Option<&ManifestFile>, found: &Found) -> Result<bool, WorkspaceError> {
         let Some(file) = file else { return Ok(false) };
+        let path = self.top.join(&found.path);
+        if file.linked {
+            let there = self.project.join(&found.path);
+            if found.kind == FoundKind::Symlink {
+                return Ok(std::fs::read_link(&path).is_ok_and(|target| target == there));
+            }
+            let is_as_large = there.metadata().is_ok_and(|there| there.len() == found.size);
+            return Ok(is_as_large && fs::digest(&path)? == fs::digest(&there)?);
+        }
         if file.symlink != (found.kind == FoundKind::Symlink) {
             return Ok(false);
         }
-        let blob = git::read_blob(&self.top, &file.blob)?;
-        let path = self.top.join(&found.path);
+        let blob = self.store.blob(&file.blob)?;
         if file.symlink {
             let target = std::fs::read_link(&path).unwrap_or_default();
             return Ok(target.as_os_str().as_encoded_bytes() == blob);
@@ -143,6 +172,6 @@ fn is_untouched(file: &ManifestFile, found: &Found) -> bool {
         && file.inode == low(found.inode)
         && file.modified.0 & i32::MAX == seconds
         && i64::from(file.modified.1) == found.modified.1
-        && file.symlink == (found.kind == FoundKind::Symlink)
-        && (file.symlink || file.executable == (found.mode & 0o100 != 0))
+        && (file.linked || file.symlink == (found.kind == FoundKind::Symlink))
+        && (file.linked || file.symlink || file.executable == (found.mode & 0o100 != 0))
 }

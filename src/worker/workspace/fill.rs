@@ -1,12 +1,14 @@
 //! Puts into a workspace what a work item needs.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use super::{Sources, Workspace, WorkspaceError};
 use crate::adapters::dvc::place::{CachedOut, make_empty, place_cached};
 use crate::adapters::fs::{self, FoundKind, FsError};
-use crate::adapters::git::Git;
+use crate::adapters::git::{Content, linked};
 use crate::dvc::ignore_lines;
 use crate::dvc::lockfile::splice;
 use crate::dvc::pipeline::path::{join, lock_path};
@@ -99,7 +101,7 @@ impl Workspace {
             return Ok(vec![]);
         }
         // What a pattern of the user's covers gets no line.
-        let ignores = Git::discover(&self.root())?.ignores();
+        let ignores = self.git()?.ignores();
         let is_covered = |out: &PlannedOut| ignores.is_ignored(&join(&self.prefix, &out.resolved));
         let mut lines = vec![];
         for (out, path, order, line) in own {
@@ -125,14 +127,20 @@ impl Workspace {
             Input::Snapshot { path } => {
                 let commit = sources.plan.snapshot.as_deref().unwrap_or_default();
                 let inside = join(&self.prefix, path);
-                for (file, content) in sources.git.files_at(commit, &inside)? {
-                    let to = self.top.join(file);
+                for (file, found) in sources.store.files_at(commit, &inside)? {
+                    let to = self.top.join(&file);
                     make_parent(&to)?;
-                    if content.symlink {
-                        fs::symlink(&String::from_utf8_lossy(&content.bytes), &to)?;
-                    } else {
-                        fs::write_plain(&to, &content.bytes)?;
-                        fs::set_executable(&to, content.executable)?;
+                    match &found.content {
+                        Content::Symlink(target) => fs::symlink(OsStr::from_bytes(target), &to)?,
+                        Content::Bytes(bytes) => {
+                            fs::write_plain(&to, bytes)?;
+                            fs::set_executable(&to, found.executable)?;
+                        }
+                        Content::Linked => {
+                            if !linked::bring(&self.project.join(&file), &to)? {
+                                return Err(WorkspaceError::Gone { path: path.clone() });
+                            }
+                        }
                     }
                 }
                 Ok(())
@@ -182,8 +190,8 @@ impl Workspace {
         results: &HashMap<usize, results::Published>,
     ) -> Result<(), WorkspaceError> {
         let commit = sources.plan.snapshot.as_deref().unwrap_or_default();
-        let before = sources.git.files_at(commit, &join(&self.prefix, path))?;
-        let before = before.first().map(|(_, file)| String::from_utf8_lossy(&file.bytes).into_owned());
+        let before = sources.store.files_at(commit, &join(&self.prefix, path))?;
+        let before = before.first().map(|(_, file)| String::from_utf8_lossy(file.bytes()).into_owned());
         let mut made = vec![];
         for source in entries {
             let entry = results.get(&source.index).and_then(|published| published.entry(&source.stage));
@@ -241,7 +249,7 @@ fn copy_one(from: &Path, to: &Path) -> Result<(), FsError> {
     if let Ok(target) = std::fs::read_link(from) {
         // A relative target would mean another file in another directory; what is behind it is what counts.
         let behind = from.canonicalize().unwrap_or(target);
-        return if from.is_file() { copy_one(&behind, to) } else { fs::symlink(&behind.to_string_lossy(), to) };
+        return if from.is_file() { copy_one(&behind, to) } else { fs::symlink(&behind, to) };
     }
     fs::copy(from, to)?;
     let executable = from.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o100 != 0);

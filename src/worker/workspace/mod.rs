@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::adapters::dvc::place::{PlaceError, Placing};
 use crate::adapters::fs::{self, Found, FsError};
-use crate::adapters::git::{self, Beginning, Git, GitError, ManifestFile};
+use crate::adapters::git::{self, Beginning, Git, GitError, ManifestFile, Store};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::lockfile::Lockfile;
 use crate::dvc::pipeline::path::lock_path;
@@ -53,6 +53,8 @@ pub(crate) struct Sources<'a> {
     pub plan: &'a Plan,
     pub run: &'a RunDir,
     pub git: &'a Git,
+    /// The snapshot.
+    pub store: &'a Store,
     /// The project's root.
     pub project: &'a Path,
     pub placing: Placing<'a>,
@@ -67,6 +69,12 @@ pub(crate) struct Workspace {
     top: PathBuf,
     /// The project's folder in it, `""` for the top.
     prefix: String,
+    /// The folders in it that have a repository of their own.
+    nested: Vec<String>,
+    /// Where the project's files that are linked lie: the top of its work tree.
+    project: PathBuf,
+    /// The snapshot.
+    store: Store,
     /// The files of the snapshot that are in it, sorted by path.
     manifest: Vec<ManifestFile>,
     /// What was found in it after the commands had ended, until the reset: looking again would take as long.
@@ -88,18 +96,29 @@ impl Workspace {
                 tree: sources.plan.workspace.as_deref().unwrap_or_default(),
                 head: sources.plan.head.as_deref(),
                 snapshot: sources.plan.snapshot.as_deref(),
+                store: sources.store,
+                nested: &sources.plan.nested,
             };
             sources.git.check_out(begin, &top, &slot.manifest())?;
             fs::create_dir(&slot.site_cache())?;
         }
         let manifest = git::read_manifest(&slot.manifest())?;
         fs::remove(&slot.clean())?;
-        Ok(Workspace { slot, top, prefix: sources.plan.prefix.clone(), manifest, found: None })
+        let store = Store::open(&sources.run.snapshot())?;
+        let (prefix, nested) = (sources.plan.prefix.clone(), sources.plan.nested.clone());
+        let project = sources.git.workdir().to_owned();
+        Ok(Workspace { slot, top, prefix, nested, project, store, manifest, found: None })
     }
 
     /// The project's root in the workspace.
     pub(crate) fn root(&self) -> PathBuf {
         self.top.join(&self.prefix)
+    }
+
+    /// The repository that commands see in it, if they see one.
+    pub(crate) fn git(&self) -> Result<Git, WorkspaceError> {
+        let root = self.root();
+        Ok(if fs::exists(&self.top.join(".git")) { Git::discover(&root)? } else { Git::none(&root) })
     }
 
     /// Removes the workspace, which gives its room back; the next work item makes it anew.
