@@ -22,8 +22,8 @@
 //!
 //! 1. `dvc` and `model` compute: no files, processes, clock, environment or randomness.
 //! 2. Only `adapters::process` starts a program; only `adapters` write, link and remove files.
-//! 3. One writer per file: a worker writes only in its slot and under its own item's directory, `collect` alone touches
-//!    the project's `dvc.lock`. Only the journal has several, each of which appends whole lines.
+//! 3. One writer per file: a worker writes only in its slot, under its own item's directory, and in the project where git
+//!    ignores it and no stage declares it; `collect` alone touches the project's `dvc.lock`. Only the journal has several, each of which appends whole lines.
 //! 4. One loop orders what happens: journal the event, then show it.
 //! 5. DVC decides what a stage is and whether it changed; what is inferred here is checked against DVC by a test.
 //! 6. Any command may be killed at any instruction and run again; what to do next is read from disk.

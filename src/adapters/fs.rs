@@ -9,7 +9,8 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 use md5::{Digest as _, Md5};
-use rustix::fs::FlockOperation;
+use rustix::fs::{CWD, FlockOperation, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use crate::dvc::config::LinkType;
 
@@ -118,6 +119,48 @@ pub(crate) fn append(path: &Path) -> Result<File, FsError> {
 /// Appends a line to a file.
 pub(crate) fn append_line(path: &Path, line: &str) -> Result<(), FsError> {
     writeln!(append(path)?, "{line}").at("write", path)
+}
+
+/// Appends a text in one step, so that several processes may.
+pub(crate) fn append_text(path: &Path, text: &str) -> Result<(), FsError> {
+    append(path)?.write_all(text.as_bytes()).at("write", path)
+}
+
+/// What became of a move to a free place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moved {
+    Yes,
+    /// Something is there.
+    Taken,
+    /// The place is on another file system.
+    Elsewhere,
+}
+
+/// Moves something to where nothing is, whoever else does so at the same moment.
+pub(crate) fn move_to_free(from: &Path, to: &Path) -> Result<Moved, FsError> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(Moved::Yes),
+        Err(Errno::EXIST) => Ok(Moved::Taken),
+        Err(Errno::XDEV) => Ok(Moved::Elsewhere),
+        // A file system that cannot say so in one step: a file that comes in between is replaced.
+        Err(Errno::INVAL) if !exists(to) => rename(from, to).map(|()| Moved::Yes),
+        Err(Errno::INVAL) => Ok(Moved::Taken),
+        Err(error) => Err(error).at("move something to", to),
+    }
+}
+
+/// Has two things change places in one step; returns whether their file system can.
+pub(crate) fn exchange(one: &Path, other: &Path) -> Result<bool, FsError> {
+    match renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(true),
+        Err(Errno::INVAL | Errno::XDEV) => Ok(false),
+        Err(error) => Err(error).at("move something to", other),
+    }
+}
+
+/// Makes a directory that is removed when it is dropped.
+pub(crate) fn temporary_dir(parent: &Path) -> Result<tempfile::TempDir, FsError> {
+    tempfile::Builder::new().prefix(".tmp-").tempdir_in(parent).at("create a directory in", parent)
 }
 
 /// Renames; a directory only onto nothing or an empty one.
@@ -301,6 +344,27 @@ pub(crate) fn reflink(from: &Path, to: &Path) -> Result<bool, FsError> {
     }
     fs::remove_file(to).at("remove", to)?;
     Ok(false)
+}
+
+/// Copies a file, a symlink or a tree with modes and times; `to` does not exist.
+pub(crate) fn copy_exactly(from: &Path, to: &Path) -> Result<(), FsError> {
+    let metadata = fs::symlink_metadata(from).at("look at", from)?;
+    if metadata.is_symlink() {
+        let target = fs::read_link(from).at("read", from)?;
+        return std::os::unix::fs::symlink(target, to).at("link", to);
+    }
+    if metadata.is_dir() {
+        create_dir(to)?;
+        for name in names(from)? {
+            copy_exactly(&from.join(&name), &to.join(&name))?;
+        }
+    } else if metadata.is_file() {
+        copy(from, to)?;
+        set_modified(to, metadata.modified().at("look at", from)?)?;
+    } else {
+        return Ok(());
+    }
+    set_mode(to, metadata.mode() & 0o7777)
 }
 
 /// Brings a cache object into a workspace by the first link type that works; the path must be free.

@@ -34,6 +34,11 @@ pub(crate) struct PlanningArgs {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_items: Option<usize>,
+    /// What workers see of the files and folders that git ignores and no stage declares: patterns as in ignore files,
+    /// of which `!` takes out (can be repeated). By default, all
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',', allow_hyphen_values = true)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub carry: Vec<String>,
 }
 
 /// The variable that stands for a flag.

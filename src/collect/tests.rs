@@ -9,8 +9,8 @@ use super::*;
 use crate::adapters::dvc::config;
 use crate::adapters::fs;
 use crate::state::format::{
-    FileDigest, IgnoreLines, Outcome as Ended, PlanOptions, PlannedOut, Resources, ResultFile, StageResult, StageState,
-    VERSION, WorkResult,
+    Carried, FileDigest, IgnoreLines, Outcome as Ended, PlanOptions, PlannedOut, Resources, ResultFile, StageResult,
+    StageState, VERSION, WorkResult,
 };
 use crate::state::paths::FanoutDir;
 
@@ -69,6 +69,7 @@ impl Fixture {
             work_items: ITEMS,
             phases: vec![],
             templates: vec![],
+            carry: Carried::default(),
         };
         let items = (0..ITEMS).map(item).collect();
         let fixture = Fixture { _dir: dir, project, run, plan, items };

@@ -40,7 +40,7 @@ pub(crate) fn resolve(
     settings: &Settings,
     args: &SelectionArgs,
 ) -> Result<PlanOptions, Diagnostic> {
-    let PlanningArgs { over, allow_missing_keys, max_items } = settings.planning(&args.planning)?;
+    let PlanningArgs { over, allow_missing_keys, max_items, carry } = settings.planning(&args.planning)?;
     Ok(PlanOptions {
         over,
         force: args.force,
@@ -54,6 +54,7 @@ pub(crate) fn resolve(
         pull: args.pull,
         allow_missing_keys,
         max_items,
+        carry,
         cwd: project.cwd.clone(),
     })
 }

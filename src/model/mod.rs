@@ -1,5 +1,6 @@
 //! What fanning out is about: plans, events, requests, reports. Pure: no files, processes, clock, environment or randomness.
 
+pub(crate) mod carry;
 pub(crate) mod collection;
 pub(crate) mod duration;
 pub(crate) mod event;

@@ -1,5 +1,6 @@
 //! Planning: what would run and why, dealt out to work items, written down for everything that comes after.
 
+mod carry;
 pub(crate) mod changes;
 pub(crate) mod hints;
 mod inputs;
@@ -26,7 +27,7 @@ use crate::model::plan;
 use crate::output::text::{self, count};
 use crate::plan::changes::Changes;
 use crate::state::dvc_version::DvcVersion;
-use crate::state::format::{Plan, PlanOptions, VERSION, WorkItem};
+use crate::state::format::{Carried, Plan, PlanOptions, VERSION, WorkItem};
 use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
 use crate::state::worklist;
@@ -126,6 +127,7 @@ fn write_down(
         work_items: 0,
         phases: vec![],
         templates: survey.templates(),
+        carry: Carried::default(),
     };
     let mut items = vec![];
     let phases = plan::phases(candidates);
@@ -155,6 +157,8 @@ fn write_down(
             locks,
             hints,
         };
+        plan.carry = carry::find(&situation, &git, &plan.options.carry)?;
+        let declared = carry::declared(&situation);
         (plan.phases, items) = items::make(&situation, &phases, order)?;
         plan.work_items = items.len();
         let outs = outs(project);
@@ -162,6 +166,7 @@ fn write_down(
         let snapshot = store.snapshot(&plan.run, work_tree, &|path| is_left_out(path, &prefix, &dvc_files, &outs))?;
         plan.snapshot = Some(snapshot.commit);
         plan.workspace = Some(snapshot.workspace);
+        fs::write(&run.declared(), &serde_json::to_vec(&declared).expect("paths are plain data"))?;
     }
     worklist::write(&run, &plan, &items)?;
     Ok(Planned { run, plan, items })

@@ -16,6 +16,9 @@ use crate::output::text::{count, grouped};
 use crate::plan::changes::Changes;
 use crate::state::format::{PhaseKind, WorkItem};
 
+/// The most paths that a line names.
+const NAMED: usize = 5;
+
 /// Why a stage runs or may run, in one line.
 pub(crate) fn reason(project: &Project, changes: &Changes, stage: usize) -> String {
     let forecast = changes.forecasts[stage].as_ref();
@@ -86,6 +89,8 @@ impl<'a> Report<'a> {
         let mut lines = self.templates();
         lines.push(String::new());
         lines.extend(self.picture().text());
+        lines.extend(named("carried into workspaces, though in no snapshot", &plan.carry.linked));
+        lines.extend(named("left out of workspaces, as `carry` says", &plan.carry.left_out));
         let phases = count(plan.phases.len(), "phase");
         lines.push(format!("run {}: {} in {phases}", plan.run, count(plan.work_items, "work item")));
         lines.join("\n")
@@ -183,6 +188,8 @@ impl<'a> Report<'a> {
             "run": self.planned.plan.run,
             "phases": self.planned.plan.phases,
             "templates": self.planned.plan.templates,
+            "carried": self.planned.plan.carry.linked,
+            "left_out": self.planned.plan.carry.left_out,
             "work_items": items,
         })
         .to_string()
@@ -218,6 +225,14 @@ impl<'a> Report<'a> {
         picture.edges.sort_unstable();
         picture
     }
+}
+
+/// A line that names some of the paths.
+fn named(what: &str, paths: &[String]) -> Option<String> {
+    let shown: Vec<String> = paths.iter().take(NAMED).map(|path| format!("`{path}`")).collect();
+    let more = paths.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {} more", grouped(more)) } else { String::new() };
+    (!paths.is_empty()).then(|| format!("{what}: {}{more}", shown.join(", ")))
 }
 
 fn addresses(item: &WorkItem) -> impl Iterator<Item = &str> {

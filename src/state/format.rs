@@ -52,6 +52,21 @@ pub(crate) struct Plan {
     pub phases: Vec<Phase>,
     /// The number of stages that DVC sees and the number that may run, by template.
     pub templates: Vec<Template>,
+    /// What workers see although it is in no snapshot.
+    #[serde(default)]
+    pub carry: Carried,
+}
+
+/// Files and folders that are in no snapshot and that no stage declares: git ignores most of them. Paths are relative to
+/// the top of the git work tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Carried {
+    /// Those that workspaces have as links into the project, folders as a whole where that is possible.
+    pub linked: Vec<String>,
+    /// Those that the patterns take out.
+    pub left_out: Vec<String>,
+    /// Those that git would ignore if they were there, such as an environment that the first command makes.
+    pub awaited: Vec<String>,
 }
 
 /// What was asked for, as far as it decides what is planned and how stages run.
@@ -70,6 +85,9 @@ pub(crate) struct PlanOptions {
     pub allow_missing_keys: bool,
     #[serde(default)]
     pub max_items: Option<usize>,
+    /// Patterns of what is carried; see `model/carry.rs`.
+    #[serde(default)]
+    pub carry: Vec<String>,
     /// The directory that targets are relative to, from the project's root.
     pub cwd: String,
 }

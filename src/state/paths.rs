@@ -20,6 +20,10 @@
 //!                  launch.lock       held while the run is being launched
 //!                  results/INDEX/retry   the last attempt whose failure is to be tried again
 //!                  report/           what became of it: report.html, report.md, report.json, junit.xml, metrics.prom
+//!                  declared.json     the paths that stages declare
+//!                  brought           what commands made and git ignores, and is in the project now; a path a line
+//!                  first.lock        held by the worker that runs before the others
+//!                  first.over        others need not wait for it
 //!                  remote            present where workers leave outs in the project's remote
 //!                  results/INDEX/ATTEMPT.log
 //!                  results/INDEX/ATTEMPT/result.json
@@ -132,6 +136,26 @@ impl RunDir {
     /// Which work items a cluster Job does.
     pub(crate) fn job(&self, name: &str) -> PathBuf {
         self.jobs().join(format!("{name}.json"))
+    }
+
+    /// The paths of all outs, deps and stage files, relative to the top of the git work tree.
+    pub(crate) fn declared(&self) -> PathBuf {
+        self.0.join("declared.json")
+    }
+
+    /// What workers put in the project that git ignores: paths like those, one a line.
+    pub(crate) fn brought(&self) -> PathBuf {
+        self.0.join("brought")
+    }
+
+    /// Held by the worker that runs before the others.
+    pub(crate) fn first_lock(&self) -> PathBuf {
+        self.0.join("first.lock")
+    }
+
+    /// Present once nobody needs to wait for that worker.
+    pub(crate) fn first_over(&self) -> PathBuf {
+        self.0.join("first.over")
     }
 
     /// Present once the end of the Job was seen.

@@ -11,7 +11,7 @@ use crate::dvc::pipeline::path;
 use crate::state::format::{self, IgnoreLines, ResultFile, StageResult, StageState, WorkItem};
 use crate::state::results::Draft;
 use crate::worker::executor::Ran;
-use crate::worker::workspace::{self, Workspace};
+use crate::worker::workspace::{self, Sources, Workspace};
 
 /// Bytes that a result brings at most of what failed stages had written.
 const MAX_PARTIAL: u64 = 1 << 30;
@@ -29,6 +29,7 @@ pub(super) struct Left {
 /// Takes things out of the workspace in which a work item's stages ran.
 pub(super) struct Harvest<'a> {
     pub item: &'a WorkItem,
+    pub sources: &'a Sources<'a>,
     /// The project's folder in the git work tree.
     pub prefix: &'a str,
     pub draft: &'a Draft,
@@ -130,6 +131,7 @@ impl Harvest<'_> {
             }
         }
         left.deleted = changes.deleted;
+        workspace.bring_leftovers(self.sources, &known)?;
         // Without git, DVC writes no such lines.
         if git.is_there() { self.take_lines(&ignores, left) } else { Ok(()) }
     }

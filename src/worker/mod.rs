@@ -3,6 +3,7 @@
 
 pub(crate) mod child;
 pub(crate) mod executor;
+mod first;
 mod harvest;
 pub(crate) mod transfer;
 pub(crate) mod workspace;
@@ -83,9 +84,15 @@ pub(crate) fn attempt(
     }
     let memory = MemoryGroup::find();
     let kills_before = memory.as_ref().map_or(0, MemoryGroup::kills);
-    let ran = executor.run(&scene, watch)?;
+    let turn = first::wait_for_turn(sources, bench.slot, watch)?;
+    // What the first work item has made is there now.
+    workspace.refresh(sources)?;
+    let ran = match turn.as_ref() {
+        Ok(_) => executor.run(&scene, watch)?,
+        Err(asked) => Ran::none(item, Stopped::Signalled(asked.signal())),
+    };
     let draft = Draft::begin(sources.run, item.index, attempt.number)?;
-    let harvest = Harvest { item, prefix: &sources.plan.prefix, draft: &draft };
+    let harvest = Harvest { item, sources, prefix: &sources.plan.prefix, draft: &draft };
     let (outcome, left) = match harvest.take(&mut workspace, &ran) {
         Ok(left) => {
             let mut outcome = outcome(item, &ran);
@@ -93,6 +100,11 @@ pub(crate) fn attempt(
                 && memory.kills() > kills_before
             {
                 message.push_str(&out_of_memory(memory));
+            }
+            if let Outcome::StageFailed { message, .. } = &mut outcome
+                && let Some(missed) = first::missed(sources, &log_path)?
+            {
+                message.push_str(&missed);
             }
             (outcome, left)
         }
@@ -130,7 +142,7 @@ pub(crate) fn attempt(
     }
     // A workspace that cannot be reset is made anew by the next work item; this result stands.
     if workspace.reset().is_ok() {
-        workspace.mark_clean(sources.plan)?;
+        workspace.mark_clean(sources)?;
     }
     Ok(outcome)
 }

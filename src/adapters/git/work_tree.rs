@@ -51,6 +51,11 @@ impl WorkTree {
         self.index.get_path(Path::new(path), 0).is_some()
     }
 
+    /// Whether it has a file below a folder, relative to its top.
+    pub(crate) fn has_below(&self, folder: &str) -> bool {
+        self.index.find_prefix(format!("{folder}/")).is_ok()
+    }
+
     pub(super) fn index(&self) -> &Index {
         &self.index
     }

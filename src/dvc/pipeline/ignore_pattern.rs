@@ -4,7 +4,7 @@ use thiserror::Error;
 
 /// A compiled pattern; paths are matched relative to the directory it is based on.
 #[derive(Clone, Debug)]
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     /// Whether a match re-includes (`!`).
     pub negated: bool,
     /// Whether it ends in `/` and so leaves files alone.
@@ -43,7 +43,7 @@ pub(crate) struct PatternError(pub String);
 
 impl Pattern {
     /// Compiles a line without surrounding blanks; `None` if it matches nothing by design (a comment, `/`, `[`).
-    pub(super) fn compile(line: &str) -> Result<Option<Pattern>, PatternError> {
+    pub(crate) fn compile(line: &str) -> Result<Option<Pattern>, PatternError> {
         if line.is_empty() || line.starts_with('#') || line == "/" {
             return Ok(None);
         }
@@ -72,7 +72,7 @@ impl Pattern {
     }
 
     /// Whether the components match, or the first of them do (`foo` matches `foo/bar`).
-    pub(super) fn matches(&self, components: &[&str], is_dir: bool) -> bool {
+    pub(crate) fn matches(&self, components: &[&str], is_dir: bool) -> bool {
         match &self.shape {
             Shape::Everything => true,
             Shape::Nothing => false,

@@ -21,7 +21,7 @@ mod expand;
 mod expression;
 pub(crate) mod graph;
 pub(crate) mod ignore;
-mod ignore_pattern;
+pub(crate) mod ignore_pattern;
 pub(crate) mod load;
 mod lock;
 pub(crate) mod path;

@@ -53,6 +53,14 @@ pub(crate) struct Ran {
     pub error: Option<String>,
 }
 
+impl Ran {
+    /// Nothing ran.
+    pub(crate) fn none(item: &WorkItem, stopped: Stopped) -> Ran {
+        let end = StageEnd { state: StageState::NotRun, message: None, is_own_failure: false };
+        Ran { stopped, stages: vec![end; item.stages.len()], error: None }
+    }
+}
+
 /// What became of a stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StageEnd {

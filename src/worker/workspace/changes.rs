@@ -22,13 +22,7 @@ impl Workspace {
     /// Compares the workspace with the snapshot. `skip` says which paths (relative to the project's root) are known
     /// already: inputs, declared outs, what `fill` wrote.
     pub(crate) fn changes(&mut self, skip: &dyn Fn(&str) -> bool) -> Result<Changes, WorkspaceError> {
-        let in_project = |path: &str| {
-            if self.prefix.is_empty() {
-                Some(path.to_owned())
-            } else {
-                path.strip_prefix(&self.prefix)?.strip_prefix('/').map(str::to_owned)
-            }
-        };
+        let in_project = |path: &str| self.in_project(path);
         let all = self.walk()?;
         let mut is_there = vec![false; self.manifest.len()];
         let mut changes = Changes::default();
@@ -38,7 +32,7 @@ impl Workspace {
                 is_there[at] = true;
             }
             let known = known.map(|at| &self.manifest[at]);
-            if known.is_some_and(|file| is_untouched(file, found)) {
+            if known.is_some_and(|file| is_untouched(file, found)) || self.carried.is_link(&found.path) {
                 continue;
             }
             let Some(path) = in_project(&found.path) else { continue };
@@ -61,7 +55,7 @@ impl Workspace {
     }
 
     /// Everything in it but git's and DVC's own state.
-    fn walk(&self) -> Result<Vec<Found>, FsError> {
+    pub(super) fn walk(&self) -> Result<Vec<Found>, FsError> {
         let own = join(&self.prefix, ".dvc/tmp");
         let is_git = |path: &str| {
             let above = path.strip_suffix("/.git");
@@ -71,12 +65,12 @@ impl Workspace {
     }
 
     /// The place of a path in the manifest.
-    fn position(&self, path: &str) -> Option<usize> {
+    pub(super) fn position(&self, path: &str) -> Option<usize> {
         self.manifest.binary_search_by(|file| file.path.as_str().cmp(path)).ok()
     }
 
     /// Whether the snapshot has something below a directory.
-    fn has_below(&self, directory: &str) -> bool {
+    pub(super) fn has_below(&self, directory: &str) -> bool {
         let inside = format!("{directory}/");
         let first = self.manifest.partition_point(|file| file.path < inside);
         self.manifest.get(first).is_some_and(|file| file.path.starts_with(&inside))
@@ -110,9 +104,12 @@ impl Workspace {
         for found in all {
             let known = self.position(&found.path);
             let stays = match found.kind {
-                FoundKind::Directory => self.has_below(&found.path) || is_within(&own, &found.path),
+                FoundKind::Directory => {
+                    self.has_below(&found.path) || self.carried.has_below(&found.path) || is_within(&own, &found.path)
+                }
                 FoundKind::File | FoundKind::Symlink => {
                     known.is_some_and(|at| is_untouched(&self.manifest[at], &found))
+                        || self.carried.is_link(&found.path)
                 }
                 FoundKind::Other => false,
             };

@@ -19,6 +19,11 @@ impl Workspace {
     /// Puts in what a work item needs: DVC's config, projected stages, lock entries, inputs.
     pub(crate) fn fill(&self, item: &WorkItem, sources: &Sources<'_>) -> Result<(), WorkspaceError> {
         let root = self.root();
+        let inputs = item.inputs.iter().map(Input::path);
+        let written = item.files.iter().map(|file| file.path.as_str());
+        for path in inputs.chain(written).chain(item.directories.iter().map(String::as_str)) {
+            self.make_way(path)?;
+        }
         fs::create_dir(&root.join(".dvc"))?;
         fs::write_plain(&root.join(".dvc/config"), sources.config.0.as_bytes())?;
         fs::write_plain(&root.join(".dvc/config.local"), sources.config.1.as_bytes())?;
@@ -66,6 +71,7 @@ impl Workspace {
                 lines.entry(&ignore.path).or_default().extend(own);
             }
             for file in published.result.files.iter().filter(|file| file.stage.is_none()) {
+                self.make_way(&file.path)?;
                 let to = root.join(&file.path);
                 fs::remove(&to)?;
                 published.place_file(file, &to)?;
@@ -110,6 +116,11 @@ impl Workspace {
             }
         }
         Ok(lines)
+    }
+
+    /// Makes a path of the project free of links into it, which what is put there would follow.
+    fn make_way(&self, path: &str) -> Result<(), FsError> {
+        self.carried.make_way(&join(&self.prefix, path))
     }
 
     fn place(

@@ -3,8 +3,10 @@
 //! The file `clean` names the tree that the workspace holds. It is removed before anything is put in and written after
 //! everything has been taken out again, so a workspace that a worker left in a hurry is made anew.
 
+mod carried;
 mod changes;
 mod fill;
+mod leftovers;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -18,6 +20,7 @@ use crate::dvc::pipeline::path::lock_path;
 use crate::state::format::{Plan, WorkItem};
 use crate::state::paths::{RunDir, SlotDir};
 use crate::state::slots;
+use carried::Carried;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WorkspaceError {
@@ -77,6 +80,8 @@ pub(crate) struct Workspace {
     store: Store,
     /// The files of the snapshot that are in it, sorted by path.
     manifest: Vec<ManifestFile>,
+    /// The links to what no snapshot holds.
+    carried: Carried,
     /// What was found in it after the commands had ended, until the reset: looking again would take as long.
     found: Option<Vec<Found>>,
 }
@@ -84,7 +89,7 @@ pub(crate) struct Workspace {
 impl Workspace {
     /// Opens a slot's workspace, made anew if it holds another tree or is not clean. The slot's lock is held.
     pub(crate) fn open(slot: SlotDir, sources: &Sources<'_>) -> Result<Workspace, WorkspaceError> {
-        let marker = marker(sources.plan);
+        let marker = marker(sources)?;
         let top = slot.workspace();
         if fs::read_text_if_any(&slot.clean())?.as_deref() != Some(&marker) {
             fs::remove(&slot.clean())?;
@@ -107,7 +112,14 @@ impl Workspace {
         let store = Store::open(&sources.run.snapshot())?;
         let (prefix, nested) = (sources.plan.prefix.clone(), sources.plan.nested.clone());
         let project = sources.git.workdir().to_owned();
-        Ok(Workspace { slot, top, prefix, nested, project, store, manifest, found: None })
+        let mut carried = Carried::new(sources.plan, sources.project, &top);
+        carried.place(sources.run)?;
+        Ok(Workspace { slot, top, prefix, nested, project, store, manifest, carried, found: None })
+    }
+
+    /// Looks for what other workers have put in the project.
+    pub(crate) fn refresh(&mut self, sources: &Sources<'_>) -> Result<(), WorkspaceError> {
+        Ok(self.carried.place(sources.run)?)
     }
 
     /// The project's root in the workspace.
@@ -127,15 +139,19 @@ impl Workspace {
     }
 
     /// Marks a workspace that was reset as ready for the next work item.
-    pub(crate) fn mark_clean(&self, plan: &Plan) -> Result<(), WorkspaceError> {
-        Ok(fs::write(&self.slot.clean(), marker(plan).as_bytes())?)
+    pub(crate) fn mark_clean(&self, sources: &Sources<'_>) -> Result<(), WorkspaceError> {
+        let marker = marker(sources)?;
+        Ok(fs::write(&self.slot.clean(), marker.as_bytes())?)
     }
 }
 
 /// What the file `clean` holds: what the workspace was made from.
-fn marker(plan: &Plan) -> String {
+fn marker(sources: &Sources<'_>) -> Result<String, FsError> {
+    let plan = sources.plan;
     let tree = plan.workspace.as_deref().unwrap_or_default();
-    format!("{tree} {} {}\n", plan.head.as_deref().unwrap_or("-"), plan.setting)
+    let brought = fs::read_text_if_any(&sources.run.brought())?.unwrap_or_default();
+    let carried = fs::digest_bytes(format!("{}\n{brought}", plan.carry.linked.join("\n")).as_bytes());
+    Ok(format!("{tree} {} {} {carried}\n", plan.head.as_deref().unwrap_or("-"), plan.setting))
 }
 
 /// The lock entries that a work item's stages have in a workspace, in its order.

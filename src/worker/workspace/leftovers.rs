@@ -1,0 +1,186 @@
+//! What commands made where git ignores it and no stage declares it: put in the project, as under `dvc repro`.
+//!
+//! | in the workspace | in the project meanwhile | what happens |
+//! |---|---|---|
+//! | something new | nothing | it moves there |
+//! | a new folder | a folder | what is missing there moves |
+//! | a new file | something | the other was first: it stays |
+//! | something in place of a link | what the link led to | they change places |
+//!
+//! Later work items find what was moved as a link. What was moved tells of its old place (environments do, in their
+//! scripts); there the project's name stands afterwards.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::{Sources, Workspace, WorkspaceError};
+use crate::adapters::fs::{self, Found, FoundKind, FsError, Moved};
+use crate::model::carry::{Carry, has_below, is_at_or_below};
+
+/// The longest file in which the old place is looked for.
+const MAX_TEXT: u64 = 1 << 20;
+
+impl Workspace {
+    /// Puts leftovers in the project. `known` says which paths of the project are no leftovers whatever they are.
+    pub(crate) fn bring_leftovers(
+        &mut self,
+        sources: &Sources<'_>,
+        known: &dyn Fn(&str) -> bool,
+    ) -> Result<(), WorkspaceError> {
+        let mut found = match self.found.take() {
+            Some(found) => found,
+            None => self.walk()?,
+        };
+        found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        let brought = self.bring(&found, sources, known);
+        self.found = Some(found);
+        brought
+    }
+
+    fn bring(
+        &self,
+        found: &[Found],
+        sources: &Sources<'_>,
+        known: &dyn Fn(&str) -> bool,
+    ) -> Result<(), WorkspaceError> {
+        let plan = sources.plan;
+        let known = |path: &str| self.in_project(path).is_some_and(|path| known(&path));
+        let is_new = |found: &&Found| {
+            let there = self.position(&found.path).is_some() || self.carried.is_link(&found.path);
+            !there && found.kind != FoundKind::Other && !known(&found.path)
+        };
+        let mut new = found.iter().filter(is_new).peekable();
+        if new.peek().is_none() {
+            return Ok(());
+        }
+        let carry = Carry::parse(&plan.options.carry).unwrap_or_else(|_| Carry::everything());
+        let ignores = self.git()?.ignores();
+        let mut declared: Option<BTreeSet<String>> = None;
+        let mut done: Option<&str> = None;
+        for found in new {
+            let path = found.path.as_str();
+            if done.is_some_and(|done| path.strip_prefix(done).is_some_and(|rest| rest.starts_with('/'))) {
+                continue;
+            }
+            let is_dir = found.kind == FoundKind::Directory;
+            let from_root = self.in_project(path).unwrap_or_else(|| path.to_owned());
+            if is_dir && (self.has_below(path) || self.carried.has_below(path) || carry.looks_into(&from_root)) {
+                continue;
+            }
+            if !ignores.is_ignored(&if is_dir { format!("{path}/") } else { path.to_owned() })? {
+                continue;
+            }
+            if declared.is_none() {
+                let text = fs::read_text_if_any(&sources.run.declared())?.unwrap_or_default();
+                declared = Some(serde_json::from_str(&text).unwrap_or_default());
+            }
+            let declared = declared.iter().next();
+            if is_dir && declared.is_some_and(|declared| has_below(declared, path)) {
+                continue;
+            }
+            done = is_dir.then_some(path);
+            if declared.is_none_or(|declared| !is_at_or_below(declared, path)) && carry.takes(&from_root, is_dir) {
+                self.bring_one(path, sources)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn bring_one(&self, path: &str, sources: &Sources<'_>) -> Result<(), WorkspaceError> {
+        let (from, to) = (self.top.join(path), self.carried.project().join(path));
+        if !is_plain_way(self.carried.project(), path) {
+            return Ok(());
+        }
+        if let Some(parent) = to.parent() {
+            fs::create_dir(parent)?;
+        }
+        rehome(&from, &self.top, self.carried.project())?;
+        if self.carried.has(path) && fs::exists(&to) {
+            return Ok(exchange(&from, &to)?);
+        }
+        if merge(&from, &to, sources)? {
+            fs::append_text(&sources.run.brought(), &format!("{path}\n"))?;
+        }
+        Ok(())
+    }
+
+    /// The path in the project of a path in the workspace, if it lies there.
+    pub(super) fn in_project(&self, path: &str) -> Option<String> {
+        if self.prefix.is_empty() {
+            return Some(path.to_owned());
+        }
+        path.strip_prefix(&self.prefix)?.strip_prefix('/').map(str::to_owned)
+    }
+}
+
+/// Whether no folder on the way to a path is a symlink, or something else than a folder.
+fn is_plain_way(top: &Path, path: &str) -> bool {
+    let above = std::iter::successors(path.rsplit_once('/'), |(parent, _)| parent.rsplit_once('/'));
+    above.map(|(parent, _)| top.join(parent)).all(|parent| {
+        parent.symlink_metadata().map_or_else(|error| error.kind() == std::io::ErrorKind::NotFound, |at| at.is_dir())
+    })
+}
+
+/// Moves something to where nothing is; of a folder, to where a folder is, what is missing there. Returns whether all of
+/// it is new there.
+fn merge(from: &Path, to: &Path, sources: &Sources<'_>) -> Result<bool, FsError> {
+    match fs::move_to_free(from, to)? {
+        Moved::Yes => return Ok(true),
+        Moved::Taken => {}
+        Moved::Elsewhere => return move_over(from, to, sources),
+    }
+    let is_dir = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+    if is_dir(from) && is_dir(to) {
+        for name in fs::names(from)? {
+            merge(&from.join(&name), &to.join(&name), sources)?;
+        }
+    }
+    Ok(false)
+}
+
+/// Brings something from another file system: copied beside the run's files, then moved from there.
+fn move_over(from: &Path, to: &Path, sources: &Sources<'_>) -> Result<bool, FsError> {
+    let beside = fs::temporary_dir(sources.run.path())?;
+    let copy = beside.path().join("copy");
+    fs::copy_exactly(from, &copy)?;
+    // The run's folder and the project's may be on two file systems as well; then the session's own is lost.
+    if fs::move_to_free(&copy, to)? == Moved::Elsewhere { Ok(false) } else { merge(&copy, to, sources) }
+}
+
+/// Has two things change places, so that at every moment one of them is there.
+fn exchange(from: &Path, to: &Path) -> Result<(), FsError> {
+    if fs::exchange(from, to)? || !from.is_file() {
+        // Where a folder cannot be exchanged, the session keeps its own.
+        return Ok(());
+    }
+    let (bytes, mode) = (fs::read(from)?, fs::mode(from)?);
+    fs::write(to, &bytes)?;
+    fs::set_mode(to, mode)
+}
+
+/// Has texts and symlinks name the project where they name the workspace.
+fn rehome(at: &Path, workspace: &Path, project: &Path) -> Result<(), FsError> {
+    let (old, new) = (workspace.to_string_lossy().into_owned(), project.to_string_lossy().into_owned());
+    let mut paths = vec![at.to_owned()];
+    if at.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        paths = fs::walk(at, &|_| false)?.into_iter().map(|found| at.join(found.path)).collect();
+    }
+    for path in paths {
+        let Ok(metadata) = path.symlink_metadata() else { continue };
+        if metadata.is_symlink() {
+            let target = std::fs::read_link(&path).unwrap_or_default();
+            if let Ok(rest) = target.strip_prefix(workspace) {
+                fs::remove(&path)?;
+                fs::symlink(project.join(rest), &path)?;
+            }
+        } else if metadata.is_file() && metadata.len() <= MAX_TEXT {
+            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            if text.contains(&old) && !text.contains('\0') {
+                let mode = fs::mode(&path)?;
+                fs::write(&path, text.replace(&old, &new).as_bytes())?;
+                fs::set_mode(&path, mode)?;
+            }
+        }
+    }
+    Ok(())
+}

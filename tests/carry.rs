@@ -1,0 +1,185 @@
+//! What git ignores and no stage declares: environments, built programs, tokens, and what commands make there.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::support::Project;
+use crate::support::same::{assert_clean, assert_same, fails_with};
+
+/// A project whose only pipeline runs a command for each of some keys, and makes `KEY.txt`.
+fn project(command: &str, ignored: &str) -> Project {
+    let project = Project::empty();
+    project.write(".gitignore", ignored);
+    project.write(
+        "dvc.yaml",
+        &format!("stages:\n  work:\n    foreach: [a, b, c, d]\n    do:\n      cmd: {command}\n      outs: ['${{item}}.txt']\n"),
+    );
+    project.commit("project");
+    project
+}
+
+fn finished(project: Project, finish: &dyn Fn(&Project)) -> Project {
+    finish(&project);
+    project.commit("finished");
+    project
+}
+
+fn program(project: &Project, path: &str, text: &str) {
+    project.write(path, text);
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(project.path(path), mode).expect("set");
+}
+
+/// Runs a project in both ways and compares what is left.
+#[track_caller]
+fn same(made: &dyn Fn() -> Project) -> Project {
+    let (serial, fanned) = (made(), made());
+    serial.dvc(["repro"]);
+    let ran = fanned.fanout(["run", "-j", "2"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert_same(&serial, &fanned, "both");
+    assert_clean(&fanned, &[]);
+    fanned
+}
+
+#[test]
+fn commands_find_what_git_ignores() {
+    same(&|| {
+        let command = ". ./.env && .venv/bin/tool $KEY ${item} > ${item}.txt && lib/prog >> ${item}.txt";
+        let project = project(command, ".venv/\n.env\nlib\n/made/\n");
+        program(&project, ".venv/bin/tool", "#!/bin/sh\necho \"$@\"\n");
+        program(&project, "made/prog", "#!/bin/sh\ncat made/data\n");
+        project.write("made/data", "data\n");
+        project.write(".env", "KEY=1\n");
+        std::os::unix::fs::symlink("made", project.path("lib")).expect("linked");
+        project
+    });
+}
+
+#[test]
+fn commands_find_what_lies_among_outs_deps_and_stage_files() {
+    same(&|| {
+        let project = project(
+            "cat data/${item}.in data/help/list data/beside > ${item}.txt && cat ${item}.txt > data/out/${item}.out",
+            "/data/\n",
+        );
+        project.edit("dvc.yaml", "outs: [", "deps: ['data/${item}.in']\n      outs: ['data/out/${item}.out', ");
+        for key in ["a", "b", "c", "d"] {
+            project.write(&format!("data/{key}.in"), key);
+        }
+        project.write("data/help/list", "list\n");
+        project.write("data/beside", "beside\n");
+        project.write("data/dvc.yaml", "stages:\n  more:\n    cmd: cat help/list > more.txt\n    outs: [more.txt]\n");
+        std::fs::create_dir(project.path("data/out")).expect("made");
+        project
+    });
+}
+
+#[test]
+fn commands_find_what_git_ignores_beside_a_project_in_a_folder() {
+    let made = || {
+        let project = Project::bare();
+        project.git(["init", "--quiet", "--initial-branch=main"]);
+        std::fs::create_dir(project.path("sub")).expect("made");
+        crate::support::Ran::of(
+            project.command("dvc").current_dir(project.path("sub")).args(["init", "-q", "--subdir"]),
+        )
+        .succeeded();
+        project.write(".gitignore", ".venv\n");
+        program(&project, ".venv/tool", "#!/bin/sh\necho tool\n");
+        project.write(
+            "sub/dvc.yaml",
+            "stages:\n  work:\n    foreach: [a, b]\n    do:\n      cmd: ../.venv/tool > ${item}.txt\n      outs: ['${item}.txt']\n",
+        );
+        project.commit("project");
+        project
+    };
+    let (serial, fanned) = (made(), made());
+    crate::support::Ran::of(serial.command("dvc").current_dir(serial.path("sub")).arg("repro")).succeeded();
+    fanned.fanout(["--cd", "sub", "run", "-j", "2"]).succeeded();
+    assert_same(&serial, &fanned, "both");
+}
+
+#[test]
+fn an_environment_is_made_once_and_stays_in_the_project() {
+    let project = same(&|| {
+        finished(project("sh run.sh > ${item}.txt", ".venv/\n*.log\n"), &|project| {
+            let make =
+                "mkdir -p .venv/bin && echo made >> made.log && printf '#!/bin/sh\\necho run\\n' > .venv/bin/run";
+            project.write("run.sh", &format!("[ -d .venv ] || {{ {make}; }}\n. .venv/bin/run\n"));
+        })
+    });
+    assert_eq!(project.read("made.log"), "made\n");
+}
+
+#[test]
+fn an_environment_that_names_its_place_names_the_project() {
+    let project = finished(project("sh run.sh && .venv/run > ${item}.txt", ".venv/\n"), &|project| {
+        let make =
+            "mkdir .venv && printf '#!/bin/sh\\ncat %s/.venv/data\\n' \"$PWD\" > .venv/run && chmod +x .venv/run";
+        let data = "echo data > .venv/data && ln -s \"$PWD/.venv/data\" .venv/link";
+        project.write("run.sh", &format!("[ -d .venv ] || {{ {make} && {data}; }}\n"));
+    });
+    project.fanout(["run", "-j", "2"]).succeeded();
+    let root = project.root().canonicalize().expect("there");
+    assert_eq!(project.read(".venv/run"), format!("#!/bin/sh\ncat {}/.venv/data\n", root.display()));
+    assert_eq!(std::fs::read_link(project.path(".venv/link")).expect("a link"), root.join(".venv/data"));
+    assert_eq!(project.read("d.txt"), "data\n");
+}
+
+#[test]
+fn what_commands_write_among_ignored_files_is_in_the_project() {
+    same(&|| {
+        let command = "echo ${item} > ${item}.txt && cp ${item}.txt .cache/${item} && mkdir -p tmp/${item} && \
+                       cp ${item}.txt tmp/${item}/own && echo last > new && mv new state && cp state over.tmp";
+        let project = project(command, ".cache\ntmp/\nstate\n*.tmp\nnew\n");
+        project.write(".cache/before", "before\n");
+        project.write("state", "first\n");
+        project
+    });
+}
+
+#[test]
+fn what_commands_make_below_a_dep_of_others_does_not_change_it() {
+    let project = project("mkdir -p src/tmp && touch src/tmp/${item} && cp src/in ${item}.txt", "tmp/\n");
+    project.write("src/in", "in\n");
+    let stages = project.read("dvc.yaml");
+    let other = "  other:\n    cmd: cat src/in > other.txt\n    deps: [src, a.txt, b.txt]\n    outs: [other.txt]\n";
+    project.write("dvc.yaml", &format!("{stages}{other}"));
+    project.fanout(["run", "-j", "2"]).succeeded();
+    assert!(!project.path("src/tmp").exists());
+    assert_clean(&project, &[]);
+}
+
+#[test]
+fn git_in_a_workspace_says_nothing_of_what_is_carried() {
+    let project =
+        project("git status --porcelain > ${item}.txt && test ! -s ${item}.txt", ".venv/\n/odd \\[name\\] \\*/\n");
+    project.edit("dvc.yaml", "outs: ['${item}.txt']", "outs: [{'${item}.txt': {cache: false}}]");
+    project.edit("dvc.yaml", "git status --porcelain", "git status --porcelain -- .venv odd*");
+    project.commit("project");
+    program(&project, ".venv/bin/tool", "");
+    project.write("odd [name] */x", "x");
+    project.fanout(["run", "-j", "2"]).succeeded();
+}
+
+#[test]
+fn patterns_say_what_is_carried_and_a_failure_names_what_is_not() {
+    let project = project(". ./.env && .venv/tool > ${item}.txt", ".venv/\n.env\n");
+    program(&project, ".venv/tool", "#!/bin/sh\necho $KEY\n");
+    project.write(".env", "KEY=1\n");
+    project.write(".dvc/fanout/config.yaml", "carry: ['!.env']\n");
+    let plan = project.fanout(["plan"]).succeeded();
+    assert!(plan.contains("carried into workspaces, though in no snapshot: `.venv`"), "{plan}");
+    assert!(plan.contains("left out of workspaces, as `carry` says: `.env`"), "{plan}");
+    let ran = fails_with(&project, 1, ["run", "-j", "2"]);
+    assert!(ran.stderr.contains("git ignores `.env`, and `carry` leaves it out of workspaces"), "{ran:#?}");
+    project.fanout(["run", "-j", "2", "--carry", ".env", "--carry", ".venv"]).succeeded();
+    assert_clean(&project, &[]);
+}
+
+#[test]
+fn a_failure_names_what_the_project_does_not_have() {
+    let project = project(". ./.env > ${item}.txt", ".env\n");
+    let ran = fails_with(&project, 1, ["run"]);
+    assert!(ran.stderr.contains("git ignores `.env`, and the project seen here does not have it"), "{ran:#?}");
+}
