@@ -49,12 +49,17 @@ mod worker;
 
 use std::process::ExitCode;
 
+/// What is logged unless the environment says otherwise.
+const QUIET: &str = "error,kube_client=off";
+/// The same with `--verbose`.
+const VERBOSE: &str = "error,kube_client=off,dvc_fanout=debug";
+
 fn main() -> ExitCode {
     commands::complete();
     let cli = cli::Cli::read();
     // What the client of the cluster logs by itself says less than the errors that come of it.
     let filter = tracing_subscriber::EnvFilter::try_from_env(env::DVC_FANOUT_LOG)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error,kube_client=off"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(if cli.verbose { VERBOSE } else { QUIET }));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let exit = commands::dispatch(&cli).unwrap_or_else(|diagnostic| {
         output::text::error(&diagnostic);

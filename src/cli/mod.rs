@@ -29,6 +29,9 @@ pub(crate) struct Cli {
     /// How results are printed
     #[arg(long = "format", value_enum, default_value_t = FormatArg::Text, value_name = "FORMAT", global = true)]
     pub typed_format: FormatArg,
+    /// Say more of what is done, on stderr
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
     /// What that means to every command but `plan`.
     #[arg(skip)]
     pub format: Format,
@@ -140,6 +143,9 @@ pub(crate) enum Command {
 /// work items that have a good result are not run again.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
+    /// Only say what would run, as `plan` does, and leave no run behind
+    #[arg(long)]
+    pub dry: bool,
     #[command(flatten)]
     pub selection: SelectionArgs,
     #[command(flatten)]
@@ -204,11 +210,29 @@ pub(crate) struct SelectionArgs {
     /// Fetch missing data from the remote instead of running stages
     #[arg(long)]
     pub pull: bool,
+    /// Do not run stages for data that is only missing, as long as nothing else has changed
+    #[arg(long)]
+    pub allow_missing: bool,
     /// Go on with what succeeded, as is always done (taken for those whose fingers know `dvc repro -k`)
     #[arg(short, long)]
     pub keep_going: bool,
     #[command(flatten)]
+    pub others: OtherReproArgs,
+    #[command(flatten)]
     pub planning: PlanningArgs,
+}
+
+/// Flags of `dvc repro` that have no place here; each is answered with what does it.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct OtherReproArgs {
+    #[arg(long, hide = true)]
+    pub force_downstream: bool,
+    #[arg(long, hide = true)]
+    pub ignore_errors: bool,
+    #[arg(long, hide = true)]
+    pub no_commit: bool,
+    #[arg(short, long, hide = true)]
+    pub interactive: bool,
 }
 
 /// Run the work items of a plan and watch them to the end

@@ -70,6 +70,7 @@ impl Fixture {
             phases: vec![],
             templates: vec![],
             carry: Carried::default(),
+            pulled: vec![],
         };
         let items = (0..ITEMS).map(item).collect();
         let fixture = Fixture { _dir: dir, project, run, plan, items };
@@ -192,6 +193,7 @@ fn item(index: usize) -> WorkItem {
         directories: vec![],
         needs: vec![],
         one_by_one: false,
+        datasets: vec![],
         resources: Resources::default(),
     }
 }

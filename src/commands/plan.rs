@@ -1,15 +1,17 @@
 //! `plan`: what would run and why, shown and written down.
 
 use crate::cli::settings::PlanningArgs;
-use crate::cli::{Cli, Format, FormatArg, PlanArgs, SelectionArgs};
+use crate::cli::{Cli, Format, FormatArg, OtherReproArgs, PlanArgs, SelectionArgs};
 use crate::commands::settings::Settings;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
+use crate::model::hints::ByStage;
 use crate::output::text::{self, count};
 use crate::plan::report::Report;
 use crate::plan::{self, preflight};
 use crate::state::format::PlanOptions;
 use crate::state::home::ProjectHome;
+use crate::state::worklist;
 
 pub(crate) fn run(cli: &Cli, args: &PlanArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
@@ -34,12 +36,31 @@ pub(crate) fn run(cli: &Cli, args: &PlanArgs) -> Result<Exit, Diagnostic> {
     Ok(exit)
 }
 
+/// `run --dry`: shows the plan and takes it back.
+pub(super) fn dry(
+    cli: &Cli,
+    project: &ProjectHome,
+    targets: &[String],
+    options: PlanOptions,
+    hints: ByStage,
+) -> Result<Exit, Diagnostic> {
+    let (survey, planned) = plan::make_and_keep(project, targets, options, hints)?;
+    let report = Report::of(&survey, &planned);
+    match cli.format {
+        Format::Text => text::result(&report.text()),
+        Format::Json => text::result(&report.json()),
+    }
+    worklist::remove(&planned.run)?;
+    Ok(Exit::Success)
+}
+
 /// What was meant by the flags that say which stages are planned and how they run.
 pub(crate) fn resolve(
     project: &ProjectHome,
     settings: &Settings,
     args: &SelectionArgs,
 ) -> Result<PlanOptions, Diagnostic> {
+    refuse_others(&args.others)?;
     let PlanningArgs { over, allow_missing_keys, max_items, carry } = settings.planning(&args.planning)?;
     Ok(PlanOptions {
         over,
@@ -52,11 +73,48 @@ pub(crate) fn resolve(
         glob: args.glob,
         no_run_cache: args.no_run_cache,
         pull: args.pull,
+        allow_missing: args.allow_missing,
         allow_missing_keys,
         max_items,
         carry,
         cwd: project.cwd.clone(),
     })
+}
+
+/// Says of flags that only `dvc repro` has what does the same, or comes near to it.
+fn refuse_others(args: &OtherReproArgs) -> Result<(), Diagnostic> {
+    let others = [
+        (
+            args.force_downstream,
+            "--force-downstream",
+            "whether a stage has run is known only when the work items that need it are planned already",
+            "name the stages that changed: `--force --downstream STAGE…`",
+        ),
+        (
+            args.ignore_errors,
+            "--ignore-errors",
+            "a work item does not start before what it needs is there",
+            "stages that need no failed one run anyway; `--allow-missing-keys` lets stages that gather keys run without some",
+        ),
+        (
+            args.no_commit,
+            "--no-commit",
+            "outs come from workers to the project through the cache",
+            "use `--single-item` of `dvc repro --no-commit` for one stage at a time",
+        ),
+        (
+            args.interactive,
+            "--interactive",
+            "workers have no terminal to ask at",
+            "see what would run with `dvc-fanout plan`, then name the stages that are to run as targets",
+        ),
+    ];
+    match others.into_iter().find(|(is_given, ..)| *is_given) {
+        None => Ok(()),
+        Some((_, flag, cause, hint)) => {
+            Err(Diagnostic::usage(format!("`{flag}` is for `dvc repro`")).cause(cause).hint(hint))
+        }
+    }
 }
 
 /// `plan --check`: reports everything that is found.

@@ -22,6 +22,9 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     let running = settings.running(&args.running)?;
     finalize::refuse_commit(&project, &args.ending)?;
     let options = commands::plan::resolve(&project, &settings, &args.selection)?;
+    if args.dry {
+        return commands::plan::dry(cli, &project, &args.selection.targets, options, settings.hints()?);
+    }
     let (run, plan) = match unfinished(&project, &args.selection.targets, &options)? {
         Some((run, plan)) => {
             text::note(&format!("going on with run {}", plan.run));

@@ -28,7 +28,7 @@ pub(crate) fn run(cli: &Cli, args: &StagesArgs) -> Result<Exit, Diagnostic> {
             [] => graph.order(),
             targets => target::select(&project, &graph, &home.cwd, targets, options)?,
         };
-        let changes = Changes::assess(&project, &graph, &order, &files, &home)?;
+        let changes = Changes::assess(&project, &graph, &order, &files, &home, false)?;
         changes.refuse_problems(&project)?;
         Some((order, changes))
     } else {

@@ -19,15 +19,18 @@ pub(crate) enum ProjectionError {
     /// Two keys of one template have definitions of different shape (lists of different lengths, say).
     #[error("the stages of `{group}` differ in shape, so they do not fit into one projected `dvc.yaml`")]
     Shape { group: String },
+    /// A dataset's definition holds a value that JSON cannot be.
+    #[error("`datasets` holds a value that is no text")]
+    Dataset,
     /// A command holds a value that neither JSON nor a shell command can be.
     #[error("the command of `{address}` holds a value that is no text")]
     Command { address: String },
 }
 
-/// Renders the `dvc.yaml` that lies at `file` with just these stages, in this order.
+/// Renders the `dvc.yaml` that lies at `file` with just these stages, in this order, and the datasets that it defines.
 ///
 /// All stages are of that file and have names.
-pub(crate) fn project_file(file: &str, stages: &[&Stage]) -> Result<String, ProjectionError> {
+pub(crate) fn project_file(file: &str, stages: &[&Stage], datasets: &[Value]) -> Result<String, ProjectionError> {
     let directory = file.rsplit_once('/').map_or("", |(directory, _)| directory);
     let mut definitions = Map::new();
     let mut groups: IndexMap<&str, Vec<(&Generated, Json)>> = IndexMap::new();
@@ -48,7 +51,12 @@ pub(crate) fn project_file(file: &str, stages: &[&Stage]) -> Result<String, Proj
             keys.into_iter().zip(varying.columns).map(|(key, column)| (key.clone(), Json::Object(column))).collect();
         definitions.insert(group.to_owned(), json!({ "foreach": items, "do": template }));
     }
-    Ok(yaml(&json!({ "stages": definitions })))
+    let mut sections = json!({ "stages": definitions });
+    if !datasets.is_empty() {
+        let datasets: Option<Vec<Json>> = datasets.iter().map(|item| plain(item).map(escape)).collect();
+        sections["datasets"] = datasets.ok_or(ProjectionError::Dataset)?.into();
+    }
+    Ok(yaml(&sections))
 }
 
 /// Renders a value as JSON on one line that YAML reads back as the same value.
@@ -260,7 +268,7 @@ mod tests {
         let (a, b) =
             (stage("s@a", Some("a"), "run a $HOME", "a.json"), stage("s@b", Some("b"), "run b $HOME", "b.json"));
         let json: Json =
-            serde_json::from_str(&project_file("p/dvc.yaml", &[&a, &b]).expect("same shape")).expect("JSON");
+            serde_json::from_str(&project_file("p/dvc.yaml", &[&a, &b], &[]).expect("same shape")).expect("JSON");
         assert_eq!(
             json["stages"]["s"],
             json!({
@@ -278,7 +286,8 @@ mod tests {
     #[test]
     fn text_that_looks_like_an_interpolation_is_escaped() {
         let plain = stage("s", None, "echo ${x} \\${y}", "a.json");
-        let json: Json = serde_json::from_str(&project_file("p/dvc.yaml", &[&plain]).expect("fits")).expect("JSON");
+        let json: Json =
+            serde_json::from_str(&project_file("p/dvc.yaml", &[&plain], &[]).expect("fits")).expect("JSON");
         assert_eq!(json["stages"]["s"]["cmd"], "echo \\${x} \\\\${y}");
     }
 
@@ -286,7 +295,7 @@ mod tests {
     fn definitions_of_different_shape_are_refused() {
         let (a, mut b) = (stage("s@a", Some("a"), "x", "a"), stage("s@b", Some("b"), "x", "b"));
         b.deps.clear();
-        assert_eq!(project_file("p/dvc.yaml", &[&a, &b]), Err(ProjectionError::Shape { group: "s".into() }));
+        assert_eq!(project_file("p/dvc.yaml", &[&a, &b], &[]), Err(ProjectionError::Shape { group: "s".into() }));
     }
 
     #[test]

@@ -87,6 +87,8 @@ pub(crate) fn reason_lines(reason: &Reason) -> Vec<String> {
         Reason::AlwaysChanged => "always changed".to_owned(),
         Reason::Callback => "always changed: a command without deps, params and outs".to_owned(),
         Reason::Dep { path, change } => format!("dep {path}: {}", data_text(change)),
+        Reason::Elsewhere { path, said: Some(said) } => format!("dep {path}: {said}, says DVC"),
+        Reason::Elsewhere { path, said: None } => format!("dep {path}: DVC has to look at it"),
         Reason::Out { path, change } => format!("out {path}: {}", data_text(change)),
         Reason::ParamsFile { path, change: ParamsFileChange::Deleted } => format!("params {path}: missing"),
         Reason::ParamsFile { path, change: ParamsFileChange::New } => format!("params {path}: nothing is recorded"),
@@ -202,6 +204,11 @@ impl Serialize for ReasonJson<'_> {
                 map.serialize_entry("kind", if matches!(self.0, Reason::Dep { .. }) { "dep" } else { "out" })?;
                 map.serialize_entry("path", path)?;
                 data_members(&mut map, change)?;
+            }
+            Reason::Elsewhere { path, said } => {
+                map.serialize_entry("kind", "dep")?;
+                map.serialize_entry("path", path)?;
+                map.serialize_entry("change", said.as_deref().unwrap_or("unknown"))?;
             }
             Reason::ParamsFile { path, change } => {
                 map.serialize_entry("kind", "params_file")?;

@@ -1,6 +1,7 @@
 //! What DVC would run, and why: the facts of the disk put to `model::changed`.
 //!
-//! Nothing is changed by asking: not the workspace, not the cache, not DVC's own databases.
+//! Nothing is changed by asking: not the workspace, not the cache, not DVC's own databases. Only where a stage has a dep
+//! outside of the file system is DVC itself asked, about that stage.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -8,8 +9,10 @@ use std::io::ErrorKind;
 use rayon::prelude::*;
 
 use crate::adapters::clock;
+use crate::adapters::dvc::Dvc;
 use crate::adapters::dvc::cache::Cache;
 use crate::adapters::dvc::facts::DiskFacts;
+use crate::adapters::dvc::status::ChangedDeps;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::changed::{FactError, Forecast, Observation, Selection, Subject, forecast, observe};
 use crate::dvc::lockfile::{LockEntry, Lockfile, LockfileError};
@@ -19,6 +22,7 @@ use crate::dvc::pipeline::load::Project;
 use crate::dvc::pipeline::source::ProjectFiles;
 use crate::dvc::pipeline::stage::Stage;
 use crate::output::changes::StageChanges;
+use crate::output::text::{self, count};
 use crate::state::home::ProjectHome;
 use crate::state::memo::Memo;
 
@@ -40,13 +44,15 @@ impl Changes {
         order: &[usize],
         files: &dyn ProjectFiles,
         home: &ProjectHome,
+        allow_missing: bool,
     ) -> Result<Changes, Diagnostic> {
         let entries = read_locks(&project.stages, order, files)?;
         let subject = |stage: usize| Subject { stage: &project.stages[stage], entry: entries[stage].as_ref() };
         let subjects: Vec<Subject<'_>> = order.iter().map(|stage| subject(*stage)).collect();
         let memo = Memo::load(home.fanout().hashes(), &home.root, clock::nanoseconds());
         let cache = Cache::new(&home.config.cache_dir);
-        let facts = DiskFacts::gather(files.root(), &memo, &cache, &subjects);
+        let elsewhere = ask_dvc(home, &subjects);
+        let facts = DiskFacts::gather(files.root(), &memo, &cache, &subjects).with_elsewhere(elsewhere);
 
         let mut observations: Vec<Option<Observation>> = Vec::new();
         observations.resize_with(project.stages.len(), || None);
@@ -54,8 +60,9 @@ impl Changes {
         for (stage, observation) in observed.collect::<Vec<_>>() {
             observations[stage] = Some(observation.map_err(|error| unknown(&project.stages[stage], &error))?);
         }
+        let needs = |stage| graph.needs(stage);
         let selection =
-            Selection { order, subject: &subject, observations: &observations, needs: &|stage| graph.needs(stage) };
+            Selection { order, subject: &subject, observations: &observations, needs: &needs, allow_missing };
         let forecasts = forecast(&selection, &facts)
             .map_err(|error| Diagnostic::project("what DVC would run cannot be told").source(&error))?;
         drop(facts);
@@ -75,6 +82,29 @@ impl Changes {
         let problems = problems.filter_map(|(seen, stage)| Some((stage, seen.as_ref()?.problem.clone()?)));
         problems.map(|(stage, problem)| Err(unknown(stage, &problem))).next().unwrap_or(Ok(()))
     }
+}
+
+/// Asks DVC about deps outside of the file system; where it cannot tell (a server is down, say), it will be asked again
+/// when the stage's turn comes, and the other stages go on.
+fn ask_dvc(home: &ProjectHome, subjects: &[Subject<'_>]) -> Option<ChangedDeps> {
+    let is_asked = |subject: &&Subject<'_>| {
+        let Subject { stage, entry } = subject;
+        // What was never run is changed whatever lies there.
+        let is_new = stage.cmd.is_some() && entry.is_none();
+        !stage.frozen && !is_new && stage.deps.iter().any(|dep| dep.resolved.is_none())
+    };
+    let addresses: Vec<&str> =
+        subjects.iter().filter(is_asked).map(|subject| subject.stage.address.0.as_str()).collect();
+    if addresses.is_empty() {
+        return None;
+    }
+    let answer = Dvc::find().map_err(Diagnostic::from).and_then(|dvc| dvc.changed_deps(&home.root, &addresses));
+    answer
+        .inspect_err(|error| {
+            let stages = count(addresses.len(), "stage");
+            text::note(&format!("{stages} with deps by URL may have changed or not: {}", error.one_line()));
+        })
+        .ok()
 }
 
 /// Saves the memo; what cannot be remembered is computed again next time.

@@ -10,12 +10,14 @@
 //! | a stage file or lock file | DVC | the snapshot, with what earlier work items wrote to it |
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{DvcFile, Situation};
+use crate::adapters::dvc::cache::Cache;
 use crate::adapters::fs::{self, Found, FoundKind};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::changed::Outlook;
+use crate::dvc::hash::HashName;
 use crate::dvc::pipeline::path::{self, is_within};
 use crate::dvc::pipeline::path::{join, lock_path};
 use crate::dvc::pipeline::stage::{Dep, Out, Recorded, Stage};
@@ -29,6 +31,8 @@ pub(super) struct Inputs<'a> {
     outs: HashSet<&'a str>,
     /// What was found in directories that several work items need.
     unrecorded: RefCell<HashMap<String, Unrecorded>>,
+    /// What is to be pulled into the project before stages run.
+    pulled: RefCell<BTreeSet<String>>,
 }
 
 /// What a stage finds in its workspace.
@@ -41,7 +45,18 @@ pub(super) struct Needed {
 
 impl<'a> Inputs<'a> {
     pub(super) fn new(situation: &'a Situation<'a>, place: &'a HashMap<usize, usize>) -> Inputs<'a> {
-        Inputs { situation, place, outs: super::outs(situation.project), unrecorded: RefCell::default() }
+        Inputs {
+            situation,
+            place,
+            outs: super::outs(situation.project),
+            unrecorded: RefCell::default(),
+            pulled: RefCell::default(),
+        }
+    }
+
+    /// What is to be pulled into the project before stages run: deps of which nothing but a record is there.
+    pub(super) fn pulled(self) -> Vec<String> {
+        self.pulled.into_inner().into_iter().collect()
     }
 
     /// What a stage needs beside the stages of its own work item.
@@ -53,8 +68,8 @@ impl<'a> Inputs<'a> {
     ) -> Result<Needed, Diagnostic> {
         let mut needed = Needed::default();
         let definition = &self.situation.project.stages[stage];
-        // What is written with an absolute path is there for every workspace.
-        let is_elsewhere = |dep: &&Dep| dep.path.starts_with('/');
+        // What is written with an absolute path, or with a remote that is a folder, is there for every workspace.
+        let is_elsewhere = |dep: &&Dep| dep.path.starts_with('/') || dep.is_in_remote();
         let deps = definition.deps.iter().filter(|dep| !is_elsewhere(dep)).filter_map(|dep| dep.resolved.as_deref());
         for dep in deps.chain(definition.params.iter().map(|params| params.resolved.as_str())) {
             self.dep(definition, dep, stage, own, item_of, &mut needed)?;
@@ -120,7 +135,13 @@ impl<'a> Inputs<'a> {
             let order = self.place.get(&maker).copied().unwrap_or(usize::MAX);
             return Ok(Some(Input::Result { path, index, stage, order, out, member }));
         }
-        match self.recorded(maker, out).filter(|_| out.cache && self.situation.changes.forecasts[maker].is_some()) {
+        // DVC pulls a dep that is missing before it runs a stage, by what is recorded of its maker.
+        let is_selected = self.situation.changes.forecasts[maker].is_some();
+        if self.situation.options.pull && !is_selected && out.cache && !self.exists(made) {
+            self.pulled.borrow_mut().insert(made.to_owned());
+            return Ok(Some(Input::Workspace { path: made.to_owned() }));
+        }
+        match self.recorded(maker, out).filter(|_| out.cache && is_selected) {
             Some(recorded) => self.cached(made, &recorded, member),
             None => Ok(self.as_it_is(made)),
         }
@@ -168,15 +189,17 @@ impl<'a> Inputs<'a> {
 
     /// A path that no stage makes, or a directory with more in it than outs; returns DVC's own files at or in it.
     fn plain(&self, stage: &Stage, dep: &str, needed: &mut Needed) -> Result<Vec<String>, Diagnostic> {
-        let at = self.situation.home.root.join(dep);
-        if !at.exists() {
+        let root = &self.situation.home.root;
+        if !root.join(dep).exists() {
             return Ok(vec![]);
         }
-        // Further out than beside the project a path of the model is absolute, and only git brings such files along.
-        let is_known = |path: &str| self.inside_git(path).is_some_and(|inside| self.situation.work_tree.has(&inside));
-        if self.inside_git(dep).is_none() || dep.starts_with('/') && !at.is_dir() && !is_known(dep) {
+        if self.inside_git(dep).is_none() {
             return Err(refuse_outside(stage, dep));
         }
+        // Further out than beside the project a path of the model is absolute, but it is to lead to the workspace's.
+        let seen = dep.starts_with('/').then(|| path::relative(&root.to_string_lossy(), "", dep));
+        let dep = seen.as_deref().unwrap_or(dep);
+        let at = root.join(dep);
         match self.symlink_on_the_way(dep) {
             None => {}
             Some(Symlink::Absolute) => return Ok(vec![]),
@@ -208,19 +231,14 @@ impl<'a> Inputs<'a> {
                     own.push(path);
                 }
                 FoundKind::File | FoundKind::Symlink if !self.is_in_snapshot(&path) => {
-                    if path.starts_with('/') {
-                        return Err(refuse_outside(stage, &path));
-                    }
                     needed.inputs.push(Input::Workspace { path });
                 }
                 FoundKind::File | FoundKind::Symlink | FoundKind::Directory | FoundKind::Other => {}
             }
         }
         // Git knows no empty directories. Those that hold nothing but outs are made as well: the outs go there.
-        if !dep.starts_with('/') {
-            needed.directories.extend(found.is_empty().then(|| dep.to_owned()));
-            needed.directories.extend(fs::empty_directories(&found).map(|inside| format!("{dep}/{inside}")));
-        }
+        needed.directories.extend(found.is_empty().then(|| dep.to_owned()));
+        needed.directories.extend(fs::empty_directories(&found).map(|inside| format!("{dep}/{inside}")));
         Ok(own)
     }
 
@@ -335,10 +353,19 @@ impl<'a> Inputs<'a> {
     /// An object of the cache; `None` where nothing is recorded.
     fn cached(&self, path: &str, recorded: &Recorded, member: Option<String>) -> Result<Option<Input>, Diagnostic> {
         let Some(md5) = recorded.md5.clone() else { return Ok(None) };
+        if self.situation.options.allow_missing && !self.is_in_cache(&md5, recorded.hash.is_none()) {
+            return Ok(self.as_it_is(path));
+        }
         let Unrecorded { executable, empty } =
             if md5.ends_with(".dir") { self.unrecorded_below(path)? } else { Unrecorded::default() };
         let (path, legacy, isexec) = (path.to_owned(), recorded.hash.is_none(), recorded.isexec);
         Ok(Some(Input::Cache { path, md5, legacy, isexec, executable, empty, member }))
+    }
+
+    fn is_in_cache(&self, md5: &str, legacy: bool) -> bool {
+        let name = if legacy { HashName::Md5Dos2unix } else { HashName::Md5 };
+        let cache = Cache::new(&self.situation.home.config.cache_dir);
+        cache.object(md5, name).is_some_and(|object| object.is_file())
     }
 
     /// What the cache does not record of a directory of the project.

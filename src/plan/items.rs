@@ -8,21 +8,26 @@ use crate::adapters::fs;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::changed::Outlook;
 use crate::dvc::lockfile::Lockfile;
+use crate::dvc::pipeline::load::StageFile;
 use crate::dvc::pipeline::path;
 use crate::dvc::pipeline::path::lock_path;
-use crate::dvc::pipeline::stage::{Out, Stage};
+use crate::dvc::pipeline::stage::{Dep, Out, Stage};
 use crate::dvc::projection;
 use crate::model::hints::{self, GroupClash};
 use crate::model::plan::{Phase, PhaseKind};
 use crate::plan::hints::of_stage;
 use crate::state::format::{self, FileDigest, Input, PlannedOut, PlannedStage, Resources, TextFile, VERSION, WorkItem};
 
+/// The work items of a plan.
+pub(super) struct Made {
+    pub phases: Vec<format::Phase>,
+    pub items: Vec<WorkItem>,
+    /// What is to be pulled into the project before they run.
+    pub pulled: Vec<String>,
+}
+
 /// Makes the work items of all phases, with consecutive indexes.
-pub(super) fn make(
-    situation: &Situation<'_>,
-    phases: &[Phase],
-    order: &[usize],
-) -> Result<(Vec<format::Phase>, Vec<WorkItem>), Diagnostic> {
+pub(super) fn make(situation: &Situation<'_>, phases: &[Phase], order: &[usize]) -> Result<Made, Diagnostic> {
     let place: HashMap<usize, usize> = order.iter().enumerate().map(|(place, stage)| (*stage, place)).collect();
     let mut item_of: HashMap<usize, usize> = HashMap::new();
     for (index, stages) in phases.iter().flat_map(|phase| &phase.work_items).enumerate() {
@@ -51,7 +56,7 @@ pub(super) fn make(
             items.push(maker.work_item(items.len(), id, number, stages)?);
         }
     }
-    Ok((lines, items))
+    Ok(Made { phases: lines, items, pulled: maker.inputs.pulled() })
 }
 
 struct Maker<'a> {
@@ -118,8 +123,28 @@ impl Maker<'_> {
             directories: directories.into_iter().collect(),
             needs: needs.into_iter().collect(),
             one_by_one,
+            datasets: self.datasets(stages),
             resources: self.resources(stages)?,
         })
+    }
+
+    /// Whether one of the stages has a dataset as a dep.
+    fn read_datasets(&self, stages: &[usize]) -> bool {
+        stages.iter().any(|stage| self.stage(*stage).deps.iter().any(Dep::is_dataset))
+    }
+
+    fn dataset_files(&self) -> impl Iterator<Item = &StageFile> {
+        self.situation.project.files.iter().filter(|file| !file.top.datasets.is_empty())
+    }
+
+    /// The lock files that say of which version datasets are, without their entries, where stages read any.
+    fn datasets(&self, stages: &[usize]) -> Vec<TextFile> {
+        if !self.read_datasets(stages) {
+            return vec![];
+        }
+        let locks = self.dataset_files().map(|file| lock_path(&file.path));
+        let known = locks.filter_map(|path| Some((self.locks.get(path.as_str())?.without_entries(), path)));
+        known.map(|(text, path)| TextFile { path, text }).collect()
     }
 
     /// What a work item asks for: the configuration file's hints, completed by those of the stages themselves.
@@ -153,12 +178,20 @@ impl Maker<'_> {
         for &stage in stages {
             by_file.entry(&self.stage(stage).file).or_default().push(self.stage(stage));
         }
+        // A dataset may be defined in any file.
+        let with_datasets: Vec<&StageFile> =
+            if self.read_datasets(stages) { self.dataset_files().collect() } else { vec![] };
+        for file in &with_datasets {
+            by_file.entry(&file.path).or_default();
+        }
+        let datasets =
+            |path: &str| with_datasets.iter().find(|file| file.path == path).map_or(&[][..], |file| &file.top.datasets);
         let (mut files, mut are_whole) = (vec![], false);
         for (file, stages) in by_file {
             let whole = || fs::read_text_if_any(&self.situation.home.root.join(file));
             let text = if stages.iter().any(|stage| stage.name.is_none()) {
                 whole()?.unwrap_or_default()
-            } else if let Ok(text) = projection::project_file(file, &stages) {
+            } else if let Ok(text) = projection::project_file(file, &stages, datasets(file)) {
                 text
             } else {
                 are_whole = true;

@@ -52,6 +52,7 @@ struct Situation<'a> {
     work_tree: &'a WorkTree,
     /// DVC's own files, which slots begin without.
     dvc_files: &'a HashMap<String, DvcFile>,
+    options: &'a PlanOptions,
     /// The project's folder in the git work tree.
     prefix: &'a str,
     /// The texts of lock files, by path.
@@ -128,6 +129,7 @@ fn write_down(
         phases: vec![],
         templates: survey.templates(),
         carry: Carried::default(),
+        pulled: vec![],
     };
     let mut items = vec![];
     let phases = plan::phases(candidates);
@@ -153,13 +155,15 @@ fn write_down(
             changes,
             work_tree: &work_tree,
             dvc_files: &dvc_files,
+            options: &plan.options,
             prefix: &prefix,
             locks,
             hints,
         };
         plan.carry = carry::find(&situation, &git, &plan.options.carry)?;
         let declared = carry::declared(&situation);
-        (plan.phases, items) = items::make(&situation, &phases, order)?;
+        let made = items::make(&situation, &phases, order)?;
+        (plan.phases, items, plan.pulled) = (made.phases, made.items, made.pulled);
         plan.work_items = items.len();
         let outs = outs(project);
         (plan.linked, plan.nested) = (work_tree.linked.clone(), work_tree.nested.clone());

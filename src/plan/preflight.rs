@@ -70,7 +70,7 @@ fn find(home: &ProjectHome, survey: &Survey, options: &PlanOptions) -> Result<Ve
                 problems.push(tracked(stage, resolved));
             }
             let only_recorded = stage.cmd.is_none() || stage.frozen;
-            if only_recorded && !options.pull && !home.root.join(resolved).exists() {
+            if only_recorded && !options.pull && !options.allow_missing && !home.root.join(resolved).exists() {
                 let recorded = observation.and_then(|seen| seen.outs.get(at)).and_then(|seen| seen.recorded.as_ref());
                 problems.extend(recorded.and_then(|recorded| missing(home, &cache, stage, resolved, recorded)));
             }

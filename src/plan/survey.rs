@@ -52,7 +52,7 @@ impl Survey {
             downstream: options.downstream,
         };
         let order = target::select(&project, &graph, &home.cwd, targets, target_options)?;
-        let changes = Changes::assess(&project, &graph, &order, &disk, home)?;
+        let changes = Changes::assess(&project, &graph, &order, &disk, home, options.allow_missing)?;
         let fans_out = fanned_out(&project, options.over.as_deref())?;
         let candidates = candidates(&project, &graph, &changes, &order, options.force, &fans_out);
         let base = base(home, &project, files.read.into_inner())?;

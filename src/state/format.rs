@@ -52,6 +52,9 @@ pub(crate) struct Plan {
     pub phases: Vec<Phase>,
     /// The number of stages that DVC sees and the number that may run, by template.
     pub templates: Vec<Template>,
+    /// Deps that are missing and that no work item makes, to be pulled into the project before the launch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pulled: Vec<String>,
     /// What workers see although it is in no snapshot.
     #[serde(default)]
     pub carry: Carried,
@@ -82,6 +85,9 @@ pub(crate) struct PlanOptions {
     pub glob: bool,
     pub no_run_cache: bool,
     pub pull: bool,
+    /// Stages are not changed by data that is only missing.
+    #[serde(default)]
+    pub allow_missing: bool,
     pub allow_missing_keys: bool,
     #[serde(default)]
     pub max_items: Option<usize>,
@@ -151,6 +157,9 @@ pub(crate) struct WorkItem {
     /// Whether DVC runs the stages one by one, by name: then it does not look at stage files that are inputs.
     #[serde(default)]
     pub one_by_one: bool,
+    /// Lock files without their entries, where they say of which version the datasets are that stages read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub datasets: Vec<TextFile>,
     pub resources: Resources,
 }
 

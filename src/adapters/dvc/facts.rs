@@ -1,4 +1,4 @@
-//! What `model::changed` asks, answered from the disk.
+//! What `dvc::changed` asks, answered from the disk.
 
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
@@ -9,10 +9,12 @@ use rayon::prelude::*;
 
 use crate::adapters::dvc::cache::Cache;
 use crate::adapters::dvc::hash::{HashError, Hasher, Memory};
-use crate::dvc::changed::{FactError, Facts, ParamsFile, Subject, wanted};
+use crate::adapters::dvc::status::ChangedDeps;
+use crate::dvc::changed::{Elsewhere, FactError, Facts, ParamsFile, Subject, wanted};
 use crate::dvc::formats;
 use crate::dvc::hash::{HashName, Hashed, Member};
 use crate::dvc::lockfile::LockEntry;
+use crate::dvc::pipeline::stage::{Dep, Stage};
 
 /// A params file that cannot be used; DVC fails there too.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +44,8 @@ pub(crate) struct DiskFacts<'a> {
     cache: &'a Cache,
     hashes: HashMap<(&'a str, HashName), Answer<Hashed>>,
     params: HashMap<&'a str, Answer<Arc<ParamsFile>>>,
+    /// What DVC said of deps outside of the file system; `None` where it could not be asked.
+    elsewhere: Option<ChangedDeps>,
 }
 
 impl<'a> DiskFacts<'a> {
@@ -50,13 +54,20 @@ impl<'a> DiskFacts<'a> {
     /// `root` is the project's absolute path.
     pub(crate) fn gather(root: &'a str, memory: &'a dyn Memory, cache: &'a Cache, subjects: &[Subject<'a>]) -> Self {
         let hasher = Hasher::new(Path::new(root), memory);
-        let mut facts = DiskFacts { root, hasher, cache, hashes: HashMap::new(), params: HashMap::new() };
+        let mut facts =
+            DiskFacts { root, hasher, cache, hashes: HashMap::new(), params: HashMap::new(), elsewhere: None };
         let wanted: Vec<_> = subjects.par_iter().map(|subject| wanted(*subject)).collect();
         let files: HashSet<&'a str> = wanted.iter().flat_map(|wanted| &wanted.params).copied().collect();
         facts.params = files.into_par_iter().map(|path| (path, facts.read_params(path))).collect();
         let paths: HashSet<(&'a str, HashName)> = wanted.into_iter().flat_map(|wanted| wanted.hashes).collect();
         facts.hashes = paths.into_par_iter().map(|(path, name)| ((path, name), facts.compute(path, name))).collect();
         facts
+    }
+
+    /// Adds what DVC said of the stages with deps outside of the file system.
+    #[must_use]
+    pub(crate) fn with_elsewhere(self, elsewhere: Option<ChangedDeps>) -> Self {
+        DiskFacts { elsewhere, ..self }
     }
 
     fn compute(&self, path: &str, name: HashName) -> Answer<Hashed> {
@@ -97,6 +108,12 @@ impl Facts for DiskFacts<'_> {
 
     fn cached_members(&self, oid: &str, name: HashName) -> Option<Vec<Member>> {
         self.cache.members(oid, name)
+    }
+
+    fn elsewhere(&self, stage: &Stage, dep: &Dep) -> Elsewhere {
+        let Some(changed) = &self.elsewhere else { return Elsewhere::Unknown };
+        let word = changed.get(&stage.address.0).and_then(|deps| deps.get(&dep.path));
+        word.map_or(Elsewhere::Unchanged, |word| Elsewhere::Changed(word.clone()))
     }
 
     fn run_cache(&self, key: &str) -> Option<LockEntry> {

@@ -9,6 +9,7 @@ pub(crate) mod links;
 pub(crate) mod lock;
 pub(crate) mod place;
 pub(crate) mod script;
+pub(crate) mod status;
 pub(crate) mod warm;
 
 use std::ffi::OsString;
@@ -68,6 +69,7 @@ pub(crate) struct ReproOptions {
     pub force: bool,
     pub no_run_cache: bool,
     pub pull: bool,
+    pub allow_missing: bool,
 }
 
 impl Dvc {
@@ -137,6 +139,7 @@ impl Dvc {
             ("--force", options.force),
             ("--no-run-cache", options.no_run_cache),
             ("--pull", options.pull),
+            ("--allow-missing", options.allow_missing),
         ] {
             if on {
                 program = program.arg(flag);

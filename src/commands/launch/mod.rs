@@ -81,6 +81,7 @@ pub(crate) fn launch(
 ) -> Result<Launched, Diagnostic> {
     let Scene { project, run, plan, running, .. } = *scene;
     let items = worklist::read_all(run)?;
+    data::pull(project, plan)?;
     data::check(project, phases.iter().flat_map(|phase| &items[plan.phases[*phase].indexes()]))?;
     let is_json = cli.format == Format::Json;
     let is_ci = env::read(env::CI).is_some();

@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | no | as recorded | unchanged |
 //! | no | unknown | may run |
+//! | only DVC can tell, and did not | any | may run |
 //! | yes | any | recorded, if frozen or a `.dvc` file that imports nothing; restored, if all is known and the cache has it; else run |
 //!
 //! One thing is left out: an object that is not in the cache now may come from another stage that makes the same by
@@ -14,7 +15,7 @@
 
 use super::expected::{self, Expected};
 use super::observe::{Observation, Seen};
-use super::{FactError, Facts, ParamsFileChange, Reason, Subject, params, run_cache};
+use super::{DataChange, FactError, Facts, ParamsFileChange, Reason, Subject, params, run_cache};
 use crate::dvc::hash::{HashName, Hashed, Md5, Member, directory_text};
 use crate::dvc::pipeline::path;
 use crate::dvc::pipeline::stage::{Dep, Out, Recorded, Stage};
@@ -51,6 +52,8 @@ pub(crate) struct Selection<'a> {
     /// One per stage of the project; those that are not selected are not there.
     pub observations: &'a [Option<Observation>],
     pub needs: &'a dyn Fn(usize) -> &'a [usize],
+    /// Whether data that is only missing changes no stage (`dvc repro --allow-missing`).
+    pub allow_missing: bool,
 }
 
 /// What a dep will be when the stage's turn comes.
@@ -95,19 +98,25 @@ impl State<'_, '_> {
             .iter()
             .zip(&observation.deps)
             .map(|(dep, seen)| {
-                let path = dep.resolved.as_deref().unwrap_or_default();
-                Input { dep, seen, later: self.later(index, path, seen, &mut upstream) }
+                let later = dep.resolved.as_deref().map(|path| self.later(index, path, seen, &mut upstream));
+                Input { dep, seen, later: later.unwrap_or(Later::Same) }
             })
             .collect();
         let params_are_known =
             stage.frozen || stage.params.iter().all(|dep| self.is_settled(index, &dep.resolved, &mut upstream));
         let decided = observation.problem.is_some()
-            || observation.reasons.iter().any(|reason| Self::decides(reason, &inputs, params_are_known))
+            || observation
+                .reasons
+                .iter()
+                .filter(|reason| !self.is_only_missing(index, reason))
+                .any(|reason| Self::decides(reason, &inputs, params_are_known))
             || inputs.iter().any(|input| matches!(&input.later, Later::Known(now) if !input.seen.has_recorded(now)));
         upstream.sort_unstable();
         upstream.dedup();
         let outlook = if !decided {
-            if upstream.is_empty() { Outlook::Unchanged } else { Outlook::MayRun }
+            // Where a reason is left that decides nothing, DVC has to look again.
+            let is_open = observation.reasons.iter().any(|reason| matches!(reason, Reason::Elsewhere { .. }));
+            if upstream.is_empty() && !is_open { Outlook::Unchanged } else { Outlook::MayRun }
         } else if is_brought(stage) {
             Outlook::Run
         } else if stage.frozen || runs_nothing(stage) {
@@ -120,6 +129,24 @@ impl State<'_, '_> {
         Ok(Forecast { outlook, upstream })
     }
 
+    /// Whether a reason is none, since data is only missing and may be (`dvc/stage/__init__.py: _changed_deps`): of a dep
+    /// the stage before it must not have recorded something else.
+    fn is_only_missing(&self, index: usize, reason: &Reason) -> bool {
+        match reason {
+            _ if !self.selection.allow_missing => false,
+            Reason::Out { change, .. } => {
+                matches!(change, DataChange::Deleted { .. } | DataChange::NotInCache { .. })
+            }
+            Reason::Dep { path, change: DataChange::Deleted { recorded } } => {
+                self.makers(index, path).filter(|(_, out, _)| out == path).all(|(need, _, position)| {
+                    let made = self.selection.observations[need].as_ref().and_then(|seen| seen.outs.get(position));
+                    made.is_none_or(|made| made.recorded == *recorded)
+                })
+            }
+            _ => false,
+        }
+    }
+
     /// Whether a reason of now will still be one when the stage's turn comes.
     fn decides(reason: &Reason, inputs: &[Input<'_>], params_are_known: bool) -> bool {
         match reason {
@@ -130,6 +157,7 @@ impl State<'_, '_> {
             | Reason::Callback
             | Reason::Out { .. }
             | Reason::ParamsFile { change: ParamsFileChange::New, .. } => true,
+            Reason::Elsewhere { said, .. } => said.is_some(),
             Reason::ParamsFile { .. } | Reason::Param { .. } => params_are_known,
             Reason::Dep { path, .. } => inputs
                 .iter()

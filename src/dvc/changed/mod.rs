@@ -22,7 +22,7 @@ pub(crate) use params::ParamsFile;
 
 use crate::dvc::hash::{HashName, Hashed, Member};
 use crate::dvc::lockfile::LockEntry;
-use crate::dvc::pipeline::stage::Stage;
+use crate::dvc::pipeline::stage::{Dep, Stage};
 use crate::dvc::value::Value;
 
 /// Why a fact cannot be had; DVC fails there too.
@@ -61,11 +61,26 @@ pub(crate) trait Facts: Sync {
     /// The members of a directory's object in the cache; `None` where it is not there or damaged.
     fn cached_members(&self, oid: &str, name: HashName) -> Option<Vec<Member>>;
 
+    /// What is known of a dep outside of the file system.
+    fn elsewhere(&self, _stage: &Stage, _dep: &Dep) -> Elsewhere {
+        Elsewhere::Unknown
+    }
+
     /// The newest entry of the run cache under a key.
     fn run_cache(&self, key: &str) -> Option<LockEntry>;
 
     /// The absolute path of the project's root.
     fn root(&self) -> &str;
+}
+
+/// A dep behind a URL, or a dataset: only DVC can compare it with what is recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Elsewhere {
+    Unchanged,
+    /// In DVC's word for it: `modified`, say.
+    Changed(String),
+    /// DVC says when the stage's turn comes.
+    Unknown,
 }
 
 /// A stage and what its `dvc.lock` has for it.
@@ -93,6 +108,12 @@ pub(crate) enum Reason {
     Dep {
         path: String,
         change: DataChange,
+    },
+    /// A dep outside of the file system, with DVC's word for what became of it; without one it could not say, and the
+    /// stage may be unchanged.
+    Elsewhere {
+        path: String,
+        said: Option<String>,
     },
     /// The whole params file: it is not there, or nothing is recorded of it.
     ParamsFile {

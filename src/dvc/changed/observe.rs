@@ -2,7 +2,7 @@
 
 use super::definition;
 use super::expected::{self, Expected};
-use super::{DataChange, FactError, Facts, ParamsFileChange, Reason, Subject, params};
+use super::{DataChange, Elsewhere, FactError, Facts, ParamsFileChange, Reason, Subject, params};
 use crate::dvc::hash::{HashName, Hashed};
 use crate::dvc::lockfile::LockEntry;
 use crate::dvc::pipeline::stage::{Dep, Out, ParamsDep, Recorded, Stage};
@@ -32,7 +32,8 @@ impl Seen {
 /// What was seen of a stage.
 #[derive(Clone, Debug)]
 pub(crate) struct Observation {
-    /// Empty exactly if DVC says that the stage is unchanged now; in the order in which DVC looks.
+    /// Empty exactly if DVC says that the stage is unchanged now, or would ([`Reason::Elsewhere`] without a word is a
+    /// question); in the order in which DVC looks.
     pub reasons: Vec<Reason>,
     /// One per dep of the stage, empty if it is frozen.
     pub deps: Vec<Seen>,
@@ -48,7 +49,7 @@ impl Observation {
     }
 }
 
-/// A dep that this program cannot look at.
+/// An out that this program cannot look at.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unsupported {
     #[error("`{0}` is not a local path, so only DVC can tell whether it changed")]
@@ -94,6 +95,7 @@ pub(crate) fn observe(subject: Subject<'_>, facts: &dyn Facts) -> Result<Observa
             Reason::AlwaysChanged | Reason::Callback => true,
             Reason::New
             | Reason::Command { .. }
+            | Reason::Elsewhere { .. }
             | Reason::Definition
             | Reason::ParamsFile { .. }
             | Reason::Param { .. }
@@ -139,7 +141,10 @@ fn look_at_deps(subject: Subject<'_>, facts: &dyn Facts, observation: &mut Obser
         return Ok(());
     }
     for dep in &subject.stage.deps {
-        let path = dep.resolved.as_deref().ok_or_else(|| FactError::new(Unsupported::Url(dep.path.clone())))?;
+        let Some(path) = dep.resolved.as_deref() else {
+            look_elsewhere(subject, dep, facts, observation);
+            continue;
+        };
         let recorded = recorded_dep(dep, subject.entry).and_then(|recorded| Expected::of(recorded, path));
         let found = facts.hash(path, name_of(recorded.as_ref()))?;
         let seen = Seen { recorded, found, is_cached: None };
@@ -149,6 +154,19 @@ fn look_at_deps(subject: Subject<'_>, facts: &dyn Facts, observation: &mut Obser
         observation.deps.push(seen);
     }
     Ok(())
+}
+
+/// Notes what is known of a dep outside of the file system; there is nothing to compare a stage with that is new.
+fn look_elsewhere(subject: Subject<'_>, dep: &Dep, facts: &dyn Facts, observation: &mut Observation) {
+    let is_new = subject.stage.cmd.is_some() && subject.entry.is_none();
+    let found = if is_new { Elsewhere::Changed("new".to_owned()) } else { facts.elsewhere(subject.stage, dep) };
+    let said = match found {
+        Elsewhere::Unchanged => None,
+        Elsewhere::Changed(word) => Some(Some(word)),
+        Elsewhere::Unknown => Some(None),
+    };
+    observation.reasons.extend(said.map(|said| Reason::Elsewhere { path: dep.path.clone(), said }));
+    observation.deps.push(Seen { recorded: None, found: None, is_cached: None });
 }
 
 fn look_at_outs(subject: Subject<'_>, facts: &dyn Facts, observation: &mut Observation) -> Result<(), FactError> {

@@ -129,7 +129,9 @@ impl Chain {
         assert_eq!(now, changed, "{observations:#?}");
         let subject = |index: usize| self.subject(index);
         let needs = |index: usize| if index == 1 { &[0][..] } else { &[] };
-        let selection = Selection { order: &[0, 1], subject: &subject, observations: &observations, needs: &needs };
+        let (order, allow_missing) = (&[0, 1], false);
+        let selection =
+            Selection { order, subject: &subject, observations: &observations, needs: &needs, allow_missing };
         let forecasts = forecast(&selection, &self.world).expect("nothing is broken");
         let named = forecasts.iter().flatten().map(|forecast| match forecast.outlook {
             Outlook::Unchanged => "unchanged",

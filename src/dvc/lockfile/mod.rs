@@ -95,6 +95,20 @@ impl<'t> Lockfile<'t> {
         Some(EntryRef { name, line: span.line, text: &self.text[span.start..span.end] })
     }
 
+    /// The file without its entries: what else it holds, `datasets` above all.
+    pub(crate) fn without_entries(&self) -> String {
+        let mut rest = String::new();
+        let mut seen = 0;
+        let mut spans: Vec<&Span> = self.entries.values().collect();
+        spans.sort_by_key(|span| span.start);
+        for span in spans {
+            let line = self.text[..span.start].rfind('\n').map_or(0, |end| end + 1);
+            rest.push_str(&self.text[seen..line.max(seen)]);
+            seen = span.end;
+        }
+        rest + &self.text[seen..]
+    }
+
     /// The stages' names, in file order.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(AsRef::as_ref)

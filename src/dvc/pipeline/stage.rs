@@ -132,6 +132,25 @@ pub(crate) struct Recorded {
     pub is_remote: bool,
 }
 
+impl Dep {
+    /// Whether it is written with a remote: `remote://NAME/PATH`.
+    pub(crate) fn is_in_remote(&self) -> bool {
+        self.has_scheme("remote")
+    }
+
+    /// Whether it is a dataset of the project: `ds://NAME`.
+    pub(crate) fn is_dataset(&self) -> bool {
+        self.has_scheme("ds")
+    }
+
+    fn has_scheme(&self, scheme: &str) -> bool {
+        self.path
+            .trim_start_matches(|c: char| c <= ' ')
+            .split_once("://")
+            .is_some_and(|(own, _)| own.eq_ignore_ascii_case(scheme))
+    }
+}
+
 impl Stage {
     /// Whether `foreach` or `matrix` made it.
     pub(crate) fn is_map(&self) -> bool {

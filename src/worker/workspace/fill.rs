@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use super::{Sources, Workspace, WorkspaceError};
-use crate::adapters::dvc::place::{CachedOut, make_empty, place_cached};
+use crate::adapters::dvc::place::{CachedOut, make_empty, object_path, place_cached};
 use crate::adapters::fs::{self, FoundKind, FsError};
 use crate::adapters::git::{Content, linked};
 use crate::dvc::ignore_lines;
@@ -186,6 +186,13 @@ impl Workspace {
                 let md5 = recorded.md5.as_deref().ok_or_else(missing)?;
                 let (executable, empty) = (published.executable_of(stage), published.empty_of(stage));
                 let legacy = recorded.hash.is_none();
+                // What did not change has its data in the project, or is missing there too.
+                let is_in_cache =
+                    object_path(sources.placing.cache, md5, legacy).is_some_and(|object| fs::exists(&object));
+                if sources.plan.options.allow_missing && !is_in_cache {
+                    let from = sources.project.join(path);
+                    return if fs::exists(&from) { Ok(copy_tree(&from, &root.join(path))?) } else { Ok(()) };
+                }
                 let object = CachedOut { path, md5, legacy, isexec: recorded.isexec, executable, empty };
                 Ok(place_cached(&root, &object, member.as_deref(), &sources.placing)?)
             }
@@ -225,9 +232,15 @@ fn base_locks(item: &WorkItem) -> Result<Vec<(String, String)>, WorkspaceError> 
             }
         }
     }
+    for file in &item.datasets {
+        if files.iter().all(|(path, _)| *path != file.path) {
+            files.push((file.path.clone(), vec![]));
+        }
+    }
+    let others = |path: &str| item.datasets.iter().find(|file| file.path == path).map(|file| file.text.as_str());
     files
         .into_iter()
-        .map(|(path, entries)| match splice(None, &entries) {
+        .map(|(path, entries)| match splice(others(&path), &entries) {
             Ok(text) => Ok((path, text)),
             Err(_) => Err(WorkspaceError::Lock { path }),
         })

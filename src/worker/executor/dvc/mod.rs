@@ -105,6 +105,7 @@ impl<'a> DvcExecutor<'a> {
             force: scene.options.force,
             no_run_cache: scene.options.no_run_cache,
             pull: scene.options.pull,
+            allow_missing: scene.options.allow_missing,
         };
         let mut program = self.dvc.repro(&scene.slot.site_cache(), options, one_by_one);
         program.environment.extend(scene.environment.iter().cloned());
