@@ -22,6 +22,7 @@ mod manual;
 mod merge_driver;
 mod misbehaviour;
 mod nonsense;
+mod odd_inputs;
 mod odd_paths;
 mod plan;
 mod projection;

@@ -479,13 +479,21 @@ pub(crate) enum FoundKind {
 /// Lists everything below a directory, parents before children, not following symlinks; paths that `skip` says are
 /// left out with all below them, and so are names that are not UTF-8.
 pub(crate) fn walk(root: &Path, skip: &dyn Fn(&str) -> bool) -> Result<Vec<Found>, FsError> {
-    let mut found = vec![];
+    walk_and_tell(root, skip).map(|(found, _)| found)
+}
+
+/// The same, and whether something was left out since its name is not UTF-8.
+pub(crate) fn walk_and_tell(root: &Path, skip: &dyn Fn(&str) -> bool) -> Result<(Vec<Found>, bool), FsError> {
+    let (mut found, mut has_odd_names) = (vec![], false);
     let mut stack = vec![String::new()];
     while let Some(directory) = stack.pop() {
         let absolute = root.join(&directory);
         for entry in fs::read_dir(&absolute).at("list", &absolute)? {
             let entry = entry.at("list", &absolute)?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
+            let Ok(name) = entry.file_name().into_string() else {
+                has_odd_names = true;
+                continue;
+            };
             let path = if directory.is_empty() { name } else { format!("{directory}/{name}") };
             if skip(&path) {
                 continue;
@@ -510,7 +518,7 @@ pub(crate) fn walk(root: &Path, skip: &dyn Fn(&str) -> bool) -> Result<Vec<Found
             });
         }
     }
-    Ok(found)
+    Ok((found, has_odd_names))
 }
 
 /// The directories of a walk with nothing in them.

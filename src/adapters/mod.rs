@@ -8,5 +8,6 @@ pub(crate) mod git;
 pub(crate) mod git_merge;
 pub(crate) mod machine;
 pub(crate) mod memory;
+pub(crate) mod odd_names;
 pub(crate) mod process;
 pub(crate) mod signals;

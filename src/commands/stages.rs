@@ -21,12 +21,12 @@ pub(crate) fn run(cli: &Cli, args: &StagesArgs) -> Result<Exit, Diagnostic> {
     let options = TargetOptions { glob: args.glob, recursive: args.recursive, ..TargetOptions::default() };
     let selected = match args.targets.as_slice() {
         [] => None,
-        targets => Some(target::name(&project, &graph, &home.cwd, targets, options)?),
+        targets => Some(target::name(&project, &files, &graph, &home.cwd, targets, options)?),
     };
     let changes = if args.changed {
         let order = match args.targets.as_slice() {
             [] => graph.order(),
-            targets => target::select(&project, &graph, &home.cwd, targets, options)?,
+            targets => target::select(&project, &files, &graph, &home.cwd, targets, options)?,
         };
         let changes = Changes::assess(&project, &graph, &order, &files, &home, false)?;
         changes.refuse_problems(&project)?;

@@ -14,7 +14,7 @@ use crate::adapters::dvc::cache::Cache;
 use crate::adapters::dvc::facts::DiskFacts;
 use crate::adapters::dvc::status::ChangedDeps;
 use crate::diagnostic::{Diagnostic, Place};
-use crate::dvc::changed::{FactError, Forecast, Observation, Selection, Subject, forecast, observe};
+use crate::dvc::changed::{FactError, Forecast, Forecasts, Observation, Selection, Subject, forecast, observe};
 use crate::dvc::lockfile::{LockEntry, Lockfile, LockfileError};
 use crate::dvc::pipeline::graph::Graph;
 use crate::dvc::pipeline::ignore::DvcIgnore;
@@ -58,14 +58,18 @@ impl Changes {
         observations.resize_with(project.stages.len(), || None);
         let observed = order.par_iter().map(|stage| (*stage, observe(subject(*stage), &facts)));
         for (stage, observation) in observed.collect::<Vec<_>>() {
-            observations[stage] = Some(observation.map_err(|error| unknown(&project.stages[stage], &error))?);
+            observations[stage] = Some(observation.unwrap_or_else(Observation::failed));
         }
         let needs = |stage| graph.needs(stage);
         let selection =
             Selection { order, subject: &subject, observations: &observations, needs: &needs, allow_missing };
-        let forecasts = forecast(&selection, &facts)
-            .map_err(|error| Diagnostic::project("what DVC would run cannot be told").source(&error))?;
+        let Forecasts { of: forecasts, problems } = forecast(&selection, &facts);
         drop(facts);
+        for (stage, problem) in problems {
+            if let Some(observation) = &mut observations[stage] {
+                observation.problem.get_or_insert(problem);
+            }
+        }
         remember(memo, home);
         Ok(Changes { entries, observations, forecasts })
     }
@@ -78,9 +82,16 @@ impl Changes {
 
     /// Fails if something could not be looked at, as `dvc status` does, though `dvc repro` need not get there.
     pub(crate) fn refuse_problems(&self, project: &Project) -> Result<(), Diagnostic> {
-        let problems = self.observations.iter().zip(&project.stages);
-        let problems = problems.filter_map(|(seen, stage)| Some((stage, seen.as_ref()?.problem.clone()?)));
-        problems.map(|(stage, problem)| Err(unknown(stage, &problem))).next().unwrap_or(Ok(()))
+        self.problems().next().map_or(Ok(()), |(stage, problem)| {
+            let stage = &project.stages[stage].address;
+            Err(Diagnostic::project(format!("whether stage `{stage}` changed cannot be told")).source(problem))
+        })
+    }
+
+    /// The stages of which something could not be looked at: `dvc repro` fails there, unless it is mended before.
+    pub(crate) fn problems(&self) -> impl Iterator<Item = (usize, &FactError)> {
+        let seen = self.observations.iter().enumerate();
+        seen.filter_map(|(stage, seen)| Some((stage, seen.as_ref()?.problem.as_ref()?)))
     }
 }
 
@@ -117,10 +128,6 @@ fn remember(memo: Memo, home: &ProjectHome) {
     if let Err(error) = saved {
         tracing::warn!("hashes are not remembered: {error}");
     }
-}
-
-fn unknown(stage: &Stage, error: &FactError) -> Diagnostic {
-    Diagnostic::project(format!("whether stage `{}` changed cannot be told", stage.address)).source(error)
 }
 
 /// Reads the lock files of the selected stages, each once.

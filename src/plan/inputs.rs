@@ -220,7 +220,12 @@ impl<'a> Inputs<'a> {
             return Ok(vec![]);
         }
         let is_out = |inside: &str| self.outs.contains(format!("{dep}/{inside}").as_str());
-        let found = fs::walk(&at, &is_out)?;
+        if !at.is_dir() {
+            needed.inputs.push(Input::Workspace { path: dep.to_owned() });
+            return Ok(vec![]);
+        }
+        let (found, has_odd_names) = fs::walk_and_tell(&at, &is_out)?;
+        needed.inputs.extend(has_odd_names.then(|| Input::OddNames { path: dep.to_owned() }));
         let mut own = vec![];
         for found in &found {
             let path = format!("{dep}/{}", found.path);
@@ -233,7 +238,8 @@ impl<'a> Inputs<'a> {
                 FoundKind::File | FoundKind::Symlink if !self.is_in_snapshot(&path) => {
                     needed.inputs.push(Input::Workspace { path });
                 }
-                FoundKind::File | FoundKind::Symlink | FoundKind::Directory | FoundKind::Other => {}
+                FoundKind::Other => needed.inputs.push(Input::Workspace { path }),
+                FoundKind::File | FoundKind::Symlink | FoundKind::Directory => {}
             }
         }
         // Git knows no empty directories. Those that hold nothing but outs are made as well: the outs go there.

@@ -35,6 +35,9 @@ use survey::Survey;
 
 pub(crate) use unseen::Unseen;
 
+/// The number of stages that are named before the others are counted.
+const SHOWN_PROBLEMS: usize = 5;
+
 /// A run that was planned and written down.
 pub(crate) struct Planned {
     pub run: RunDir,
@@ -91,8 +94,21 @@ pub(crate) fn make_and_keep(
     preflight::refuse(home, &survey, &options)?;
     let (version, text) = asking.join().map_err(|_| Diagnostic::internal("asking DVC for its version broke"))??;
     let planned = write_down(home, targets, options, hints, text, &survey)?;
+    warn_of_problems(&survey);
     version.remember(&dvc)?;
     Ok((survey, planned))
+}
+
+/// Says which stages DVC will fail at, as far as that can be seen now. The others run.
+fn warn_of_problems(survey: &Survey) {
+    let problems: Vec<_> = survey.changes.problems().collect();
+    for (stage, problem) in problems.iter().take(SHOWN_PROBLEMS) {
+        text::note(&format!("stage `{}` is going to fail: {problem}", survey.project.stages[*stage].address));
+    }
+    let others = problems.len().saturating_sub(SHOWN_PROBLEMS);
+    if others > 0 {
+        text::note(&format!("{} are going to fail as well", text::count(others, "other stage")));
+    }
 }
 
 /// Deals the stages that may run out to work items and writes the run's files.

@@ -29,6 +29,7 @@ pub(crate) fn reason(project: &Project, changes: &Changes, stage: usize) -> Stri
         (Some(Outlook::MayRun), _, Some(upstream)) => format!("upstream {}", project.stages[*upstream].address),
         (_, Some(reason), _) => short(reason),
         (_, None, Some(upstream)) => format!("upstream {}", project.stages[*upstream].address),
+        (_, None, None) if observation.is_some_and(|seen| seen.problem.is_some()) => "cannot be looked at".to_owned(),
         (_, None, None) => "forced".to_owned(),
     }
 }
@@ -117,10 +118,12 @@ impl<'a> Report<'a> {
 
     fn kind_of(&self, stage: usize) -> &'static str {
         let forecast = self.survey.changes.forecasts[stage].as_ref();
-        let first = self.survey.changes.observations[stage].as_ref().and_then(|seen| seen.reasons.first());
+        let seen = self.survey.changes.observations[stage].as_ref();
+        let first = seen.and_then(|seen| seen.reasons.first());
         match (forecast.map(|forecast| &forecast.outlook), first) {
             (Some(Outlook::MayRun), _) => "upstream",
             (_, Some(reason)) => kind(reason),
+            (_, None) if seen.is_some_and(|seen| seen.problem.is_some()) => "cannot be looked at",
             (Some(Outlook::Unchanged) | None, None) => "forced",
             (Some(Outlook::Run | Outlook::Restore(_) | Outlook::Record), None) => "upstream",
         }

@@ -51,7 +51,7 @@ impl Survey {
             single_item: options.single_item,
             downstream: options.downstream,
         };
-        let order = target::select(&project, &graph, &home.cwd, targets, target_options)?;
+        let order = target::select(&project, &disk, &graph, &home.cwd, targets, target_options)?;
         let changes = Changes::assess(&project, &graph, &order, &disk, home, options.allow_missing)?;
         let fans_out = fanned_out(&project, options.over.as_deref())?;
         let candidates = candidates(&project, &graph, &changes, &order, options.force, &fans_out);

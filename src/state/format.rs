@@ -236,6 +236,8 @@ pub(crate) enum Input {
     Snapshot { path: String },
     /// A file or directory that neither git nor DVC knows: copied from the project.
     Workspace { path: String },
+    /// What lies in a directory of the project under names that are not UTF-8.
+    OddNames { path: String },
     /// A `dvc.lock` that is data to a stage: that of the snapshot with the entries of earlier work items.
     Lock { path: String, entries: Vec<LockSource> },
     /// The out of a stage of an earlier work item.
@@ -258,6 +260,7 @@ impl Input {
             Input::Cache { path, .. }
             | Input::Snapshot { path }
             | Input::Workspace { path }
+            | Input::OddNames { path }
             | Input::Lock { path, .. }
             | Input::Result { path, .. } => path,
         }
@@ -267,7 +270,7 @@ impl Input {
     pub(crate) fn member(&self) -> Option<&str> {
         match self {
             Input::Cache { member, .. } | Input::Result { member, .. } => member.as_deref(),
-            Input::Snapshot { .. } | Input::Workspace { .. } | Input::Lock { .. } => None,
+            Input::Snapshot { .. } | Input::Workspace { .. } | Input::OddNames { .. } | Input::Lock { .. } => None,
         }
     }
 
@@ -276,7 +279,7 @@ impl Input {
         match self {
             Input::Result { index, stage, .. } => vec![(*index, stage)],
             Input::Lock { entries, .. } => entries.iter().map(|entry| (entry.index, entry.stage.as_str())).collect(),
-            Input::Cache { .. } | Input::Snapshot { .. } | Input::Workspace { .. } => vec![],
+            Input::Cache { .. } | Input::Snapshot { .. } | Input::Workspace { .. } | Input::OddNames { .. } => vec![],
         }
     }
 }

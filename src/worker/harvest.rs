@@ -96,7 +96,9 @@ impl Harvest<'_> {
             |path: &str, top: &str| path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let outs: Vec<&str> =
             self.item.stages.iter().flat_map(|stage| &stage.outs).map(|out| out.resolved.as_str()).collect();
-        let inputs: Vec<&str> = self.item.inputs.iter().map(format::Input::path).collect();
+        // What else lies beside files with odd names is looked at.
+        let is_named = |input: &&format::Input| !matches!(input, format::Input::OddNames { .. });
+        let inputs: Vec<&str> = self.item.inputs.iter().filter(is_named).map(format::Input::path).collect();
         let written: Vec<&str> = self.item.files.iter().map(|file| file.path.as_str()).collect();
         let known = |path: &str| {
             path == ".dvc"

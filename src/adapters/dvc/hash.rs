@@ -1,6 +1,7 @@
 //! Hashing files and directories of the workspace, as DVC would find them now.
 
-use std::fs::{File, Metadata};
+use std::ffi::OsStr;
+use std::fs::{File, FileType, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -148,7 +149,14 @@ fn walk(
         let entry = entry.map_err(unreadable)?;
         let file_type = entry.file_type().map_err(unreadable)?;
         let name = entry.file_name();
-        let name = name.to_str().ok_or_else(|| HashError::Name { path: path.to_owned() })?;
+        let Some(name) = name.to_str() else {
+            let name = as_python_counts(&name);
+            let inner = if path.is_empty() { name } else { format!("{path}/{name}") };
+            if ignore.ignored_by(&inner, file_type.is_dir())?.is_some() || holds_nothing(&entry.path(), file_type) {
+                continue;
+            }
+            return Err(HashError::Name { path: path.to_owned() });
+        };
         let inner = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
         let full = entry.path();
         if file_type.is_dir() {
@@ -167,4 +175,19 @@ fn walk(
         found.push((full, metadata));
     }
     Ok(())
+}
+
+/// A name that is not UTF-8 with a character for each byte that is part of none, as patterns are matched against it.
+fn as_python_counts(name: &OsStr) -> String {
+    let chunks = name.as_encoded_bytes().utf8_chunks();
+    chunks.map(|chunk| chunk.valid().to_owned() + &"\u{fffd}".repeat(chunk.invalid().len())).collect()
+}
+
+/// Whether DVC finds no file there: a symlink to a directory, or a directory without files.
+fn holds_nothing(path: &Path, kind: FileType) -> bool {
+    let is_empty = |path: &Path| -> bool {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        entries.into_iter().all(|entry| entry.file_type().is_ok_and(|kind| holds_nothing(&entry.path(), kind)))
+    };
+    if kind.is_dir() { is_empty(path) } else { kind.is_symlink() && path.is_dir() }
 }

@@ -265,8 +265,9 @@ pub(crate) fn read_manifest(index: &Path) -> Result<Vec<ManifestFile>, GitError>
     let index = Index::open(index).doing("read a slot's manifest")?;
     Ok(index
         .iter()
-        .map(|entry| ManifestFile {
-            path: String::from_utf8_lossy(&entry.path).into_owned(),
+        .filter_map(|entry| Some((String::from_utf8(entry.path.clone()).ok()?, entry)))
+        .map(|(path, entry)| ManifestFile {
+            path,
             size: entry.file_size,
             inode: entry.ino,
             modified: (entry.mtime.seconds(), entry.mtime.nanoseconds()),

@@ -37,7 +37,11 @@ pub(super) fn check<'a>(project: &ProjectHome, items: impl Iterator<Item = &'a W
             let name = if *legacy { HashName::Md5Dos2unix } else { HashName::Md5 };
             !cache.object(md5, name).is_some_and(|object| object.is_file())
         }
-        Input::Snapshot { .. } | Input::Workspace { .. } | Input::Lock { .. } | Input::Result { .. } => false,
+        Input::Snapshot { .. }
+        | Input::Workspace { .. }
+        | Input::OddNames { .. }
+        | Input::Lock { .. }
+        | Input::Result { .. } => false,
     };
     let missing: Vec<&str> =
         items.flat_map(|item| &item.inputs).filter(|input| is_missing(input)).map(Input::path).collect();

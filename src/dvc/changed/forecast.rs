@@ -64,16 +64,29 @@ enum Later {
     Unknown,
 }
 
-/// Forecasts every selected stage; one per stage of the project.
-pub(crate) fn forecast(selection: &Selection<'_>, facts: &dyn Facts) -> Result<Vec<Option<Forecast>>, FactError> {
+/// What is to come.
+#[derive(Debug)]
+pub(crate) struct Forecasts {
+    /// One per stage of the project; those that are not selected have none.
+    pub of: Vec<Option<Forecast>>,
+    /// Stages of which something could not be looked at, beside what their observations say.
+    pub problems: Vec<(usize, FactError)>,
+}
+
+/// Forecasts every selected stage. One with a problem runs: then DVC says what it makes of it.
+pub(crate) fn forecast(selection: &Selection<'_>, facts: &dyn Facts) -> Forecasts {
     let mut state = State { selection, facts, forecasts: vec![None; selection.observations.len()] };
+    let mut problems = vec![];
     for &stage in selection.order {
         if let Some(observation) = &selection.observations[stage] {
-            let forecast = state.stage(stage, observation)?;
+            let forecast = state.stage(stage, observation).unwrap_or_else(|problem| {
+                problems.push((stage, problem));
+                Forecast { outlook: Outlook::Run, upstream: vec![] }
+            });
             state.forecasts[stage] = Some(forecast);
         }
     }
-    Ok(state.forecasts)
+    Forecasts { of: state.forecasts, problems }
 }
 
 struct State<'s, 'a> {
@@ -121,7 +134,10 @@ impl State<'_, '_> {
             Outlook::Run
         } else if stage.frozen || runs_nothing(stage) {
             Outlook::Record
-        } else if !params_are_known || inputs.iter().any(|input| matches!(input.later, Later::Unknown)) {
+        } else if observation.problem.is_some()
+            || !params_are_known
+            || inputs.iter().any(|input| matches!(input.later, Later::Unknown))
+        {
             Outlook::Run
         } else {
             self.restored(stage, observation, &inputs)?.map_or(Outlook::Run, Outlook::Restore)

@@ -16,7 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub(crate) use expected::Expected;
-pub(crate) use forecast::{Forecast, Outlook, Selection, forecast};
+pub(crate) use forecast::{Forecast, Forecasts, Outlook, Selection, forecast};
 pub(crate) use observe::{Observation, observe, wanted};
 pub(crate) use params::ParamsFile;
 

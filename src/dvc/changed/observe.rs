@@ -39,11 +39,17 @@ pub(crate) struct Observation {
     pub deps: Vec<Seen>,
     /// One per out of the stage.
     pub outs: Vec<Seen>,
-    /// What could not be looked at; DVC does not get there while running the stage, since an earlier reason decides.
+    /// What could not be looked at. With reasons DVC does not get there before it runs the stage, since an earlier reason
+    /// decides; without, it fails at once.
     pub problem: Option<FactError>,
 }
 
 impl Observation {
+    /// Of a stage about which DVC fails to decide.
+    pub(crate) fn failed(problem: FactError) -> Self {
+        Observation { reasons: vec![], deps: vec![], outs: vec![], problem: Some(problem) }
+    }
+
     pub(crate) fn is_changed(&self) -> bool {
         !self.reasons.is_empty()
     }

@@ -132,7 +132,7 @@ impl Chain {
         let (order, allow_missing) = (&[0, 1], false);
         let selection =
             Selection { order, subject: &subject, observations: &observations, needs: &needs, allow_missing };
-        let forecasts = forecast(&selection, &self.world).expect("nothing is broken");
+        let forecasts = forecast(&selection, &self.world).of;
         let named = forecasts.iter().flatten().map(|forecast| match forecast.outlook {
             Outlook::Unchanged => "unchanged",
             Outlook::Restore(_) => "restore",

@@ -217,6 +217,8 @@ fn item(value: &Value) -> Result<LockItem, What> {
         match name {
             "path" => path = Some(text()?),
             "hash" => recorded.hash = Some(text()?),
+            // DVC holds these for not recorded.
+            "md5" | "etag" | "checksum" if matches!(value, Value::Null) || value.as_str() == Some("") => {}
             "md5" => recorded.md5 = Some(text()?),
             "size" => recorded.size = Some(count()?),
             "nfiles" => recorded.nfiles = Some(count()?),

@@ -56,7 +56,8 @@ fn is_usual(text: &str) -> bool {
             })
         };
     let names: Vec<&str> = lock.names().collect();
-    text.starts_with("schema:") && names.par_iter().all(|name| is_usual(name))
+    // Where there is no entry, `stages:` may be empty, which DVC refuses.
+    text.starts_with("schema:") && !names.is_empty() && names.par_iter().all(|name| is_usual(name))
 }
 
 impl UnusualLock {

@@ -8,6 +8,7 @@ use super::discover::{is_dvc_file, is_stage_file};
 use super::graph::{Graph, Reach};
 use super::load::{Project, StageFile};
 use super::path;
+use super::source::{FileKind, ProjectFiles};
 use super::stage::Stage;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::near;
@@ -64,10 +65,11 @@ impl From<TargetError> for Diagnostic {
 
 /// Returns the stages that `dvc repro TARGETS` visits, in its order; without targets those of the `dvc.yaml` in `cwd`.
 ///
-/// As in DVC, a selection that turns out empty (a pattern without a match, a group without keys) means the whole
-/// project, except with `single_item`.
+/// As in DVC, a selection that turns out empty (a pattern without a match, a group without keys, with `recursive` a folder
+/// without stages) means the whole project, except with `single_item`.
 pub(crate) fn select(
     project: &Project,
+    files: &dyn ProjectFiles,
     graph: &Graph,
     cwd: &str,
     targets: &[String],
@@ -78,7 +80,7 @@ pub(crate) fn select(
     }
     let default = ["dvc.yaml".to_owned()];
     let targets = if targets.is_empty() { &default } else { targets };
-    let named = name(project, graph, cwd, targets, options)?;
+    let named = name(project, files, graph, cwd, targets, options)?;
     if options.pipeline {
         Ok(graph.order_from(&named, Reach::Pipeline))
     } else if options.single_item {
@@ -93,6 +95,7 @@ pub(crate) fn select(
 /// Returns the stages that the targets name, once each, without what they need.
 pub(crate) fn name(
     project: &Project,
+    files: &dyn ProjectFiles,
     graph: &Graph,
     cwd: &str,
     targets: &[String],
@@ -101,7 +104,7 @@ pub(crate) fn name(
     let mut named = vec![];
     let mut seen = vec![false; project.stages.len()];
     for target in targets {
-        for stage in name_one(project, graph, cwd, target, options)? {
+        for stage in name_one(project, files, graph, cwd, target, options)? {
             if !std::mem::replace(&mut seen[stage], true) {
                 named.push(stage);
             }
@@ -113,12 +116,13 @@ pub(crate) fn name(
 /// The stages that a target names for DVC, else those of the pipeline in the folder that it is.
 fn name_one(
     project: &Project,
+    files: &dyn ProjectFiles,
     graph: &Graph,
     cwd: &str,
     target: &str,
     options: TargetOptions,
 ) -> Result<Vec<usize>, TargetError> {
-    match name_for_dvc(project, graph, cwd, target, options) {
+    match name_for_dvc(project, files, graph, cwd, target, options) {
         Err(error @ (TargetError::NoFile { .. } | TargetError::NoStage { .. })) if !options.glob => {
             let file = path::resolve(&project.root, cwd, &format!("{target}/dvc.yaml"));
             let file = project.files.iter().find(|other| other.path == file).ok_or(error)?;
@@ -135,6 +139,7 @@ fn stages_of(project: &Project, file: &StageFile) -> Vec<usize> {
 
 fn name_for_dvc(
     project: &Project,
+    files: &dyn ProjectFiles,
     graph: &Graph,
     cwd: &str,
     target: &str,
@@ -144,7 +149,7 @@ fn name_for_dvc(
         return Ok((0..project.stages.len()).collect());
     }
     let resolved = path::resolve(&project.root, cwd, target);
-    if options.recursive && is_folder(project, &resolved) {
+    if options.recursive && files.kind(&resolved) == Some(FileKind::Directory) {
         let below = |&stage: &usize| path::is_within(&project.stages[stage].file, &resolved);
         return Ok(graph.order().into_iter().filter(below).collect());
     }
@@ -179,10 +184,6 @@ fn name_for_dvc(
         Some(stage) => Ok(vec![stage]),
         None => Err(no_stage(project, cwd, file, &name)),
     }
-}
-
-fn is_folder(project: &Project, path: &str) -> bool {
-    project.files.iter().any(|file| file.path != path && path::is_within(&file.path, path))
 }
 
 /// A target's parts, as DVC takes it apart.

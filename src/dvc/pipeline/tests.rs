@@ -8,6 +8,7 @@ use super::source::MemoryFiles;
 use super::target::{self, TargetOptions};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::config::DvcConfig;
+use crate::dvc::lockfile::Lockfile;
 
 fn config() -> DvcConfig {
     DvcConfig::from_files(&[], "/home/me/project", None).expect("the defaults are valid")
@@ -77,6 +78,22 @@ fn a_variable_is_defined_once() {
 }
 
 #[test]
+fn a_lock_file_has_to_be_in_order() {
+    let with_lock = |lock: &'static str| [("dvc.yaml", "stages: {s: {cmd: x, deps: [a]}}"), ("dvc.lock", lock)];
+    for empty in ["schema: '2.0'\nstages:\n", "schema: '2.0'\nstages:\n# none\n"] {
+        check_error(&with_lock(empty), "expected a map, got nothing in `stages`");
+    }
+    for fine in ["schema: '2.0'\n", "schema: '2.0'\nstages: {}\n"] {
+        check_names(&with_lock(fine), &["s"]);
+    }
+    let unrecorded =
+        "schema: '2.0'\nstages:\n  s:\n    cmd: x\n    deps:\n    - path: a\n      hash: md5\n      md5: null\n";
+    check_names(&with_lock(unrecorded), &["s"]);
+    let entry = Lockfile::parse(unrecorded).expect("a lock file").entry("s").expect("it is there").parse();
+    assert_eq!(entry.expect("an entry").deps[0].recorded.md5, None);
+}
+
+#[test]
 fn checks_of_the_graph_come_in_dvcs_order() {
     let two = |a: &str, b: &str| format!("stages:\n  a: {{cmd: x, {a}}}\n  b: {{cmd: x, {b}}}\n");
     let check = |a: &str, b: &str, message: &str| check_error(&[("dvc.yaml", &two(a, b))], message);
@@ -109,7 +126,7 @@ fn targets_are_taken_apart_as_dvc_does() {
     ];
     let (project, graph) = load(&files).unwrap_or_else(|error| panic!("{error:?}"));
     let named = |cwd: &str, target: &str, options: TargetOptions| {
-        let named = target::name(&project, &graph, cwd, &[target.to_owned()], options);
+        let named = target::name(&project, &MemoryFiles::new(&files), &graph, cwd, &[target.to_owned()], options);
         named.map(|stages| addresses(&project, &stages)).map_err(|error| error.to_string())
     };
     let plain = TargetOptions::default();
@@ -133,13 +150,16 @@ fn targets_are_taken_apart_as_dvc_does() {
 
 #[test]
 fn an_empty_selection_means_everything() {
-    let files = [("dvc.yaml", "stages: {g: {foreach: [], do: {cmd: x}}, s: {cmd: x}}")];
+    let files = [("dvc.yaml", "stages: {g: {foreach: [], do: {cmd: x}}, s: {cmd: x}}"), ("plain/x.txt", "")];
     let (project, graph) = load(&files).unwrap_or_else(|error| panic!("{error:?}"));
-    let select = |options: TargetOptions| {
-        let stages = target::select(&project, &graph, "", &["g".to_owned()], options);
+    let select_by = |target: &str, options: TargetOptions| {
+        let files = MemoryFiles::new(&files);
+        let stages = target::select(&project, &files, &graph, "", &[target.to_owned()], options);
         addresses(&project, &stages.unwrap_or_else(|error| panic!("{error}")))
     };
+    let select = |options: TargetOptions| select_by("g", options);
     assert_eq!(select(TargetOptions::default()), ["s"]);
+    assert_eq!(select_by("plain", TargetOptions { recursive: true, ..TargetOptions::default() }), ["s"]);
     assert_eq!(select(TargetOptions { single_item: true, ..TargetOptions::default() }), Vec::<String>::new());
 }
 

@@ -61,7 +61,9 @@ impl Workspace {
             let above = path.strip_suffix("/.git");
             path == ".git" || above.is_some_and(|above| self.nested.iter().any(|nested| nested == above))
         };
-        fs::walk(&self.top, &|path| is_git(path) || path == own)
+        let (found, has_odd_names) = fs::walk_and_tell(&self.top, &|path| is_git(path) || path == own)?;
+        self.has_odd_names.set(self.has_odd_names.get() | has_odd_names);
+        Ok(found)
     }
 
     /// The place of a path in the manifest.

@@ -9,6 +9,7 @@ use super::{Sources, Workspace, WorkspaceError};
 use crate::adapters::dvc::place::{CachedOut, make_empty, object_path, place_cached};
 use crate::adapters::fs::{self, FoundKind, FsError};
 use crate::adapters::git::{Content, linked};
+use crate::adapters::odd_names;
 use crate::dvc::ignore_lines;
 use crate::dvc::lockfile::splice;
 use crate::dvc::pipeline::path::{join, lock_path};
@@ -168,6 +169,7 @@ impl Workspace {
                 }
                 Ok(copy_tree(&from, &to)?)
             }
+            Input::OddNames { path } => Ok(odd_names::copy(&sources.project.join(path), &root.join(path))?),
             Input::Lock { path, entries } => self.place_lock(path, entries, sources, results),
             Input::Result { path, index, stage, out, member, order: _ } => {
                 let missing = || WorkspaceError::NoResult { index: *index, path: path.clone() };
@@ -257,12 +259,15 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(), FsError> {
     if from.is_symlink() || from.is_file() {
         return copy_one(from, to);
     }
+    if !from.is_dir() {
+        return odd_names::stand_in(to);
+    }
     fs::create_dir(to)?;
     for found in fs::walk(from, &|_| false)? {
         match found.kind {
             FoundKind::Directory => fs::create_dir(&to.join(&found.path))?,
             FoundKind::File | FoundKind::Symlink => copy_one(&from.join(&found.path), &to.join(&found.path))?,
-            FoundKind::Other => {}
+            FoundKind::Other => odd_names::stand_in(&to.join(&found.path))?,
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ mod changes;
 mod fill;
 mod leftovers;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -82,6 +83,8 @@ pub(crate) struct Workspace {
     manifest: Vec<ManifestFile>,
     /// The links to what no snapshot holds.
     carried: Carried,
+    /// Whether files were seen in it that no list names, since their names are not UTF-8.
+    has_odd_names: Cell<bool>,
     /// What was found in it after the commands had ended, until the reset: looking again would take as long.
     found: Option<Vec<Found>>,
 }
@@ -114,7 +117,8 @@ impl Workspace {
         let project = sources.git.workdir().to_owned();
         let mut carried = Carried::new(sources.plan, sources.project, &top);
         carried.place(sources.run)?;
-        Ok(Workspace { slot, top, prefix, nested, project, store, manifest, carried, found: None })
+        let has_odd_names = Cell::new(false);
+        Ok(Workspace { slot, top, prefix, nested, project, store, manifest, carried, has_odd_names, found: None })
     }
 
     /// Looks for what other workers have put in the project.
@@ -138,8 +142,12 @@ impl Workspace {
         Ok(fs::remove(&self.top)?)
     }
 
-    /// Marks a workspace that was reset as ready for the next work item.
+    /// Marks a workspace that was reset as ready for the next work item. One with files that a reset does not see is made
+    /// anew instead.
     pub(crate) fn mark_clean(&self, sources: &Sources<'_>) -> Result<(), WorkspaceError> {
+        if self.has_odd_names.get() {
+            return Ok(());
+        }
         let marker = marker(sources)?;
         Ok(fs::write(&self.slot.clean(), marker.as_bytes())?)
     }
