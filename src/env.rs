@@ -50,6 +50,14 @@ pub(crate) const XDG_CONFIG_DIRS: &str = "XDG_CONFIG_DIRS";
 /// Where programs are looked for.
 pub(crate) const PATH: &str = "PATH";
 
+/// Set where this process runs inside of a Slurm job.
+pub(crate) const SLURM_JOB_ID: &str = "SLURM_JOB_ID";
+
+/// The names of all variables.
+pub(crate) fn names() -> Vec<String> {
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()
+}
+
 /// Reads a variable; an empty one counts as not set.
 pub(crate) fn read(name: &str) -> Option<OsString> {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]

@@ -32,6 +32,7 @@ mod resources;
 mod running;
 mod runs;
 mod signals;
+mod slurm;
 mod snapshot;
 mod stages;
 mod support;

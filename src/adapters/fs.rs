@@ -116,6 +116,18 @@ pub(crate) fn append(path: &Path) -> Result<File, FsError> {
     OpenOptions::new().append(true).create(true).open(path).at("open", path)
 }
 
+/// Makes an empty file; returns whether it was not there before, which holds among machines that share it, too.
+pub(crate) fn create_new(path: &Path) -> Result<bool, FsError> {
+    if let Some(parent) = path.parent() {
+        create_dir(parent)?;
+    }
+    match OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error).at("make", path),
+    }
+}
+
 /// Appends a line to a file.
 pub(crate) fn append_line(path: &Path, line: &str) -> Result<(), FsError> {
     writeln!(append(path)?, "{line}").at("write", path)

@@ -6,6 +6,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -16,6 +17,17 @@ const POLL: Duration = Duration::from_millis(200);
 /// Requests that may wait for whoever listens; a person presses Ctrl-C less often.
 const WAITING: usize = 16;
 
+/// The number of the signal that says so.
+pub(crate) const TIME_IS_UP: u8 = 10;
+
+/// Whether somebody has said so.
+static IS_TIME_UP: AtomicBool = AtomicBool::new(false);
+
+/// Whether the time that a batch system gives this process is nearly over.
+pub(crate) fn is_time_up() -> bool {
+    IS_TIME_UP.load(Ordering::Relaxed)
+}
+
 /// A request to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
@@ -23,6 +35,8 @@ pub(crate) enum Asked {
     Interrupt,
     /// TERM or HUP, by its number.
     Signal(u8),
+    /// USR1: the time that a batch system gives this process is nearly over.
+    TimeIsUp,
     /// Another terminal cancelled the run.
     Cancel,
 }
@@ -33,6 +47,7 @@ impl Asked {
         match self {
             Asked::Interrupt | Asked::Cancel => number(Signal::INT),
             Asked::Signal(signal) => signal,
+            Asked::TimeIsUp => TIME_IS_UP,
         }
     }
 }
@@ -84,10 +99,11 @@ fn listener() -> io::Result<&'static broadcast::Sender<Asked>> {
         return Ok(requests);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut interrupt, mut terminate, mut hangup) = {
+    let (mut interrupt, mut terminate, mut hangup, mut time) = {
         use tokio::signal::unix::{SignalKind, signal};
         let _inside = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?)
+        let usual = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+        (usual.0, usual.1, usual.2, signal(SignalKind::user_defined1())?)
     };
     let requests = REQUESTS.get_or_init(|| broadcast::channel(WAITING).0);
     std::thread::Builder::new().name("signals".into()).spawn(move || {
@@ -97,6 +113,7 @@ fn listener() -> io::Result<&'static broadcast::Sender<Asked>> {
                     _ = interrupt.recv() => Asked::Interrupt,
                     _ = terminate.recv() => Asked::Signal(number(Signal::TERM)),
                     _ = hangup.recv() => Asked::Signal(number(Signal::HUP)),
+                    _ = time.recv() => Asked::TimeIsUp,
                 };
                 ask(requests, asked);
             }
@@ -108,6 +125,9 @@ fn listener() -> io::Result<&'static broadcast::Sender<Asked>> {
 /// Hands a request on to whoever listens, else ends the process.
 #[expect(clippy::exit, reason = "nobody is there to be told, and what is cut off is gone on with later")]
 fn ask(requests: &broadcast::Sender<Asked>, asked: Asked) {
+    if asked == Asked::TimeIsUp {
+        IS_TIME_UP.store(true, Ordering::Relaxed);
+    }
     if requests.send(asked).is_err() {
         std::process::exit(128 + i32::from(asked.signal()));
     }

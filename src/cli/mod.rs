@@ -249,10 +249,11 @@ pub(crate) struct LaunchArgs {
     /// Run only this phase, from 0; all but those of `finalize` by default
     #[arg(long, value_name = "N")]
     pub phase: Option<usize>,
-    /// With --engine kubernetes: print the manifests, which kubectl can apply, and launch nothing
+    /// With an engine of a cluster: print what it would be given, Jobs for kubectl or scripts for sbatch, and launch nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// With --engine kubernetes: create the Jobs of the next phase and return; launch again to watch them
+    /// With --engine kubernetes: create the Jobs of the next phase and return; launch again to watch them. With --engine
+    /// slurm: submit a job that launches the run, and return
     #[arg(long)]
     pub detach: bool,
     #[command(flatten)]

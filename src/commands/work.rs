@@ -3,13 +3,14 @@
 mod check;
 mod serve;
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::path::Path;
 
 use crate::adapters::dvc::Dvc;
 use crate::adapters::dvc::place::Placing;
 use crate::adapters::git::Store;
-use crate::adapters::{fs, process};
+use crate::adapters::{fs, process, signals};
 use crate::cli::Cli;
 use crate::cli::work::WorkArgs;
 use crate::diagnostic::Diagnostic;
@@ -39,6 +40,8 @@ struct WorkConfig {
     run: RunDir,
     plan: Plan,
     indexes: Vec<usize>,
+    /// Whether this process has begun a work item.
+    has_begun: Cell<bool>,
 }
 
 pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
@@ -85,12 +88,32 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
             do_one(&config, &bench, index, args, &mut executor, watch)
         });
     }
+    let exit =
+        in_turn(&config, args, |index, watch| do_one(&config, &bench, index, args, &mut executor, watch), &mut watch);
+    if args.scratch.is_some() {
+        // It is on a disk of a machine that is others', too; the next worker there may never come.
+        drop(fs::remove(slot.path()));
+    }
+    exit
+}
+
+/// Does the work items one after another, unless somebody wants an end; returns the worst of their exits.
+fn in_turn(
+    config: &WorkConfig,
+    args: &WorkArgs,
+    mut do_one: impl FnMut(usize, &mut Watch) -> Result<Outcome, Diagnostic>,
+    watch: &mut Watch,
+) -> Result<Exit, Diagnostic> {
     let mut exit = Exit::Success;
     for &index in &config.indexes {
-        let outcome = do_one(&config, &bench, index, args, &mut executor, &mut watch)?;
+        let outcome = do_one(index, watch)?;
         exit = worse(exit, &outcome);
         if let Some(asked) = watch.asked() {
             exit = Exit::Signal(asked.signal());
+        }
+        if signals::is_time_up() {
+            // What is done is published; what is left is the next job's.
+            return Ok(Exit::Success);
         }
         if matches!(exit, Exit::Signal(_)) || (args.stop_at_failure && exit != Exit::Success) {
             break;
@@ -115,11 +138,12 @@ fn do_one(
     let item = worklist::read_one(&config.run, &config.plan, index)?;
     let number = match args.attempt {
         Some(attempt) => attempt,
-        None => results::next_attempt(&config.run, index)?,
+        None => results::claim_attempt(&config.run, index)?,
     };
     let environment: Vec<(OsString, OsString)> = args.environment().collect();
     let timeout_seconds = args.timeout.map(Limit::seconds).or(item.resources.timeout_seconds);
-    let attempt = Attempt { number, timeout_seconds, nice: args.nice, environment: &environment };
+    let is_first = !config.has_begun.replace(true);
+    let attempt = Attempt { number, timeout_seconds, is_first, nice: args.nice, environment: &environment };
     worker::attempt(bench, &item, &attempt, executor, watch)
 }
 
@@ -128,7 +152,7 @@ fn do_one(
 fn resolve(project: &ProjectHome, args: &WorkArgs) -> Result<WorkConfig, Diagnostic> {
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
     if args.serve {
-        return Ok(WorkConfig { run, plan, indexes: vec![] });
+        return Ok(WorkConfig { run, plan, indexes: vec![], has_begun: Cell::new(false) });
     }
     let from_environment = || {
         [env::JOB_COMPLETION_INDEX, env::SLURM_ARRAY_TASK_ID]
@@ -157,7 +181,7 @@ fn resolve(project: &ProjectHome, args: &WorkArgs) -> Result<WorkConfig, Diagnos
     };
     if let Some(job) = &args.job {
         let indexes = job_indexes(&run, job, index)?;
-        return Ok(WorkConfig { run, plan, indexes });
+        return Ok(WorkConfig { run, plan, indexes, has_begun: Cell::new(false) });
     }
     let range = phase.map_or(0..plan.work_items, format::Phase::indexes);
     let indexes: Vec<usize> = match args.shards {
@@ -166,7 +190,7 @@ fn resolve(project: &ProjectHome, args: &WorkArgs) -> Result<WorkConfig, Diagnos
         None if index >= plan.work_items => return Err(out_of_range("work item", plan.work_items)),
         None => vec![index],
     };
-    Ok(WorkConfig { run, plan, indexes })
+    Ok(WorkConfig { run, plan, indexes, has_begun: Cell::new(false) })
 }
 
 /// The work items of a shard of a cluster Job that are to be done (again).

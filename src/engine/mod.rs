@@ -22,8 +22,8 @@ pub(crate) mod launch;
 pub(crate) mod local;
 mod ready;
 mod recorder;
-#[cfg(feature = "kubernetes")]
 mod remote;
+mod slurm;
 
 use std::cell::Cell;
 
@@ -161,6 +161,10 @@ macro_rules! engines {
                 match self { $( $(#[cfg($cfg)])? AnyEngine::$name(engine) => engine.finish().await, )* }
             }
 
+            async fn hand_over(&mut self) -> Result<Option<Vec<String>>, Diagnostic> {
+                match self { $( $(#[cfg($cfg)])? AnyEngine::$name(engine) => engine.hand_over().await, )* }
+            }
+
             async fn manifests(&mut self, phase: usize, tasks: Vec<Task>) -> Result<Vec<String>, Diagnostic> {
                 match self { $( $(#[cfg($cfg)])? AnyEngine::$name(engine) => engine.manifests(phase, tasks).await, )* }
             }
@@ -174,6 +178,8 @@ engines! {
     /// Pods of Indexed Jobs in a Kubernetes cluster.
     #[cfg(feature = "kubernetes")]
     Kubernetes => kubernetes,
+    /// Tasks of job arrays in a Slurm cluster.
+    Slurm => slurm,
 }
 
 impl AnyEngine {
@@ -324,6 +330,12 @@ pub(crate) trait Engine {
     /// Does what is left to do when no phase is left.
     async fn finish(&mut self) -> Result<(), Diagnostic> {
         Ok(())
+    }
+
+    /// Has something in the cluster launch the run instead of this process, and returns what to say about that; `None`
+    /// where the engine has no such thing. Whoever calls does not hold the lock of the run.
+    async fn hand_over(&mut self) -> Result<Option<Vec<String>>, Diagnostic> {
+        Ok(None)
     }
 
     /// What `launch --dry-run` prints of a phase; an engine that has nothing to show refuses.

@@ -26,6 +26,7 @@ pub(crate) enum RunState {
     Idle,
     /// Nobody watches it, but these Jobs may go on in a cluster.
     Left {
+        engine: String,
         jobs: Vec<String>,
     },
     Finalized,

@@ -68,9 +68,9 @@ pub(crate) fn text(status: &RunStatus, all: bool) -> String {
     let mut text = String::new();
     let mut line = |line: String| writeln!(text, "{line}").expect("a String takes every text");
     line(format!("run {}: {}", status.run, state(&status.state)));
-    if matches!(status.state, RunState::Left { .. }) {
+    if let RunState::Left { engine, .. } = &status.state {
         line(format!(
-            "watch it with `dvc-fanout launch {0} --engine kubernetes`, end it with `dvc-fanout cancel {0}`",
+            "watch it with `dvc-fanout launch {0} --engine {engine}`, end it with `dvc-fanout cancel {0}`",
             status.run
         ));
     }
@@ -142,7 +142,7 @@ fn state(state: &RunState) -> String {
         RunState::Planned => "planned, not launched".to_owned(),
         RunState::Running { engine, host, process } => format!("running ({engine}, process {process} on {host})"),
         RunState::Idle => "not running".to_owned(),
-        RunState::Left { jobs } => match &jobs[..] {
+        RunState::Left { jobs, .. } => match &jobs[..] {
             [job] => format!("left to the cluster (Job {job} may go on)"),
             jobs => format!("left to the cluster ({} Jobs may go on)", jobs.len()),
         },
@@ -172,7 +172,7 @@ fn summary(status: &RunStatus) -> Value {
         RunState::Left { .. } => ("left", Value::Null),
         RunState::Finalized => ("finalized", Value::Null),
     };
-    let jobs: &[String] = if let RunState::Left { jobs } = &status.state { jobs } else { &[] };
+    let jobs: &[String] = if let RunState::Left { jobs, .. } = &status.state { jobs } else { &[] };
     json!({
         "version": VERSION, "run": status.run, "created": status.created, "state": name, "launcher": launcher, "jobs": jobs,
         "work_items": status.items.len(), "counts": Counts::of(status.items.iter()).json(),

@@ -15,6 +15,7 @@
 //!                  cancel            asks a running `launch` to end
 //!                  jobs/NAME.json    the work items of a cluster Job
 //!                  jobs/NAME.over    its end was seen
+//!                  jobs/NAME.{sh,out,env}  a job array's script, what it said, and secret variables
 //!                  jobs/NAME.checked left by a pod that sees all that workers need
 //!                  snapshot/         a git repository with the workspace as it was; borrows what the project's has
 //!                  launch.lock       held while the run is being launched
@@ -156,6 +157,21 @@ impl RunDir {
     /// Present once nobody needs to wait for that worker.
     pub(crate) fn first_over(&self) -> PathBuf {
         self.0.join("first.over")
+    }
+
+    /// What the tasks of a job array run.
+    pub(crate) fn job_script(&self, name: &str) -> PathBuf {
+        self.jobs().join(format!("{name}.sh"))
+    }
+
+    /// What the tasks of a job array say before their workers have logs.
+    pub(crate) fn job_output(&self, name: &str) -> PathBuf {
+        self.jobs().join(format!("{name}.out"))
+    }
+
+    /// Variables of the tasks of a job array that only the user may read.
+    pub(crate) fn job_variables(&self, name: &str) -> PathBuf {
+        self.jobs().join(format!("{name}.env"))
     }
 
     /// Present once the end of the Job was seen.

@@ -121,6 +121,18 @@ pub(crate) fn next_attempt(run: &RunDir, index: usize) -> Result<u32, FsError> {
     Ok(taken.max().unwrap_or(0).saturating_add(1))
 }
 
+/// Takes the next attempt at a work item for this process, by making its log.
+///
+/// A batch system may do one work item on two machines at a time, each of which sees the folder as it was a moment ago:
+/// listing it would give both the same number.
+pub(crate) fn claim_attempt(run: &RunDir, index: usize) -> Result<u32, FsError> {
+    let mut attempt = next_attempt(run, index)?;
+    while !fs::create_new(&run.log(index, attempt))? {
+        attempt = attempt.saturating_add(1);
+    }
+    Ok(attempt)
+}
+
 /// Sets the failures of a work item's attempts so far aside: the next launch tries it again. The results stay.
 pub(crate) fn set_failures_aside(run: &RunDir, index: usize) -> Result<(), FsError> {
     let last = attempts(run, index)?.last().copied().unwrap_or(0);

@@ -64,7 +64,6 @@ fn first_engine() -> String {
 }
 
 /// Writes the file of a job; `cluster` says how its launcher reached the cluster.
-#[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "only engines of clusters deal"))]
 pub(crate) fn write(run: &RunDir, engine: &str, job: &str, shards: &Shards, cluster: &Json) -> Result<(), FsError> {
     let items = shards.items.iter().map(|item| Item { index: item.index, attempt: item.attempt }).collect();
     let file = JobFile {
@@ -88,20 +87,34 @@ pub(crate) fn open(run: &RunDir) -> Result<Vec<String>, FsError> {
 }
 
 /// Remembers that a Job is over.
-#[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "only engines of clusters see jobs end"))]
 pub(crate) fn close(run: &RunDir, job: &str) -> Result<(), FsError> {
     if run.job(job).exists() { fs::write(&run.job_over(job), b"") } else { Ok(()) }
 }
 
-/// How the launcher of an engine's first open job reached its cluster; `None` where no job of that engine is open.
-#[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "only engines of clusters ask"))]
-pub(crate) fn cluster_of(run: &RunDir, engine: &str) -> Result<Option<Json>, Diagnostic> {
+/// The open jobs of an engine.
+pub(crate) fn open_of(run: &RunDir, engine: &str) -> Result<Vec<String>, Diagnostic> {
+    let mut jobs = vec![];
     for job in open(run)? {
-        if let Some(file) = read_file(run, &job)?.filter(|file| file.engine == engine) {
-            return Ok(Some(file.cluster));
+        if read_file(run, &job)?.is_some_and(|file| file.engine == engine) {
+            jobs.push(job);
         }
     }
-    Ok(None)
+    Ok(jobs)
+}
+
+/// The engine that made a job.
+pub(crate) fn engine_of(run: &RunDir, job: &str) -> Result<String, Diagnostic> {
+    Ok(read_file(run, job)?.map_or_else(first_engine, |file| file.engine))
+}
+
+/// What the engine remembers of the cluster that it made a job in; `None` where there is no such job.
+pub(crate) fn cluster_of(run: &RunDir, job: &str) -> Result<Option<Json>, Diagnostic> {
+    Ok(read_file(run, job)?.map(|file| file.cluster))
+}
+
+/// Forgets a job that was not made.
+pub(crate) fn forget(run: &RunDir, job: &str) -> Result<(), FsError> {
+    fs::remove(&run.job(job))
 }
 
 /// Reads the file of a Job; `None` where there is none.

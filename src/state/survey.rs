@@ -52,7 +52,8 @@ pub(crate) fn run(run: &RunDir, plan: &Plan) -> Result<RunStatus, Diagnostic> {
     let goes_on = |item: &ItemStatus| matches!(item.standing, Standing::Waiting | Standing::Running { .. });
     let state = match state(&lines, is_launched) {
         RunState::Idle | RunState::Planned if !left.is_empty() && statuses.iter().any(goes_on) => {
-            RunState::Left { jobs: left }
+            let engine = left.first().map(|job| shards::engine_of(run, job)).transpose()?.unwrap_or_default();
+            RunState::Left { engine, jobs: left }
         }
         state => state,
     };

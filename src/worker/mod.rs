@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::adapters::dvc::Dvc;
 use crate::adapters::memory::{self, MemoryGroup};
-use crate::adapters::{clock, fs, process};
+use crate::adapters::{clock, fs, process, signals};
 use crate::diagnostic::Diagnostic;
 use crate::state::dvc_version::DvcVersion;
 use crate::state::format::{Input, Outcome, StageResult, StageState, VERSION, WorkItem, WorkResult};
@@ -40,6 +40,8 @@ pub(crate) struct Attempt<'a> {
     pub number: u32,
     /// How long the stages may take.
     pub timeout_seconds: Option<u64>,
+    /// Whether its process has done no other work item: another job would have no more time for this one.
+    pub is_first: bool,
     pub nice: Option<i32>,
     /// What commands find in their environment beside this process's own.
     pub environment: &'a [(OsString, OsString)],
@@ -96,6 +98,11 @@ pub(crate) fn attempt(
     let (outcome, left) = match harvest.take(&mut workspace, &ran) {
         Ok(left) => {
             let mut outcome = outcome(item, &ran);
+            if signals::is_time_up() && attempt.is_first && matches!(outcome, Outcome::Interrupted { .. }) {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of seconds")]
+                let seconds = clock::seconds_between(&started, &clock::now()) as u64;
+                outcome = Outcome::TimedOut { seconds };
+            }
             if let (Outcome::StageFailed { message, .. }, Some(memory)) = (&mut outcome, &memory)
                 && memory.kills() > kills_before
             {
@@ -178,6 +185,9 @@ fn outs(item: &WorkItem, stages: &[StageResult], sources: &Sources<'_>) -> Vec<O
 fn outcome(item: &WorkItem, ran: &Ran) -> Outcome {
     let ending = match &ran.stopped {
         Stopped::TimedOut(seconds) => return Outcome::TimedOut { seconds: *seconds },
+        Stopped::Signalled(signals::TIME_IS_UP) => {
+            return Outcome::Interrupted { message: "stopped since the time limit of its job was near".to_owned() };
+        }
         Stopped::Signalled(signal) => return Outcome::Interrupted { message: format!("stopped by signal {signal}") },
         Stopped::Ended(_) if ran.stopped.is_success() => return Outcome::Succeeded,
         Stopped::Ended(ending) => ending,

@@ -7,6 +7,7 @@ pub(crate) mod cluster;
 pub(crate) mod oracle;
 
 pub(crate) mod same;
+pub(crate) mod slurm;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

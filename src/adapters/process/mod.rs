@@ -80,13 +80,15 @@ pub(crate) struct Program {
     pub path: OsString,
     pub arguments: Vec<OsString>,
     pub environment: Vec<(OsString, OsString)>,
+    /// Variables that it does not get.
+    pub removed: Vec<OsString>,
     /// How long it may take, where `output` runs it.
     pub limit: Option<Duration>,
 }
 
 impl Program {
     pub(crate) fn new(path: impl Into<OsString>) -> Self {
-        Program { path: path.into(), arguments: vec![], environment: vec![], limit: None }
+        Program { path: path.into(), arguments: vec![], environment: vec![], removed: vec![], limit: None }
     }
 
     #[must_use]
@@ -181,6 +183,9 @@ fn overseen(program: &Program, grace: Duration, is_tied: bool) -> std::process::
         command.arg("--limit-seconds").arg(limit.as_secs().to_string());
     }
     command.arg("--").arg(&program.path).args(&program.arguments);
+    for name in &program.removed {
+        command.env_remove(name);
+    }
     command.envs(program.environment.iter().cloned());
     command
 }
@@ -320,6 +325,11 @@ fn signal_process(child: &Running, signal: Signal) {
     if let Some(pid) = child.id() {
         let _gone_is_fine = rustix::process::kill_process(pid, signal);
     }
+}
+
+/// Where the program of this process lies.
+pub(crate) fn own_path() -> io::Result<std::path::PathBuf> {
+    std::fs::read_link(SELF)
 }
 
 /// The ids of the user and the group that this process runs as.

@@ -10,7 +10,7 @@ use crate::commands::settings::Settings;
 use crate::commands::summary;
 use crate::diagnostic::Diagnostic;
 use crate::engine::launch::{self as engine, Audience, Launched, Work, cannot_listen};
-use crate::engine::{AnyEngine, Scene};
+use crate::engine::{AnyEngine, Engine as _, Scene};
 use crate::env;
 use crate::exit::Exit;
 use crate::output::progress::Style;
@@ -51,6 +51,12 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
             expected: &std::collections::HashMap::new(),
         };
         engine::dry_run(work, &mut engine)?.iter().for_each(|manifest| text::result(manifest));
+        return Ok(Exit::Success);
+    }
+    if args.detach
+        && let Some(said) = engine::block_on(engine.hand_over())?
+    {
+        said.iter().for_each(|line| text::note(line));
         return Ok(Exit::Success);
     }
     let _lock = hold(&run)?;

@@ -168,7 +168,12 @@ impl<'a> Drive<'a> {
                 let grace = Duration::from_secs(self.config.pods.grace_seconds.into());
                 cancel(self.cluster, &self.job, grace).await?;
                 self.files.close_job(&self.job.name)?;
-                let end = ShardEnd { place: self.job.name.clone(), ending: Ending::Stopped, again: false };
+                let end = ShardEnd {
+                    place: self.job.name.clone(),
+                    ending: Ending::Stopped,
+                    again: false,
+                    spares_others: false,
+                };
                 let events = self.items.settle_all(&end, self.files)?;
                 self.tell(events);
                 Ok(PhaseEnd::Done)
@@ -297,16 +302,19 @@ impl<'a> Drive<'a> {
         self.settled.insert(pod.uid.clone());
         let Some(shard) = pod.index.map(|index| index as usize) else { return Ok(()) };
         let end = if pod.phase == PodPhase::Succeeded {
-            ShardEnd { place: pod.name.clone(), ending: Ending::Succeeded, again: false }
+            ShardEnd { place: pod.name.clone(), ending: Ending::Succeeded, again: false, spares_others: false }
         } else {
             match &self.job.failing {
                 // The controller ends what runs when it gives a Job up.
-                Some(reason) if pod.is_deleted && pod.disrupted.is_none() => {
-                    ShardEnd { place: pod.name.clone(), ending: ending_of_rest(reason, ""), again: false }
-                }
+                Some(reason) if pod.is_deleted && pod.disrupted.is_none() => ShardEnd {
+                    place: pod.name.clone(),
+                    ending: ending_of_rest(reason, ""),
+                    again: false,
+                    spares_others: false,
+                },
                 Some(_) | None => {
                     let again = explain::is_tried_again(pod, self.retries, self.retry_commands);
-                    ShardEnd { place: pod.name.clone(), ending: explain::ending(pod), again }
+                    ShardEnd { place: pod.name.clone(), ending: explain::ending(pod), again, spares_others: false }
                 }
             }
         };
@@ -390,7 +398,7 @@ impl<'a> Drive<'a> {
             let mut missing = false;
             for &shard in completed.iter().filter(|shard| open.contains(shard)) {
                 let place = format!("index {shard} of Job `{}`", self.job.name);
-                let end = ShardEnd { place, ending: Ending::Succeeded, again: false };
+                let end = ShardEnd { place, ending: Ending::Succeeded, again: false, spares_others: false };
                 match self.items.settle(shard, &end, self.files, is_patient)? {
                     Some(events) => self.tell(events),
                     None => missing = true,
@@ -405,7 +413,7 @@ impl<'a> Drive<'a> {
             Some(JobEnd { reason, message, .. }) => ending_of_rest(reason, message),
             None => Ending::Lost { message: format!("Job `{}` was deleted", self.job.name) },
         };
-        let end = ShardEnd { place: self.job.name.clone(), ending, again: false };
+        let end = ShardEnd { place: self.job.name.clone(), ending, again: false, spares_others: false };
         let events = self.items.settle_all(&end, self.files)?;
         self.tell(events);
         Ok(())

@@ -49,7 +49,9 @@ impl Flags for Args {
 
     /// Deletes the Jobs that nobody watches. What is not said of the cluster is as it was at the launch.
     async fn cancel(&self, run: &RunDir, plan: &Plan) -> Result<Vec<String>, Diagnostic> {
-        let Some(cluster) = shards::cluster_of(run, Self::NAME)? else { return Ok(vec![]) };
+        let open = shards::open_of(run, Self::NAME)?;
+        let Some(first) = open.first() else { return Ok(vec![]) };
+        let cluster = shards::cluster_of(run, first)?.unwrap_or_default();
         let first: Reach = serde_json::from_value(cluster).unwrap_or_default();
         let mut access = access(self);
         access.kubeconfig = access.kubeconfig.or(first.kubeconfig);

@@ -8,8 +8,8 @@ use crate::engine::remote::items::{ItemFiles, Volume};
 use crate::model::event::Ending;
 use crate::state::format::Outcome;
 use crate::state::paths::RunDir;
-use crate::state::results;
 use crate::state::shards::{self, Shards};
+use crate::state::{results, survey};
 
 /// The directory of a run.
 #[derive(Clone, Debug)]
@@ -30,13 +30,39 @@ impl RunFiles {
         shards::read(&self.run, job)
     }
 
+    #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "other engines remember more of each job"))]
     pub(crate) fn write_shards(&self, job: &str, list: &Shards) -> Result<(), Diagnostic> {
         Ok(shards::write(&self.run, self.engine, job, list, &self.cluster)?)
     }
 
+    /// Writes down which work items a job does, with what the engine is to remember of it.
+    pub(crate) fn write_job(&self, job: &str, list: &Shards, cluster: &Json) -> Result<(), Diagnostic> {
+        Ok(shards::write(&self.run, self.engine, job, list, cluster)?)
+    }
+
+    /// What the engine remembers of a job; `None` where there is no such job.
+    pub(crate) fn cluster_of(&self, job: &str) -> Result<Option<Json>, Diagnostic> {
+        shards::cluster_of(&self.run, job)
+    }
+
+    /// Forgets a job that was not made after all.
+    pub(crate) fn forget_job(&self, job: &str) -> Result<(), Diagnostic> {
+        Ok(shards::forget(&self.run, job)?)
+    }
+
+    /// The last error in what the tasks of a job array said before their workers had logs.
+    pub(crate) fn last_error(&self, job: &str) -> Option<String> {
+        survey::last_error(&self.run.job_output(job))
+    }
+
+    /// The number of a work item's next attempt.
+    pub(crate) fn next_attempt(&self, index: usize) -> Result<u32, Diagnostic> {
+        Ok(results::next_attempt(&self.run, index)?)
+    }
+
     /// The jobs of which nobody has seen the end yet.
     pub(crate) fn open_jobs(&self) -> Result<Vec<String>, Diagnostic> {
-        Ok(shards::open(&self.run)?)
+        shards::open_of(&self.run, self.engine)
     }
 
     /// Remembers that a job is over.
@@ -44,10 +70,12 @@ impl RunFiles {
         Ok(shards::close(&self.run, job)?)
     }
 
+    #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "only pods check by themselves"))]
     pub(crate) fn forget_check(&self, job: &str) -> Result<(), Diagnostic> {
         Ok(fs::remove(&self.run.check(job))?)
     }
 
+    #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "only pods check by themselves"))]
     /// Whether the worker of the check of this name has written to the directory.
     pub(crate) fn was_checked(&self, job: &str) -> Result<bool, Diagnostic> {
         Ok(fs::read_text_if_any(&self.run.check(job))?.is_some())

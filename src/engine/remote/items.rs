@@ -84,6 +84,8 @@ pub(crate) struct ShardEnd {
     pub ending: Ending,
     /// Whether the shard is tried again.
     pub again: bool,
+    /// Whether work items that had not begun are left to another job: they have nothing to do with the end.
+    pub spares_others: bool,
 }
 
 /// The work items of a Job, by shard.
@@ -107,6 +109,10 @@ impl Items {
     }
 
     /// How many work items have not ended for good.
+    #[cfg_attr(
+        not(feature = "kubernetes"),
+        expect(dead_code, reason = "only Jobs end before their items are looked at")
+    )]
     pub(crate) fn left(&self) -> usize {
         self.left
     }
@@ -114,9 +120,9 @@ impl Items {
     /// Looks what a running pod has done since the last look.
     pub(crate) fn look(&mut self, shard: usize, place: &str, files: &impl Volume) -> Result<Vec<Event>, Diagnostic> {
         let mut events = vec![];
-        let before = self.open(shard).count();
+        let before = self.left_of(shard).count();
         let retry_commands = self.retry_commands;
-        for item in self.open(shard) {
+        for item in self.left_of(shard) {
             let found = item.look(files)?;
             if let Some(begun) = found.begun {
                 item.tell_begun(begun, place, &mut events);
@@ -145,17 +151,23 @@ impl Items {
     ) -> Result<Option<Vec<Event>>, Diagnostic> {
         let mut events = vec![];
         let mut found = vec![];
-        let before = self.open(shard).count();
+        let mut is_cut = false;
+        let before = self.left_of(shard).count();
         let retry_commands = self.retry_commands;
-        for item in self.open(shard) {
+        for item in self.left_of(shard) {
             let files = item.look(files)?;
-            let is_missing = files.result.is_none() && end.ending == Ending::Succeeded;
+            let is_last = |attempt: &u32| files.begun.is_none_or(|begun| *attempt >= begun);
+            let last =
+                files.result.as_ref().filter(|(attempt, ending)| is_last(attempt) || is_final(ending, retry_commands));
+            // A worker that was told to end begins nothing more.
+            is_cut |= matches!(last, Some((_, Ending::Lost { .. })));
+            let is_missing = last.is_none() && end.ending == Ending::Succeeded && !is_cut;
             if is_missing && is_patient {
                 return Ok(None);
             }
             found.push(files);
         }
-        for (item, found) in self.open(shard).zip(found) {
+        for (item, found) in self.left_of(shard).zip(found) {
             if let Some(begun) = found.begun {
                 item.tell_begun(begun, &end.place, &mut events);
             }
@@ -178,7 +190,7 @@ impl Items {
                 }
                 // What was never begun in a run that was stopped is nothing to speak of.
                 (_, None) if end.ending == Ending::Stopped => item.is_done = true,
-                (_, None) if !end.again => {
+                (_, None) if !end.again && !end.spares_others => {
                     let (attempt, ending) = (item.first, without_result(&end.ending, &end.place));
                     item.tell_finished(attempt, ending, false, &mut events);
                 }
@@ -198,19 +210,25 @@ impl Items {
         Ok(events)
     }
 
+    /// The work items that have not ended for good, by their index.
+    pub(crate) fn open(&self) -> impl Iterator<Item = usize> + '_ {
+        self.shards.iter().flatten().filter(|item| !item.is_done).map(|item| item.index)
+    }
+
     /// The shards that have work items left.
+    #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "only Jobs end before their pods"))]
     pub(crate) fn open_shards(&self) -> impl Iterator<Item = usize> + '_ {
         let is_open = |items: &[Item]| items.iter().any(|item| !item.is_done);
         self.shards.iter().enumerate().filter(move |(_, items)| is_open(items)).map(|(shard, _)| shard)
     }
 
-    fn open(&mut self, shard: usize) -> impl Iterator<Item = &mut Item> {
+    fn left_of(&mut self, shard: usize) -> impl Iterator<Item = &mut Item> {
         self.shards.get_mut(shard).into_iter().flatten().filter(|item| !item.is_done)
     }
 
     /// Takes off what has ended of a shard; to count all of them would cost more the larger the run is.
     fn count(&mut self, before: usize, shard: usize) {
-        self.left -= before - self.open(shard).count();
+        self.left -= before - self.left_of(shard).count();
     }
 }
 

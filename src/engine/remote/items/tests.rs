@@ -38,7 +38,7 @@ fn lost() -> Ending {
 }
 
 fn end(ending: Ending, again: bool) -> ShardEnd {
-    ShardEnd { place: "pod".to_owned(), ending, again }
+    ShardEnd { place: "pod".to_owned(), ending, again, spares_others: false }
 }
 
 /// Events in short: `0.1+` begun, `0.1=Succeeded` finished, `0.1=ToolFailed…` finished and tried again.

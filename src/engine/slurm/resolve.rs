@@ -1,0 +1,180 @@
+//! From the flags to what the engine keeps to.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::adapters::{fs, process};
+use serde_json::Value as Json;
+
+use crate::diagnostic::Diagnostic;
+use crate::engine::args::RunningArgs;
+use crate::engine::remote::classes::digest;
+use crate::engine::remote::files::RunFiles;
+use crate::engine::slurm::args::{Args, CancelArgs};
+use crate::engine::slurm::cluster::Slurm;
+use crate::engine::slurm::submit::Record;
+use crate::engine::slurm::{Limits, SlurmConfig, SlurmEngine, check_partition, script, watch};
+use crate::engine::{Flags, Scene};
+use crate::env;
+use crate::model::duration::Limit;
+use crate::state::format::Plan;
+use crate::state::home::ProjectHome;
+use crate::state::paths::RunDir;
+use crate::state::worklist;
+
+const DEFAULT_POLL: Duration = Duration::from_secs(30);
+const DEFAULT_LIMIT: Duration = Duration::from_mins(15);
+/// The word for workspaces on the project's file system.
+const SHARED: &str = "shared";
+/// Where workspaces lie unless said otherwise.
+const SCRATCH: &str = "${SLURM_TMPDIR:-${TMPDIR:-/tmp}}";
+
+impl Flags for Args {
+    const NAME: &'static str = "slurm";
+    const CALLED: &'static str = "the Slurm engine";
+    type Engine = SlurmEngine;
+    type Cancel = CancelArgs;
+
+    fn resolve(&self, scene: &Scene<'_>) -> Result<SlurmEngine, Diagnostic> {
+        let files = RunFiles::new(scene.run, Self::NAME, Json::Null);
+        Ok(SlurmEngine::new(config(self, scene)?, scene.run, files, &scene.project.root))
+    }
+
+    /// Cancels the arrays that nobody watches.
+    async fn cancel(&self, run: &RunDir, _plan: &Plan) -> Result<Vec<String>, Diagnostic> {
+        let files = RunFiles::new(run, Self::NAME, Json::Null);
+        let mut arrays = vec![];
+        for name in files.open_jobs()? {
+            arrays.extend(Record::of(&files, &name)?.map(|record| (name, record)));
+        }
+        let Some((_, first)) = arrays.first() else { return Ok(vec![]) };
+        let slurm = Slurm::new(self.clusters.clone().or_else(|| first.clusters.clone()), "/".into());
+        let limits = Limits::of(&slurm.configuration().await?);
+        watch::end(&slurm, &arrays, limits.kill_wait).await?;
+        for (name, _) in &arrays {
+            files.close_job(name)?;
+        }
+        Ok(arrays.into_iter().map(|(name, _)| name).collect())
+    }
+
+    async fn examine(&self, project: &ProjectHome) -> Result<Option<String>, Diagnostic> {
+        let slurm = Slurm::new(self.clusters.clone(), project.root.clone());
+        let configuration = slurm.configuration().await?;
+        let limits = Limits::of(&configuration);
+        let value = |key: &str| configuration.get(key).map_or("?", String::as_str);
+        check_partition(&slurm.partitions().await?, self)?;
+        let accounting = if limits.has_accounting { "with accounting" } else { "without accounting" };
+        let memory = if limits.confines_memory { "limited" } else { "not limited, since there are no cgroups" };
+        Ok(Some(format!(
+            "Slurm {} of `{}`, {accounting}, arrays of up to {} tasks, memory of tasks is {memory}",
+            value("SLURM_VERSION"),
+            value("ClusterName"),
+            limits.array_size,
+        )))
+    }
+}
+
+/// Looks up what was meant.
+fn config(args: &Args, scene: &Scene<'_>) -> Result<SlurmConfig, Diagnostic> {
+    let Scene { project, plan, running, .. } = *scene;
+    if let Some((word, taken)) = args.sbatch_options.iter().find_map(|word| Some((word, script::taken(word)?))) {
+        return Err(Diagnostic::usage(format!("`--sbatch-arg={word}` cannot be given"))
+            .cause(format!("`{taken}` has a meaning for the engine itself")));
+    }
+    let root = project.root.display().to_string();
+    let program = match &args.job_program {
+        Some(program) => program.clone(),
+        None => process::own_path()
+            .map_err(|error| Diagnostic::tool("cannot tell where this program lies").source(&error))?
+            .display()
+            .to_string(),
+    };
+    let scratch = match args.job_scratch.as_deref() {
+        Some(SHARED) => None,
+        folder => {
+            // Slots of different projects have nothing in common.
+            let project: String = digest(&root).chars().take(8).collect();
+            let (uid, _) = process::user();
+            Some(format!("{}/dvc-fanout-{uid}/{project}", folder.unwrap_or(SCRATCH)))
+        }
+    };
+    let prologue = args.prologue.as_ref().map(|text| prologue(text)).transpose()?;
+    let items = worklist::read_all(scene.run)?;
+    let timeouts: BTreeMap<usize, u64> =
+        items.iter().filter_map(|item| Some((item.index, item.resources.timeout_seconds?))).collect();
+    let folder_of = |program: &str| Path::new(program).parent().map(|folder| folder.display().to_string());
+    let binds = [Some(root.clone()), Some(project.config.cache_dir.clone()), folder_of(&program)];
+    Ok(SlurmConfig {
+        args: args.clone(),
+        run: plan.run.clone(),
+        project: root,
+        program,
+        scratch,
+        binds: binds.into_iter().flatten().filter(|path| Path::new(path).is_absolute()).collect(),
+        prologue,
+        path: env::read_text(env::PATH),
+        arguments: arguments(args, running),
+        variables: args.job_env.iter().map(|variable| variable_of(variable)).collect::<Result<_, _>>()?,
+        timeout: running.timeout.map(|limit| limit.0),
+        timeouts,
+        nice: running.nice,
+        jobs: running.jobs.map(usize::from),
+        groups: running.groups(),
+        max_failed: running.max_failed(plan.work_items),
+        retries: running.retries,
+        poll: args.poll.map_or(DEFAULT_POLL, |limit: Limit| limit.0),
+        outage_limit: args.outage_limit.map_or(DEFAULT_LIMIT, |limit| limit.0),
+        pending_limit: args.pending_limit.map_or(DEFAULT_LIMIT, |limit| limit.0),
+    })
+}
+
+/// The flags that say what these say, but for what only concerns whoever hands the launch over.
+fn arguments(args: &Args, running: &RunningArgs) -> Vec<String> {
+    // Values of variables are in a file that only the user may read; their names suffice.
+    let job_env = args.job_env.iter().map(|variable| variable.split('=').next().unwrap_or_default().to_owned());
+    let args = Args { then: None, controller_time: None, job_env: job_env.collect(), ..args.clone() };
+    let flags = [serde_json::to_value(args), serde_json::to_value(running)];
+    let entries = flags.into_iter().flatten().filter_map(|flags| match flags {
+        Json::Object(entries) => Some(entries),
+        _ => None,
+    });
+    let mut words = vec![];
+    for (name, value) in entries.flatten() {
+        let text = |value: &Json| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        match &value {
+            Json::Bool(true) => words.push(format!("--{name}")),
+            Json::Bool(false) | Json::Null => {}
+            Json::Array(values) => words.extend(values.iter().map(|value| format!("--{name}={}", text(value)))),
+            Json::Number(_) | Json::String(_) | Json::Object(_) => words.push(format!("--{name}={}", text(&value))),
+        }
+    }
+    words
+}
+
+/// The text of a file, where it names one, else the text itself.
+fn prologue(text: &str) -> Result<String, Diagnostic> {
+    let path = Path::new(text);
+    if text.contains('\n') || !path.is_file() {
+        return Ok(text.to_owned());
+    }
+    String::from_utf8(fs::read(path)?)
+        .map_err(|error| Diagnostic::usage(format!("the prologue `{text}` is no UTF-8 text")).source(&error))
+}
+
+/// `NAME=VALUE`, or a name whose value is taken from here.
+fn variable_of(text: &str) -> Result<(String, String), Diagnostic> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (text, env::read_text(text)),
+    };
+    let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !is_name || name.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(Diagnostic::usage(format!("`--job-env {text}` does not begin with the name of a variable")));
+    }
+    let value = value.ok_or_else(|| {
+        Diagnostic::usage(format!("the variable `{name}` is to be passed to tasks, but it is not set here"))
+            .hint(format!("set it, or give its value: `--job-env {name}=…`"))
+    })?;
+    Ok((name.to_owned(), value))
+}

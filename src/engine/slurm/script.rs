@@ -1,0 +1,311 @@
+//! The script of an array, and the words of its `sbatch`. Pure.
+
+use crate::engine::slurm::SlurmConfig;
+use crate::engine::slurm::args::{Export, GpuFlag, Then};
+use crate::model::event::Resources;
+
+/// What a job that gets `--signal` is sent.
+const SIGNAL: &str = "USR1";
+/// What a worker needs besides its work items, in seconds: to start, and to publish.
+const OVERHEAD_SECONDS: u64 = 180;
+
+/// The script that each task of an array runs.
+///
+/// The worker takes the shell's place, so that it gets the signals that Slurm sends to the batch shell.
+pub(super) fn script(config: &SlurmConfig, name: &str, variables: Option<&str>) -> String {
+    let mut text = beginning(config, variables);
+    let scratch = config.scratch.as_ref().map(|folder| format!(" --scratch \"{folder}\"")).unwrap_or_default();
+    let timeout = config.timeout.map(|limit| format!(" --timeout {}", limit.as_secs())).unwrap_or_default();
+    let nice = config.nice.map(|nice| format!(" --nice {nice}")).unwrap_or_default();
+    let (run, job, program) = (quoted(&config.run), quoted(name), quoted(&config.program));
+    let wrapper = wrapper(config);
+    text.push_str(&format!(
+        "exec {wrapper}{program} work \"$SLURM_ARRAY_TASK_ID\" --run {run} --job {job}{scratch}{timeout}{nice}\n"
+    ));
+    text
+}
+
+/// The script of a job that launches the run.
+pub(super) fn controller(config: &SlurmConfig, variables: Option<&str>) -> String {
+    let mut text = beginning(config, variables);
+    let (run, program) = (quoted(&config.run), quoted(&config.program));
+    let flags = config.arguments.iter().fold(String::new(), |flags, flag| flags + " " + &quoted(flag));
+    let launch = format!("{program} launch {run} --engine slurm{flags}");
+    match config.args.then {
+        // The last program takes the shell's place, so that it gets the signals that Slurm sends to the batch shell.
+        None => text.push_str(&format!("exec {launch}\n")),
+        Some(then) => {
+            let verb = match then {
+                Then::Collect => "collect",
+                Then::Finalize => "finalize",
+            };
+            // Some work items may fail: what is good is brought home all the same, and the exit code tells.
+            text.push_str("set +e\n");
+            text.push_str(&format!("{launch} &\nlauncher=$!\n"));
+            text.push_str("trap 'kill -INT $launcher' USR1\ntrap 'kill -TERM $launcher' TERM\n");
+            text.push_str("while :; do wait $launcher; code=$?; kill -0 $launcher 2>/dev/null || break; done\n");
+            text.push_str("case $code in 0 | 1) ;; *) exit $code ;; esac\n");
+            text.push_str(&format!("{program} {verb} {run} || exit $?\nexit $code\n"));
+        }
+    }
+    text
+}
+
+/// What comes before the worker, or the launcher.
+fn beginning(config: &SlurmConfig, variables: Option<&str>) -> String {
+    let is_login = !config.args.modules.is_empty() || config.args.conda.is_some() || config.args.prologue.is_some();
+    // `module` is a function that only login shells of many sites have.
+    let mut text = String::from(if is_login { "#!/bin/bash -l\n" } else { "#!/bin/sh\n" });
+    text.push_str("# Written by dvc-fanout; runs the work items of one task of a job array.\n");
+    text.push_str("set -e\n");
+    if config.args.export == Some(Export::None) {
+        // Else a stage's own `srun` would lose its environment.
+        text.push_str("unset SLURM_EXPORT_ENV\n");
+    }
+    if let Some(file) = variables {
+        text.push_str(&format!(". {}\n", quoted(file)));
+    }
+    if let Some(path) = config.path.as_ref().filter(|_| is_login && config.args.export != Some(Export::None)) {
+        // What a login sets, as many do for everybody, is not what `--export=ALL` handed on.
+        text.push_str(&format!("export PATH={}\n", quoted(path)));
+    }
+    if is_login {
+        text.push_str(
+            "trap 'code=$?; echo \"error: what comes before the worker failed with $code\" >&2; exit 5' EXIT\n",
+        );
+        for module in &config.args.modules {
+            text.push_str(&format!("module load {}\n", quoted(module)));
+        }
+        if let Some(environment) = &config.args.conda {
+            text.push_str("eval \"$(conda shell.posix hook)\"\n");
+            text.push_str(&format!("conda activate {}\n", quoted(environment)));
+        }
+        if let Some(prologue) = &config.prologue {
+            text.push_str(prologue.trim_end());
+            text.push('\n');
+        }
+        text.push_str("trap - EXIT\n");
+    }
+    text.push_str(&format!("cd {}\n", quoted(&config.project)));
+    text
+}
+
+/// What stands in front of the worker.
+fn wrapper(config: &SlurmConfig) -> String {
+    let args = &config.args;
+    if let Some(image) = &args.container {
+        let runtime = args.container_runtime.as_deref().unwrap_or("apptainer");
+        let binds = config.binds.iter().fold(String::new(), |binds, path| binds + " --bind " + &quoted(path));
+        let more = args.container_options.as_ref().map(|more| format!(" {more}")).unwrap_or_default();
+        let scratch =
+            config.scratch.as_ref().map(|_| " --bind \"${SLURM_TMPDIR:-${TMPDIR:-/tmp}}\"").unwrap_or_default();
+        return format!("{runtime} exec{binds}{scratch}{more} {} ", quoted(image));
+    }
+    args.wrapper.as_ref().map(|words| format!("{words} ")).unwrap_or_default()
+}
+
+/// A word as a shell reads it back.
+pub(super) fn quoted(word: &str) -> String {
+    let is_plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c));
+    if is_plain { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
+/// What `sbatch` is asked for, but for the script and what differs from one array to the next.
+pub(super) fn flags(config: &SlurmConfig, resources: &Resources, seconds: Option<u64>) -> Vec<String> {
+    let args = &config.args;
+    let mut words = vec!["--nodes=1".to_owned(), "--ntasks=1".to_owned()];
+    let mut flag = |name: &str, value: Option<String>| words.extend(value.map(|value| format!("--{name}={value}")));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few CPUs, rounded up")]
+    let cpus = resources.cpus.map(|cpus| (cpus.ceil() as u32).max(1)).or(args.cpus_per_task);
+    flag("cpus-per-task", cpus.map(|cpus| cpus.to_string()));
+    match (args.mem.as_deref(), resources.memory_mib) {
+        (Some("none"), _) => {}
+        (_, Some(mib)) => flag("mem", Some(format!("{mib}M"))),
+        (Some(mem), None) => flag("mem", Some(mem.to_owned())),
+        (None, None) => flag("mem-per-cpu", args.mem_per_cpu.clone()),
+    }
+    match (resources.gpus.filter(|gpus| *gpus > 0), args.gpu_flag.unwrap_or(GpuFlag::Gres)) {
+        (Some(gpus), GpuFlag::Gres) => flag("gres", Some(format!("gpu:{gpus}"))),
+        (Some(gpus), GpuFlag::Gpus) => flag("gpus", Some(gpus.to_string())),
+        (Some(gpus), GpuFlag::GpusPerNode) => flag("gpus-per-node", Some(gpus.to_string())),
+        (None, _) => flag("gres", args.gres.clone()),
+    }
+    flag("time", args.time.as_deref().map(time).or_else(|| seconds.map(minutes)));
+    for (name, value) in [
+        ("partition", &args.partition),
+        ("account", &args.account),
+        ("qos", &args.qos),
+        ("reservation", &args.reservation),
+        ("constraint", &args.constraint),
+        ("nodelist", &args.nodelist),
+        ("licenses", &args.licenses),
+        ("wckey", &args.wckey),
+        ("clusters", &args.clusters),
+        ("mail-type", &args.mail_type),
+        ("mail-user", &args.mail_user),
+        ("tmp", &args.tmp),
+    ] {
+        flag(name, value.clone());
+    }
+    flag("signal", Some(format!("B:{SIGNAL}@{}", args.signal.unwrap_or(120))));
+    flag("export", Some(if args.export == Some(Export::None) { "NONE" } else { "ALL" }.to_owned()));
+    flag("chdir", Some(config.project.clone()));
+    flag("open-mode", Some("append".to_owned()));
+    words.push(if args.no_requeue { "--no-requeue" } else { "--requeue" }.to_owned());
+    if args.exclusive {
+        words.push("--exclusive".to_owned());
+    }
+    words
+}
+
+/// A time limit in whole minutes, for stages that take so many seconds.
+fn minutes(seconds: u64) -> String {
+    (seconds + OVERHEAD_SECONDS).div_ceil(60).to_string()
+}
+
+/// A time limit as Slurm writes it; `36h` and the like are ours.
+fn time(text: &str) -> String {
+    let ours = text.chars().last().is_some_and(|last| last.is_ascii_alphabetic());
+    match text.parse::<crate::model::duration::Limit>() {
+        Ok(limit) if ours => limit.seconds().div_ceil(60).to_string(),
+        _ => text.to_owned(),
+    }
+}
+
+/// Options of `sbatch` that have a meaning here.
+const TAKEN: [&str; 9] =
+    ["--array", "--job-name", "--wrap", "--parsable", "--output", "--wait", "--comment", "--dependency", "--chdir"];
+
+/// The option of a word that `--sbatch-arg` may not give.
+pub(super) fn taken(word: &str) -> Option<&'static str> {
+    let name = word.split_once('=').map_or(word, |(name, _)| name);
+    let long = match name {
+        _ if word.starts_with("-a") => "--array",
+        _ if word.starts_with("-J") => "--job-name",
+        _ if word.starts_with("-o") => "--output",
+        _ if word.starts_with("-W") => "--wait",
+        _ if word.starts_with("-d") => "--dependency",
+        _ if word.starts_with("-D") => "--chdir",
+        name => name,
+    };
+    TAKEN.into_iter().find(|taken| *taken == long)
+}
+
+/// What `sbatch` says where it refuses a job for good, and the flag that it is about.
+const REFUSALS: [(&str, &str); 14] = [
+    ("Invalid partition name specified", "partition"),
+    ("No partition specified or system default partition", "partition"),
+    ("User's group not permitted to use this partition", "partition"),
+    ("Invalid account or account/partition combination", "account"),
+    ("Invalid qos specification", "qos"),
+    ("Invalid feature specification", "constraint"),
+    ("Invalid license specification", "licenses"),
+    ("Requested reservation is invalid", "reservation"),
+    ("Access denied to requested reservation", "reservation"),
+    ("Invalid node name specified", "nodelist"),
+    ("Invalid generic resource (gres) specification", "gres"),
+    ("Requested time limit is invalid", "time"),
+    ("Requested node configuration is not available", "cpus-per-task"),
+    ("Memory specification can not be satisfied", "mem"),
+];
+
+/// Says that more was submitted than the site allows at a time.
+const TOO_MANY: [&str; 2] = ["QOSMaxSubmitJobPerUserLimit", "AssocMaxSubmitJobLimit"];
+/// Says that the controller has no room for more jobs.
+const NO_ROOM: &str = "Resource temporarily unavailable";
+/// Says that an array has more tasks than the cluster takes.
+const TOO_LARGE: &str = "Invalid job array specification";
+/// Says that an option is no option of this Slurm.
+const NO_OPTION: [&str; 3] = ["unrecognized option", "invalid option", "Invalid --"];
+
+/// Why `sbatch` submitted nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// This flag is wrong.
+    Flag(&'static str),
+    /// An option is none of this Slurm's, or its value is not.
+    Option,
+    /// Too many jobs at a time; fewer may go.
+    TooMany,
+    TooLarge,
+    NoRoom,
+}
+
+/// Tells from what `sbatch` said why it surely submitted nothing; `None` where it may have.
+pub(super) fn refusal(said: &str, code: Option<i32>) -> Option<Refusal> {
+    if let Some((_, flag)) = REFUSALS.iter().find(|(text, _)| said.contains(text)) {
+        return Some(Refusal::Flag(flag));
+    }
+    if TOO_MANY.iter().any(|text| said.contains(text)) {
+        return Some(Refusal::TooMany);
+    }
+    if said.contains(TOO_LARGE) {
+        return Some(Refusal::TooLarge);
+    }
+    if said.contains(NO_ROOM) {
+        return Some(Refusal::NoRoom);
+    }
+    (code == Some(255) || NO_OPTION.iter().any(|text| said.contains(text))).then_some(Refusal::Option)
+}
+
+/// The id of the job in what `sbatch --parsable` printed, beneath whatever banners the site has.
+pub(super) fn submitted(stdout: &str) -> Option<u64> {
+    stdout.lines().rev().find_map(|line| {
+        let line = line.trim();
+        let (id, cluster) = line.split_once(';').unwrap_or((line, "c"));
+        (!cluster.is_empty() && !cluster.contains(char::is_whitespace)).then(|| id.parse().ok()).flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_is_found_among_banners() {
+        assert_eq!(submitted("12\n"), Some(12));
+        assert_eq!(submitted("Welcome!\n 7;fanout\n"), Some(7));
+        assert_eq!(submitted("quota: 99 of 100\n8\nhave a nice day\n"), Some(8));
+        for none in ["", "Submitted batch job", "1 2", "-3", "5;"] {
+            assert_eq!(submitted(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_surely_refused_counts_as_refused() {
+        let failed = |why: &str| refusal(&format!("sbatch: error: Batch job submission failed: {why}"), Some(1));
+        assert_eq!(failed("Invalid qos specification"), Some(Refusal::Flag("qos")));
+        assert_eq!(failed("Memory specification can not be satisfied"), Some(Refusal::Flag("mem")));
+        assert_eq!(failed("Invalid job array specification"), Some(Refusal::TooLarge));
+        assert_eq!(refusal("sbatch: error: QOSMaxSubmitJobPerUserLimit\nfailed", Some(1)), Some(Refusal::TooMany));
+        assert_eq!(refusal("sbatch: unrecognized option '--nonsense'", Some(1)), Some(Refusal::Option));
+        assert_eq!(failed("Socket timed out on send/recv operation"), None);
+        assert_eq!(failed("Unable to contact slurm controller (connect failure)"), None);
+        assert_eq!(failed("Zero Bytes were transmitted or received"), None);
+        assert_eq!(refusal("", None), None);
+    }
+
+    #[test]
+    fn words_come_back_from_a_shell_as_they_were() {
+        assert_eq!(quoted("/a/b-1.0"), "/a/b-1.0");
+        assert_eq!(quoted("it's $HOME"), "'it'\\''s $HOME'");
+        assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn times_are_slurms_or_ours() {
+        assert_eq!(
+            (time("1-12:00:00"), time("90"), time("36h"), time("90s")),
+            ("1-12:00:00".into(), "90".into(), "2160".into(), "2".into())
+        );
+        assert_eq!(minutes(60), "4");
+    }
+
+    #[test]
+    fn options_that_have_a_meaning_here_are_not_overruled() {
+        assert_eq!(taken("--array=1"), Some("--array"));
+        assert_eq!(taken("-Jname"), Some("--job-name"));
+        assert_eq!(taken("--nice=100"), None);
+        assert_eq!(taken("--output=x"), Some("--output"));
+    }
+}
