@@ -40,3 +40,4 @@ mod tidy;
 mod users;
 mod warm;
 mod whole_job;
+mod workspaces;

@@ -488,6 +488,35 @@ pub(crate) enum FoundKind {
     Other,
 }
 
+impl Found {
+    fn of(path: String, metadata: &fs::Metadata) -> Found {
+        let kind = match metadata.file_type() {
+            kind if kind.is_symlink() => FoundKind::Symlink,
+            kind if kind.is_dir() => FoundKind::Directory,
+            kind if kind.is_file() => FoundKind::File,
+            _ => FoundKind::Other,
+        };
+        Found {
+            path,
+            kind,
+            size: metadata.size(),
+            mode: metadata.mode(),
+            inode: metadata.ino(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+}
+
+/// Looks at one path below a directory, as a walk would; `None` where nothing is.
+pub(crate) fn find(root: &Path, path: &str) -> Result<Option<Found>, FsError> {
+    let absolute = root.join(path);
+    match fs::symlink_metadata(&absolute) {
+        Ok(metadata) => Ok(Some(Found::of(path.to_owned(), &metadata))),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(error).at("look at", &absolute),
+    }
+}
+
 /// Lists everything below a directory, parents before children, not following symlinks; paths that `skip` says are
 /// left out with all below them, and so are names that are not UTF-8.
 pub(crate) fn walk(root: &Path, skip: &dyn Fn(&str) -> bool) -> Result<Vec<Found>, FsError> {
@@ -510,24 +539,11 @@ pub(crate) fn walk_and_tell(root: &Path, skip: &dyn Fn(&str) -> bool) -> Result<
             if skip(&path) {
                 continue;
             }
-            let metadata = entry.metadata().at("look at", &entry.path())?;
-            let kind = match metadata.file_type() {
-                kind if kind.is_symlink() => FoundKind::Symlink,
-                kind if kind.is_dir() => FoundKind::Directory,
-                kind if kind.is_file() => FoundKind::File,
-                _ => FoundKind::Other,
-            };
-            if kind == FoundKind::Directory {
-                stack.push(path.clone());
+            let found_here = Found::of(path, &entry.metadata().at("look at", &entry.path())?);
+            if found_here.kind == FoundKind::Directory {
+                stack.push(found_here.path.clone());
             }
-            found.push(Found {
-                path,
-                kind,
-                size: metadata.size(),
-                mode: metadata.mode(),
-                inode: metadata.ino(),
-                modified: (metadata.mtime(), metadata.mtime_nsec()),
-            });
+            found.push(found_here);
         }
     }
     Ok((found, has_odd_names))

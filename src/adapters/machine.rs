@@ -1,4 +1,4 @@
-//! What this machine has: memory and GPUs.
+//! What this machine has: memory and GPUs, and since when it runs.
 
 use crate::adapters::memory::MemoryGroup;
 use crate::env;
@@ -10,6 +10,12 @@ pub(crate) fn memory_mib() -> u64 {
     let machine = u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit));
     let limit = MemoryGroup::find().and_then(|group| group.limit());
     limit.map_or(machine, |limit| limit.min(machine)) >> 20
+}
+
+/// What is another after each start of the machine; empty where the system does not say.
+pub(crate) fn boot() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
 }
 
 /// The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them.

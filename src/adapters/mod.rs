@@ -11,3 +11,4 @@ pub(crate) mod memory;
 pub(crate) mod odd_names;
 pub(crate) mod process;
 pub(crate) mod signals;
+pub(crate) mod watch;

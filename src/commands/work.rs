@@ -3,7 +3,7 @@
 mod check;
 mod serve;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -78,7 +78,8 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
     let version = DvcVersion::new(file);
     let transfer = Transfer { dvc: &dvc, project: &project, scratch: &slots };
     let transfer = args.use_remote.then_some(&transfer);
-    let bench = Bench { sources: &sources, dvc: &dvc, version: &version, transfer, slot: &slot };
+    let bench =
+        Bench { sources: &sources, dvc: &dvc, version: &version, transfer, slot: &slot, last: RefCell::default() };
     // One work item is not worth a DVC that stays loaded.
     let is_wanted = env::read(env::DVC_FANOUT_WARM).is_none_or(|value| value != "0");
     let mut executor = DvcExecutor::new(&dvc, is_wanted && (args.serve || config.indexes.len() > 1));

@@ -8,6 +8,7 @@ mod harvest;
 pub(crate) mod transfer;
 pub(crate) mod workspace;
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub(crate) struct Bench<'a> {
     /// Where the cache is this machine's own.
     pub transfer: Option<&'a Transfer<'a>>,
     pub slot: &'a SlotDir,
+    /// The workspace as the last attempt of this process left it.
+    pub last: RefCell<Option<Workspace>>,
 }
 
 /// How one attempt is made.
@@ -62,7 +65,7 @@ pub(crate) fn attempt(
     bench.version.remember(bench.dvc)?;
     let log_path = sources.run.log(item.index, attempt.number);
     let log = fs::append(&log_path)?;
-    let mut workspace = Workspace::open(bench.slot.clone(), sources)?;
+    let mut workspace = Workspace::open(bench.slot.clone(), sources, bench.last.take())?;
     if let Some(transfer) = bench.transfer {
         transfer.fetch(inputs(item, sources)?)?;
     }
@@ -150,6 +153,7 @@ pub(crate) fn attempt(
     // A workspace that cannot be reset is made anew by the next work item; this result stands.
     if workspace.reset().is_ok() {
         workspace.mark_clean(sources)?;
+        bench.last.replace(Some(workspace));
     }
     Ok(outcome)
 }

@@ -4,8 +4,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::fill::make_parent;
+use super::look::low;
 use super::{Workspace, WorkspaceError};
-use crate::adapters::fs::{self, Found, FoundKind, FsError};
+use crate::adapters::fs::{self, Found, FoundKind};
 use crate::adapters::git::{ManifestFile, linked};
 use crate::dvc::pipeline::path::{is_within, join};
 
@@ -22,16 +23,11 @@ impl Workspace {
     /// Compares the workspace with the snapshot. `skip` says which paths (relative to the project's root) are known
     /// already: inputs, declared outs, what `fill` wrote.
     pub(crate) fn changes(&mut self, skip: &dyn Fn(&str) -> bool) -> Result<Changes, WorkspaceError> {
+        let all = self.look()?;
         let in_project = |path: &str| self.in_project(path);
-        let all = self.walk()?;
-        let mut is_there = vec![false; self.manifest.len()];
         let mut changes = Changes::default();
         for found in &all {
-            let known = self.position(&found.path);
-            if let Some(at) = known {
-                is_there[at] = true;
-            }
-            let known = known.map(|at| &self.manifest[at]);
+            let known = self.position(&found.path).map(|at| &self.manifest[at]);
             if known.is_some_and(|file| is_untouched(file, found)) || self.carried.is_link(&found.path) {
                 continue;
             }
@@ -43,27 +39,14 @@ impl Workspace {
                 changes.files.push(path);
             }
         }
-        for (file, _) in self.manifest.iter().zip(is_there).filter(|(_, is_there)| !is_there) {
-            if let Some(path) = in_project(&file.path).filter(|path| !skip(path)) {
-                changes.deleted.push(path);
-            }
-        }
+        let missing = self.missing(all.iter().map(|found| found.path.as_str()));
+        changes
+            .deleted
+            .extend(missing.into_iter().filter_map(|file| in_project(&file.path)).filter(|path| !skip(path)));
         changes.files.sort_unstable();
         changes.deleted.sort_unstable();
         self.found = Some(all);
         Ok(changes)
-    }
-
-    /// Everything in it but git's and DVC's own state.
-    pub(super) fn walk(&self) -> Result<Vec<Found>, FsError> {
-        let own = join(&self.prefix, ".dvc/tmp");
-        let is_git = |path: &str| {
-            let above = path.strip_suffix("/.git");
-            path == ".git" || above.is_some_and(|above| self.nested.iter().any(|nested| nested == above))
-        };
-        let (found, has_odd_names) = fs::walk_and_tell(&self.top, &|path| is_git(path) || path == own)?;
-        self.has_odd_names.set(self.has_odd_names.get() | has_odd_names);
-        Ok(found)
     }
 
     /// The place of a path in the manifest.
@@ -98,31 +81,28 @@ impl Workspace {
     pub(crate) fn reset(&mut self) -> Result<(), WorkspaceError> {
         let all = match self.found.take() {
             Some(found) => found,
-            None => self.walk()?,
+            None => self.look()?,
         };
         // DVC's own folder stays, since its state there does.
         let own = join(&self.prefix, ".dvc/tmp");
-        let mut is_there = vec![false; self.manifest.len()];
-        for found in all {
-            let known = self.position(&found.path);
-            let stays = match found.kind {
-                FoundKind::Directory => {
-                    self.has_below(&found.path) || self.carried.has_below(&found.path) || is_within(&own, &found.path)
-                }
-                FoundKind::File | FoundKind::Symlink => {
-                    known.is_some_and(|at| is_untouched(&self.manifest[at], &found))
-                        || self.carried.is_link(&found.path)
-                }
-                FoundKind::Other => false,
-            };
-            match known {
-                Some(at) if stays => is_there[at] = true,
-                Some(_) | None if stays => {}
-                Some(_) | None => fs::remove(&self.top.join(&found.path))?,
+        let stays = |found: &Found| match found.kind {
+            FoundKind::Directory => {
+                self.has_below(&found.path) || self.carried.has_below(&found.path) || is_within(&own, &found.path)
             }
+            FoundKind::File | FoundKind::Symlink => {
+                self.position(&found.path).is_some_and(|at| is_untouched(&self.manifest[at], found))
+                    || self.carried.is_link(&found.path)
+            }
+            FoundKind::Other => false,
+        };
+        let (staying, going): (Vec<&Found>, Vec<&Found>) = all.iter().partition(|found| stays(found));
+        for found in going {
+            fs::remove(&self.top.join(&found.path))?;
         }
-        for (file, _) in self.manifest.iter().zip(is_there).filter(|(_, is_there)| !is_there) {
+        let mut restored = vec![];
+        for file in self.missing(staying.iter().map(|found| found.path.as_str())) {
             let path = self.top.join(&file.path);
+            restored.push(file.path.clone());
             if file.linked {
                 linked::bring(&self.project.join(&file.path), &path)?;
                 continue;
@@ -136,7 +116,9 @@ impl Workspace {
                 fs::set_executable(&path, file.executable)?;
             }
         }
-        Ok(())
+        let folders = staying.into_iter().filter(|found| found.kind == FoundKind::Directory);
+        let folders: Vec<String> = folders.map(|found| found.path.clone()).collect();
+        Ok(self.settle(&restored, &folders)?)
     }
 
     /// Whether a file has the content and mode of the snapshot although it was touched.
@@ -165,7 +147,6 @@ impl Workspace {
 
 /// Whether a file is the one that git wrote, by its stat data.
 fn is_untouched(file: &ManifestFile, found: &Found) -> bool {
-    let low = |number: u64| u32::try_from(number & u64::from(u32::MAX)).expect("masked");
     let seconds = i32::try_from(found.modified.0 & i64::from(i32::MAX)).expect("masked");
     file.size == low(found.size)
         && file.inode == low(found.inode)

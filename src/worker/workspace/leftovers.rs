@@ -29,7 +29,7 @@ impl Workspace {
     ) -> Result<(), WorkspaceError> {
         let mut found = match self.found.take() {
             Some(found) => found,
-            None => self.walk()?,
+            None => self.look()?,
         };
         found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         let brought = self.bring(&found, sources, known);

@@ -1,12 +1,14 @@
 //! A slot's workspace: a git work tree that holds the snapshot without outs, made once and reset between work items.
 //!
 //! The file `clean` names the tree that the workspace holds. It is removed before anything is put in and written after
-//! everything has been taken out again, so a workspace that a worker left in a hurry is made anew.
+//! everything has been taken out again, so a workspace that a worker left in a hurry is made anew. So is one of before the
+//! machine was started: nothing there was ever synced.
 
 mod carried;
 mod changes;
 mod fill;
 mod leftovers;
+mod look;
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -15,6 +17,7 @@ use std::path::{Path, PathBuf};
 use crate::adapters::dvc::place::{PlaceError, Placing};
 use crate::adapters::fs::{self, Found, FsError};
 use crate::adapters::git::{self, Beginning, Git, GitError, ManifestFile, Store};
+use crate::adapters::machine;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::lockfile::Lockfile;
 use crate::dvc::pipeline::path::lock_path;
@@ -22,6 +25,7 @@ use crate::state::format::{Plan, WorkItem};
 use crate::state::paths::{RunDir, SlotDir};
 use crate::state::slots;
 use carried::Carried;
+use look::Watching;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WorkspaceError {
@@ -87,14 +91,28 @@ pub(crate) struct Workspace {
     has_odd_names: Cell<bool>,
     /// What was found in it after the commands had ended, until the reset: looking again would take as long.
     found: Option<Vec<Found>>,
+    watching: Watching,
 }
 
 impl Workspace {
     /// Opens a slot's workspace, made anew if it holds another tree or is not clean. The slot's lock is held.
-    pub(crate) fn open(slot: SlotDir, sources: &Sources<'_>) -> Result<Workspace, WorkspaceError> {
+    ///
+    /// `last` is the workspace as this process left it, if it had the slot all the time.
+    pub(crate) fn open(
+        slot: SlotDir,
+        sources: &Sources<'_>,
+        last: Option<Workspace>,
+    ) -> Result<Workspace, WorkspaceError> {
         let marker = marker(sources)?;
         let top = slot.workspace();
-        if fs::read_text_if_any(&slot.clean())?.as_deref() != Some(&marker) {
+        let is_clean = fs::read_text_if_any(&slot.clean())?.as_deref() == Some(&marker);
+        if let Some(mut last) = last.filter(|_| is_clean) {
+            last.watch()?;
+            fs::remove(&slot.clean())?;
+            last.carried.place(sources.run)?;
+            return Ok(last);
+        }
+        if !is_clean {
             fs::remove(&slot.clean())?;
             if fs::exists(&top) {
                 slots::end_leftovers(&slot);
@@ -117,8 +135,8 @@ impl Workspace {
         let project = sources.git.workdir().to_owned();
         let mut carried = Carried::new(sources.plan, sources.project, &top);
         carried.place(sources.run)?;
-        let has_odd_names = Cell::new(false);
-        Ok(Workspace { slot, top, prefix, nested, project, store, manifest, carried, has_odd_names, found: None })
+        let (has_odd_names, found, watching) = (Cell::new(false), None, Watching::default());
+        Ok(Workspace { slot, top, prefix, nested, project, store, manifest, carried, has_odd_names, found, watching })
     }
 
     /// Looks for what other workers have put in the project.
@@ -149,17 +167,18 @@ impl Workspace {
             return Ok(());
         }
         let marker = marker(sources)?;
-        Ok(fs::write(&self.slot.clean(), marker.as_bytes())?)
+        Ok(fs::write_plain(&self.slot.clean(), marker.as_bytes())?)
     }
 }
 
-/// What the file `clean` holds: what the workspace was made from.
+/// What the file `clean` holds: what the workspace was made from, and since when the machine runs.
 fn marker(sources: &Sources<'_>) -> Result<String, FsError> {
     let plan = sources.plan;
     let tree = plan.workspace.as_deref().unwrap_or_default();
     let brought = fs::read_text_if_any(&sources.run.brought())?.unwrap_or_default();
     let carried = fs::digest_bytes(format!("{}\n{brought}", plan.carry.linked.join("\n")).as_bytes());
-    Ok(format!("{tree} {} {} {carried}\n", plan.head.as_deref().unwrap_or("-"), plan.setting))
+    let head = plan.head.as_deref().unwrap_or("-");
+    Ok(format!("{tree} {head} {} {carried} {}\n", plan.setting, machine::boot()))
 }
 
 /// The lock entries that a work item's stages have in a workspace, in its order.

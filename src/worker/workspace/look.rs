@@ -1,0 +1,130 @@
+//! What in a workspace is not as it began: found by a walk, or known since the kernel told it.
+//!
+//! A walk costs as much as the project has files. A worker that goes on to another work item therefore watches the
+//! workspace, and looks only at what something happened to; it walks again whenever that is not sure.
+
+use std::collections::HashSet;
+
+use super::{Workspace, WorkspaceError};
+use crate::adapters::fs::{self, Found, FoundKind, FsError};
+use crate::adapters::git::ManifestFile;
+use crate::adapters::watch::{Told, Watch};
+use crate::dvc::pipeline::path::{is_within, join};
+
+/// How often a watch that ended is begun anew; commands that always end it had better not be watched.
+const MAX_BEGUN: usize = 8;
+
+/// The watch on a workspace.
+#[derive(Default)]
+pub(super) struct Watching {
+    watch: Option<Watch>,
+    /// How often one was begun.
+    begun: usize,
+    /// The inodes of all files as the workspace began, to know a second name of one.
+    inodes: HashSet<u64>,
+    /// What something happened to since the workspace was clean; `None` for anything.
+    touched: Option<HashSet<String>>,
+}
+
+impl Workspace {
+    /// Watches from now on, where that is possible. The workspace is clean.
+    pub(super) fn watch(&mut self) -> Result<(), WorkspaceError> {
+        if self.watching.watch.is_none() && self.watching.begun < MAX_BEGUN {
+            self.watching.begun += 1;
+            // DVC's folder stays from one work item to the next, and belongs to what is watched.
+            fs::create_dir(&self.root().join(".dvc"))?;
+            let found = self.walk()?;
+            let files = found.iter().filter(|found| found.kind == FoundKind::File);
+            self.watching.inodes = files.map(|found| found.inode).collect();
+            self.watching.watch = Watch::begin(&self.top, &found);
+        }
+        Ok(())
+    }
+
+    /// Looks at everything that may not be as it began.
+    pub(super) fn look(&mut self) -> Result<Vec<Found>, FsError> {
+        self.watching.touched = match self.watching.watch.as_mut().map(Watch::ask) {
+            Some(Told::Paths(paths)) => Some(paths),
+            Some(Told::Unsure) => None,
+            Some(Told::Over) | None => {
+                self.watching.watch = None;
+                None
+            }
+        };
+        if let (Some(touched), Some(watch)) = (&self.watching.touched, &self.watching.watch)
+            && let Some(found) = self.look_at(touched, watch)?
+        {
+            return Ok(found);
+        }
+        self.watching.touched = None;
+        self.walk()
+    }
+
+    /// Looks at some paths, and below new directories; `None` where one is a second name of a file that was there.
+    fn look_at(&self, touched: &HashSet<String>, watch: &Watch) -> Result<Option<Vec<Found>>, FsError> {
+        let mut all = vec![];
+        for path in touched.iter().filter(|path| !self.is_own(path)) {
+            let Some(found) = fs::find(&self.top, path)? else { continue };
+            let is_new = found.kind == FoundKind::Directory && !watch.covers(path);
+            all.push(found);
+            if is_new {
+                let skip = |inside: &str| self.is_own(&format!("{path}/{inside}"));
+                let (below, has_odd_names) = fs::walk_and_tell(&self.top.join(path), &skip)?;
+                self.has_odd_names.set(self.has_odd_names.get() | has_odd_names);
+                all.extend(below.into_iter().map(|found| Found { path: format!("{path}/{}", found.path), ..found }));
+            }
+        }
+        let is_second = |found: &Found| {
+            let is_itself = || self.position(&found.path).is_some_and(|at| self.manifest[at].inode == low(found.inode));
+            found.kind == FoundKind::File && self.watching.inodes.contains(&found.inode) && !is_itself()
+        };
+        Ok(if all.iter().any(is_second) { None } else { Some(all) })
+    }
+
+    /// Everything in it but git's and DVC's own state.
+    pub(super) fn walk(&self) -> Result<Vec<Found>, FsError> {
+        let (found, has_odd_names) = fs::walk_and_tell(&self.top, &|path| self.is_own(path))?;
+        self.has_odd_names.set(self.has_odd_names.get() | has_odd_names);
+        Ok(found)
+    }
+
+    fn is_own(&self, path: &str) -> bool {
+        let above = path.strip_suffix("/.git");
+        path == ".git"
+            || above.is_some_and(|above| self.nested.iter().any(|nested| nested == above))
+            || is_within(path, &join(&self.prefix, ".dvc/tmp"))
+    }
+
+    /// The files of the snapshot that are not where they were, given all that was found there.
+    pub(super) fn missing<'f>(&self, found: impl Iterator<Item = &'f str>) -> Vec<&ManifestFile> {
+        let found: HashSet<usize> = found.filter_map(|path| self.position(path)).collect();
+        let is_missing = |at: &usize| !found.contains(at);
+        let mut missing: Vec<usize> = match &self.watching.touched {
+            Some(touched) => touched.iter().filter_map(|path| self.position(path)).filter(is_missing).collect(),
+            None => (0..self.manifest.len()).filter(is_missing).collect(),
+        };
+        missing.sort_unstable();
+        missing.into_iter().map(|at| &self.manifest[at]).collect()
+    }
+
+    /// Takes what the reset did for nothing that happened. `restored` are the files that it wrote, `folders` those that
+    /// something happened to and that stay.
+    pub(super) fn settle(&mut self, restored: &[String], folders: &[String]) -> Result<(), FsError> {
+        let Some(watch) = &mut self.watching.watch else { return Ok(()) };
+        let is_over = watch.ask() == Told::Over;
+        // New ones stay where they hold links to what the project has.
+        if is_over || folders.iter().any(|folder| !watch.covers(folder)) {
+            self.watching.watch = None;
+            return Ok(());
+        }
+        for path in restored {
+            self.watching.inodes.extend(fs::find(&self.top, path)?.map(|found| found.inode));
+        }
+        Ok(())
+    }
+}
+
+/// The lower half, which is what git keeps.
+pub(super) fn low(number: u64) -> u32 {
+    u32::try_from(number & u64::from(u32::MAX)).expect("masked")
+}
