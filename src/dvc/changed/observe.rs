@@ -146,6 +146,7 @@ fn look_at_deps(subject: Subject<'_>, facts: &dyn Facts, observation: &mut Obser
     if subject.stage.frozen {
         return Ok(());
     }
+    observation.deps.reserve_exact(subject.stage.deps.len());
     for dep in &subject.stage.deps {
         let Some(path) = dep.resolved.as_deref() else {
             look_elsewhere(subject, dep, facts, observation);
@@ -176,6 +177,7 @@ fn look_elsewhere(subject: Subject<'_>, dep: &Dep, facts: &dyn Facts, observatio
 }
 
 fn look_at_outs(subject: Subject<'_>, facts: &dyn Facts, observation: &mut Observation) -> Result<(), FactError> {
+    observation.outs.reserve_exact(subject.stage.outs.len());
     for out in &subject.stage.outs {
         let path = out.resolved.as_deref().ok_or_else(|| FactError::new(Unsupported::Url(out.path.clone())))?;
         let recorded = recorded_out(out, subject.entry).and_then(|recorded| Expected::of(recorded, path));

@@ -186,6 +186,10 @@ pub(super) fn entry(value: &Value) -> Result<LockEntry, What> {
             (name, _) => return Err(format!("unknown field {name:?}")),
         }
     }
+    // There may be some hundred thousand of them.
+    entry.deps.shrink_to_fit();
+    entry.outs.shrink_to_fit();
+    entry.params.shrink_to_fit();
     if has_cmd { Ok(entry) } else { Err("`cmd` is missing".into()) }
 }
 
@@ -195,8 +199,9 @@ fn params(files: &Map) -> Result<Vec<(String, RecordedParams)>, What> {
         .iter()
         .map(|(file, values)| {
             let values = values.as_map().ok_or("a file in `params` is not a map")?;
-            let values =
-                values.iter().map(|(key, value)| Ok((text(key)?, value.clone()))).collect::<Result<_, What>>()?;
+            let values = values.iter().map(|(key, value)| Ok((text(key)?, value.clone())));
+            let mut values: RecordedParams = values.collect::<Result<_, What>>()?;
+            values.shrink_to_fit();
             Ok((text(file)?, values))
         })
         .collect()

@@ -36,12 +36,13 @@ pub(super) fn build(
         Some(Value::List(items)) => items,
         _ => vec![],
     };
-    let deps = list("deps").iter().map(|dep| place.dep(dep)).collect::<Result<Vec<_>, _>>();
-    let deps = deps.map_err(|problem| ("deps", problem))?;
+    let deps = exactly(list("deps"), |dep| place.dep(&dep)).map_err(|problem| ("deps", problem))?;
     let params = place.params(&list("params")).map_err(|problem| ("params", problem))?;
     let mut outs = vec![];
     for (field, kind) in [("outs", OutKind::Out), ("metrics", OutKind::Metric), ("plots", OutKind::Plot)] {
-        outs.extend(place.outs(&list(field), kind).map_err(|problem| (field, problem))?);
+        let more = place.outs(&list(field), kind).map_err(|problem| (field, problem))?;
+        outs.reserve_exact(more.len());
+        outs.extend(more);
     }
     Ok(Stage {
         address: StageAddress::of(file, name),
@@ -160,7 +161,7 @@ impl Place<'_> {
                 }
             }
         }
-        merged.into_iter().map(|(path, flags)| self.out(path, flags, kind)).collect()
+        exactly(merged, |(path, flags)| self.out(path, flags, kind))
     }
 
     fn out(&self, path: &Value, mut flags: Map, kind: OutKind) -> Result<Out, StageProblem> {
@@ -216,7 +217,7 @@ impl Place<'_> {
                 other => return Err(StageProblem::NoParam { kind: kind_of(other) }),
             }
         }
-        files.into_iter().map(|(file, keys)| self.params_of(&file, keys)).collect()
+        exactly(files, |(file, keys)| self.params_of(&file, keys))
     }
 
     fn params_of(&self, file: &Value, keys: Vec<String>) -> Result<ParamsDep, StageProblem> {
@@ -228,6 +229,19 @@ impl Place<'_> {
         let resolved = located.resolved.unwrap_or_else(|| located.path.clone());
         Ok(ParamsDep { path: located.path, resolved, keys })
     }
+}
+
+/// Collects into no more room than there is need for: a project may have some hundred thousand stages.
+fn exactly<T, U, E>(
+    items: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>,
+    make: impl FnMut(T) -> Result<U, E>,
+) -> Result<Vec<U>, E> {
+    let items = items.into_iter();
+    let mut made = Vec::with_capacity(items.len());
+    for item in items.map(make) {
+        made.push(item?);
+    }
+    Ok(made)
 }
 
 fn text_of(value: &Value) -> String {

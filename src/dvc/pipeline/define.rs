@@ -97,8 +97,9 @@ impl<'n> Definitions<'n> {
 
     /// Makes all stages, in order.
     pub(super) fn stages(&mut self, env: &Env<'_>, file: &str, context: &Context<'_>) -> Result<Vec<Stage>, Fault> {
-        let mut stages = vec![];
-        for (definition, key) in self.names() {
+        let names = self.names();
+        let mut stages = Vec::with_capacity(names.len());
+        for (definition, key) in names {
             let (name, _) = self.by_name.get_index(definition).expect("names come from the definitions");
             let full_name = key.as_ref().map_or_else(|| (*name).to_owned(), |key| format!("{name}@{key}"));
             if full_name.is_empty() {

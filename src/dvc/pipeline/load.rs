@@ -99,7 +99,11 @@ impl Project {
         discover::walk(&env, |path| {
             let start = project.stages.len();
             let read = read(&env, path)?;
-            project.stages.extend(read.stages);
+            if project.stages.is_empty() {
+                project.stages = read.stages;
+            } else {
+                project.stages.extend(read.stages);
+            }
             let stages = start..project.stages.len();
             project.repeated.extend(repeated(&project.stages, stages.clone()));
             let outs = project.stages[stages.clone()].iter().flat_map(|stage| &stage.outs);
