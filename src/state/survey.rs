@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use rayon::prelude::*;
+
 use crate::adapters::clock;
 use crate::adapters::fs::{self, FsError};
 use crate::diagnostic::Diagnostic;
@@ -26,9 +28,8 @@ pub(crate) fn run(run: &RunDir, plan: &Plan) -> Result<RunStatus, Diagnostic> {
     let left = if is_launched || is_finalized(&lines) { vec![] } else { shards::open(run)? };
     let mut journal = last_words(&lines, &items);
     let seconds = seconds(&lines);
-    let mut statuses = Vec::with_capacity(items.len());
-    for item in &items {
-        let mut facts = Facts { journal: journal.remove(&item.index).unwrap_or_default(), ..facts(run, item.index)? };
+    let status = |(item, journal): (&WorkItem, standing::Journal)| {
+        let mut facts = Facts { journal, ..facts(run, item.index)? };
         let log = (facts.begun > 0).then(|| run.log(item.index, facts.begun));
         if let (Some(log), false) = (&log, left.is_empty()) {
             facts.begin_unwatched(clock::made(log));
@@ -38,7 +39,7 @@ pub(crate) fn run(run: &RunDir, plan: &Plan) -> Result<RunStatus, Diagnostic> {
             (Standing::Failed { .. }, Some(log)) => tail(log, LOG_LINES),
             _ => vec![],
         };
-        statuses.push(ItemStatus {
+        Ok(ItemStatus {
             index: item.index,
             id: item.id.clone(),
             phase: item.phase,
@@ -46,8 +47,11 @@ pub(crate) fn run(run: &RunDir, plan: &Plan) -> Result<RunStatus, Diagnostic> {
             seconds: seconds.get(&item.index).copied(),
             log: log.map(|log| log.strip_prefix(&plan.root).unwrap_or(&log).display().to_string()),
             tail,
-        });
-    }
+        })
+    };
+    let said: Vec<_> = items.iter().map(|item| journal.remove(&item.index).unwrap_or_default()).collect();
+    let statuses: Result<Vec<ItemStatus>, Diagnostic> = items.par_iter().zip(said).map(status).collect();
+    let statuses = statuses?;
     let phases = plan.phases.iter().map(|phase| PhaseStatus { total: phase.count, trailing: phase.trailing }).collect();
     let goes_on = |item: &ItemStatus| matches!(item.standing, Standing::Waiting | Standing::Running { .. });
     let state = match state(&lines, is_launched) {
@@ -111,14 +115,13 @@ pub(crate) fn given_up(
     indexes: std::ops::Range<usize>,
 ) -> Result<HashSet<usize>, Diagnostic> {
     let mut journal = last_words(&journal::read(run)?, items);
-    let mut given_up = HashSet::new();
-    for index in indexes {
-        let facts = Facts { journal: journal.remove(&index).unwrap_or_default(), ..facts(run, index)? };
-        if facts.is_given_up() {
-            given_up.insert(index);
-        }
-    }
-    Ok(given_up)
+    let said: Vec<_> = indexes.map(|index| (index, journal.remove(&index).unwrap_or_default())).collect();
+    let given_up = |(index, journal)| {
+        let facts = Facts { journal, ..facts(run, index)? };
+        Ok(facts.is_given_up().then_some(index))
+    };
+    let given_up: Result<Vec<Option<usize>>, Diagnostic> = said.into_par_iter().map(given_up).collect();
+    Ok(given_up?.into_iter().flatten().collect())
 }
 
 /// The last that the journal says of each work item.
@@ -162,11 +165,12 @@ pub(crate) fn standings(
     indexes: impl Iterator<Item = usize>,
 ) -> Result<Vec<(usize, Standing)>, Diagnostic> {
     let mut journal = last_words(&journal::read(run)?, &[]);
-    let standing = |index| {
-        let facts = Facts { journal: journal.remove(&index).unwrap_or_default(), ..facts(run, index)? };
+    let said: Vec<_> = indexes.map(|index| (index, journal.remove(&index).unwrap_or_default())).collect();
+    let standing = |(index, journal)| {
+        let facts = Facts { journal, ..facts(run, index)? };
         Ok((index, facts.standing(false)))
     };
-    indexes.map(standing).collect()
+    said.into_par_iter().map(standing).collect()
 }
 
 /// How long the last finished attempt at each work item took.
