@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek as _, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -87,6 +87,11 @@ pub(crate) fn create_private_dir(path: &Path) -> Result<(), FsError> {
 ///
 /// Directories above it are created.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
+    write_by(path, |file| file.write_all(bytes))
+}
+
+/// Writes a file as [`write`] does, bit by bit.
+pub(crate) fn write_by(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), FsError> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     create_dir(parent)?;
     let mut temporary = tempfile::Builder::new()
@@ -94,7 +99,9 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
         .permissions(fs::Permissions::from_mode(0o666))
         .tempfile_in(parent)
         .at("create a temporary file in", parent)?;
-    temporary.write_all(bytes).at("write", path)?;
+    let mut buffered = BufWriter::new(temporary.as_file_mut());
+    fill(&mut buffered).and_then(|()| buffered.flush()).at("write", path)?;
+    drop(buffered);
     temporary.as_file().sync_all().at("sync", path)?;
     temporary.persist(path).map_err(|error| error.error).at("rename a temporary file to", path)?;
     Ok(())

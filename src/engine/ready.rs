@@ -23,7 +23,8 @@ pub(super) struct Ready {
 pub(super) fn of_phase(run: &RunDir, plan: &Plan, items: &[WorkItem], phase: &Phase) -> Result<Ready, Diagnostic> {
     let given_up: HashSet<usize> = survey::given_up(run, items, phase.indexes())?;
     let mut ready = Ready { tasks: vec![], skipped: vec![], given_up: given_up.len() };
-    let mut needed: HashMap<usize, Option<results::Published>> = HashMap::new();
+    // The good stages of what is needed: the results themselves would not fit into memory at some hundred thousand.
+    let mut needed: HashMap<usize, Vec<String>> = HashMap::new();
     for index in phase.indexes() {
         let item = &items[index];
         let is_done = results::best(run, index)?.is_some_and(|published| published.succeeded());
@@ -32,11 +33,11 @@ pub(super) fn of_phase(run: &RunDir, plan: &Plan, items: &[WorkItem], phase: &Ph
         }
         for &need in &item.needs {
             if let Entry::Vacant(place) = needed.entry(need) {
-                place.insert(results::best(run, need)?);
+                let published = results::best(run, need)?;
+                place.insert(published.map(results::Published::into_good_stages).unwrap_or_default());
             }
         }
-        let is_bad =
-            |(index, stage): &(usize, &str)| !needed[index].as_ref().is_some_and(|published| published.is_good(stage));
+        let is_bad = |(index, stage): &(usize, &str)| !needed[index].iter().any(|good| good == stage);
         let sources = item.inputs.iter().flat_map(Input::sources);
         let mut because: Vec<usize> = sources.filter(is_bad).map(|(index, _)| index).collect();
         because.dedup();

@@ -3,7 +3,7 @@
 //! A worker reads one line of the worklist by its offset, so its cost does not depend on how many there are.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom};
 
 use globset::Glob;
 
@@ -14,6 +14,8 @@ use crate::state::paths::{FanoutDir, RunDir};
 
 /// Digits of an offset in `worklist.index`.
 const OFFSET_DIGITS: usize = 15;
+/// Bytes of the worklist that are read at a time.
+const BLOCK: usize = 1 << 16;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WorklistError {
@@ -65,13 +67,19 @@ impl From<WorklistError> for Diagnostic {
 
 /// Writes a plan; the run exists from the moment `plan.json` does.
 pub(crate) fn write(run: &RunDir, plan: &Plan, items: &[WorkItem]) -> Result<(), FsError> {
-    let (mut worklist, mut index) = (Vec::new(), String::new());
-    for item in items {
-        index.push_str(&format!("{:0OFFSET_DIGITS$}\n", worklist.len()));
-        serde_json::to_writer(&mut worklist, item).expect("a work item is plain data");
-        worklist.push(b'\n');
-    }
-    fs::write(&run.worklist(), &worklist)?;
+    let (mut index, mut offset) = (String::new(), 0);
+    fs::write_by(&run.worklist(), |file| {
+        let mut line = Vec::new();
+        for item in items {
+            index.push_str(&format!("{offset:0OFFSET_DIGITS$}\n"));
+            line.clear();
+            serde_json::to_writer(&mut line, item).expect("a work item is plain data");
+            line.push(b'\n');
+            offset += line.len();
+            file.write_all(&line)?;
+        }
+        Ok(())
+    })?;
     fs::write(&run.worklist_index(), index.as_bytes())?;
     fs::write(&run.plan(), &serde_json::to_vec_pretty(plan).expect("a plan is plain data"))
 }
@@ -151,19 +159,45 @@ pub(crate) fn find_all<'i>(items: &'i [WorkItem], name: &str) -> Result<Vec<&'i 
 
 /// Reads all work items, in index order.
 pub(crate) fn read_all(run: &RunDir) -> Result<Vec<WorkItem>, WorklistError> {
+    let mut items = vec![];
+    each(run, |item| items.push(item))?;
+    Ok(items)
+}
+
+/// Reads all work items with what a launch needs to know of them: who they are, what they need, what they ask for.
+///
+/// What their stages are is left out, which is most of each: a launcher lives as long as the run.
+pub(crate) fn read_briefly(run: &RunDir) -> Result<Vec<WorkItem>, WorklistError> {
+    let mut items = vec![];
+    each(run, |mut item| {
+        (item.stages, item.files, item.directories) = (vec![], vec![], vec![]);
+        item.inputs.shrink_to_fit();
+        items.push(item);
+    })?;
+    Ok(items)
+}
+
+/// Reads one work item after another, in index order.
+fn each(run: &RunDir, mut take: impl FnMut(WorkItem)) -> Result<(), WorklistError> {
     let (path, index) = (run.worklist(), run.worklist_index());
-    let Some(text) = fs::read_text_if_any(&path)? else {
-        return Err(WorklistError::Gone { run: run.name().to_owned() });
+    let cut_off = || WorklistError::CutOff { path: path.display().to_string() };
+    let size = fs::exists(&index).then(|| index.metadata().map(|metadata| metadata.len())).transpose();
+    // Runs of long ago may have none.
+    let expected = size.at("look at", &index)?.map(|size| size.div_ceil(OFFSET_DIGITS as u64 + 1));
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(WorklistError::Gone { run: run.name().to_owned() });
+        }
+        opened => opened.at("read", &path)?,
     };
-    if let Some(index) = fs::read_text_if_any(&index)?
-        && index.lines().count() != text.lines().count()
-    {
-        return Err(WorklistError::CutOff { path: path.display().to_string() });
+    let mut lines = BufReader::with_capacity(BLOCK, file);
+    let (mut line, mut count) = (Vec::new(), 0);
+    while lines.read_until(b'\n', &mut line).at("read", &path)? > 0 {
+        count += 1;
+        let is_cut = !line.ends_with(b"\n") && expected.is_some_and(|expected| expected != count);
+        let broken = |source| WorklistError::Broken { path: path.display().to_string(), source };
+        take(serde_json::from_slice(&line).map_err(|source| if is_cut { cut_off() } else { broken(source) })?);
+        line.clear();
     }
-    text.lines()
-        .map(|line| {
-            serde_json::from_str(line)
-                .map_err(|source| WorklistError::Broken { path: path.display().to_string(), source })
-        })
-        .collect()
+    if expected.is_none_or(|expected| expected == count) { Ok(()) } else { Err(cut_off()) }
 }

@@ -86,7 +86,7 @@ pub(crate) fn launch(
     engine: &mut AnyEngine,
 ) -> Result<Launched, Diagnostic> {
     let Scene { project, run, plan, running, .. } = *scene;
-    let items = worklist::read_all(run)?;
+    let items = worklist::read_briefly(run)?;
     data::pull(project, plan)?;
     data::check(project, phases.iter().flat_map(|phase| &items[plan.phases[*phase].indexes()]))?;
     let is_json = cli.format == Format::Json;
