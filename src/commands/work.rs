@@ -22,7 +22,7 @@ use crate::state::dvc_version::DvcVersion;
 use crate::state::format::{self, Outcome, Plan};
 use crate::state::home::ProjectHome;
 use crate::state::paths::{RunDir, SlotDir};
-use crate::state::results;
+use crate::state::results::{self, Durability};
 use crate::state::shards;
 use crate::state::worklist;
 use crate::worker::child::Watch;
@@ -78,8 +78,16 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
     let version = DvcVersion::new(file);
     let transfer = Transfer { dvc: &dvc, project: &project, scratch: &slots };
     let transfer = args.use_remote.then_some(&transfer);
-    let bench =
-        Bench { sources: &sources, dvc: &dvc, version: &version, transfer, slot: &slot, last: RefCell::default() };
+    let bench = Bench {
+        sources: &sources,
+        dvc: &dvc,
+        version: &version,
+        transfer,
+        slot: &slot,
+        last: RefCell::default(),
+        // The launcher syncs what several workers have published, all at once.
+        durability: if args.serve { Durability::Later } else { Durability::Now },
+    };
     // One work item is not worth a DVC that stays loaded.
     let is_wanted = env::read(env::DVC_FANOUT_WARM).is_none_or(|value| value != "0");
     let mut executor = DvcExecutor::new(&dvc, is_wanted && (args.serve || config.indexes.len() > 1));

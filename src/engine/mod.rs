@@ -266,6 +266,10 @@ impl Channels {
         drop(self.events.send(event));
     }
 
+    pub(crate) fn send_all(&self, events: Vec<Event>) {
+        events.into_iter().for_each(|event| self.send(event));
+    }
+
     /// Says something that a person should know.
     pub(crate) fn notice(&self, message: String) {
         self.send(Event::Noticed { message });

@@ -83,6 +83,12 @@ impl Published {
         self.stage(address)?.entry.as_deref()
     }
 
+    /// The addresses of all good stages.
+    pub(crate) fn into_good_stages(self) -> Vec<String> {
+        let good = self.result.stages.into_iter().filter(|stage| stage.state.is_good());
+        good.map(|stage| stage.address).collect()
+    }
+
     /// Whether a stage's entry and outs can be relied on.
     pub(crate) fn is_good(&self, address: &str) -> bool {
         self.stage(address).is_some()
@@ -193,6 +199,15 @@ fn read(run: &RunDir, index: usize, attempt: u32) -> Result<Published, Rejection
     Ok(Published { directory, result })
 }
 
+/// Who sees to it that a published result outlives the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// Whoever publishes it, before it can be seen.
+    Now,
+    /// Whoever counts on it.
+    Later,
+}
+
 /// A result in the making; it goes, and gives its room back, where it is not published.
 pub(crate) struct Draft {
     run: RunDir,
@@ -215,17 +230,26 @@ impl Draft {
         self.directory.join(FILES).join(name)
     }
 
-    /// Publishes: everything durable, then one rename. Returns false where this attempt has a result already.
-    pub(crate) fn publish(self, result: &WorkResult) -> Result<bool, FsError> {
+    /// Publishes by one rename. Returns false where this attempt has a result already.
+    pub(crate) fn publish(self, result: &WorkResult, durability: Durability) -> Result<bool, FsError> {
         let text = serde_json::to_vec_pretty(result).expect("a result is plain data");
-        fs::write(&self.directory.join(RESULT), &text)?;
-        fs::sync_dir(&self.directory)?;
+        fs::write_plain(&self.directory.join(RESULT), &text)?;
+        if durability == Durability::Now {
+            for file in result.files.iter().chain(&result.partial) {
+                fs::sync_file(&self.blob(&file.blob))?;
+            }
+            fs::sync_file(&self.directory.join(RESULT))?;
+            fs::sync_dir(&self.directory.join(FILES))?;
+            fs::sync_dir(&self.directory)?;
+        }
         let place = self.run.attempt(self.index, result.attempt);
         if place.exists() {
             return Ok(false);
         }
         fs::rename(&self.directory, &place)?;
-        fs::sync_dir(&self.run.work_item(self.index))?;
+        if durability == Durability::Now {
+            fs::sync_dir(&self.run.work_item(self.index))?;
+        }
         Ok(true)
     }
 }

@@ -19,7 +19,7 @@ use crate::diagnostic::Diagnostic;
 use crate::state::dvc_version::DvcVersion;
 use crate::state::format::{Input, Outcome, StageResult, StageState, VERSION, WorkItem, WorkResult};
 use crate::state::paths::SlotDir;
-use crate::state::results::{self, Draft};
+use crate::state::results::{self, Draft, Durability};
 use crate::worker::child::{Stopped, Watch};
 use crate::worker::executor::{Executor, Ran, Scene};
 use crate::worker::harvest::{Harvest, Left};
@@ -36,6 +36,7 @@ pub(crate) struct Bench<'a> {
     pub slot: &'a SlotDir,
     /// The workspace as the last attempt of this process left it.
     pub last: RefCell<Option<Workspace>>,
+    pub durability: Durability,
 }
 
 /// How one attempt is made.
@@ -145,7 +146,7 @@ pub(crate) fn attempt(
         started,
         finished: clock::now(),
     };
-    let is_published = draft.publish(&result)?;
+    let is_published = draft.publish(&result, bench.durability)?;
     if !is_published && !results::best(sources.run, item.index)?.is_some_and(|published| published.succeeded()) {
         let place = sources.run.attempt(item.index, attempt.number);
         return Err(Diagnostic::tool(format!("something else lies where the result belongs: `{}`", place.display())));

@@ -6,6 +6,7 @@
 
 mod resolve;
 mod room;
+mod settling;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -20,6 +21,7 @@ use crate::diagnostic::Diagnostic;
 pub(crate) use crate::engine::local::resolve::Args;
 use crate::engine::local::resolve::Files;
 use crate::engine::local::room::{Held, Room, Waiting};
+use crate::engine::local::settling::Settling;
 use crate::engine::local::worker::Worker;
 use crate::engine::{Channels, Engine, Failures, Flags as _, PhaseEnd};
 use crate::model::event::{Ending, Event, Stop, Task};
@@ -121,6 +123,7 @@ impl Engine for LocalEngine {
             room: Room::new(&self.config),
             idle: HashMap::new(),
             steps: JoinSet::new(),
+            settling: Settling::new(self.files.results()),
             channels: channels.clone(),
         };
         let mut stop = channels.stop;
@@ -133,10 +136,14 @@ impl Engine for LocalEngine {
                     None => break,
                     Some(step) => phase.take(step.map_err(|error| broken(&error))?),
                 },
+                settled = phase.settling.next() => phase.channels.send_all(settled),
                 changed = stop.changed() => {
                     changed.map_err(|_| Diagnostic::internal("the engine's stop channel was closed"))?;
                 }
             }
+        }
+        while !phase.settling.is_empty() {
+            phase.channels.send_all(phase.settling.next().await);
         }
         // Idle workers are told only now: the next work item may always have been for one of them.
         let mut ends: JoinSet<()> = phase.idle.into_values().map(Worker::end).collect();
@@ -157,6 +164,7 @@ struct Phase<'a> {
     /// The workers of slots that do nothing just now.
     idle: HashMap<usize, Worker>,
     steps: JoinSet<Step>,
+    settling: Settling,
     channels: Channels,
 }
 
@@ -216,9 +224,14 @@ impl Phase<'_> {
         self.room.give_back(held);
         let retry_after = self.engine.retry_after(&mut waiting, &ending).filter(|_| !self.is_stopping());
         let (index, attempt) = (waiting.task.index, waiting.task.attempt);
+        let is_success = ending == Ending::Succeeded;
         let event = Event::AttemptFinished { index, attempt, ending, retry_after };
         self.engine.failures.take(&event);
-        self.channels.send(event);
+        if is_success {
+            self.settling.add(event);
+        } else {
+            self.channels.send(event);
+        }
         if let Some(delay) = retry_after {
             waiting.task.attempt += 1;
             self.steps.spawn_local(rest(waiting, delay, self.channels.stop.clone()));

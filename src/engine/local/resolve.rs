@@ -58,6 +58,11 @@ pub(super) struct Files {
 }
 
 impl Files {
+    /// Where workers publish.
+    pub(super) fn results(&self) -> PathBuf {
+        self.run.path().to_owned()
+    }
+
     pub(super) fn new(run: &RunDir, slots: PathBuf) -> Self {
         Files { run: run.clone(), slots }
     }
