@@ -144,14 +144,14 @@ fn each_command_fails_in_its_own_way_and_the_others_go_on() {
         ("good", "done 1"),
         ("hangs", "failed 1 it took longer than 5 s"),
         ("killed", "done 2"),
-        ("kills", "failed 3 `dvc repro` was ended by signal 9 (KILL, perhaps since memory ran out)"),
+        ("kills", "failed 3 `dvc repro` was ended by signal 9 (KILL, perhaps because memory ran out)"),
         ("long", "failed 1 stage `w@long` failed to run: "),
         ("loud", "failed 1 stage `w@loud` failed to run: "),
         ("memory", "failed 1 stage `w@memory` failed to run: "),
     ] {
         assert!(standings[key].starts_with(wanted), "{key}: {}", standings[key]);
     }
-    assert!(standings["memory"].ends_with("exited with 137 (killed, perhaps since memory ran out)"), "{standings:?}");
+    assert!(standings["memory"].ends_with("exited with 137 (killed, perhaps because memory ran out)"), "{standings:?}");
     assert!(said.contains("2 work items done, 7 failed"), "{said}");
     assert!(said.contains("    caf\u{fffd} \u{fffd} is not UTF-8"), "{said}");
     assert!(said.lines().all(|line| line.chars().count() < 500), "no line fills the screen:\n{said}");

@@ -124,7 +124,7 @@ fn the_first_ctrl_c_lets_what_runs_come_to_its_end() {
     assert_eq!(running.wait(), Some(130), "{}", running.stderr());
     assert_eq!(gated.words(), "s1 began\ns1 ended\n", "{}", running.stderr());
     assert_eq!(gated.project.processes(), []);
-    assert!(running.stderr().contains("`dvc-fanout run` goes on from here"), "{}", running.stderr());
+    assert!(running.stderr().contains("`dvc-fanout run` resumes from here"), "{}", running.stderr());
     gated.project.fanout(["run", "-j", "2"]).succeeded();
     assert_eq!(gated.words().matches("s1 began").count(), 1, "it had a result");
     assert_clean(&gated.project, &[]);
@@ -139,7 +139,7 @@ fn the_second_ctrl_c_and_other_signals_end_what_runs_and_all_that_came_of_it() {
         let mut running = gated.run();
         for (number, signal) in signals.iter().enumerate() {
             running.signal(*signal);
-            running.wait_for(if number + 1 < signals.len() { "starting no more" } else { "ending what runs" });
+            running.wait_for(if number + 1 < signals.len() { "starting no more" } else { "stopping what is running" });
         }
         if signals.is_empty() {
             gated.project.fanout(["cancel"]).succeeded();

@@ -43,7 +43,7 @@ impl From<FsError> for crate::diagnostic::Diagnostic {
                 Diagnostic::project(error.to_string()).source(&error.source)
             }
             _ if error.is_full() => {
-                Diagnostic::tool(error.to_string()).source(&error.source).hint("make room there, then go on")
+                Diagnostic::tool(error.to_string()).source(&error.source).hint("free some space there, then continue")
             }
             _ => Diagnostic::tool(error.to_string()).source(&error.source),
         }

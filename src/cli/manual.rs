@@ -32,10 +32,10 @@ pub(crate) const EXAMPLES: [(&str, &[Example]); 16] = [
     (
         "plan",
         &[
-            example("dvc-fanout plan", "Says what would run, by template, and writes the plan down."),
+            example("dvc-fanout plan", "Says what would run, by template, and saves the plan."),
             example("dvc-fanout plan --force --explain s1", "Says why each stage of one work item runs."),
             example("dvc-fanout plan --force --format mermaid", "Draws the phases for a Markdown page."),
-            example("dvc-fanout plan --check", "Only looks for what would go wrong."),
+            example("dvc-fanout plan --check", "Only checks for problems."),
         ],
     ),
     (
@@ -51,7 +51,7 @@ pub(crate) const EXAMPLES: [(&str, &[Example]); 16] = [
     (
         "work",
         &[
-            example("dvc-fanout work 0", "Does the first work item."),
+            example("dvc-fanout work 0", "Runs the first work item."),
             example("JOB_COMPLETION_INDEX=1 dvc-fanout work", "The same by index, as in an Indexed Job."),
         ],
     ),
@@ -63,11 +63,17 @@ pub(crate) const EXAMPLES: [(&str, &[Example]); 16] = [
             example("dvc-fanout collect --only s1 --theirs", "Takes one work item's results where both sides changed."),
         ],
     ),
-    ("finalize", &[example("dvc-fanout finalize", "Runs what is left, brings outs into the workspace, ends the run.")]),
+    (
+        "finalize",
+        &[example(
+            "dvc-fanout finalize",
+            "Runs the remaining stages, brings outs into the workspace, and finishes the run.",
+        )],
+    ),
     (
         "report",
         &[
-            example("dvc-fanout report", "Says what became of the latest run."),
+            example("dvc-fanout report", "Reports the outcome of the latest run."),
             example("dvc-fanout report --format html --output report.html", "One page with everything."),
             example("dvc-fanout report --format junit > junit.xml", "For Jenkins."),
         ],
@@ -75,7 +81,7 @@ pub(crate) const EXAMPLES: [(&str, &[Example]); 16] = [
     (
         "status",
         &[
-            example("dvc-fanout status", "Counts, what runs, and what failed and why."),
+            example("dvc-fanout status", "Counts, what is running, and what failed and why."),
             example("dvc-fanout status --all --format json", "Every work item, for programs."),
         ],
     ),
@@ -83,11 +89,11 @@ pub(crate) const EXAMPLES: [(&str, &[Example]); 16] = [
         "logs",
         &[
             example("dvc-fanout logs s1", "The log of the last attempt."),
-            example("dvc-fanout logs s1 --attempt 1", "That of the first."),
+            example("dvc-fanout logs s1 --attempt 1", "The log of the first attempt."),
         ],
     ),
-    ("retry", &[example("dvc-fanout retry", "All that failed is to be tried again by the next launch.")]),
-    ("cancel", &[example("dvc-fanout cancel", "Ends the latest run from another terminal.")]),
+    ("retry", &[example("dvc-fanout retry", "Has the next launch try everything that failed again.")]),
+    ("cancel", &[example("dvc-fanout cancel", "Stops the latest run from another terminal.")]),
     (
         "runs",
         &[
@@ -110,7 +116,7 @@ pub(crate) const EXAMPLES: [(&str, &[Example]); 16] = [
             example("DVC_FANOUT_JOBS=4 dvc-fanout config --format json", "The same for programs."),
         ],
     ),
-    ("doctor", &[example("dvc-fanout doctor", "Looks at the project, DVC, the cache and the cluster.")]),
+    ("doctor", &[example("dvc-fanout doctor", "Checks the project, DVC, the cache and the cluster.")]),
     (
         "install-merge-driver",
         &[example("dvc-fanout install-merge-driver", "From now on, `git merge` merges dvc.lock stage by stage.")],
@@ -120,10 +126,10 @@ pub(crate) const EXAMPLES: [(&str, &[Example]); 16] = [
 /// The meaning of exit codes; `exit.rs` gives them out.
 const EXIT_STATUS: [(&str, &str); 9] = [
     ("0", "Done, or nothing to do."),
-    ("1", "Some work items failed; good results are kept. merge-driver: conflicts are left."),
+    ("1", "Some work items failed; good results are kept. merge-driver: conflicts remain."),
     ("2", "The command line is wrong."),
     ("3", "Conflicts remain; nothing was written."),
-    ("4", "The project is not usable as it is; trying again does not help."),
+    ("4", "The project cannot be used as it is; trying again does not help."),
     ("5", "A tool or a service failed; worth trying again."),
     ("10", "plan --exit-code: there is something to do."),
     ("70", "An internal error."),

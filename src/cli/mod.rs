@@ -89,7 +89,7 @@ pub(crate) enum FormatArg {
     Mermaid,
     /// The phases of a plan for Graphviz (`plan` only).
     Dot,
-    /// A test case per work item, for Jenkins and its like (`report` only).
+    /// A test case per work item, for Jenkins and other CI servers (`report` only).
     Junit,
     /// A comment for a pull request (`report` only).
     Markdown,
@@ -127,7 +127,7 @@ pub(crate) enum Command {
     MergeDriver(MergeDriverArgs),
     /// Make git merge `dvc.lock` files entry by entry
     ///
-    /// Adds a line to `.gitattributes`, which is for everybody, and sets this clone's git configuration.
+    /// Adds a line to `.gitattributes`, which applies to everyone, and configures this clone.
     InstallMergeDriver,
     #[command(subcommand, hide = true)]
     Debug(DebugCommand),
@@ -139,8 +139,8 @@ pub(crate) enum Command {
 
 /// Do the whole job: plan, launch, collect and finalize
 ///
-/// Afterwards the repository is what a serial `dvc repro` would have left. A run that was cut off is gone on with:
-/// work items that have a good result are not run again.
+/// Afterwards the repository is as a serial `dvc repro` would have left it. An interrupted run is resumed: work items
+/// that have already succeeded are not run again.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// Only say what would run, as `plan` does, and leave no run behind
@@ -156,7 +156,7 @@ pub(crate) struct RunArgs {
     pub ending: EndingArgs,
 }
 
-/// Find out what would run and why, and deal it out to work items
+/// Work out what would run and why, and divide it into work items
 ///
 /// Writes the plan and a snapshot of the workspace to `.dvc/fanout/runs/RUN`. Nothing else is changed: not the workspace,
 /// not git, not the cache.
@@ -170,8 +170,8 @@ pub(crate) struct PlanArgs {
     /// Say why each stage runs; only those of ITEM, a work item (its id or index), a stage or a template
     #[arg(long, value_name = "ITEM", num_args = 0..=1, default_missing_value = "")]
     pub explain: Option<String>,
-    /// Only look for what would go wrong: outputs outside of the project or tracked by git, data that is nowhere, a
-    /// merge in progress. Writes nothing. `plan` and `launch` always look for it
+    /// Only check for problems: outputs outside of the project or tracked by git, missing data, a merge in progress.
+    /// Writes nothing. `plan` and `launch` always check for them
     #[arg(long, conflicts_with_all = ["explain", "exit_code"])]
     pub check: bool,
 }
@@ -213,7 +213,7 @@ pub(crate) struct SelectionArgs {
     /// Do not run stages for data that is only missing, as long as nothing else has changed
     #[arg(long)]
     pub allow_missing: bool,
-    /// Go on with what succeeded, as is always done (taken for those whose fingers know `dvc repro -k`)
+    /// Keep going after a failure, as is always done (accepted for those who are used to `dvc repro -k`)
     #[arg(short, long)]
     pub keep_going: bool,
     #[command(flatten)]
@@ -235,18 +235,18 @@ pub(crate) struct OtherReproArgs {
     pub interactive: bool,
 }
 
-/// Run the work items of a plan and watch them to the end
+/// Run the work items of a plan and watch them until they finish
 ///
 /// Results are published under `.dvc/fanout`; the project itself is not changed before `collect`. Launching again
-/// goes on where an earlier launch ended: work items that have a good result are not run again.
+/// resumes where an earlier launch stopped: work items that have already succeeded are not run again.
 ///
-/// The first Ctrl-C starts no more work items, the second ends those that run.
+/// After the first Ctrl-C no more work items are started; the second stops those that are running.
 #[derive(Debug, Args)]
 pub(crate) struct LaunchArgs {
     /// The run; the latest by default
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
-    /// Run only this phase, from 0; all but those of `finalize` by default
+    /// Run only this phase, counted from 0; by default all but those left to `finalize`
     #[arg(long, value_name = "N")]
     pub phase: Option<usize>,
     /// With an engine of a cluster: print what it would be given, Jobs for kubectl or scripts for sbatch, and launch nothing
@@ -264,7 +264,7 @@ pub(crate) struct LaunchArgs {
 
 /// List the stages that DVC sees, as it resolves them
 ///
-/// Without a target: all stages of the project, those of one foreach or matrix in one line. A target is a stage, a
+/// Without a target: all stages of the project, those of one foreach or matrix on one line. A target is a stage, a
 /// foreach or matrix, a `dvc.yaml` or a `.dvc` file, as for `dvc repro`. With `--format json` every stage is listed with
 /// its command, paths and params, besides the edges and the order in which `dvc repro` would run them.
 #[derive(Debug, Args)]
@@ -272,16 +272,16 @@ pub(crate) struct StagesArgs {
     /// What to select, written as for `dvc repro`
     #[arg(value_name = "TARGET")]
     pub targets: Vec<String>,
-    /// Take the names in targets for patterns (`build*`, `sub/dvc.yaml:g*`)
+    /// Treat the names in targets as patterns (`build*`, `sub/dvc.yaml:g*`)
     #[arg(long)]
     pub glob: bool,
-    /// Select all stages of files below a TARGET that is a folder
+    /// If TARGET is a folder, select all stages of the files below it
     #[arg(long, short = 'R')]
     pub recursive: bool,
     /// Say which stages `dvc repro` would run, and why; without changing anything
     #[arg(long)]
     pub changed: bool,
-    /// List every stage of a foreach or matrix in a line of its own
+    /// List every stage of a foreach or matrix on a line of its own
     #[arg(long)]
     pub expand: bool,
 }
@@ -314,7 +314,8 @@ fn parse_hash_name(text: &str) -> Result<HashName, String> {
 /// Merge the results of a run into the project
 ///
 /// Lock entries are merged three ways with what the project holds now, as the bytes that DVC wrote; so are files that
-/// DVC does not cache. It is all or nothing, may be run while other work items still run, and twice does no harm.
+/// DVC does not cache. It is all or nothing, can be run while other work items are still running, and running it twice
+/// does no harm.
 #[derive(Debug, Args)]
 pub(crate) struct CollectArgs {
     /// The run; the latest by default
@@ -340,9 +341,9 @@ pub(crate) struct CollectArgs {
     pub lock_timeout: Wait,
 }
 
-/// Bring collected outputs into the workspace, run the stages that are left, and end the run
+/// Bring collected outputs into the workspace, run the remaining stages, and finish the run
 ///
-/// What workers published is collected first. Stages behind a failed work item do not run.
+/// What workers published is collected first. Stages that depend on a failed work item do not run.
 #[derive(Debug, Args)]
 pub(crate) struct FinalizeArgs {
     /// The run; the latest by default
@@ -354,11 +355,11 @@ pub(crate) struct FinalizeArgs {
     pub ending: EndingArgs,
 }
 
-/// Say what became of a run
+/// Report the outcome of a run
 ///
-/// A summary as text; with `--format`: `junit` for Jenkins and its like (a test case per work item), `markdown` for a pull
-/// request, `html` for one page with everything, `prometheus` for metrics, or `json`. It may be run at any time;
-/// `finalize` leaves all of them in `.dvc/fanout/runs/RUN/report`.
+/// A summary as text; with `--format`: `junit` for Jenkins and other CI servers (a test case per work item), `markdown`
+/// for a pull request, `html` for one page with everything, `prometheus` for metrics, or `json`. It may be run at any time;
+/// `finalize` writes all of them to `.dvc/fanout/runs/RUN/report`.
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
     /// The run; the latest by default
@@ -373,13 +374,13 @@ pub(crate) struct ReportArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Ending")]
 pub(crate) struct EndingArgs {
-    /// Run plain `dvc repro` over the whole project as the last word, and say whether it found anything to do
+    /// Finally run plain `dvc repro` over the whole project, and say whether it found anything to do
     #[arg(long)]
     pub full: bool,
     /// Commit what runs changed and nothing else, with this message or a plain one
     #[arg(long, value_name = "MESSAGE", num_args = 0..=1, default_missing_value = "")]
     pub commit: Option<String>,
-    /// Commit also where some work items failed
+    /// Commit even if some work items failed
     #[arg(long, requires = "commit")]
     pub commit_partial: bool,
     /// After the commit, push data with `dvc push` and then commits with `git push`
@@ -387,7 +388,7 @@ pub(crate) struct EndingArgs {
     pub push: bool,
 }
 
-/// Show the settings that hold here, and where each came from
+/// Show the settings in effect, and where each one comes from
 ///
 /// A flag wins over the environment (`DVC_FANOUT_` and the flag's name, as in `DVC_FANOUT_JOBS`), which wins over
 /// `.dvc/fanout/config.yaml`, which wins over `meta: {fanout: {…}}` of a stage. Flags may be given to see what they
@@ -405,10 +406,10 @@ pub(crate) struct ConfigArgs {
     pub schema: bool,
 }
 
-/// Look at everything that a run rests on: the project, git, DVC, the cache and its links, this machine, the cluster
+/// Check everything that a run depends on: the project, git, DVC, the cache and its links, this machine, the cluster
 ///
-/// Each line says what was found; what is missing or does not work comes with what to do. The exit code is 4 where a
-/// run would not work. Nothing is changed.
+/// Each line says what was found; whatever is missing or broken comes with advice. The exit code is 4 if a run would
+/// not work. Nothing is changed.
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
@@ -417,7 +418,7 @@ pub(crate) struct DoctorArgs {
 
 /// Merge three versions of a `dvc.lock` for git
 ///
-/// What git runs once `install-merge-driver` was run. Branches that ran different stages merge by themselves; a stage
+/// This is what git runs after `install-merge-driver`. Branches that ran different stages merge automatically; a stage
 /// that changed on both sides gets conflict markers around its two entries, and the exit code is 1.
 #[derive(Debug, Args)]
 pub(crate) struct MergeDriverArgs {

@@ -7,15 +7,15 @@ use clap::{Args, Subcommand};
 use crate::engine::EngineCancelArgs;
 use crate::model::duration::Wait;
 
-/// Say how a run stands: counts, what runs, and what failed and why
+/// Show the state of a run: counts, what is running, and what failed and why
 ///
-/// Reads files only, so it works while the run is on, from another terminal, and after a crash.
+/// It only reads files, so it works during a run, from another terminal, and after a crash.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
     /// The run; the latest by default
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
-    /// List every work item, also those that wait or are done
+    /// List every work item, including those that are waiting or done
     #[arg(short, long)]
     pub all: bool,
 }
@@ -32,15 +32,15 @@ pub(crate) struct LogsArgs {
     /// The attempt, from 1; the last by default
     #[arg(long, value_name = "N")]
     pub attempt: Option<NonZeroU32>,
-    /// Go on printing what is added, until the attempt ends
+    /// Keep printing new output until the attempt ends
     #[arg(short, long)]
     pub follow: bool,
 }
 
 /// Let the next launch run failed work items again
 ///
-/// A launch leaves a work item alone whose command failed, since it would fail again. This asks for another try, of
-/// these work items or of all that failed. Their results so far stay until better ones are there.
+/// A launch does not repeat a work item whose command failed, since it would fail again. This asks for another attempt
+/// at these work items, or at all that failed. Their results are kept until there are better ones.
 #[derive(Debug, Args)]
 pub(crate) struct RetryArgs {
     /// Ids, indexes, or patterns of ids such as `s01*`; all failed work items by default
@@ -51,10 +51,10 @@ pub(crate) struct RetryArgs {
     pub run: Option<String>,
 }
 
-/// End a run that is on, from another terminal
+/// Stop a run from another terminal
 ///
-/// Work items that run are stopped; results that are published stay. `launch` and `run` go on from there. Jobs that
-/// were left to a cluster are deleted; the cluster is that of the launch, unless said otherwise.
+/// Running work items are stopped; published results are kept. `launch` and `run` resume from there. Jobs that were
+/// left running in a cluster are deleted; the cluster is that of the launch, unless stated otherwise.
 #[derive(Debug, Args)]
 pub(crate) struct CancelArgs {
     /// The run; the latest by default
@@ -84,16 +84,16 @@ pub(crate) enum RunsCommand {
 
 /// Remove old runs with their results and snapshots, and workspaces that are not in use
 ///
-/// A run that is on is never removed.
+/// A run in progress is never removed.
 #[derive(Debug, Args)]
 pub(crate) struct PruneArgs {
     /// Keep this many of the latest runs
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub keep: usize,
-    /// Remove also runs that have good results which were not brought into the project
+    /// Also remove runs with good results that have not been brought into the project
     #[arg(short, long)]
     pub force: bool,
-    /// Only say what would be removed
+    /// Only list what would be removed
     #[arg(long)]
     pub dry_run: bool,
 }

@@ -26,7 +26,7 @@ pub(crate) struct PlanningArgs {
     #[arg(long, value_name = "EXPR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub over: Option<String>,
-    /// Run stages that gather keys also where some keys failed
+    /// Run stages that gather keys even if some keys failed
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub allow_missing_keys: bool,

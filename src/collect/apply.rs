@@ -97,10 +97,10 @@ impl From<ApplyError> for Diagnostic {
         match error {
             ApplyError::Files(error) => error.into(),
             ApplyError::Moved { .. } => Diagnostic::tool(message).hint("run `dvc-fanout collect` again"),
-            ApplyError::Torn { .. } => Diagnostic::tool(message).cause("somebody writes into a published result"),
+            ApplyError::Torn { .. } => Diagnostic::tool(message).cause("something is writing to a published result"),
             ApplyError::Journal(source) => Diagnostic::new(Exit::Project, message).at(journal()).source(&source),
             ApplyError::Version(_) => {
-                Diagnostic::new(Exit::Project, message).at(journal()).hint("use the release that began to collect")
+                Diagnostic::new(Exit::Project, message).at(journal()).hint("use the release that started to collect")
             }
         }
     }

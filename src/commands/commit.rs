@@ -70,7 +70,7 @@ fn dirty(top: &Path) -> Result<Vec<(String, bool)>, Diagnostic> {
 fn step(program: &Program, directory: &Path) -> Result<(), Diagnostic> {
     said_by(program, directory, "; the steps before it are done")
         .map(drop)
-        .map_err(|error| error.hint("the next `dvc-fanout run` or `finalize` with the same flags goes on from here"))
+        .map_err(|error| error.hint("the next `dvc-fanout run` or `finalize` with the same flags resumes from here"))
 }
 
 /// Runs a program and returns all that it wrote; where it fails, `when` goes on from "failed".

@@ -1,4 +1,4 @@
-//! `config`: the settings that hold, and where each came from.
+//! `config`: the settings in effect, and where each one comes from.
 
 use indexmap::IndexMap;
 use serde::Serialize;

@@ -50,8 +50,10 @@ fn dvc() -> Finding {
                 return Finding::good("dvc", found);
             }
             let why = "DVC starts anew for each work item, and is not kept from damaging an object that two of them cache at once";
-            let hint =
-                format!("it is not the script that installers write, so {why}: have {} name that", env::DVC_FANOUT_DVC);
+            let hint = format!(
+                "it is not the script that installers write, so {why}: set {} to that script",
+                env::DVC_FANOUT_DVC
+            );
             Finding::note("dvc", found, hint)
         }
         Err(error) => Finding::bad("dvc", error.into()),

@@ -17,7 +17,7 @@ pub(crate) fn run(cli: &Cli, args: &RetryArgs) -> Result<Exit, Diagnostic> {
     let status = survey::run(&run, &plan)?;
     if status.state == RunState::Finalized {
         return Err(Diagnostic::project(format!("run {} is over", plan.run))
-            .cause("what it left undone belongs to a new plan")
+            .cause("what is left needs a new plan")
             .hint("`dvc-fanout run` plans and runs what is left"));
     }
     let items = worklist::read_all(&run)?;
@@ -35,7 +35,7 @@ pub(crate) fn run(cli: &Cli, args: &RetryArgs) -> Result<Exit, Diagnostic> {
                 again.push(item.id.as_str());
             }
             Standing::Done { .. } if is_asked_for => {
-                text::note(&format!("{}: it succeeded already, and stays", item.id));
+                text::note(&format!("{}: it has already succeeded", item.id));
             }
             Standing::Running { .. } if is_asked_for => text::note(&format!("{}: it is running", item.id)),
             // The next launch runs these anyway; those that were skipped, once what they need is there.

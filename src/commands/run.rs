@@ -27,7 +27,7 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     }
     let (run, plan) = match unfinished(&project, &args.selection.targets, &options)? {
         Some((run, plan)) => {
-            text::note(&format!("going on with run {}", plan.run));
+            text::note(&format!("resuming run {}", plan.run));
             (run, plan)
         }
         None => {
@@ -59,7 +59,7 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     let lock = launch::hold(&run)?;
     let launched = launch::launch(cli, &scene, &phases, &mut engine)?;
     if matches!(launched.exit, Exit::Signal(_)) {
-        text::note("stopped; `dvc-fanout run` goes on from here");
+        text::note("stopped; `dvc-fanout run` resumes from here");
         return Ok(launched.exit);
     }
     let trailing = if launched.gave_up { Trailing::Leave } else { Trailing::Run };

@@ -86,7 +86,7 @@ fn prune(cli: &Cli, args: &PruneArgs, project: &ProjectHome) -> Result<Exit, Dia
             Kept::On => format!("run {name} stays: it is on"),
             Kept::Unreadable => format!("run {name} stays: its plan is not readable (--force removes it)"),
             Kept::Left => format!(
-                "run {name} stays: its Jobs may go on in a cluster (`dvc-fanout cancel {name}` ends them, or --force)"
+                "run {name} stays: its Jobs may still be running in a cluster (`dvc-fanout cancel {name}` ends them, or --force)"
             ),
             Kept::Uncollected => format!(
                 "run {name} stays: it has results that were not collected (`dvc-fanout finalize {name}`, or --force)"

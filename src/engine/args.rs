@@ -19,11 +19,11 @@ const RUNNING: &str = "Running (also as DVC_FANOUT_JOBS and so on, or in .dvc/fa
 #[command(next_help_heading = RUNNING)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub(crate) struct RunningArgs {
-    /// Work items at the same time; by default the number of CPUs, or 10 pods in a cluster
+    /// How many work items run at the same time; by default the number of CPUs, or 10 pods in a cluster
     #[arg(short, long, value_name = "N", value_parser = parse_jobs)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jobs: Option<NonZeroUsize>,
-    /// Tries after the first. By default 2 where a tool failed and none where a command did; with this flag, both
+    /// Retries after the first attempt. By default 2 if a tool failed and none if a command did; this flag sets both
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
@@ -31,11 +31,12 @@ pub(crate) struct RunningArgs {
     #[arg(long, value_name = "DURATION")]
     #[serde(with = "as_text", skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Limit>,
-    /// Start no more work items after the first failure (by default, all run whatever happens to others)
+    /// Start no more work items after the first failure (by default, all of them run even if others fail)
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub fail_fast: bool,
-    /// Start no more work items after this many have failed, or this part of all; in a cluster, end also those that run
+    /// Start no more work items once this many, or this share of them, have failed; in a cluster, also stop those that
+    /// are running
     #[arg(long, value_name = "N|P%")]
     #[serde(with = "as_text", skip_serializing_if = "Option::is_none")]
     pub max_failed: Option<MaxFailed>,

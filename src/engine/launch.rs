@@ -216,8 +216,8 @@ impl Launch<'_> {
         // The first Ctrl-C lets what runs come to its end; a second one, or TERM, does not.
         let (how, what) = match asked {
             Asked::Interrupt if !self.is_stopping() => (Stop::Draining, draining),
-            Asked::Interrupt | Asked::Signal(_) | Asked::TimeIsUp => (Stop::Now, "ending what runs"),
-            Asked::Cancel => (Stop::Now, "cancelled from another terminal: ending what runs"),
+            Asked::Interrupt | Asked::Signal(_) | Asked::TimeIsUp => (Stop::Now, "stopping what is running"),
+            Asked::Cancel => (Stop::Now, "cancelled from another terminal: stopping what is running"),
         };
         // The engine stops at once; that it was asked to is written down before it is said.
         self.stop.send_replace(how);

@@ -143,8 +143,8 @@ fn state(state: &RunState) -> String {
         RunState::Running { engine, host, process } => format!("running ({engine}, process {process} on {host})"),
         RunState::Idle => "not running".to_owned(),
         RunState::Left { jobs, .. } => match &jobs[..] {
-            [job] => format!("left to the cluster (Job {job} may go on)"),
-            jobs => format!("left to the cluster ({} Jobs may go on)", jobs.len()),
+            [job] => format!("left to the cluster (Job {job} may still be running)"),
+            jobs => format!("left to the cluster ({} Jobs may still be running)", jobs.len()),
         },
         RunState::Finalized => "finalized".to_owned(),
     }

@@ -71,7 +71,7 @@ pub(crate) fn grouped(number: usize) -> String {
     text
 }
 
-/// Renders stages, one a line; those of one foreach or matrix in one line with their number, unless `expand`ed.
+/// Renders stages, one a line; those of one foreach or matrix on one line with their number, unless `expand`ed.
 pub(crate) fn stages(project: &Project, listed: &[usize], cwd: &str, expand: bool) -> String {
     let mut lines: Vec<String> = vec![];
     let mut groups: HashMap<String, (usize, usize)> = HashMap::new();

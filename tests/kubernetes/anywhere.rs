@@ -152,7 +152,7 @@ fn a_launcher_that_is_killed_is_followed_by_one_that_goes_on() {
     launch.signal(Signal::KILL);
     assert_eq!(launch.wait().0, None);
     let status = held.project.fanout(["status"]).succeeded();
-    assert!(status.contains(&format!("left to the cluster (Job {job} may go on)")), "{status}");
+    assert!(status.contains(&format!("left to the cluster (Job {job} may still be running)")), "{status}");
     held.finish(&cluster, &[1, 1, 1]);
 }
 

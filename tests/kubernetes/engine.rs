@@ -123,7 +123,7 @@ fn foreign_jobs_and_other_options_are_refused() {
     call(bench.server.address(), "POST", JOBS, Some(&foreign));
     let ran = bench.launch(&["--no-check"]);
     assert_eq!(ran.code, Some(5), "{ran:?}");
-    assert!(ran.stderr.contains("that this run did not make"), "{ran:?}");
+    assert!(ran.stderr.contains("that this run did not create"), "{ran:?}");
 }
 
 #[test]
@@ -315,9 +315,9 @@ fn what_was_left_to_the_cluster_is_seen_and_can_be_ended() {
     assert!(ran.stderr.contains("2 left to the cluster"), "{ran:?}");
     let name = bench.job()["metadata"]["name"].as_str().expect("a name").to_owned();
     let status = bench.project.fanout(["status"]).succeeded();
-    assert!(status.contains(&format!("left to the cluster (Job {name} may go on)")), "{status}");
+    assert!(status.contains(&format!("left to the cluster (Job {name} may still be running)")), "{status}");
     let ran = bench.other(["runs", "prune", "--keep", "0"]);
-    assert!(ran.stderr.contains("its Jobs may go on in a cluster"), "{ran:?}");
+    assert!(ran.stderr.contains("its Jobs may still be running in a cluster"), "{ran:?}");
     let ran = bench.other(["cancel"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stdout.contains("has ended"), "{ran:?}");

@@ -66,7 +66,7 @@ impl std::fmt::Display for Ending {
         match self {
             Ending::Exited(code) => write!(f, "exited with {code}"),
             Ending::Signalled(signal) if *signal == Signal::KILL.as_raw() => {
-                write!(f, "was ended by signal {signal} (KILL, perhaps since memory ran out)")
+                write!(f, "was ended by signal {signal} (KILL, perhaps because memory ran out)")
             }
             Ending::Signalled(signal) => write!(f, "was ended by signal {signal}"),
             Ending::NotStarted(why) => write!(f, "could not be started: {why}"),

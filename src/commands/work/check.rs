@@ -35,7 +35,11 @@ pub(super) fn run(project: &ProjectHome, args: &WorkArgs) -> Result<Exit, Diagno
     let seen = run.check(name);
     let report = format!("{} on {}\n", clock::now(), process::host());
     fs::write(&seen, report.as_bytes()).map_err(|error| not_writable("the run's directory", run.path(), &error))?;
-    text::note(&format!("all that work items need is seen here: `{}`, `{}`", project.root.display(), cache.display()));
+    text::note(&format!(
+        "everything that work items need is visible here: `{}`, `{}`",
+        project.root.display(),
+        cache.display()
+    ));
     Ok(Exit::Success)
 }
 

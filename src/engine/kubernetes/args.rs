@@ -56,7 +56,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "QUANTITY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_disk: Option<String>,
-    /// The resource that GPUs are asked for by; nvidia.com/gpu by default
+    /// The name of the resource by which GPUs are requested; nvidia.com/gpu by default
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_resource: Option<String>,
@@ -114,8 +114,8 @@ pub(crate) struct Args {
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     #[serde(rename = "tag", skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// A variable of the stages: NAME=VALUE, or NAME for the value it has here (can be repeated). Whoever may read Jobs
-    /// can read it
+    /// A variable of the stages: NAME=VALUE, or NAME for the value it has here (can be repeated). Anyone who may read
+    /// Jobs can read it
     #[arg(long = "pod-env", value_name = "NAME[=VALUE]")]
     #[serde(rename = "pod-env", skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
@@ -139,11 +139,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION")]
     #[serde(with = "as_text", skip_serializing_if = "Option::is_none")]
     pub grace: Option<Wait>,
-    /// Which Jobs stay in the cluster after their end; `failed` by default
+    /// Which Jobs are kept in the cluster after they end; `failed` by default
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<KeepArg>,
-    /// Have the cluster delete a Job this long after its end, should nobody else do it
+    /// Have the cluster delete a Job this long after it ends, if it is still there
     #[arg(long, value_name = "DURATION")]
     #[serde(with = "as_text", skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Wait>,
@@ -167,11 +167,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "YAML")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<String>,
-    /// Give up when pods could not start for this long; 15m by default
+    /// Give up if pods cannot start for this long; 15m by default
     #[arg(long, value_name = "DURATION")]
     #[serde(with = "as_text", skip_serializing_if = "Option::is_none")]
     pub stuck_timeout: Option<Limit>,
-    /// Give up when the API server did not answer for this long; 15m by default
+    /// Give up if the API server does not answer for this long; 15m by default
     #[arg(long, value_name = "DURATION")]
     #[serde(with = "as_text", skip_serializing_if = "Option::is_none")]
     pub patience: Option<Limit>,
@@ -185,7 +185,7 @@ pub(crate) struct Args {
 #[derive(Clone, Debug, Default, clap::Args)]
 #[group(skip)]
 pub(crate) struct CancelArgs {
-    /// The kubeconfig of a cluster that Jobs were left to
+    /// The kubeconfig of the cluster in which Jobs were left running
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<String>,
     /// The context of the kubeconfig

@@ -372,10 +372,10 @@ impl<'a> Drive<'a> {
             .cause(cause);
         if self.is_check {
             self.cluster.delete_job(&self.job, Propagation::Background).await?;
-            return Err(stuck.hint("mend that and launch again"));
+            return Err(stuck.hint("fix that and launch again"));
         }
         Err(stuck
-            .hint("mend that and launch again: the Job was left as it is, and goes on when it can")
+            .hint("fix that and launch again: the Job was left in place, and continues when it can")
             .hint(format!("or end it: `dvc-fanout cancel {}`", self.config.run)))
     }
 

@@ -127,7 +127,7 @@ impl Engine for KubernetesEngine {
     }
 
     fn draining(&self) -> &'static str {
-        "interrupted: the Jobs go on without this launcher (again: cancel them)"
+        "interrupted: the Jobs continue without this launcher (Ctrl-C again cancels them)"
     }
 
     fn image(&self) -> Option<&str> {
@@ -250,7 +250,7 @@ fn check_rights(namespace: &str, missing: &[Right]) -> Result<(), Diagnostic> {
     if missing.is_empty() {
         return Ok(());
     }
-    let mut diagnostic = Diagnostic::tool(format!("you may not do all that is needed in namespace `{namespace}`"));
+    let mut diagnostic = Diagnostic::tool(format!("you lack permissions that are needed in namespace `{namespace}`"));
     for right in missing {
         let Right { verb, group, resource } = right;
         let group = if group.is_empty() { String::new() } else { format!(" of group `{group}`") };

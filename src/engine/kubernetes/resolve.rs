@@ -149,7 +149,7 @@ fn pod_options(
     workers: u32,
 ) -> Result<PodOptions, Diagnostic> {
     let image = args.image.clone().ok_or_else(|| {
-        Diagnostic::usage("no image for the workers was named")
+        Diagnostic::usage("no image was given for the workers")
             .hint("give `--image`, or `image:` under `kubernetes:` in .dvc/fanout/config.yaml")
     })?;
     let script = args.script.as_ref().map(|file| fs::read(Path::new(file))).transpose()?;

@@ -171,7 +171,7 @@ impl Submitter<'_> {
 
     fn foreign(&self, seen: &SeenJob) -> Diagnostic {
         let (name, namespace) = (&seen.name, &self.cluster.namespace);
-        Diagnostic::tool(format!("there is a Job `{name}` in namespace `{namespace}` that this run did not make"))
+        Diagnostic::tool(format!("there is a Job `{name}` in namespace `{namespace}` that this run did not create"))
             .hint("use another `--namespace`, or delete the Job if nobody needs it")
     }
 

@@ -104,7 +104,7 @@ impl Engine for LocalEngine {
     }
 
     fn draining(&self) -> &'static str {
-        "interrupted: starting no more (again: end what runs)"
+        "interrupted: starting no more work items (Ctrl-C again stops those that are running)"
     }
 
     async fn run_phase(

@@ -110,7 +110,7 @@ impl ReproLog {
         let reason = any.unwrap_or_else(|| "DVC gave no reason".to_owned());
         // 137 is what a shell says of a command that was killed.
         let is_killed = reason.ends_with("exited with -9") || reason.ends_with("exited with 137");
-        if is_killed { format!("{reason} (killed, perhaps since memory ran out)") } else { reason }
+        if is_killed { format!("{reason} (killed, perhaps because memory ran out)") } else { reason }
     }
 
     /// Whether DVC itself failed at a stage, not the stage's command.
@@ -142,7 +142,7 @@ mod tests {
         assert!(said.running.contains("a") && said.running.contains("b") && said.has_failed("b"));
         assert_eq!(
             said.reason("b"),
-            "failed to run: printf y; exit 137, exited with 137 (killed, perhaps since memory ran out)"
+            "failed to run: printf y; exit 137, exited with 137 (killed, perhaps because memory ran out)"
         );
     }
 
