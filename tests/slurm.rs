@@ -303,3 +303,66 @@ fn a_run_that_was_handed_over_ends_as_dvc_repro_leaves_it() {
     assert_same(&serial, &fanned, &said);
     assert_clean(&fanned, &[]);
 }
+
+#[test]
+fn a_task_that_slurm_forgets_is_known_by_its_result() {
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    let project = keys(2, "'test ${item} != k1 && echo ${item} > ${item}.txt'");
+    // As after `MinJobAge`, and without accounting.
+    let script = "/usr/bin/squeue \"$@\" | grep -v -e '|COMPLETED|' -e '|FAILED|'\nexit 0\n";
+    let path = stand_in(&project, "squeue", script);
+    let ran = Ran::of(slurm.command(&project, &["run"]).env("PATH", path));
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    assert!(ran.stderr.contains("k0: done") && ran.stderr.contains("k1: FAILED: stage"), "{}", ran.stderr);
+    assert_eq!(attempts(&project), [1, 1]);
+}
+
+#[test]
+fn nothing_that_squeue_says_makes_a_work_item_succeed() {
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    let project = keys(1, "echo ${item} > ${item}.txt");
+    // States of other releases, cut lines, and a job of somebody else that has our array's name.
+    let script = "for word in \"$@\"; do name=$word; done\n\
+                  printf '1|0|1|EXPEDITING|None|n1|%s|x\\n' \"$name\"\n\
+                  printf '99|0|99|COMPLETED|None|n1|%s|somebody else\\n1|0|1|COM' \"$name\"\n\
+                  printf 'rubbish\\n\\0|||||||||\\n'\n\
+                  /usr/bin/squeue \"$@\"\n";
+    let path = stand_in(&project, "squeue", script);
+    let ran = Ran::of(slurm.command(&project, &["run"]).env("PATH", path));
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert_eq!(attempts(&project), [1]);
+    assert_clean(&project, &[]);
+}
+
+#[test]
+fn a_cluster_that_is_not_there_is_said_before_anything_is_submitted() {
+    let project = keys(1, "echo ${item} > ${item}.txt");
+    let path = stand_in(
+        &project,
+        "scontrol",
+        "echo 'slurm_load_ctl_conf error: Unable to contact slurm controller' >&2\nexit 1\n",
+    );
+    let mut command = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
+    let ran = Ran::of(command.args(["run", "--engine", "slurm"]).env("PATH", path));
+    assert_eq!(ran.code, Some(5), "{ran:#?}");
+    assert!(ran.stderr.contains("Unable to contact slurm controller"), "{}", ran.stderr);
+    assert!(!run_folder(&project).join("jobs").exists());
+}
+
+/// As after a prolog that failed: Slurm holds the task, and it would never go on by itself.
+#[test]
+fn tasks_that_slurm_holds_after_a_failure_of_a_node_are_released() {
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    let project = keys(1, "'while [ ! -e GO ]; do sleep 0.1; done; echo ${item} > ${item}.txt'");
+    let go = project.root().with_file_name("go");
+    project.edit("dvc.yaml", "GO", go.to_str().expect("text"));
+    project.commit("a gate");
+    let mut launcher = spawn(&slurm, &project, &["run"]);
+    wait_for("the task runs", || slurm.call("squeue", &["-h", "-t", "R", "-o", "%K"]).lines().count() == 1);
+    let id = slurm.arrays().concat();
+    slurm.call("scontrol", &["requeuehold", &id]);
+    std::fs::write(&go, "").expect("written");
+    assert!(launcher.wait().expect("waited for").success());
+    assert_eq!(slurm.arrays().len(), 1);
+    assert_clean(&project, &[]);
+}

@@ -129,9 +129,12 @@ impl Submitter<'_> {
             let own: BTreeSet<usize> = shards.items.iter().map(|item| item.index).collect();
             let wanted: BTreeSet<usize> =
                 tasks.iter().map(|task| task.index).filter(|index| own.contains(index)).collect();
-            tasks.retain(|task| !own.contains(&task.index));
             self.files.write_job(&name, &shards, &record.to_json())?;
-            self.channels.notice(format!("going on with array `{name}`"));
+            let first = class_of(tasks, &wanted).cloned();
+            tasks.retain(|task| !own.contains(&task.index));
+            let is_same = first.is_none_or(|resources| self.spec(&resources, &shards, &name) == record.spec);
+            let as_it_was = if is_same { "" } else { ", as it was submitted: with other options" };
+            self.channels.notice(format!("going on with array `{name}`{as_it_was}"));
             let items = Items::new(&shards, |index| wanted.contains(&index));
             let asked = Asked { time: record.time.clone(), memory: record.memory.clone() };
             found.push(Array { name, record, shards, items, asked, round: 1 });
@@ -348,7 +351,7 @@ impl Submitter<'_> {
             words.iter().rev().find_map(|word| word.strip_prefix(&format!("--{name}=")).map(str::to_owned))
         };
         let (time, memory) = (value("time"), value("mem"));
-        let spec = digest(&format!("{}\n{}", words.join("\n"), script.replace(&name, "")));
+        let spec = self.spec(resources, &shards, &name);
         let nonce = digest(&format!("{name} {} {}", clock::nanoseconds(), std::process::id()));
         let nonce: String = nonce.chars().take(12).collect();
         let exclude: Vec<String> =
@@ -371,6 +374,13 @@ impl Submitter<'_> {
         fs::write(&self.run.job_script(&name), script.as_bytes())?;
         self.files.write_job(&name, &shards, &record.to_json())?;
         Ok(Planned { name, shards, resources: resources.clone(), record, words, script })
+    }
+
+    /// Stands for all that an array is made from, but for its name.
+    fn spec(&self, resources: &Resources, shards: &Shards, name: &str) -> String {
+        let words = script::flags(self.config, resources, self.seconds(shards));
+        let script = script::script(self.config, name, None).replace(name, "");
+        digest(&format!("{}\n{}\n{script}", words.join("\n"), self.config.args.sbatch_options.join("\n")))
     }
 
     /// How many tasks of an array may run at a time; `None` leaves it to the scheduler.
@@ -467,6 +477,11 @@ fn refused(refusal: Refusal, said: &str, planned: &Planned) -> Diagnostic {
             diagnostic.hint("wait until other jobs have ended, and launch again")
         }
     }
+}
+
+/// What the first of these work items asks for.
+fn class_of<'a>(tasks: &'a [Task], wanted: &BTreeSet<usize>) -> Option<&'a Resources> {
+    tasks.iter().find(|task| wanted.contains(&task.index)).map(|task| &task.resources)
 }
 
 /// Two parts of the work items of an array.
