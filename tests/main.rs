@@ -17,6 +17,7 @@ mod image;
 mod jenkins;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
+mod last_stages;
 mod licences;
 mod manual;
 mod merge_driver;

@@ -41,6 +41,9 @@ pub(crate) struct WorkArgs {
     /// DVC's cache, where this machine sees it elsewhere than the project's configuration says
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
+    /// Run stages in the project itself, which they see as it is
+    #[arg(long, hide = true, conflicts_with_all = ["shards", "job"])]
+    pub in_project: bool,
     /// The number of this attempt; the next one by default
     #[arg(long, value_name = "N", hide = true)]
     pub attempt: Option<u32>,

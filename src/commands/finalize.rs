@@ -64,15 +64,26 @@ pub(crate) fn finalize(
     let pull = plan.options.pull;
     place_outs(project, run, &items, &rejected, pull)?;
     let runs = |phase: &usize| plan.phases[*phase].trailing && trailing == Trailing::Run;
-    for phase in (0..plan.phases.len()).filter(runs) {
-        let scene = Scene { project, run, plan, running, detach: false };
+    let trailing: Vec<usize> = (0..plan.phases.len()).filter(runs).collect();
+    // What gathers all keys may look at everything there is. Where somebody has changed the project since, it runs on what
+    // was planned.
+    let in_project = !trailing.is_empty() && launch::base::is_as_planned(project, run, plan)?;
+    if !trailing.is_empty() && !in_project {
+        text::note("the project is not as this run left it: the last stages run on what was planned");
+    }
+    for phase in trailing {
+        let scene = Scene { project, run, plan, running, detach: false, in_project };
+        let watched = if in_project && !project.config.no_scm { Some(Watched::begin(project)?) } else { None };
         let launched = launch::launch(cli, &scene, &[phase], &mut AnyEngine::local(&scene)?)?;
+        watched.map_or(Ok(()), |watched| watched.end(project))?;
         if matches!(launched.exit, Exit::Signal(_)) {
             return Ok(launched.exit);
         }
         exit = worst(exit, launched.exit);
-        rejected.extend(collect::collect(project, run, plan, &items)?.rejected);
-        place_outs(project, run, &items[plan.phases[phase].indexes()], &rejected, pull)?;
+        if !in_project {
+            rejected.extend(collect::collect(project, run, plan, &items)?.rejected);
+            place_outs(project, run, &items[plan.phases[phase].indexes()], &rejected, pull)?;
+        }
         if launched.gave_up {
             break;
         }

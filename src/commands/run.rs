@@ -54,7 +54,8 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
         text::note(&format!("run {}: {} in {phases}", plan.run, count(plan.work_items, "work item")));
     }
     let phases: Vec<usize> = (0..plan.phases.len()).filter(|phase| !plan.phases[*phase].trailing).collect();
-    let scene = Scene { project: &project, run: &run, plan: &plan, running: &running, detach: false };
+    let scene =
+        Scene { project: &project, run: &run, plan: &plan, running: &running, detach: false, in_project: false };
     let mut engine = args.engine.completed(&settings)?.resolve(&scene)?;
     let lock = launch::hold(&run)?;
     let launched = launch::launch(cli, &scene, &phases, &mut engine)?;

@@ -153,6 +153,9 @@ fn do_one(
     let timeout_seconds = args.timeout.map(Limit::seconds).or(item.resources.timeout_seconds);
     let is_first = !config.has_begun.replace(true);
     let attempt = Attempt { number, timeout_seconds, is_first, nice: args.nice, environment: &environment };
+    if args.in_project {
+        return worker::in_project(bench, &item, &attempt, executor, watch);
+    }
     worker::attempt(bench, &item, &attempt, executor, watch)
 }
 

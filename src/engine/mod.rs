@@ -222,6 +222,8 @@ pub(crate) struct Scene<'a> {
     pub running: &'a RunningArgs,
     /// Whether the launcher is to leave the work items alone once they are on their way.
     pub detach: bool,
+    /// Whether stages run in the project itself, one work item after another in their order.
+    pub in_project: bool,
 }
 
 /// What completes flags: the configuration file.

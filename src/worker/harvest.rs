@@ -39,34 +39,44 @@ impl Harvest<'_> {
     /// Takes what goes back to the project out of the workspace.
     pub(super) fn take(&self, workspace: &mut Workspace, ran: &Ran) -> Result<Left, Diagnostic> {
         let root = workspace.root();
+        let mut left = self.take_stages(&root, ran, true)?;
+        self.take_others(workspace, &mut left)?;
+        self.take_partial(&root, &mut left)?;
+        Ok(left)
+    }
+
+    /// Takes what became of the stages; `files` says whether what they declare and DVC does not cache comes along.
+    pub(super) fn take_stages(&self, root: &Path, ran: &Ran, files: bool) -> Result<Left, Diagnostic> {
         let mut left = Left::default();
-        let entries = workspace::entries(&root, self.item)?;
+        let entries = workspace::entries(root, self.item)?;
         for ((stage, end), entry) in self.item.stages.iter().zip(&ran.stages).zip(entries) {
             let (mut executable, mut empty, mut dvc_file) = (vec![], vec![], None);
             if end.state.is_good() {
                 for out in &stage.outs {
                     let at = root.join(&out.resolved);
-                    empty.extend(empty_below(&root, &out.resolved)?);
-                    for (path, found) in files_below(&root, &out.resolved)? {
+                    empty.extend(empty_below(root, &out.resolved)?);
+                    for (path, found) in files_below(root, &out.resolved)? {
                         if !out.cache {
-                            let number = left.files.len();
-                            left.files.push(publish_file(self.draft, &root, &path, number, Some(&stage.address))?);
+                            if files {
+                                let number = left.files.len();
+                                left.files.push(publish_file(self.draft, root, &path, number, Some(&stage.address))?);
+                            }
                         } else if at.is_dir() && found {
                             executable.push(path);
                         }
                     }
                 }
                 if stage.name.is_none() {
-                    let number = left.files.len();
-                    left.files.push(publish_file(self.draft, &root, &stage.file, number, Some(&stage.address))?);
+                    if files {
+                        let number = left.files.len();
+                        left.files.push(publish_file(self.draft, root, &stage.file, number, Some(&stage.address))?);
+                    }
                     dvc_file = fs::read_text_if_any(&root.join(&stage.file))?;
                 }
             }
             let (address, state) = (stage.address.clone(), end.state);
             left.stages.push(StageResult { address, state, entry, dvc_file, executable, empty });
         }
-        self.take_others(workspace, &mut left)?;
-        self.take_partial(&root, &mut left)?;
         Ok(left)
     }
 

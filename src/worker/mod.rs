@@ -75,6 +75,7 @@ pub(crate) fn attempt(
         item,
         options: &sources.plan.options,
         root: &root,
+        in_project: false,
         slot: bench.slot,
         log: &log,
         log_path: &log_path,
@@ -129,34 +130,88 @@ pub(crate) fn attempt(
     if let Some(transfer) = bench.transfer {
         transfer.push(outs(item, &left.stages, sources))?;
     }
-    let result = WorkResult {
-        version: VERSION,
-        run: sources.plan.run.clone(),
-        index: item.index,
-        id: item.id.clone(),
-        attempt: attempt.number,
-        outcome: outcome.clone(),
-        stages: left.stages,
-        files: left.files,
-        partial: left.partial,
-        deleted: left.deleted,
-        ignore: left.ignore,
-        dvc: dvc_version,
-        host: process::host(),
-        started,
-        finished: clock::now(),
-    };
-    let is_published = draft.publish(&result, bench.durability)?;
-    if !is_published && !results::best(sources.run, item.index)?.is_some_and(|published| published.succeeded()) {
-        let place = sources.run.attempt(item.index, attempt.number);
-        return Err(Diagnostic::tool(format!("something else lies where the result belongs: `{}`", place.display())));
-    }
+    publish(bench, item, attempt.number, draft, &outcome, left, dvc_version, started)?;
     // A workspace that cannot be reset is made anew by the next work item; this result stands.
     if workspace.reset().is_ok() {
         workspace.mark_clean(sources)?;
         bench.last.replace(Some(workspace));
     }
     Ok(outcome)
+}
+
+/// Runs the stages in the project itself and publishes what became of them; what they left is where it belongs already.
+pub(crate) fn in_project(
+    bench: &Bench<'_>,
+    item: &WorkItem,
+    attempt: &Attempt<'_>,
+    executor: &mut dyn Executor,
+    watch: &mut Watch,
+) -> Result<Outcome, Diagnostic> {
+    let sources = bench.sources;
+    let started = clock::now();
+    let limit = Duration::from_secs(attempt.timeout_seconds.unwrap_or(u64::MAX));
+    let dvc_version = bench.version.of(bench.dvc, limit)?;
+    let log_path = sources.run.log(item.index, attempt.number);
+    let log = fs::append(&log_path)?;
+    fs::create_dir(bench.slot.path())?;
+    let scene = Scene {
+        item,
+        options: &sources.plan.options,
+        root: sources.project,
+        in_project: true,
+        slot: bench.slot,
+        log: &log,
+        log_path: &log_path,
+        nice: attempt.nice,
+        timeout_seconds: attempt.timeout_seconds,
+        environment: attempt.environment,
+    };
+    executor.prepare(&scene, watch);
+    let ran = executor.run(&scene, watch)?;
+    let draft = Draft::begin(sources.run, item.index, attempt.number)?;
+    let harvest = Harvest { item, sources, prefix: &sources.plan.prefix, draft: &draft };
+    let left = harvest.take_stages(sources.project, &ran, false)?;
+    let outcome = outcome(item, &ran);
+    publish(bench, item, attempt.number, draft, &outcome, left, dvc_version, started)?;
+    Ok(outcome)
+}
+
+/// Publishes the result of an attempt.
+#[expect(clippy::too_many_arguments, reason = "all that a result is made of")]
+fn publish(
+    bench: &Bench<'_>,
+    item: &WorkItem,
+    number: u32,
+    draft: Draft,
+    outcome: &Outcome,
+    left: Left,
+    dvc: String,
+    started: String,
+) -> Result<(), Diagnostic> {
+    let sources = bench.sources;
+    let result = WorkResult {
+        version: VERSION,
+        run: sources.plan.run.clone(),
+        index: item.index,
+        id: item.id.clone(),
+        attempt: number,
+        outcome: outcome.clone(),
+        stages: left.stages,
+        files: left.files,
+        partial: left.partial,
+        deleted: left.deleted,
+        ignore: left.ignore,
+        dvc,
+        host: process::host(),
+        started,
+        finished: clock::now(),
+    };
+    let is_published = draft.publish(&result, bench.durability)?;
+    if !is_published && !results::best(sources.run, item.index)?.is_some_and(|published| published.succeeded()) {
+        let place = sources.run.attempt(item.index, number);
+        return Err(Diagnostic::tool(format!("something else lies where the result belongs: `{}`", place.display())));
+    }
+    Ok(())
 }
 
 /// The cache objects that a work item needs.

@@ -130,8 +130,16 @@ impl Dvc {
     /// `--keep-going` records the good stages of a work item whose other stages fail; `--wait-for-lock` since a
     /// command that starts DVC itself may hold the slot's lock when a stage ends. One by one, DVC reads nothing but the
     /// files of the stages that are named, and does not know which of them need which: it stops at the first failure.
-    pub(crate) fn repro(&self, site_cache: &Path, options: ReproOptions, one_by_one: Option<&[&str]>) -> Program {
-        let mut program = self.program().arg("--wait-for-lock").arg("repro").env(env::DVC_SITE_CACHE_DIR, site_cache);
+    pub(crate) fn repro(
+        &self,
+        site_cache: Option<&Path>,
+        options: ReproOptions,
+        one_by_one: Option<&[&str]>,
+    ) -> Program {
+        let mut program = self.program().arg("--wait-for-lock").arg("repro");
+        if let Some(site_cache) = site_cache {
+            program = program.env(env::DVC_SITE_CACHE_DIR, site_cache);
+        }
         for (flag, on) in [
             ("--all-pipelines", one_by_one.is_none()),
             ("--keep-going", one_by_one.is_none()),

@@ -39,7 +39,8 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
     base::check(&project.root, &run, &plan)?;
     let settings = Settings::read(&project.root)?;
     let running = settings.running(&args.running)?;
-    let scene = Scene { project: &project, run: &run, plan: &plan, running: &running, detach: args.detach };
+    let scene =
+        Scene { project: &project, run: &run, plan: &plan, running: &running, detach: args.detach, in_project: false };
     let mut engine = args.engine.completed(&settings)?.resolve(&scene)?;
     if args.dry_run {
         let items = worklist::read_all(&run)?;

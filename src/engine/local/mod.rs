@@ -36,6 +36,8 @@ const MAX_LOST: u32 = 3;
 #[derive(Clone, Debug)]
 pub(crate) struct LocalConfig {
     /// The number of slots, and of CPUs that work items share.
+    /// Whether stages run in the project itself; then `jobs` is 1.
+    pub in_project: bool,
     pub jobs: usize,
     /// MiB that work items share.
     pub memory_mib: u64,
@@ -85,6 +87,9 @@ impl LocalEngine {
         if let Some(nice) = self.config.nice {
             words.extend(["--nice".into(), nice.to_string()]);
         }
+        if self.config.in_project {
+            words.push("--in-project".into());
+        }
         if self.config.hides_gpus || !gpus.is_empty() {
             words.extend(["--env".into(), format!("CUDA_VISIBLE_DEVICES={}", gpus.join(","))]);
         }
@@ -116,7 +121,9 @@ impl Engine for LocalEngine {
         for message in self.excesses(&tasks) {
             channels.notice(message);
         }
-        sort_longest_first(&mut tasks);
+        if !self.config.in_project {
+            sort_longest_first(&mut tasks);
+        }
         let mut phase = Phase {
             engine: self,
             queue: tasks.into_iter().map(Waiting::new).collect(),
@@ -319,6 +326,7 @@ mod tests {
 
     pub(super) fn config(jobs: usize) -> LocalConfig {
         LocalConfig {
+            in_project: false,
             jobs,
             memory_mib: 1000,
             hides_gpus: true,

@@ -34,7 +34,8 @@ impl Flags for Args {
         let args = scene.running;
         let jobs = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, Into::into), Into::into);
         let config = LocalConfig {
-            jobs,
+            jobs: if scene.in_project { 1 } else { jobs },
+            in_project: scene.in_project,
             memory_mib: args.memory.map_or_else(machine::memory_mib, |memory| memory.mib),
             gpus: if args.gpus.is_empty() { machine::gpus() } else { args.gpus.clone() },
             hides_gpus: !args.gpus.is_empty(),

@@ -33,6 +33,8 @@ pub(crate) struct Scene<'a> {
     pub options: &'a PlanOptions,
     /// The project's root in the workspace.
     pub root: &'a Path,
+    /// Whether the workspace is the project itself, with all its stages.
+    pub in_project: bool,
     pub slot: &'a SlotDir,
     /// Takes all that is printed, by commands and by the executor.
     pub log: &'a File,

@@ -101,13 +101,15 @@ impl<'a> DvcExecutor<'a> {
 
     /// The `dvc repro` of all stages, or of those that are named.
     fn program(&self, scene: &Scene<'_>, one_by_one: Option<&[&str]>) -> Program {
+        // In the project DVC finds what it remembers of it.
+        let site_cache = (!scene.in_project).then(|| scene.slot.site_cache());
         let options = ReproOptions {
             force: scene.options.force,
             no_run_cache: scene.options.no_run_cache,
             pull: scene.options.pull,
             allow_missing: scene.options.allow_missing,
         };
-        let mut program = self.dvc.repro(&scene.slot.site_cache(), options, one_by_one);
+        let mut program = self.dvc.repro(site_cache.as_deref(), options, one_by_one);
         program.environment.extend(scene.environment.iter().cloned());
         program.env(env::DVC_FANOUT_SLOT, scene.slot.path())
     }
@@ -137,8 +139,11 @@ impl Executor for DvcExecutor<'_> {
     }
 
     fn run(&mut self, scene: &Scene<'_>, watch: &mut Watch) -> Result<Ran, Diagnostic> {
-        let (stopped, said) =
-            if scene.item.one_by_one { self.one_by_one(scene, watch)? } else { self.start(scene, None, watch)? };
+        let (stopped, said) = if scene.item.one_by_one || scene.in_project {
+            self.one_by_one(scene, watch)?
+        } else {
+            self.start(scene, None, watch)?
+        };
         if let Some(error) = said.nameless_user().filter(|_| !stopped.is_success()) {
             return Err(nameless_user(error));
         }
