@@ -10,6 +10,8 @@ pub(crate) const SLURM_ARRAY_TASK_ID: &str = "SLURM_ARRAY_TASK_ID";
 pub(crate) const DVC_FANOUT_DVC: &str = "DVC_FANOUT_DVC";
 /// `0` makes each work item start its `dvc` anew, instead of forking it from one that is loaded.
 pub(crate) const DVC_FANOUT_WARM: &str = "DVC_FANOUT_WARM";
+/// What does stages: `auto`, `native` or `dvc`.
+pub(crate) const DVC_FANOUT_EXECUTOR: &str = "DVC_FANOUT_EXECUTOR";
 /// The log filter of `tracing`, as in `dvc_fanout=debug`.
 pub(crate) const DVC_FANOUT_LOG: &str = "DVC_FANOUT_LOG";
 /// The folder of the slot that a `dvc` and its commands work in; also how those that are left over are found.
@@ -56,6 +58,29 @@ pub(crate) const SLURM_JOB_ID: &str = "SLURM_JOB_ID";
 /// The names of all variables.
 pub(crate) fn names() -> Vec<String> {
     std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()
+}
+
+/// The shell that runs the commands of stages.
+pub(crate) const SHELL: &str = "SHELL";
+/// Set by DVC for commands, unless it is set: the project's root.
+pub(crate) const DVC_ROOT: &str = "DVC_ROOT";
+/// Set by DVC for commands: the address of their stage.
+pub(crate) const DVC_STAGE: &str = "DVC_STAGE";
+/// The locale, above all others.
+pub(crate) const LC_ALL: &str = "LC_ALL";
+/// The locale of characters.
+pub(crate) const LC_CTYPE: &str = "LC_CTYPE";
+/// The locale, below all others.
+pub(crate) const LANG: &str = "LANG";
+/// `0` keeps Python from changing the locale `C`.
+pub(crate) const PYTHONCOERCECLOCALE: &str = "PYTHONCOERCECLOCALE";
+/// With all of these set, DVC looks for entries of pyenv's in the `PATH`.
+pub(crate) const PYENV: [&str; 4] = ["PYENV_DIR", "PYENV_HOOK_PATH", "PYENV_VERSION", "PYENV_ROOT"];
+
+/// Whether a variable is set, be it empty.
+pub(crate) fn is_set(name: &str) -> bool {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    std::env::var_os(name).is_some()
 }
 
 /// Reads a variable; an empty one counts as not set.

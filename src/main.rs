@@ -12,6 +12,7 @@
 //! | `worker/` | one attempt at one work item: its workspace, what runs its stages, what it publishes |
 //! | `collect/` | results merged into the project, all or nothing |
 //! | `output/` | what people and programs read; alone prints |
+//! | `native/` | does for a stage what `dvc repro` does, without DVC |
 //! | `state/` | `.dvc/fanout`: paths, locks, journal, formats |
 //! | `adapters/` | one file or folder for each outside thing: dvc, git, processes, files |
 //! | `model/` | pure: what fanning out is about: plans, events, requests, reports |
@@ -42,6 +43,7 @@ mod exit;
 #[cfg(test)]
 mod fuzz;
 mod model;
+mod native;
 mod output;
 mod plan;
 mod state;

@@ -22,6 +22,7 @@ mod licences;
 mod manual;
 mod merge_driver;
 mod misbehaviour;
+mod native;
 mod nonsense;
 mod odd_inputs;
 mod odd_paths;

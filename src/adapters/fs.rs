@@ -115,6 +115,22 @@ pub(crate) fn write_plain(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
     fs::write(path, bytes).at("write", path)
 }
 
+/// Replaces a file by a new one with the same mode, whole at once but not made durable; one that is not there is made.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let mut temporary = tempfile::Builder::new()
+        .prefix(".tmp-")
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(parent)
+        .at("create a temporary file in", parent)?;
+    temporary.write_all(bytes).at("write", path)?;
+    if let Ok(there) = fs::metadata(path) {
+        temporary.as_file().set_permissions(there.permissions()).at("set the mode of", path)?;
+    }
+    temporary.persist(path).map_err(|error| error.error).at("rename a temporary file to", path)?;
+    Ok(())
+}
+
 /// Opens a file to append to, made if absent.
 pub(crate) fn append(path: &Path) -> Result<File, FsError> {
     if let Some(parent) = path.parent() {

@@ -18,6 +18,16 @@ pub(crate) fn boot() -> String {
     id.trim().to_owned()
 }
 
+/// The permissions that new files do not get.
+pub(crate) fn umask() -> u32 {
+    static UMASK: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+    *UMASK.get_or_init(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+        line.and_then(|digits| u32::from_str_radix(digits.trim(), 8).ok()).unwrap_or(0o022)
+    })
+}
+
 /// The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them.
 pub(crate) fn gpus() -> Vec<String> {
     if let Some(list) = env::read_text(env::CUDA_VISIBLE_DEVICES) {

@@ -294,6 +294,32 @@ pub(crate) enum DebugCommand {
     Man {
         folder: PathBuf,
     },
+    Repro(ReproArgs),
+}
+
+/// Do in place what `dvc repro` does, as a worker would
+#[derive(Debug, Args)]
+pub(crate) struct ReproArgs {
+    #[arg(short, long)]
+    pub force: bool,
+    #[arg(short, long)]
+    pub keep_going: bool,
+    #[arg(short = 'P', long)]
+    pub all_pipelines: bool,
+    #[arg(short, long)]
+    pub single_item: bool,
+    #[arg(long)]
+    pub no_run_cache: bool,
+    #[arg(long)]
+    pub no_commit: bool,
+    #[arg(long)]
+    pub ignore_errors: bool,
+    #[arg(long)]
+    pub downstream: bool,
+    #[arg(long, value_enum, default_value_t = crate::model::executor::Executor::Auto, env = crate::env::DVC_FANOUT_EXECUTOR, value_name = "EXECUTOR")]
+    pub executor: crate::model::executor::Executor,
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
 }
 
 /// Hash a file or directory as DVC does

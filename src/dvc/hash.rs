@@ -96,7 +96,7 @@ impl Hashed {
         }
     }
 
-    /// Whether it is a file that its owner may execute.
+    /// Whether it is a file that somebody may execute.
     pub(crate) fn is_exec(&self) -> bool {
         matches!(self, Hashed::File { is_exec: true, .. })
     }
@@ -145,7 +145,7 @@ impl FileHash {
 }
 
 /// Whether the beginning of a block looks like text: no NUL, at most 30 % outside of printable ASCII and blanks.
-fn is_text(beginning: &[u8]) -> bool {
+pub(crate) fn is_text(beginning: &[u8]) -> bool {
     let is_odd = |byte: &&u8| !matches!(byte, b' '..=b'~' | b'\n' | b'\r' | b'\t' | b'\x0c' | b'\x08');
     !beginning.contains(&0) && beginning.iter().filter(is_odd).count() * 10 <= beginning.len() * 3
 }

@@ -13,5 +13,6 @@ pub(crate) mod near;
 pub(crate) mod pipeline;
 pub(crate) mod projection;
 pub(crate) mod python_text;
+pub(crate) mod record;
 pub(crate) mod value;
 pub(crate) mod yaml;

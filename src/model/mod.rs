@@ -4,6 +4,7 @@ pub(crate) mod carry;
 pub(crate) mod collection;
 pub(crate) mod duration;
 pub(crate) mod event;
+pub(crate) mod executor;
 pub(crate) mod hints;
 pub(crate) mod plan;
 pub(crate) mod quantity;

@@ -15,6 +15,11 @@ pub(crate) fn result(text: &str) {
     drop(writeln!(stdout, "{}", text.trim_end_matches('\n')).and_then(|()| stdout.flush()));
 }
 
+/// Prints a line to stdout as it is.
+pub(crate) fn line(text: &str) {
+    let _gone_is_fine = raw(format!("{text}\n").as_bytes());
+}
+
 /// Prints bytes to stdout as they are; returns whether the reader is still there.
 pub(crate) fn raw(bytes: &[u8]) -> bool {
     let mut stdout = std::io::stdout().lock();

@@ -20,7 +20,7 @@ use crate::dvc::hash::{HashName, Md5, Member, parse_directory_text};
 use crate::dvc::lockfile::{LockEntry, parse_run};
 
 /// The mode of objects that nobody has touched.
-const PROTECTED: u32 = 0o444;
+pub(super) const PROTECTED: u32 = 0o444;
 
 /// Members of directories are checked on all cores from this number on.
 const MANY: usize = 256;

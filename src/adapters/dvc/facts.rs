@@ -18,7 +18,7 @@ use crate::dvc::pipeline::stage::{Dep, Stage};
 
 /// A params file that cannot be used; DVC fails there too.
 #[derive(Debug, thiserror::Error)]
-enum ParamsError {
+pub(crate) enum ParamsError {
     #[error("`{0}` is a directory, not a params file")]
     Directory(String),
     #[error("cannot read the params file `{path}`")]
@@ -33,6 +33,16 @@ enum ParamsError {
         #[source]
         source: formats::FormatError,
     },
+}
+
+impl ParamsError {
+    /// Why the file at a path could not be read.
+    pub(crate) fn of(path: String, source: std::io::Error) -> Self {
+        match source.kind() {
+            ErrorKind::IsADirectory => ParamsError::Directory(path),
+            _ => ParamsError::Unreadable { path, source },
+        }
+    }
 }
 
 type Answer<T> = Result<Option<T>, FactError>;
@@ -79,14 +89,11 @@ impl<'a> DiskFacts<'a> {
         let bytes = match std::fs::read(Path::new(self.root).join(path)) {
             Ok(bytes) => bytes,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
-            Err(error) if error.kind() == ErrorKind::IsADirectory => {
-                return Err(FactError::new(ParamsError::Directory(owned())));
-            }
-            Err(source) => return Err(FactError::new(ParamsError::Unreadable { path: owned(), source })),
+            Err(source) => return Err(FactError::new(ParamsError::of(owned(), source))),
         };
         let value = formats::load(path, &bytes);
         let value = value.map_err(|source| FactError::new(ParamsError::Invalid { path: owned(), source }))?;
-        Ok(Some(Arc::new(ParamsFile::new(value))))
+        Ok(Some(Arc::new(ParamsFile::new(value, bytes.contains(&b'*')))))
     }
 }
 

@@ -34,6 +34,15 @@ pub(crate) enum HashError {
     Ignore(#[from] IgnoreError),
 }
 
+/// What lies at a path.
+pub(crate) struct Content {
+    pub hashed: Hashed,
+    /// The files of a directory, sorted by path.
+    pub members: Vec<Member>,
+    /// The text of a directory's object.
+    pub text: String,
+}
+
 /// Remembers hashes of files; `state::memo` does so between runs.
 pub(crate) trait Memory: Sync {
     /// The hash of the file with this metadata, if it was hashed before and has not been written to since.
@@ -56,15 +65,21 @@ impl<'a> Hasher<'a> {
 
     /// Hashes a file or directory; `None` where nothing lies.
     pub(crate) fn hash(&self, path: &str, name: HashName) -> Result<Option<Hashed>, HashError> {
+        Ok(self.content(path, name)?.map(|content| content.hashed))
+    }
+
+    /// Hashes a file or directory and tells what it is made of; `None` where nothing lies.
+    pub(crate) fn content(&self, path: &str, name: HashName) -> Result<Option<Content>, HashError> {
         let full = self.root.join(path);
         if full.symlink_metadata().is_err() {
             return Ok(None);
         }
         let metadata = metadata(&full, path)?;
         if !metadata.is_dir() {
-            let is_exec = metadata.permissions().mode() & 0o100 != 0;
+            let is_exec = metadata.permissions().mode() & 0o111 != 0;
             let md5 = self.hash_file(&full, path, &metadata, name)?;
-            return Ok(Some(Hashed::File { md5, size: metadata.len(), is_exec }));
+            let hashed = Hashed::File { md5, size: metadata.len(), is_exec };
+            return Ok(Some(Content { hashed, members: vec![], text: String::new() }));
         }
         // Without git, which has no say in what a directory holds.
         let files = DiskFiles::open(self.root, true).map_err(|_| HashError::Name { path: path.to_owned() })?;
@@ -82,8 +97,10 @@ impl<'a> Hasher<'a> {
         };
         let mut members = found.par_iter().map(hash).collect::<Result<Vec<_>, HashError>>()?;
         let size = found.iter().map(|(_, metadata)| metadata.len()).sum();
-        let md5 = Md5::of(directory_text(&mut members).as_bytes());
-        Ok(Some(Hashed::Directory { md5, size, nfiles: members.len() as u64 }))
+        let text = directory_text(&mut members);
+        let md5 = Md5::of(text.as_bytes());
+        let hashed = Hashed::Directory { md5, size, nfiles: members.len() as u64 };
+        Ok(Some(Content { hashed, members, text }))
     }
 
     /// Hashes one regular file, wherever it lies; `path` is how errors name it.
@@ -145,7 +162,9 @@ fn walk(
     found: &mut Vec<(PathBuf, Metadata)>,
 ) -> Result<(), HashError> {
     let unreadable = |source| HashError::Unreadable { path: path.to_owned(), source };
-    for entry in std::fs::read_dir(full).map_err(unreadable)? {
+    // What may not be read is left out without a word, as by Python's `os.walk`.
+    let Ok(entries) = std::fs::read_dir(full) else { return Ok(()) };
+    for entry in entries {
         let entry = entry.map_err(unreadable)?;
         let file_type = entry.file_type().map_err(unreadable)?;
         let name = entry.file_name();

@@ -5,9 +5,11 @@
 //! | `output` | `oversee` | short steps: DVC's version, git, transfers |
 //! | `start_overseen` | `oversee`, which stays; a process group of its own | workers |
 //! | `start` | `guard`, which becomes the program; a process group of its own | the `dvc` of a worker, and what loads it |
+//! | `start_directly` | nothing; a process group of its own | the commands of stages |
 //! | `adopted` | nothing: it was left to this process by what loads DVC | the `dvc` of a worker |
 //!
-//! All end with this process, however it ends. They are stopped TERM first and KILL after a grace period.
+//! All but the commands of stages end with this process, however it ends; those are ended by whoever takes care of it,
+//! or when their slot is used again. They are stopped TERM first and KILL after a grace period.
 
 pub(crate) mod descendants;
 pub(crate) mod oversee;
@@ -146,6 +148,14 @@ pub(crate) fn output(program: &Program, directory: Option<&Path>) -> io::Result<
     command.output()
 }
 
+/// Runs a program to its end as a part of this one: with its standard streams, in its process group.
+pub(crate) fn run_here(program: &Program, directory: &Path) -> Ending {
+    #[expect(clippy::disallowed_methods, reason = "the room that starts programs")]
+    let mut command = std::process::Command::new(&program.path);
+    command.args(&program.arguments).envs(program.environment.iter().cloned()).current_dir(directory);
+    Ending::from(command.status())
+}
+
 /// Starts a command of this program in a process group of its own with an overseer, stdout and stderr into a file.
 ///
 /// The child is the overseer: to be stopped by TERM, when it gives the program the grace period. The program is told
@@ -193,6 +203,36 @@ fn overseen(program: &Program, grace: Duration, is_tied: bool) -> std::process::
 /// Starts a program in a process group of its own that dies with this process, stdout and stderr into a file.
 pub(crate) fn start(program: &Program, directory: &Path, log: &File, nice: Option<i32>) -> io::Result<Running> {
     spawn(program, directory, Stdio::null(), log, nice)
+}
+
+/// Starts a program without anything between it and this process, in a process group of its own, stdout and stderr into a
+/// file. Its end is up to this process.
+pub(crate) fn start_directly(
+    program: &Program,
+    directory: &Path,
+    log: &File,
+    nice: Option<i32>,
+) -> io::Result<Running> {
+    let mut command = Command::new(&program.path);
+    command.args(&program.arguments);
+    for name in env::GIT_LOCAL {
+        command.env_remove(name);
+    }
+    let child = command
+        .envs(program.environment.iter().cloned())
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log.try_clone()?)
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()?;
+    let child = Running::Started(Box::new(child));
+    if let (Some(nice), Some(group)) = (nice, child.id()) {
+        let own = rustix::process::getpriority_process(None)?;
+        let _gone_is_fine = rustix::process::setpriority_pgrp(Some(group), own + nice);
+    }
+    Ok(child)
 }
 
 /// Starts a program like `start`, with one end of a socket pair as its standard input; also returns the other.

@@ -9,7 +9,7 @@ mod expected;
 mod forecast;
 mod observe;
 mod params;
-mod run_cache;
+pub(crate) mod run_cache;
 
 use std::error::Error;
 use std::fmt;
@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 pub(crate) use expected::Expected;
 pub(crate) use forecast::{Forecast, Forecasts, Outlook, Selection, forecast};
-pub(crate) use observe::{Observation, observe, wanted};
-pub(crate) use params::ParamsFile;
+pub(crate) use observe::{Observation, are_params_recorded, is_changed, observe, wanted};
+pub(crate) use params::{ParamsFile, read as read_params};
 
 use crate::dvc::hash::{HashName, Hashed, Member};
 use crate::dvc::lockfile::LockEntry;

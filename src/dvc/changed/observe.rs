@@ -2,7 +2,7 @@
 
 use super::definition;
 use super::expected::{self, Expected};
-use super::{DataChange, Elsewhere, FactError, Facts, ParamsFileChange, Reason, Subject, params};
+use super::{DataChange, Elsewhere, FactError, Facts, ParamsFile, ParamsFileChange, Reason, Subject, params};
 use crate::dvc::hash::{HashName, Hashed};
 use crate::dvc::lockfile::LockEntry;
 use crate::dvc::pipeline::stage::{Dep, Out, ParamsDep, Recorded, Stage};
@@ -112,6 +112,36 @@ pub(crate) fn observe(subject: Subject<'_>, facts: &dyn Facts) -> Result<Observa
     Ok(observation)
 }
 
+/// Whether a stage is changed; stops at the first reason, as DVC does, so that nothing behind it is looked at.
+pub(crate) fn is_changed(subject: Subject<'_>, facts: &dyn Facts) -> Result<bool, FactError> {
+    let Subject { stage, entry } = subject;
+    let has_other_cmd = matches!((entry, &stage.cmd), (Some(entry), Some(cmd)) if entry.cmd != *cmd);
+    if has_other_cmd || definition::is_edited(stage, facts.root()) {
+        return Ok(true);
+    }
+    if !stage.frozen {
+        if stage.is_callback() || stage.always_changed {
+            return Ok(true);
+        }
+        for dep in &stage.deps {
+            if dep_seen(dep, entry, facts)?.change().is_some() {
+                return Ok(true);
+            }
+        }
+        for dep in &stage.params {
+            if !params_reasons(dep, entry, facts)?.is_empty() {
+                return Ok(true);
+            }
+        }
+    }
+    for out in &stage.outs {
+        if out_seen(out, entry, facts)?.change().is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// What [`observe`] will ask of the workspace.
 #[derive(Debug)]
 pub(crate) struct Wanted<'a> {
@@ -148,15 +178,14 @@ fn look_at_deps(subject: Subject<'_>, facts: &dyn Facts, observation: &mut Obser
     }
     observation.deps.reserve_exact(subject.stage.deps.len());
     for dep in &subject.stage.deps {
-        let Some(path) = dep.resolved.as_deref() else {
+        if dep.resolved.is_none() {
             look_elsewhere(subject, dep, facts, observation);
             continue;
-        };
-        let recorded = recorded_dep(dep, subject.entry).and_then(|recorded| Expected::of(recorded, path));
-        let found = facts.hash(path, name_of(recorded.as_ref()))?;
-        let seen = Seen { recorded, found, is_cached: None };
+        }
+        let seen = dep_seen(dep, subject.entry, facts)?;
         if let Some(change) = seen.change() {
-            observation.reasons.push(Reason::Dep { path: path.to_owned(), change });
+            let path = dep.resolved.clone().unwrap_or_default();
+            observation.reasons.push(Reason::Dep { path, change });
         }
         observation.deps.push(seen);
     }
@@ -176,26 +205,38 @@ fn look_elsewhere(subject: Subject<'_>, dep: &Dep, facts: &dyn Facts, observatio
     observation.deps.push(Seen { recorded: None, found: None, is_cached: None });
 }
 
+fn dep_seen(dep: &Dep, entry: Option<&LockEntry>, facts: &dyn Facts) -> Result<Seen, FactError> {
+    let path = dep.resolved.as_deref().ok_or_else(|| FactError::new(Unsupported::Url(dep.path.clone())))?;
+    let recorded = recorded_dep(dep, entry).and_then(|recorded| Expected::of(recorded, path));
+    let found = facts.hash(path, name_of(recorded.as_ref()))?;
+    Ok(Seen { recorded, found, is_cached: None })
+}
+
 fn look_at_outs(subject: Subject<'_>, facts: &dyn Facts, observation: &mut Observation) -> Result<(), FactError> {
     observation.outs.reserve_exact(subject.stage.outs.len());
     for out in &subject.stage.outs {
-        let path = out.resolved.as_deref().ok_or_else(|| FactError::new(Unsupported::Url(out.path.clone())))?;
-        let recorded = recorded_out(out, subject.entry).and_then(|recorded| Expected::of(recorded, path));
-        let is_cached = match &recorded {
-            Some(recorded) if out.cache => Some(facts.is_cached(&recorded.oid, recorded.name)?),
-            _ => None,
-        };
-        let found = match is_cached {
-            Some(false) => None,
-            _ => facts.hash(path, name_of(recorded.as_ref()))?,
-        };
-        let seen = Seen { recorded, found, is_cached };
+        let seen = out_seen(out, subject.entry, facts)?;
         if let Some(change) = seen.change() {
-            observation.reasons.push(Reason::Out { path: path.to_owned(), change });
+            let path = out.resolved.clone().unwrap_or_default();
+            observation.reasons.push(Reason::Out { path, change });
         }
         observation.outs.push(seen);
     }
     Ok(())
+}
+
+fn out_seen(out: &Out, entry: Option<&LockEntry>, facts: &dyn Facts) -> Result<Seen, FactError> {
+    let path = out.resolved.as_deref().ok_or_else(|| FactError::new(Unsupported::Url(out.path.clone())))?;
+    let recorded = recorded_out(out, entry).and_then(|recorded| Expected::of(recorded, path));
+    let is_cached = match &recorded {
+        Some(recorded) if out.cache => Some(facts.is_cached(&recorded.oid, recorded.name)?),
+        _ => None,
+    };
+    let found = match is_cached {
+        Some(false) => None,
+        _ => facts.hash(path, name_of(recorded.as_ref()))?,
+    };
+    Ok(Seen { recorded, found, is_cached })
 }
 
 fn look_at_params(
@@ -218,12 +259,30 @@ pub(super) fn params_reasons(
     entry: Option<&LockEntry>,
     facts: &dyn Facts,
 ) -> Result<Vec<Reason>, FactError> {
+    let values = facts.params(&dep.resolved)?;
+    params_changes(dep, entry, values.as_deref())
+}
+
+/// Whether the params of one file are those of an entry; `None` for a file that is not there.
+pub(crate) fn are_params_recorded(
+    dep: &ParamsDep,
+    entry: &LockEntry,
+    values: Option<&ParamsFile>,
+) -> Result<bool, FactError> {
+    Ok(params_changes(dep, Some(entry), values)?.is_empty())
+}
+
+fn params_changes(
+    dep: &ParamsDep,
+    entry: Option<&LockEntry>,
+    values: Option<&ParamsFile>,
+) -> Result<Vec<Reason>, FactError> {
     let path = &dep.resolved;
     let whole = |change| vec![Reason::ParamsFile { path: path.clone(), change }];
-    let Some(values) = facts.params(path)? else { return Ok(whole(ParamsFileChange::Deleted)) };
+    let Some(values) = values else { return Ok(whole(ParamsFileChange::Deleted)) };
     let recorded = entry.and_then(|entry| entry.params.iter().find(|(file, _)| *file == dep.path));
     let Some((_, recorded)) = recorded else { return Ok(whole(ParamsFileChange::New)) };
-    let now = params::read(path, &dep.keys, &values)?;
+    let now = params::read(path, &dep.keys, values)?;
     let changes = params::compare(&dep.keys, &now, recorded);
     Ok(changes.into_iter().map(|(key, change)| Reason::Param { path: path.clone(), key, change }).collect())
 }

@@ -22,19 +22,21 @@ enum LookupError {
 pub(crate) struct ParamsFile {
     values: Value,
     has_empty_key: bool,
+    /// Two places in it may hold one list or map: an alias needs a star.
+    pub may_have_aliases: bool,
 }
 
 impl ParamsFile {
-    pub(crate) fn new(values: Value) -> Self {
+    pub(crate) fn new(values: Value, may_have_aliases: bool) -> Self {
         let has_empty_key = has_empty_key(&values);
-        ParamsFile { values, has_empty_key }
+        ParamsFile { values, has_empty_key, may_have_aliases }
     }
 }
 
 /// The values that a stage takes from a params file now, in the order of its keys; what is not there is left out.
 ///
 /// `keys` may be empty: the whole file.
-pub(super) fn read<'a>(
+pub(crate) fn read<'a>(
     file: &str,
     keys: &'a [String],
     params: &'a ParamsFile,

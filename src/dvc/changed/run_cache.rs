@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::dvc::hash::push_json_string;
 use crate::dvc::python_text::float_repr;
-use crate::dvc::value::{Map, Value};
+use crate::dvc::value::{Map, StrKey, Value};
 
 /// Returns the key of an entry; `None` where JSON cannot express it, which makes DVC fail.
 pub(super) fn key(cmd: &Value, deps: Vec<Value>, params: Map, mut outs: Vec<&str>) -> Option<String> {
@@ -27,8 +27,22 @@ pub(super) fn key(cmd: &Value, deps: Vec<Value>, params: Map, mut outs: Vec<&str
         entry.insert(Value::str("params"), Value::Map(Box::new(params)));
     }
     entry.insert(Value::str("outs"), Value::List(outs));
+    digest(&Value::Map(Box::new(entry)))
+}
+
+/// Returns the key and the value of a run by its whole entry; `None` where JSON cannot express it.
+pub(crate) fn names(entry: &Map) -> Option<(String, String)> {
+    let path = |item: &Value| item.get("path").cloned().unwrap_or(Value::Null);
+    let outs = entry.get(&StrKey("outs")).and_then(Value::as_list).unwrap_or_default().iter().map(path).collect();
+    let mut key = entry.clone();
+    key.insert(Value::str("outs"), Value::List(outs));
+    Some((digest(&Value::Map(Box::new(key)))?, digest(&Value::Map(Box::new(entry.clone())))?))
+}
+
+/// Returns the SHA-256 of the JSON of a value.
+fn digest(value: &Value) -> Option<String> {
     let mut text = String::new();
-    push_json(&mut text, &Value::Map(Box::new(entry)))?;
+    push_json(&mut text, value)?;
     let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
     Some(digest.iter().fold(String::with_capacity(64), |mut key, byte| {
         write!(key, "{byte:02x}").expect("a String takes every text");

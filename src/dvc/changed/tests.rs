@@ -259,7 +259,7 @@ fn an_import_is_changed_once_its_file_is_edited() {
 fn params(keys: &[&str], file: &str, lock: &[(&str, Value)], expected: &[(&str, &str)]) {
     let mut chain = Chain::settled();
     let values = crate::dvc::yaml::load(file.as_bytes()).expect("valid YAML");
-    chain.world.params.insert("params.yaml", Arc::new(ParamsFile::new(values)));
+    chain.world.params.insert("params.yaml", Arc::new(ParamsFile::new(values, false)));
     let keys = keys.iter().map(|key| (*key).to_owned()).collect();
     chain.stages[0].params = vec![ParamsDep { path: "params.yaml".into(), resolved: "params.yaml".into(), keys }];
     let recorded = lock.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
@@ -306,7 +306,7 @@ fn params_that_dpath_cannot_look_up_are_a_problem() {
     for (key, file) in [("*", "{a: 1, b: 2}"), ("a", "{a: 1, b: {'': 2}}"), ("**.**", "a: 1")] {
         let mut chain = Chain::settled();
         let values = crate::dvc::yaml::load(file.as_bytes()).expect("valid YAML");
-        chain.world.params.insert("p.yaml", Arc::new(ParamsFile::new(values)));
+        chain.world.params.insert("p.yaml", Arc::new(ParamsFile::new(values, false)));
         let keys = vec![key.to_owned()];
         chain.stages[0].params = vec![ParamsDep { path: "p.yaml".into(), resolved: "p.yaml".into(), keys }];
         chain.entries[0].as_mut().expect("a has one").params = vec![("p.yaml".into(), vec![])];

@@ -106,6 +106,8 @@ pub(crate) struct DvcConfig {
     pub cache_dir: String,
     /// In order of preference, never empty.
     pub cache_types: Vec<LinkType>,
+    /// A group shares the cache.
+    pub cache_is_shared: bool,
     pub parsing: ParsingConfig,
     /// The URLs of the remotes by name, paths absolute.
     pub remotes: IndexMap<String, String>,
@@ -152,6 +154,7 @@ impl DvcConfig {
             hardlink_lock: is_set("core", "hardlink_lock", "true"),
             cache_dir: text("cache", "dir").map_or_else(|| format!("{root}/.dvc/cache"), str::to_owned),
             cache_types: if cache_types.is_empty() { vec![LinkType::Reflink, LinkType::Copy] } else { cache_types },
+            cache_is_shared: is_set("cache", "shared", "group"),
             parsing: ParsingConfig {
                 bool: if is_set("parsing", "bool", "boolean_optional") {
                     BoolStyle::BooleanOptional
@@ -163,6 +166,12 @@ impl DvcConfig {
             remotes: remotes.collect(),
             merged,
         })
+    }
+
+    /// A setting of the cache whose meaning is left to DVC.
+    pub(crate) fn unusual_cache_key(&self) -> Option<&str> {
+        let known = ["dir", "type", "shared", "slow_link_warning", "verify", "protected"];
+        section_of(&self.merged, "cache")?.keys().map(String::as_str).find(|key| !known.contains(key))
     }
 
     /// Writes a config file that has the same effect in the absolute directory `at`: `cache.dir` and all paths absolute.

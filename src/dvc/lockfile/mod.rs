@@ -18,6 +18,7 @@ mod foreign;
 mod foreign_style;
 pub(crate) mod git_merge;
 pub(crate) mod merge;
+mod render;
 mod scalar;
 mod splice;
 mod split;
@@ -31,6 +32,7 @@ use crate::dvc::yaml;
 
 pub(crate) use entry::{LockEntry, LockItem};
 pub(crate) use foreign_style::foreign_style;
+pub(crate) use render::{reads_back, render_entry, render_run};
 pub(crate) use splice::{move_to_end, sole_entry, splice};
 
 /// What is wrong with a lock file, and where.

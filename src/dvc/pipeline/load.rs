@@ -115,6 +115,26 @@ impl Project {
     }
 }
 
+impl Project {
+    /// Reads some stage files alone, each as [`Project::load`] reads it.
+    pub(crate) fn load_files<'p>(
+        files: &dyn ProjectFiles,
+        config: &DvcConfig,
+        paths: impl Iterator<Item = &'p str>,
+    ) -> Result<Project, LoadError> {
+        let env = Env { files, config, ignore: DvcIgnore::new(files), vars: VarsFiles::new(files) };
+        let mut project = Project { root: files.root().to_owned(), stages: vec![], files: vec![], repeated: vec![] };
+        for path in paths {
+            let start = project.stages.len();
+            let read = read(&env, path)?;
+            project.stages.extend(read.stages);
+            let stages = start..project.stages.len();
+            project.files.push(StageFile { path: path.to_owned(), stages, groups: read.groups, top: read.top });
+        }
+        Ok(project)
+    }
+}
+
 /// The content of one stage file.
 pub(super) struct Content {
     pub stages: Vec<Stage>,

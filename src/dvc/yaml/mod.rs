@@ -156,6 +156,11 @@ pub(crate) fn load(bytes: &[u8]) -> Result<Value, YamlError> {
     Ok(parse(bytes)?.into_value())
 }
 
+/// Whether a plain scalar of this text is a string.
+pub(crate) fn is_plain_text(text: &str) -> bool {
+    tag::Tag::of_plain(text, Version::V1_2) == tag::Tag::Str
+}
+
 fn is_false(node: &Node) -> bool {
     match &node.value {
         NodeValue::Scalar(value) => value.is_false(),

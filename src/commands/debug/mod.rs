@@ -1,5 +1,7 @@
 //! `debug`: the parts that other commands rest on, to be tried by hand and by tests.
 
+mod repro;
+
 use std::path::Path;
 
 use crate::adapters::dvc::hash::Hasher;
@@ -16,6 +18,7 @@ pub(crate) fn run(cli: &Cli, command: &DebugCommand) -> Result<Exit, Diagnostic>
     match command {
         DebugCommand::Hash(args) => hash(cli, args),
         DebugCommand::Man { folder } => man(folder),
+        DebugCommand::Repro(args) => repro::run(cli, args),
     }
 }
 
