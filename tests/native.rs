@@ -283,8 +283,8 @@ fn what_only_dvc_can_do_is_left_to_it_and_refused_where_it_must_not_be_used() {
     project.write("dvc.yaml", "stages:\n  a:\n    cmd: echo 1 > a\n    params: [q.yaml: [when]]\n    outs: [a]\n");
     project.write("q.yaml", "when: 2020-01-01\n");
     let ran = native(&project);
-    assert_eq!(ran.code, Some(4), "{ran:#?}");
-    assert!(ran.stderr.contains("stage `a` is for DVC: one of its params is unusual: it has a date"), "{ran:#?}");
+    assert_eq!(ran.code, Some(255), "{ran:#?}");
+    assert!(ran.stdout.contains("Only DVC can do 'a': one of its params is unusual: it has a date\n"), "{ran:#?}");
     assert!(!project.path("a").exists());
     project.write("q.yaml", "when: {no: date}\n");
     assert_eq!(native(&project).code, Some(0));
@@ -312,7 +312,7 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
     leaf.prop_recursive(3, 12, 4, |inner| {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
-            proptest::collection::vec((text(), inner), 0..4)
+            proptest::collection::vec(("[a-z]{1,8}", inner), 0..4)
                 .prop_map(|entries| serde_json::Value::Object(entries.into_iter().collect())),
         ]
     })
@@ -320,7 +320,7 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
 
 #[test]
 fn random_values_are_written_as_dvc_writes_them() {
-    const STAGES: usize = 60;
+    const STAGES: usize = 20;
     let random = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
     let mut runner = TestRunner::new_with_rng(Config::default(), random);
     let mut draw = |strategy: &dyn Fn() -> BoxedStrategy<serde_json::Value>| {
@@ -349,7 +349,7 @@ fn random_values_are_written_as_dvc_writes_them() {
     // What does not read back is left to DVC.
     let ran = pair.own.fanout(["debug", "repro", "-P"]);
     assert_eq!(ran.code, Some(0), "{ran:#?}");
-    let by_dvc = ran.stdout.matches("DVC does '").count();
+    let by_dvc = ran.stdout.matches("Only DVC can do '").count();
     assert!(by_dvc < STAGES / 2, "{by_dvc} of {STAGES} stages were left to DVC:\n{}", ran.stdout);
     pair.compare(&ran.stdout);
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::EngineArgs;
 use crate::engine::args::{RunningArgs, flags};
+use crate::model::executor::Executor;
 
 /// The commands whose flags the environment sets.
 const COMMANDS: [&str; 5] = ["run", "plan", "launch", "finalize", "config"];
@@ -39,6 +40,10 @@ pub(crate) struct PlanningArgs {
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', allow_hyphen_values = true)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub carry: Vec<String>,
+    /// What does the stages: this program where it is sure of DVC's result and DVC else (auto), or only one of them
+    #[arg(long, value_enum, value_name = "EXECUTOR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub executor: Option<Executor>,
 }
 
 /// The variable that stands for a flag.

@@ -7,8 +7,9 @@ use clap::{Args, Parser};
 
 use crate::engine::args::parse_pair;
 use crate::model::duration::Limit;
+use crate::model::executor::Executor;
 
-/// Do one work item: run its stages with `dvc repro` and publish the result
+/// Do one work item: run its stages as `dvc repro` would and publish the result
 ///
 /// This is what engines start. The index comes from the argument, else from `JOB_COMPLETION_INDEX`, else from
 /// `SLURM_ARRAY_TASK_ID`. A work item that has a good result already is left alone.
@@ -62,6 +63,9 @@ pub(crate) struct WorkArgs {
     /// Lower the priority of the stages by this much, as nice(1) does
     #[arg(long, value_name = "N")]
     pub nice: Option<i32>,
+    /// What does the stages, if not what the plan says: auto, native or dvc
+    #[arg(long, value_enum, value_name = "EXECUTOR")]
+    pub executor: Option<Executor>,
     /// The process whose end ends this one
     #[arg(long, value_name = "ID", hide = true)]
     pub parent: Option<u32>,

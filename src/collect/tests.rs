@@ -9,8 +9,8 @@ use super::*;
 use crate::adapters::dvc::config;
 use crate::adapters::fs;
 use crate::state::format::{
-    Carried, FileDigest, IgnoreLines, Outcome as Ended, PlanOptions, PlannedOut, Resources, ResultFile, StageResult,
-    StageState, VERSION, WorkResult,
+    Carried, Executed, FileDigest, IgnoreLines, Outcome as Ended, PlanOptions, PlannedOut, Resources, ResultFile,
+    StageResult, StageState, VERSION, WorkResult,
 };
 use crate::state::paths::FanoutDir;
 
@@ -111,6 +111,7 @@ impl Fixture {
                 entry: Some(entry(&stage, index, NEW)),
                 executable: vec![],
                 empty: vec![],
+                executor: Executed::Native,
             }],
             files: vec![file(&format!("out/{index}.json"), "0", "new", Some(&stage))],
             partial: vec![],

@@ -61,7 +61,7 @@ pub(crate) fn resolve(
     args: &SelectionArgs,
 ) -> Result<PlanOptions, Diagnostic> {
     refuse_others(&args.others)?;
-    let PlanningArgs { over, allow_missing_keys, max_items, carry } = settings.planning(&args.planning)?;
+    let PlanningArgs { over, allow_missing_keys, max_items, carry, executor } = settings.planning(&args.planning)?;
     Ok(PlanOptions {
         over,
         force: args.force,
@@ -74,6 +74,7 @@ pub(crate) fn resolve(
         no_run_cache: args.no_run_cache,
         pull: args.pull,
         allow_missing: args.allow_missing,
+        executor: executor.unwrap_or_default(),
         allow_missing_keys,
         max_items,
         carry,

@@ -7,8 +7,8 @@ use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::path::Path;
 
-use crate::adapters::dvc::Dvc;
 use crate::adapters::dvc::place::Placing;
+use crate::adapters::dvc::{Dvc, DvcError};
 use crate::adapters::git::Store;
 use crate::adapters::{fs, process, signals};
 use crate::cli::Cli;
@@ -17,6 +17,7 @@ use crate::diagnostic::Diagnostic;
 use crate::env;
 use crate::exit::Exit;
 use crate::model::duration::Limit;
+use crate::model::executor::Executor as Choice;
 use crate::output::text;
 use crate::state::dvc_version::DvcVersion;
 use crate::state::format::{self, Outcome, Plan};
@@ -28,6 +29,7 @@ use crate::state::worklist;
 use crate::worker::child::Watch;
 use crate::worker::executor::Executor;
 use crate::worker::executor::dvc::DvcExecutor;
+use crate::worker::executor::native::NativeExecutor;
 use crate::worker::transfer::Transfer;
 use crate::worker::workspace::Sources;
 use crate::worker::{self, Attempt, Bench};
@@ -58,7 +60,8 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
     let config = resolve(&project, args)?;
     let (git, _) = project.git()?;
     let store = Store::open(&config.run.snapshot())?;
-    let dvc = Dvc::find()?;
+    // Where nothing is left to DVC, it need not be there.
+    let dvc = Dvc::find();
     let slots = args.scratch.clone().unwrap_or_else(|| project.fanout().slots());
     let slots = std::path::absolute(&slots).unwrap_or(slots);
     let (slot, _lock) = take_slot(&slots, args)?;
@@ -76,13 +79,17 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
     let file = args.scratch.as_ref().map(|scratch| scratch.join("dvc-version"));
     let file = file.unwrap_or_else(|| project.fanout().dvc_version());
     let version = DvcVersion::new(file);
-    let transfer = Transfer { dvc: &dvc, project: &project, scratch: &slots };
-    let transfer = args.use_remote.then_some(&transfer);
+    let transfer = match (args.use_remote, &dvc) {
+        (true, Ok(dvc)) => Some(Transfer { dvc, project: &project, scratch: &slots }),
+        (true, Err(_)) => return Err(DvcError::NotFound.into()),
+        (false, _) => None,
+    };
+    let dvc = dvc.as_ref().ok();
     let bench = Bench {
         sources: &sources,
-        dvc: &dvc,
+        dvc,
         version: &version,
-        transfer,
+        transfer: transfer.as_ref(),
         slot: &slot,
         last: RefCell::default(),
         // The launcher syncs what several workers have published, all at once.
@@ -90,15 +97,23 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
     };
     // One work item is not worth a DVC that stays loaded.
     let is_wanted = env::read(env::DVC_FANOUT_WARM).is_none_or(|value| value != "0");
-    let mut executor = DvcExecutor::new(&dvc, is_wanted && (args.serve || config.indexes.len() > 1));
+    let mut by_dvc = DvcExecutor::new(dvc, &version, is_wanted && (args.serve || config.indexes.len() > 1));
+    let choice = args.executor.unwrap_or(config.plan.options.executor);
+    let mut native;
+    let executor: &mut dyn Executor = match choice {
+        Choice::Dvc => &mut by_dvc,
+        Choice::Auto | Choice::Native => {
+            native = NativeExecutor::new(&project.config, &project.root, by_dvc, choice == Choice::Native);
+            &mut native
+        }
+    };
     let mut watch = Watch::new()?;
     if args.serve {
         return serve::run(&config.run, &mut watch, |index, args, watch| {
-            do_one(&config, &bench, index, args, &mut executor, watch)
+            do_one(&config, &bench, index, args, executor, watch)
         });
     }
-    let exit =
-        in_turn(&config, args, |index, watch| do_one(&config, &bench, index, args, &mut executor, watch), &mut watch);
+    let exit = in_turn(&config, args, |index, watch| do_one(&config, &bench, index, args, executor, watch), &mut watch);
     if args.scratch.is_some() {
         // It is on a disk of a machine that is others', too; the next worker there may never come.
         drop(fs::remove(slot.path()));

@@ -136,7 +136,7 @@ fn by_dvc(
     let texts =
         files.filter_map(|file| Some((file.clone().into(), fs::read_text_if_any(&place.root.join(&file)).ok()??)));
     let before: HashMap<_, _> = texts.collect();
-    log.line(&format!("DVC does '{address}': {why}"));
+    log.line(&format!("Only DVC can do '{address}': {why}"));
     let became = executor.dvc(turn, address, why);
     if matches!(became, Became::Ran | Became::Restored) {
         ignores.note(&before, &outs);

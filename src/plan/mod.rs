@@ -22,6 +22,7 @@ use crate::dvc::pipeline::load::Project;
 use crate::dvc::pipeline::path;
 use crate::dvc::pipeline::path::lock_path;
 use crate::dvc::pipeline::stage::Stage;
+use crate::model::executor::Executor;
 use crate::model::hints::ByStage;
 use crate::model::plan;
 use crate::output::text::{self, count};
@@ -83,9 +84,17 @@ pub(crate) fn make_and_keep(
     options: PlanOptions,
     hints: ByStage,
 ) -> Result<(Survey, Planned), Diagnostic> {
+    let version = DvcVersion::new(home.fanout().dvc_version());
+    if options.executor != Executor::Dvc {
+        let survey = Survey::of(home, targets, &options)?;
+        preflight::refuse(home, &survey, &options)?;
+        // Perhaps no stage needs DVC: it is not asked for what is not known.
+        let known = Dvc::find().ok().and_then(|dvc| version.known(&dvc)).unwrap_or_default();
+        let planned = write_down(home, targets, options, hints, known, &survey)?;
+        return Ok((survey, planned));
+    }
     let dvc = Dvc::find()?;
     // Python takes its time to start, so DVC is asked for its version while the project is read.
-    let version = DvcVersion::new(home.fanout().dvc_version());
     let asking = {
         let dvc = dvc.clone();
         std::thread::spawn(move || version.of(&dvc, Duration::MAX).map(|text| (version, text)))

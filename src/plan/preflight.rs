@@ -21,6 +21,7 @@ use crate::dvc::changed::Expected;
 use crate::dvc::pipeline::path;
 use crate::dvc::pipeline::path::join;
 use crate::dvc::pipeline::stage::{Out, Stage};
+use crate::model::executor::Executor;
 use crate::output::text::count;
 use crate::state::format::PlanOptions;
 use crate::state::home::ProjectHome;
@@ -32,7 +33,9 @@ pub(crate) fn look(
     targets: &[String],
     options: &PlanOptions,
 ) -> Result<(Vec<Diagnostic>, usize), Diagnostic> {
-    Dvc::find()?.version()?;
+    if options.executor == Executor::Dvc {
+        Dvc::find()?.version()?;
+    }
     let survey = Survey::of(home, targets, options)?;
     Ok((find(home, &survey, options)?, survey.candidates.len()))
 }

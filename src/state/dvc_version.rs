@@ -33,6 +33,12 @@ impl DvcVersion {
         Ok(self.version.get_or_init(|| version).clone())
     }
 
+    /// The version of the program, if the file knows it.
+    pub(crate) fn known(&self, dvc: &Dvc) -> Option<String> {
+        let (program, version) = self.remembered().ok()??;
+        (Some(program) == dvc.stamp()).then_some(version)
+    }
+
     /// Writes the version down, unless it may be another one the next time.
     pub(crate) fn remember(&self, dvc: &Dvc) -> Result<(), FsError> {
         let (Some(version), Some(stamp)) = (self.version.get(), dvc.stamp()) else { return Ok(()) };

@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::executor::Executor;
+
 /// The version of everything here.
 pub(crate) const VERSION: u32 = 1;
 
@@ -88,6 +90,9 @@ pub(crate) struct PlanOptions {
     /// Stages are not changed by data that is only missing.
     #[serde(default)]
     pub allow_missing: bool,
+    /// What does the stages.
+    #[serde(default)]
+    pub executor: Executor,
     pub allow_missing_keys: bool,
     #[serde(default)]
     pub max_items: Option<usize>,
@@ -380,6 +385,20 @@ pub(crate) struct StageResult {
     /// Empty directories in its outs.
     #[serde(default)]
     pub empty: Vec<String>,
+    /// What did it.
+    #[serde(default)]
+    pub executor: Executed,
+}
+
+/// What did a stage.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Executed {
+    /// This program.
+    #[default]
+    Native,
+    /// DVC, and why it had to.
+    Dvc { why: String },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

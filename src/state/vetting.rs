@@ -103,7 +103,9 @@ impl<'a> Allowed<'a> {
 
     /// Checks a result against its work item.
     pub(crate) fn fits(&self, item: &WorkItem, result: &WorkResult) -> Result<(), Rejection> {
-        if major(&result.dvc) != major(&self.plan.dvc) {
+        // Where DVC did nothing, its version is not known.
+        let ours = Some(self.plan.dvc.as_str()).filter(|version| !version.is_empty()).unwrap_or(OLDEST_DVC);
+        if !result.dvc.is_empty() && major(&result.dvc) != major(ours) {
             return Err(Rejection::OtherDvc { theirs: result.dvc.clone(), ours: self.plan.dvc.clone() });
         }
         let planned = |address: &str| item.stages.iter().find(|stage| stage.address == address);
@@ -166,6 +168,9 @@ impl<'a> Allowed<'a> {
 pub(crate) fn has_dvc_extension(name: &str) -> bool {
     name.strip_suffix(".dvc").is_some_and(|stem| !stem.is_empty())
 }
+
+/// What the entries of workers look like those of, where nobody has asked DVC.
+const OLDEST_DVC: &str = "3";
 
 fn major(version: &str) -> &str {
     version.split('.').next().unwrap_or_default()

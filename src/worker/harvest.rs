@@ -75,7 +75,15 @@ impl Harvest<'_> {
                 }
             }
             let (address, state) = (stage.address.clone(), end.state);
-            left.stages.push(StageResult { address, state, entry, dvc_file, executable, empty });
+            left.stages.push(StageResult {
+                address,
+                state,
+                entry,
+                dvc_file,
+                executable,
+                empty,
+                executor: end.executed.clone(),
+            });
         }
         Ok(left)
     }

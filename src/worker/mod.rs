@@ -17,11 +17,11 @@ use crate::adapters::memory::{self, MemoryGroup};
 use crate::adapters::{clock, fs, process, signals};
 use crate::diagnostic::Diagnostic;
 use crate::state::dvc_version::DvcVersion;
-use crate::state::format::{Input, Outcome, StageResult, StageState, VERSION, WorkItem, WorkResult};
+use crate::state::format::{Executed, Input, Outcome, StageResult, StageState, VERSION, WorkItem, WorkResult};
 use crate::state::paths::SlotDir;
 use crate::state::results::{self, Draft, Durability};
 use crate::worker::child::{Stopped, Watch};
-use crate::worker::executor::{Executor, Ran, Scene};
+use crate::worker::executor::{Executor, Ran, Scene, StageEnd};
 use crate::worker::harvest::{Harvest, Left};
 use crate::worker::transfer::{Object, Transfer};
 use crate::worker::workspace::{Sources, Workspace};
@@ -29,7 +29,8 @@ use crate::worker::workspace::{Sources, Workspace};
 /// What all attempts of a worker share.
 pub(crate) struct Bench<'a> {
     pub sources: &'a Sources<'a>,
-    pub dvc: &'a Dvc,
+    /// `None` where there is none.
+    pub dvc: Option<&'a Dvc>,
     pub version: &'a DvcVersion,
     /// Where the cache is this machine's own.
     pub transfer: Option<&'a Transfer<'a>>,
@@ -61,9 +62,6 @@ pub(crate) fn attempt(
 ) -> Result<Outcome, Diagnostic> {
     let sources = bench.sources;
     let started = clock::now();
-    let limit = Duration::from_secs(attempt.timeout_seconds.unwrap_or(u64::MAX));
-    let dvc_version = bench.version.of(bench.dvc, limit)?;
-    bench.version.remember(bench.dvc)?;
     let log_path = sources.run.log(item.index, attempt.number);
     let log = fs::append(&log_path)?;
     let mut workspace = Workspace::open(bench.slot.clone(), sources, bench.last.take())?;
@@ -98,6 +96,7 @@ pub(crate) fn attempt(
         Ok(_) => executor.run(&scene, watch)?,
         Err(asked) => Ran::none(item, Stopped::Signalled(asked.signal())),
     };
+    let dvc_version = version(bench, attempt, &ran)?;
     let draft = Draft::begin(sources.run, item.index, attempt.number)?;
     let harvest = Harvest { item, sources, prefix: &sources.plan.prefix, draft: &draft };
     let (outcome, left) = match harvest.take(&mut workspace, &ran) {
@@ -149,8 +148,6 @@ pub(crate) fn in_project(
 ) -> Result<Outcome, Diagnostic> {
     let sources = bench.sources;
     let started = clock::now();
-    let limit = Duration::from_secs(attempt.timeout_seconds.unwrap_or(u64::MAX));
-    let dvc_version = bench.version.of(bench.dvc, limit)?;
     let log_path = sources.run.log(item.index, attempt.number);
     let log = fs::append(&log_path)?;
     fs::create_dir(bench.slot.path())?;
@@ -168,6 +165,7 @@ pub(crate) fn in_project(
     };
     executor.prepare(&scene, watch);
     let ran = executor.run(&scene, watch)?;
+    let dvc_version = version(bench, attempt, &ran)?;
     let draft = Draft::begin(sources.run, item.index, attempt.number)?;
     let harvest = Harvest { item, sources, prefix: &sources.plan.prefix, draft: &draft };
     let left = harvest.take_stages(sources.project, &ran, false)?;
@@ -212,6 +210,16 @@ fn publish(
         return Err(Diagnostic::tool(format!("something else lies where the result belongs: `{}`", place.display())));
     }
     Ok(())
+}
+
+/// The version of DVC, where it did a stage; else nothing.
+fn version(bench: &Bench<'_>, attempt: &Attempt<'_>, ran: &Ran) -> Result<String, Diagnostic> {
+    let is_by_dvc = |end: &StageEnd| matches!(end.executed, Executed::Dvc { .. });
+    let Some(dvc) = bench.dvc.filter(|_| ran.stages.iter().any(is_by_dvc)) else { return Ok(String::new()) };
+    let limit = Duration::from_secs(attempt.timeout_seconds.unwrap_or(u64::MAX));
+    let version = bench.version.of(dvc, limit)?;
+    bench.version.remember(dvc)?;
+    Ok(version)
 }
 
 /// The cache objects that a work item needs.

@@ -134,8 +134,7 @@ impl Commands for Here<'_> {
 impl Executor for Here<'_> {
     fn dvc(&mut self, _: usize, address: &str, why: &str) -> Became {
         if self.args.executor == Choice::Native {
-            text::note(&format!("only DVC can do stage `{address}`: {why}"));
-            return Became::Failed("only DVC can do it".to_owned());
+            return Became::Failed(format!("only DVC can do it: {why}"));
         }
         let Ok(dvc) = Dvc::find() else { return Became::Failed("there is no `dvc` on the PATH".to_owned()) };
         let mut words = vec!["repro", "--single-item"];

@@ -47,7 +47,7 @@ pub(super) fn gather(run: &RunDir, plan: &Plan) -> Result<Report, Diagnostic> {
     let dvc = published().map(|published| published.result.dvc.clone());
     let provenance = Provenance {
         program: plan.program.clone(),
-        dvc: distinct([plan.dvc.clone()].into_iter().chain(dvc)),
+        dvc: distinct([plan.dvc.clone()].into_iter().chain(dvc).filter(|version| !version.is_empty())),
         commit: plan.head.clone(),
         snapshot: plan.snapshot.clone(),
         targets: plan.targets.clone(),

@@ -5,13 +5,14 @@
 //! left in the workspace is nobody's business here; it is taken out by `harvest`.
 
 pub(crate) mod dvc;
+pub(crate) mod native;
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::Path;
 
 use crate::diagnostic::Diagnostic;
-use crate::state::format::{PlanOptions, StageState, WorkItem};
+use crate::state::format::{Executed, PlanOptions, StageState, WorkItem};
 use crate::state::paths::SlotDir;
 use crate::worker::child::{Stopped, Watch};
 
@@ -58,8 +59,7 @@ pub(crate) struct Ran {
 impl Ran {
     /// Nothing ran.
     pub(crate) fn none(item: &WorkItem, stopped: Stopped) -> Ran {
-        let end = StageEnd { state: StageState::NotRun, message: None, is_own_failure: false };
-        Ran { stopped, stages: vec![end; item.stages.len()], error: None }
+        Ran { stopped, stages: vec![StageEnd::not_run(); item.stages.len()], error: None }
     }
 }
 
@@ -71,4 +71,12 @@ pub(crate) struct StageEnd {
     pub message: Option<String>,
     /// Whether a tool failed at it, not its command: worth another try.
     pub is_own_failure: bool,
+    pub executed: Executed,
+}
+
+impl StageEnd {
+    /// The end of a stage that had no turn.
+    fn not_run() -> Self {
+        StageEnd { state: StageState::NotRun, message: None, is_own_failure: false, executed: Executed::Native }
+    }
 }

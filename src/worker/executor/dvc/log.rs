@@ -118,9 +118,13 @@ impl ReproLog {
     /// The system refused something to DVC: a full disk, say. Or DVC did not find in the cache what it had just put there,
     /// since another one was putting the same there.
     pub(super) fn is_own_failure(&self, address: &str) -> bool {
-        let reason = self.reason(address);
-        reason.starts_with("[Errno ") || reason.contains("without a confirmation")
+        is_own_failure(&self.reason(address))
     }
+}
+
+/// Whether a stage's failure was not its command's.
+pub(crate) fn is_own_failure(reason: &str) -> bool {
+    reason.starts_with("[Errno ") || reason.contains("without a confirmation")
 }
 
 /// What stands between a phrase and the end of a line.

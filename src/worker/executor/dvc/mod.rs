@@ -5,25 +5,32 @@ mod log;
 
 use std::collections::HashSet;
 use std::io;
+use std::time::Duration;
 
 use crate::adapters::dvc::warm::WarmDvc;
-use crate::adapters::dvc::{Dvc, ReproOptions};
+use crate::adapters::dvc::{Dvc, DvcError, ReproOptions};
 use crate::adapters::fs::{self, At as _};
 use crate::adapters::process::{self, Ending, Program};
 use crate::diagnostic::Diagnostic;
 use crate::env;
-use crate::state::format::StageState;
+use crate::state::dvc_version::DvcVersion;
+use crate::state::format::{Executed, PlannedStage, StageState};
 use crate::worker::child::{Begun, Stopped, Watch};
 use crate::worker::executor::{Executor, Ran, Scene, StageEnd};
 use crate::worker::workspace;
 use log::ReproLog;
+use rustix::process::Pid;
+
+pub(crate) use log::is_own_failure;
 
 /// Bytes at the end of what a `dvc repro` printed that are searched for DVC's own lines.
 const LOG_TAIL: u64 = 4 << 20;
 
 /// Runs `dvc repro`.
 pub(crate) struct DvcExecutor<'a> {
-    dvc: &'a Dvc,
+    /// `None` where there is none.
+    dvc: Option<&'a Dvc>,
+    version: &'a DvcVersion,
     /// What runs the `dvc` script, where it is one.
     script: Option<Program>,
     warm: Warm,
@@ -39,8 +46,31 @@ enum Warm {
 
 impl<'a> DvcExecutor<'a> {
     /// `warm` says whether loading a DVC for all work items is worth it.
-    pub(crate) fn new(dvc: &'a Dvc, warm: bool) -> Self {
-        DvcExecutor { dvc, script: None, warm: if warm { Warm::Wanted } else { Warm::Off } }
+    pub(crate) fn new(dvc: Option<&'a Dvc>, version: &'a DvcVersion, warm: bool) -> Self {
+        DvcExecutor { dvc, version, script: None, warm: if warm { Warm::Wanted } else { Warm::Off } }
+    }
+
+    /// The process that stages' DVCs are forked from, which lives on when one of them ends.
+    pub(crate) fn spared(&self) -> Option<Pid> {
+        if let Warm::Loading(warm) = &self.warm { warm.id() } else { None }
+    }
+
+    /// Has DVC do one stage of the work item; what it needs is done.
+    pub(crate) fn one(
+        &mut self,
+        scene: &Scene<'_>,
+        watch: &mut Watch,
+        at: usize,
+    ) -> Result<(Stopped, StageEnd), Diagnostic> {
+        let stage = &scene.item.stages[at];
+        let (stopped, said) = self.start(scene, Some(&[&stage.address]), watch)?;
+        let entries = workspace::entries(scene.root, scene.item);
+        let entry = entries.ok().and_then(|mut entries| entries.swap_remove(at));
+        let mut end = end(stage, entry.as_ref(), &stopped, &said);
+        if !stopped.is_success() && end.message.is_none() {
+            end.message = said.error;
+        }
+        Ok((stopped, end))
     }
 
     /// Has DVC run the stages by name; where one fails, those that do not need it go on, as under `--keep-going`.
@@ -83,10 +113,12 @@ impl<'a> DvcExecutor<'a> {
         one_by_one: Option<&[&str]>,
         watch: &mut Watch,
     ) -> Result<(Stopped, ReproLog), Diagnostic> {
+        let limit = Duration::from_secs(scene.timeout_seconds.unwrap_or(u64::MAX));
+        self.version.of(self.dvc.ok_or(DvcError::NotFound)?, limit)?;
         let length = || scene.log.metadata().at("look at", scene.log_path).map(|metadata| metadata.len());
         let before = length()?;
-        let program = self.program(scene, one_by_one);
-        let spared = if let Warm::Loading(warm) = &self.warm { warm.id() } else { None };
+        let program = self.program(scene, one_by_one)?;
+        let spared = self.spared();
         let begin = begin(&mut self.warm, self.script.as_ref(), &program, scene);
         let stopped = watch.watch(begin, spared, scene.timeout_seconds);
         // Whatever it was: the next one does not depend on it.
@@ -100,7 +132,7 @@ impl<'a> DvcExecutor<'a> {
     }
 
     /// The `dvc repro` of all stages, or of those that are named.
-    fn program(&self, scene: &Scene<'_>, one_by_one: Option<&[&str]>) -> Program {
+    fn program(&self, scene: &Scene<'_>, one_by_one: Option<&[&str]>) -> Result<Program, Diagnostic> {
         // In the project DVC finds what it remembers of it.
         let site_cache = (!scene.in_project).then(|| scene.slot.site_cache());
         let options = ReproOptions {
@@ -109,9 +141,10 @@ impl<'a> DvcExecutor<'a> {
             pull: scene.options.pull,
             allow_missing: scene.options.allow_missing,
         };
-        let mut program = self.dvc.repro(site_cache.as_deref(), options, one_by_one);
+        let dvc = self.dvc.ok_or(DvcError::NotFound)?;
+        let mut program = dvc.repro(site_cache.as_deref(), options, one_by_one);
         program.environment.extend(scene.environment.iter().cloned());
-        program.env(env::DVC_FANOUT_SLOT, scene.slot.path())
+        Ok(program.env(env::DVC_FANOUT_SLOT, scene.slot.path()))
     }
 }
 
@@ -119,9 +152,9 @@ impl Executor for DvcExecutor<'_> {
     /// Begins to load DVC, if that is wanted and possible.
     fn prepare(&mut self, scene: &Scene<'_>, watch: &mut Watch) {
         let folder = scene.slot.dvc_process();
-        let program = self.program(scene, None);
+        let Ok(program) = self.program(scene, None) else { return };
         if self.script.is_none() {
-            match self.dvc.script().map(|script| script.process(&folder)) {
+            match self.dvc.and_then(Dvc::script).map(|script| script.process(&folder)) {
                 Some(Ok(script)) => self.script = Some(script),
                 Some(Err(error)) => tracing::debug!("`{}` is started as it is: {error}", program.shown()),
                 None => tracing::debug!("`{}` is not a script that only starts DVC", program.shown()),
@@ -150,19 +183,9 @@ impl Executor for DvcExecutor<'_> {
         // A command may have removed the workspace; what is said of its stages then does not matter.
         let entries =
             workspace::entries(scene.root, scene.item).unwrap_or_else(|_| vec![None; scene.item.stages.len()]);
-        let stages = scene.item.stages.iter().zip(entries).map(|(stage, entry)| {
-            // DVC does not say that it imported something.
-            let is_imported = stage.name.is_none() && !stage.records && stopped.is_success();
-            let recorded = is_imported || stage.base != entry;
-            let state = stage_state(recorded, &stage.address, &stopped, &said);
-            let has_failed = state == StageState::Failed;
-            StageEnd {
-                state,
-                message: has_failed.then(|| said.reason(&stage.address)),
-                is_own_failure: has_failed && said.is_own_failure(&stage.address),
-            }
-        });
-        let stages = stages.collect();
+        let ends =
+            scene.item.stages.iter().zip(entries).map(|(stage, entry)| end(stage, entry.as_ref(), &stopped, &said));
+        let stages = ends.collect();
         Ok(Ran { stopped, stages, error: said.error })
     }
 }
@@ -174,6 +197,21 @@ fn nameless_user(error: &str) -> Diagnostic {
         .cause(error)
         .cause("it asks for the user's name and home directory, which the system does not know of this user id")
         .hint("set USER to any name and HOME to a folder that this user may write to")
+}
+
+/// What became of a stage by its entry and by what DVC said.
+fn end(stage: &PlannedStage, entry: Option<&String>, stopped: &Stopped, said: &ReproLog) -> StageEnd {
+    // DVC does not say that it imported something.
+    let is_imported = stage.name.is_none() && !stage.records && stopped.is_success();
+    let recorded = is_imported || stage.base.as_ref() != entry;
+    let state = stage_state(recorded, &stage.address, stopped, said);
+    let has_failed = state == StageState::Failed;
+    StageEnd {
+        state,
+        message: has_failed.then(|| said.reason(&stage.address)),
+        is_own_failure: has_failed && said.is_own_failure(&stage.address),
+        executed: Executed::Dvc { why: "it is asked for".to_owned() },
+    }
 }
 
 /// Forks the program from the loaded DVC, or starts it where there is none; a DVC that fails is not asked again.

@@ -1,0 +1,273 @@
+//! The stages of a work item without DVC, as far as the result is sure to be DVC's; the others are left to DVC, one by
+//! one, in their order.
+//!
+//! | executor | a stage that only DVC can do |
+//! |---|---|
+//! | `auto` | DVC does it |
+//! | `native` | it fails, and says why |
+//!
+//! The stages are read from the projected files of the work item alone, so that an item costs the same however many
+//! there are.
+
+mod files;
+
+use std::collections::{HashMap, HashSet};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::adapters::dvc::store::Store;
+use crate::adapters::git::Git;
+use crate::adapters::machine;
+use crate::adapters::process::{self, Ending, Program};
+use crate::diagnostic::Diagnostic;
+use crate::dvc::config::DvcConfig;
+use crate::dvc::pipeline::load::Project;
+use crate::env;
+use crate::native::repro::{self, Locks, Outcome, Turn};
+use crate::native::{Became, Commands, Ignores, Interrupted, Log, OnFailure, Options, ParamsMemory, Place, Shell};
+use crate::state::format::{Executed, StageState};
+use crate::worker::child::{Stopped, Watch};
+use crate::worker::executor::dvc::{DvcExecutor, is_own_failure};
+use crate::worker::executor::{Executor, Ran, Scene, StageEnd};
+use files::ItemFiles;
+
+/// What `dvc repro` exits with where stages failed.
+const FAILED: i32 = 255;
+
+/// Does stages without DVC.
+pub(crate) struct NativeExecutor<'a> {
+    config: &'a DvcConfig,
+    store: Store,
+    /// Why DVC has to do everything, whatever the stage.
+    unusual: Option<String>,
+    params: ParamsMemory,
+    /// The repository of the workspace.
+    git: Option<(PathBuf, Git)>,
+    dvc: DvcExecutor<'a>,
+    /// A stage that only DVC can do fails.
+    refuses: bool,
+}
+
+impl<'a> NativeExecutor<'a> {
+    /// The config is the project's at `root`, whose cache all workspaces share.
+    pub(crate) fn new(config: &'a DvcConfig, root: &Path, dvc: DvcExecutor<'a>, refuses: bool) -> Self {
+        let (dir, types) = (Path::new(&config.cache_dir), &config.cache_types);
+        let store = Store::new(dir, types, config.cache_is_shared, machine::umask());
+        let unusual = repro::unusual_setting(config, root);
+        NativeExecutor { config, store, unusual, params: ParamsMemory::default(), git: None, dvc, refuses }
+    }
+
+    /// Why DVC has to do all stages of a work item.
+    fn unusual(&self, scene: &Scene<'_>) -> Option<String> {
+        if scene.in_project {
+            return Some("they run in the project itself".to_owned());
+        }
+        let flags = [("--pull", scene.options.pull), ("--allow-missing", scene.options.allow_missing)];
+        let asked = flags.iter().find(|(_, on)| *on).map(|(flag, _)| format!("`{flag}` is asked for"));
+        self.unusual.clone().or(asked)
+    }
+
+    /// Opens the repository of the workspace, unless it is the one from before.
+    fn open_git(&mut self, root: &Path) -> Result<(), Diagnostic> {
+        if self.git.as_ref().is_none_or(|(known, _)| known != root) {
+            self.git = Some((root.to_owned(), Git::discover(root)?));
+        }
+        Ok(())
+    }
+
+    /// Reads the work item's stages; `Err` says why DVC has to do that.
+    fn load(&self, scene: &Scene<'_>) -> Result<Project, String> {
+        let files = ItemFiles::new(scene.root, &scene.item.files);
+        let files = files.ok_or("the path of the workspace is not UTF-8")?;
+        let paths = scene.item.files.iter().map(|file| file.path.as_str());
+        let project = Project::load_files(&files, self.config, paths);
+        project.map_err(|error| format!("its stages cannot be read: {}", Diagnostic::from(error).one_line()))
+    }
+
+    /// Has DVC do the whole work item.
+    fn leave(&mut self, scene: &Scene<'_>, watch: &mut Watch, why: &str) -> Result<Ran, Diagnostic> {
+        if self.refuses {
+            return Err(Diagnostic::project(format!("only DVC can do work item {}", scene.item.index)).cause(why));
+        }
+        say(scene, &format!("DVC does all stages: {why}"));
+        self.dvc.prepare(scene, watch);
+        let mut ran = self.dvc.run(scene, watch)?;
+        for end in &mut ran.stages {
+            end.executed = Executed::Dvc { why: why.to_owned() };
+        }
+        Ok(ran)
+    }
+}
+
+impl Executor for NativeExecutor<'_> {
+    /// DVC is loaded when a stage is found that it has to do.
+    fn prepare(&mut self, _: &Scene<'_>, _: &mut Watch) {}
+
+    fn run(&mut self, scene: &Scene<'_>, watch: &mut Watch) -> Result<Ran, Diagnostic> {
+        if let Some(why) = self.unusual(scene) {
+            return self.leave(scene, watch, &why);
+        }
+        let project = match self.load(scene) {
+            Ok(project) => project,
+            Err(why) => return self.leave(scene, watch, &why),
+        };
+        let by_address: HashMap<&str, usize> =
+            project.stages.iter().enumerate().map(|(at, stage)| (stage.address.0.as_str(), at)).collect();
+        let found = scene.item.stages.iter().map(|planned| by_address.get(planned.address.as_str()).copied());
+        let Some(stages) = found.collect::<Option<Vec<usize>>>() else {
+            return self.leave(scene, watch, "its stages are not those of the plan");
+        };
+        self.open_git(scene.root)?;
+        let Some(root_text) = scene.root.to_str() else {
+            return self.leave(scene, watch, "the path of the workspace is not UTF-8");
+        };
+        let shell = Shell::find(environment(scene));
+        let place =
+            Place { root: scene.root, root_text, cwd: "", store: &self.store, params: &self.params, shell: &shell };
+        let prefix = prefix_of(scene);
+        let git = self.git.as_ref().filter(|_| !self.config.no_scm).map(|(_, git)| (git, prefix.as_str()));
+        let mut ignores = Ignores::new(scene.root, git);
+        let locks = Locks::read(scene.root, stages.iter().map(|at| &project.stages[*at]));
+        let turn = |(at, stage): (usize, &usize)| Turn {
+            stage: &project.stages[*stage],
+            entry: locks.entry(at),
+            unusual: locks.unusual(at),
+        };
+        let turns: Vec<Turn<'_>> = stages.iter().enumerate().map(turn).collect();
+        let options =
+            Options { force: scene.options.force, no_run_cache: scene.options.no_run_cache, no_commit: false };
+        let dependents = |failed: usize| dependents(scene, failed);
+        let mut hands = Hands {
+            scene,
+            watch,
+            dvc: &mut self.dvc,
+            deadline: scene.timeout_seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds)),
+            stopped: None,
+            refuses: self.refuses,
+        };
+        let outcomes = repro::run(
+            &place,
+            &turns,
+            options,
+            OnFailure::KeepGoing(&dependents),
+            &mut ignores,
+            &mut hands,
+            &mut Log(&mut |line| say(scene, line)),
+        )?;
+        let stopped = hands.stopped.take();
+        let code = if outcomes.has_failed() { FAILED } else { 0 };
+        let stopped = stopped.unwrap_or(Stopped::Ended(Ending::Exited(code)));
+        Ok(Ran { stopped, stages: outcomes.stages.into_iter().map(end).collect(), error: None })
+    }
+}
+
+/// What became of a stage, in the words of results.
+fn end(outcome: Option<Outcome>) -> StageEnd {
+    let Some(Outcome { became, by_dvc }) = outcome else { return StageEnd::not_run() };
+    let executed = by_dvc.map_or(Executed::Native, |why| Executed::Dvc { why });
+    let (state, message) = match became {
+        Became::Unchanged => (StageState::Unchanged, None),
+        Became::Ran => (StageState::Ran, None),
+        Became::Restored => (StageState::Restored, None),
+        Became::Failed(why) => (StageState::Failed, Some(why)),
+        Became::ForDvc(_) | Became::Interrupted => return StageEnd::not_run(),
+    };
+    let is_own_failure = message.as_deref().is_some_and(is_own_failure);
+    StageEnd { state, message: message.map(with_kill), is_own_failure, executed }
+}
+
+/// Adds to the failure of a command what its code may mean; 137 is what a shell says of one that was killed.
+fn with_kill(reason: String) -> String {
+    let is_killed = reason.ends_with("exited with -9") || reason.ends_with("exited with 137");
+    if is_killed { format!("{reason} (killed, perhaps since memory ran out)") } else { reason }
+}
+
+/// The stages that a failed one takes with it.
+fn dependents(scene: &Scene<'_>, failed: usize) -> Vec<usize> {
+    let mut lost: HashSet<usize> = HashSet::from([failed]);
+    let mut dependents = vec![];
+    for (at, stage) in scene.item.stages.iter().enumerate() {
+        if stage.after.iter().any(|need| lost.contains(need)) && lost.insert(at) {
+            dependents.push(at);
+        }
+    }
+    dependents
+}
+
+/// What commands find in their environment, as under the `dvc` of a work item.
+fn environment(scene: &Scene<'_>) -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
+    let mut environment = scene.environment.to_vec();
+    environment.push((env::DVC_SITE_CACHE_DIR.into(), scene.slot.site_cache().into()));
+    environment.push((env::DVC_NO_ANALYTICS.into(), "1".into()));
+    environment.push((env::DVC_FANOUT_SLOT.into(), scene.slot.path().into()));
+    environment
+}
+
+/// The project's folder in the workspace.
+fn prefix_of(scene: &Scene<'_>) -> String {
+    scene.root.strip_prefix(scene.slot.workspace()).unwrap_or(Path::new("")).to_string_lossy().into_owned()
+}
+
+/// Writes a line to the log; one that cannot be written does not stop a stage.
+fn say(scene: &Scene<'_>, line: &str) {
+    let mut log = scene.log;
+    drop(log.write_all(format!("{line}\n").as_bytes()));
+}
+
+/// Starts commands, and DVC where a stage needs it, under the work item's limits.
+struct Hands<'h, 'a> {
+    scene: &'h Scene<'h>,
+    watch: &'h mut Watch,
+    dvc: &'h mut DvcExecutor<'a>,
+    deadline: Option<Instant>,
+    /// How everything came to an early end.
+    stopped: Option<Stopped>,
+    refuses: bool,
+}
+
+impl Hands<'_, '_> {
+    /// Notes an early end.
+    fn ended(&mut self, stopped: Stopped) -> Result<Ending, Interrupted> {
+        let stopped = match stopped {
+            Stopped::Ended(ending) => return Ok(ending),
+            Stopped::TimedOut(_) => Stopped::TimedOut(self.scene.timeout_seconds.unwrap_or_default()),
+            signalled @ Stopped::Signalled(_) => signalled,
+        };
+        self.stopped = Some(stopped);
+        Err(Interrupted)
+    }
+}
+
+impl Commands for Hands<'_, '_> {
+    fn run(&mut self, program: &Program, directory: &Path) -> Result<Ending, Interrupted> {
+        let (scene, spared) = (self.scene, self.dvc.spared());
+        let begin = async { Ok((process::start_directly(program, directory, scene.log, scene.nice)?, spared)) };
+        let left = self.deadline.map(|end| end.saturating_duration_since(Instant::now()).as_secs().max(1));
+        match self.watch.watch(begin, spared, left) {
+            Ok(stopped) => self.ended(stopped),
+            Err(error) => Ok(Ending::NotStarted(error.to_string())),
+        }
+    }
+}
+
+impl repro::Executor for Hands<'_, '_> {
+    fn dvc(&mut self, at: usize, _: &str, why: &str) -> Became {
+        if self.refuses {
+            return Became::Failed(format!("only DVC can do it: {why}"));
+        }
+        self.dvc.prepare(self.scene, self.watch);
+        match self.dvc.one(self.scene, self.watch, at) {
+            Ok((stopped, end)) => match (self.ended(stopped), end.state) {
+                (Err(Interrupted), _) => Became::Interrupted,
+                (Ok(_), StageState::Unchanged) => Became::Unchanged,
+                (Ok(_), StageState::Restored) => Became::Restored,
+                (Ok(_), StageState::Ran) => Became::Ran,
+                (Ok(ending), StageState::Failed | StageState::NotRun) => {
+                    Became::Failed(end.message.unwrap_or_else(|| format!("`dvc repro` {ending}")))
+                }
+            },
+            Err(error) => Became::Failed(error.one_line()),
+        }
+    }
+}
