@@ -1,6 +1,7 @@
 //! The real `dvc-fanout` against real DVC and real git; one test binary, a module per capability.
 #![expect(clippy::disallowed_methods, reason = "tests start programs and write files by themselves")]
 
+mod attempts;
 mod carry;
 mod changed;
 mod chaos;

@@ -126,6 +126,12 @@ impl Beneath {
         Ok(())
     }
 
+    /// Sets the permission bits of a regular file.
+    pub(crate) fn set_mode(&self, path: &str, mode: u32) -> Result<(), FsError> {
+        let file = self.open_file(path)?;
+        rustix::fs::fchmod(&file, Mode::from(mode)).at("set the mode of", &self.root.join(path))
+    }
+
     /// Sets or clears the executable bits of a regular file, as DVC and git do: for those who may read it.
     pub(crate) fn set_executable(&self, path: &str, executable: bool) -> Result<(), FsError> {
         let file = self.open_file(path)?;

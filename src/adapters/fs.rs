@@ -402,6 +402,16 @@ pub(crate) fn copy_exactly(from: &Path, to: &Path) -> Result<(), FsError> {
     set_mode(to, metadata.mode() & 0o7777)
 }
 
+/// Copies a file, by reflink where the file system can; the new file has this mode, and never a wider one.
+pub(crate) fn copy_as(from: &Path, to: &Path, mode: u32) -> Result<(), FsError> {
+    let mut source = File::open(from).at("read", from)?;
+    let mut target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).at("create", to)?;
+    if rustix::fs::ioctl_ficlone(&target, &source).is_err() {
+        io::copy(&mut source, &mut target).at("copy to", to)?;
+    }
+    target.set_permissions(fs::Permissions::from_mode(mode)).at("set the mode of", to)
+}
+
 /// Brings a cache object into a workspace by the first link type that works; the path must be free.
 ///
 /// An empty file is never a hard link, as in DVC.

@@ -41,6 +41,10 @@ pub(crate) struct Change {
     pub after: After,
     /// Sets or clears the executable bit; `None` keeps it.
     pub executable: Option<bool>,
+    /// Sets all permission bits.
+    pub mode: Option<u32>,
+    /// Whether what is there was removed before it was made: its mode does not matter then.
+    pub is_remade: bool,
 }
 
 /// What lies at a path.
@@ -119,6 +123,8 @@ struct Step {
     before: Content,
     kind: StepKind,
     executable: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mode: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -213,6 +219,7 @@ impl<'c> Transaction<'c> {
                 After::Same => StepKind::Keep,
             },
             executable: change.executable,
+            mode: change.mode,
         };
         let steps = changes.iter().map(step).collect();
         Ok(Transaction { folder: FanoutDir::of(root).apply(), tree: Beneath::open(root)?, changes, steps })
@@ -260,7 +267,10 @@ impl<'c> Transaction<'c> {
         match &change.after {
             After::Bytes(bytes) => fs::write_plain(&staged, bytes)?,
             After::Copy { from, md5 } => {
-                fs::copy(from, &staged)?;
+                match change.mode {
+                    Some(mode) => fs::copy_as(from, &staged, mode)?,
+                    None => fs::copy(from, &staged)?,
+                }
                 if fs::digest(&staged)?.0 != *md5 {
                     fs::remove(&self.folder)?;
                     return Err(ApplyError::Torn { path: from.clone() });
@@ -269,11 +279,11 @@ impl<'c> Transaction<'c> {
             After::Symlink(target) => fs::symlink(target, &staged)?,
             After::Nothing | After::Same => {}
         }
-        if matches!(change.after, After::Symlink(_)) {
+        if matches!(change.after, After::Symlink(_)) || change.mode.is_some() {
             return Ok(());
         }
         let old = match self.tree.look(&change.path)? {
-            Some(Seen::File { mode, .. }) => Some(mode),
+            Some(Seen::File { mode, .. }) if !change.is_remade => Some(mode),
             _ => None,
         };
         if old.is_some() || change.executable.is_some() {
@@ -323,7 +333,9 @@ impl<'c> Transaction<'c> {
             StepKind::Replace => self.tree.move_in(&staged, &step.path)?,
             StepKind::Delete => self.tree.remove(&step.path)?,
             StepKind::Keep => {
-                if let Some(executable) = step.executable {
+                if let Some(mode) = step.mode {
+                    self.tree.set_mode(&step.path, mode)?;
+                } else if let Some(executable) = step.executable {
                     self.tree.set_executable(&step.path, executable)?;
                 }
             }

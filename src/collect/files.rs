@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use similar::TextDiff;
 
-use super::{Believed, CollectConfig, Good, Outcome, Resolution, change};
+use super::{Believed, Change, CollectConfig, Good, Outcome, Resolution, change};
 use crate::adapters::beneath::{Beneath, Seen};
 use crate::adapters::fs;
 use crate::adapters::git::{self, Store, linked};
@@ -13,7 +13,7 @@ use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::lockfile::conflict::{Conflict, Difference, Reason, Subject};
 use crate::dvc::lockfile::merge::{Merge, merge_value};
 use crate::dvc::pipeline::path;
-use crate::model::collection::Rejected;
+use crate::model::collection::LeftOut;
 use crate::state::format::{Plan, ResultFile};
 use crate::state::home::ProjectHome;
 use crate::state::results::Published;
@@ -86,14 +86,17 @@ pub(super) fn merge(
             continue;
         };
         let executable = file.symlink.is_none().then_some(file.executable);
+        let mode = file.mode.filter(|_| file.symlink.is_none()).map(|mode| mode & 0o777);
+        let is_remade = file.stage.is_some();
+        let make = |after: After| Change { mode, is_remade, ..change(path, after, executable) };
         if ours != candidate.theirs {
             let after = match &file.symlink {
                 Some(target) => After::Symlink(target.clone()),
                 None => After::Copy { from: published.blob(file), md5: file.md5.clone() },
             };
-            writes.push(change(path, after, executable));
-        } else if executable.is_some_and(|executable| is_executable(tree, path).is_ok_and(|now| now != executable)) {
-            writes.push(change(path, After::Same, executable));
+            writes.push(make(after));
+        } else if has_other_mode(tree, path, executable, mode)? {
+            writes.push(make(After::Same));
         }
     }
     outcome.changes.extend(removals);
@@ -161,11 +164,14 @@ fn undeclared<'a>(
     let ignores = git.ignores();
     for file in files {
         if ignores.is_ignored(&path::join(&prefix, &file.path))? {
-            outcome.collection.rejected.push(Rejected {
+            let content = published.blob(file);
+            outcome.collection.left_out.push(LeftOut {
                 index: result.item.index,
                 id: result.item.id.clone(),
                 attempt: published.result.attempt,
-                reason: format!("path `{}` is refused: git ignores it", file.path),
+                path: file.path.clone(),
+                why: "git ignores it".to_owned(),
+                content: Some(content.strip_prefix(&plan.root).unwrap_or(&content).display().to_string()),
             });
             continue;
         }
@@ -243,8 +249,13 @@ fn has_strangers(project: &ProjectHome, path: &str, candidates: &Candidates<'_>)
     Ok(found.iter().any(|found| found.kind != fs::FoundKind::Directory && !goes(&found.path)))
 }
 
-fn is_executable(tree: &Beneath, path: &str) -> Result<bool, Diagnostic> {
-    Ok(matches!(tree.look(path)?, Some(Seen::File { mode, .. }) if mode & 0o100 != 0))
+/// Whether a file that has its content has another mode than it was made with.
+fn has_other_mode(tree: &Beneath, path: &str, executable: Option<bool>, mode: Option<u32>) -> Result<bool, Diagnostic> {
+    let Some(Seen::File { mode: now, .. }) = tree.look(path)? else { return Ok(false) };
+    Ok(match mode {
+        Some(mode) => mode != now & 0o777,
+        None => executable.is_some_and(|executable| executable != (now & 0o100 != 0)),
+    })
 }
 
 fn explain(tree: &Beneath, path: &str, candidate: &Candidate<'_>, ours: &Content) -> Conflict {

@@ -8,6 +8,7 @@ pub(crate) mod branch;
 mod files;
 mod ignores;
 mod locks;
+pub(crate) mod place;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,7 @@ use crate::adapters::beneath::Beneath;
 use crate::adapters::dvc::lock::{Busy, RepositoryLock, busy_paths};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::path;
-use crate::model::collection::{Collection, Rejected};
+use crate::model::collection::{Collection, LeftOut, Rejected};
 use crate::output::{self, text};
 use crate::state::format::{Plan, PlannedStage, WorkItem};
 use crate::state::home::ProjectHome;
@@ -79,12 +80,7 @@ pub(crate) fn collect(
     if !collection.conflicts.is_empty() {
         return Err(output::collection::conflicts(&collection));
     }
-    for rejected in &collection.rejected {
-        text::note(&format!(
-            "rejected: work item `{}`, attempt {}: {}",
-            rejected.id, rejected.attempt, rejected.reason
-        ));
-    }
+    output::collection::print_refused(&collection);
     output::collection::print_contested(&collection);
     Ok(collection)
 }
@@ -137,7 +133,11 @@ pub(crate) fn merge(
     collection.files.sort_unstable();
     collection.contested = files::contested(&believed);
     collection.contested.retain(|path| collection.files.contains(path));
-    if !collection.conflicts.is_empty() || changes.is_empty() || config.dry_run {
+    if !collection.conflicts.is_empty() || config.dry_run {
+        return Ok(collection);
+    }
+    note_refusals(run, &believed, &collection)?;
+    if changes.is_empty() {
         return Ok(collection);
     }
     for change in &mut changes {
@@ -167,6 +167,9 @@ fn examine<'a>(
         .par_iter()
         .map(|item| {
             let mut examined = results::examine(run, item.index)?;
+            if let Some(best) = &mut examined.best {
+                allowed.sift(best);
+            }
             let verdict = examined.best.as_ref().map(|best| {
                 allowed.fits(item, &best.result).and_then(|()| vetting::contents(&best.directory, &best.result))
             });
@@ -186,12 +189,39 @@ fn examine<'a>(
             attempt,
             reason: reason.to_string(),
         }));
+        if let Some(best) = &examined.best {
+            let shown = |file: &std::path::PathBuf| file.strip_prefix(&plan.root).unwrap_or(file).display().to_string();
+            collection.left_out.extend(best.left_out.iter().map(|left| LeftOut {
+                index: item.index,
+                id: item.id.clone(),
+                attempt: best.result.attempt,
+                path: left.path.clone(),
+                why: left.why.clone(),
+                content: left.file.as_ref().map(shown),
+            }));
+        }
         match examined.best {
             Some(published) => believed.push(Believed { item, published, others: examined.others }),
             None => collection.pending += 1,
         }
     }
     Ok(believed)
+}
+
+/// Leaves word of the results that did not come as a whole: their work items are not done.
+fn note_refusals(run: &RunDir, believed: &[Believed<'_>], collection: &Collection) -> Result<(), Diagnostic> {
+    for result in believed {
+        let left_out = collection.left_out.iter().filter(|left| left.index == result.item.index);
+        let reasons: Vec<String> = left_out.map(LeftOut::to_string).collect();
+        results::note_refusal(run, result.item.index, result.published.result.attempt, &reasons)?;
+    }
+    for rejected in &collection.rejected {
+        if !believed.iter().any(|result| result.item.index == rejected.index) {
+            let reason = format!("its result is rejected: {}", rejected.reason);
+            results::note_refusal(run, rejected.index, rejected.attempt, &[reason])?;
+        }
+    }
+    Ok(())
 }
 
 /// The good stages of all results, in the order of `dvc repro`.
@@ -269,5 +299,5 @@ fn stage_in_git(project: &ProjectHome, changes: &[Change]) -> Result<(), Diagnos
 
 /// A change whose `before` is looked up just before it is made.
 fn change(path: &str, after: After, executable: Option<bool>) -> Change {
-    Change { path: path.to_owned(), before: Content::Nothing, after, executable }
+    Change { path: path.to_owned(), before: Content::Nothing, after, executable, mode: None, is_remade: false }
 }

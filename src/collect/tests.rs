@@ -115,6 +115,8 @@ impl Fixture {
             }],
             files: vec![file(&format!("out/{index}.json"), "0", "new", Some(&stage))],
             partial: vec![],
+            persisted: vec![],
+            modes: vec![],
             deleted: vec![],
             ignore: vec![IgnoreLines { path: "data/.gitignore".into(), lines: vec![format!("/{index}")] }],
             dvc: "3.67.1".into(),
@@ -182,6 +184,7 @@ fn item(index: usize) -> WorkItem {
         reason: String::new(),
         restores: false,
         records: false,
+        distrusted: false,
     };
     WorkItem {
         version: VERSION,
@@ -206,6 +209,8 @@ fn file(path: &str, blob: &str, text: &str, stage: Option<&str>) -> ResultFile {
         size: text.len() as u64,
         md5: fs::digest_bytes(text.as_bytes()),
         executable: false,
+        mode: None,
+        hidden: false,
         symlink: None,
         stage: stage.map(str::to_owned),
         before: None,

@@ -29,7 +29,11 @@ pub(crate) fn run(cli: &Cli, args: &CollectArgs) -> Result<Exit, Diagnostic> {
     if cli.format == Format::Text {
         output::collection::print(&collection);
     }
-    Ok(if collection.rejected.is_empty() { Exit::Success } else { Exit::WorkItemsFailed })
+    Ok(if collection.rejected.is_empty() && collection.left_out.is_empty() {
+        Exit::Success
+    } else {
+        Exit::WorkItemsFailed
+    })
 }
 
 fn resolve(args: &CollectArgs, items: &[WorkItem]) -> Result<CollectConfig, Diagnostic> {

@@ -4,13 +4,11 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use crate::adapters::beneath::Beneath;
 use crate::adapters::dvc::Dvc;
-use crate::adapters::dvc::place::{CachedOut, Placing, place_cached};
 use crate::adapters::fs;
 use crate::adapters::git::{Store, linked};
 use crate::cli::{Cli, EndingArgs, FinalizeArgs, Format};
-use crate::collect;
+use crate::collect::{self, place};
 use crate::commands::commit::{self, Watched};
 use crate::commands::settings::Settings;
 use crate::commands::{launch, report, summary};
@@ -20,13 +18,14 @@ use crate::engine::{AnyEngine, Scene};
 use crate::exit::Exit;
 use crate::model::collection::Rejected;
 use crate::output::text::{self, count};
-use crate::state::format::{Plan, PlannedStage, ResultFile, StageState, WorkItem};
+use crate::state::format::{Plan, WorkItem};
 use crate::state::home::ProjectHome;
 use crate::state::journal::{Journal, Journaled};
 use crate::state::paths::RunDir;
-use crate::state::results::{self, Published};
+use crate::state::results;
 use crate::state::run_lock::RunLock;
-use crate::state::{slots, worklist};
+use crate::state::{slots, unsettled, worklist};
+use crate::worker::salvage;
 use crate::worker::transfer::{Object, Transfer};
 
 pub(crate) fn run(cli: &Cli, args: &FinalizeArgs) -> Result<Exit, Diagnostic> {
@@ -60,9 +59,12 @@ pub(crate) fn finalize(
     let items = worklist::read_all(run)?;
     let mut exit = Exit::Success;
     let mut rejected = vec![];
-    rejected.extend(collect::collect(project, run, plan, &items)?.rejected);
+    salvage::all(&project.fanout(), &project.fanout().slots(), Path::new(&project.config.cache_dir))?;
+    let collected = collect::collect(project, run, plan, &items)?;
+    let mut is_whole = collected.left_out.is_empty();
+    rejected.extend(collected.rejected);
     let pull = plan.options.pull;
-    place_outs(project, run, &items, &rejected, pull)?;
+    bring_outs(project, run, &items, &rejected, pull)?;
     let runs = |phase: &usize| plan.phases[*phase].trailing && trailing == Trailing::Run;
     let trailing: Vec<usize> = (0..plan.phases.len()).filter(runs).collect();
     // What gathers all keys may look at everything there is. Where somebody has changed the project since, it runs on what
@@ -81,8 +83,10 @@ pub(crate) fn finalize(
         }
         exit = worst(exit, launched.exit);
         if !in_project {
-            rejected.extend(collect::collect(project, run, plan, &items)?.rejected);
-            place_outs(project, run, &items[plan.phases[phase].indexes()], &rejected, pull)?;
+            let collected = collect::collect(project, run, plan, &items)?;
+            is_whole &= collected.left_out.is_empty();
+            rejected.extend(collected.rejected);
+            bring_outs(project, run, &items[plan.phases[phase].indexes()], &rejected, pull)?;
         }
         if launched.gave_up {
             break;
@@ -90,7 +94,7 @@ pub(crate) fn finalize(
     }
     let all: Vec<usize> = (0..plan.phases.len()).collect();
     let counts = summary::counts(run, plan, &all)?;
-    if !counts.failed.is_empty() || counts.not_run > 0 || !rejected.is_empty() {
+    if !counts.failed.is_empty() || counts.not_run > 0 || !rejected.is_empty() || !is_whole {
         exit = worst(exit, Exit::WorkItemsFailed);
     }
     let is_committed = ending.commit.is_some() && (exit == Exit::Success || ending.commit_partial);
@@ -123,8 +127,8 @@ fn worst(a: Exit, b: Exit) -> Exit {
     if a == Exit::Success { b } else { a }
 }
 
-/// Brings the outs of stages that ran into the workspace, as DVC would have left them.
-fn place_outs(
+/// Fetches and places the outs of stages that ran.
+fn bring_outs(
     project: &ProjectHome,
     run: &RunDir,
     items: &[WorkItem],
@@ -132,35 +136,7 @@ fn place_outs(
     pull: bool,
 ) -> Result<(), Diagnostic> {
     fetch_outs(project, run, items)?;
-    let placing = Placing { cache: Path::new(&project.config.cache_dir), links: &project.config.cache_types };
-    items.par_iter().try_for_each(|item| {
-        let Some(published) = results::best(run, item.index)? else { return Ok(()) };
-        let place = (item.index, published.result.attempt);
-        if rejected.iter().any(|rejected| (rejected.index, rejected.attempt) == place) {
-            return Ok(());
-        }
-        for planned in item.stages.iter().filter(|stage| pull || !stage.records) {
-            let state = published.result.stages.iter().find(|stage| stage.address == planned.address);
-            match state.map(|stage| stage.state) {
-                Some(StageState::Ran | StageState::Restored) => {
-                    place_stage(&project.root, planned, &published, &placing)?;
-                }
-                // What was missing was pulled.
-                Some(StageState::Unchanged) if pull => {
-                    if planned.outs.iter().any(|out| !fs::exists(&project.root.join(&out.resolved))) {
-                        place_stage(&project.root, planned, &published, &placing)?;
-                    }
-                }
-                // DVC removes the outs of a stage before it runs it; what the cache has is not lost.
-                Some(StageState::Failed) => {
-                    remove_outs(&project.root, planned)?;
-                    leave_partial(&project.root, run, planned, &published)?;
-                }
-                Some(StageState::Unchanged | StageState::NotRun) | None => {}
-            }
-        }
-        Ok(())
-    })
+    place::outs(project, run, items, rejected, pull)
 }
 
 /// Brings outs into the cache that machines with a cache of their own have left in the remote.
@@ -187,53 +163,6 @@ fn fetch_outs(project: &ProjectHome, run: &RunDir, items: &[WorkItem]) -> Result
     transfer.fetch_with_runs(objects(cached))?;
     // Of outs that DVC does not cache, only the run cache has use for objects, and not every stage leaves them.
     drop(transfer.fetch(objects(others)));
-    Ok(())
-}
-
-fn place_stage(
-    root: &Path,
-    planned: &PlannedStage,
-    published: &Published,
-    placing: &Placing<'_>,
-) -> Result<(), Diagnostic> {
-    for out in planned.outs.iter().filter(|out| out.cache) {
-        let Some(recorded) = published.recorded_out(&planned.address, &out.path) else { continue };
-        let Some(md5) = &recorded.md5 else { continue };
-        fs::remove(&root.join(&out.resolved))?;
-        let (executable, empty) = (published.executable_of(&planned.address), published.empty_of(&planned.address));
-        let legacy = recorded.hash.is_none();
-        let object = CachedOut { path: &out.resolved, md5, legacy, isexec: recorded.isexec, executable, empty };
-        place_cached(root, &object, None, placing)?;
-    }
-    Ok(())
-}
-
-fn remove_outs(root: &Path, planned: &PlannedStage) -> Result<(), Diagnostic> {
-    for out in planned.outs.iter().filter(|out| out.cache && !out.persist && planned.base.is_some()) {
-        fs::remove(&root.join(&out.resolved))?;
-    }
-    // What nobody keeps a copy of goes only if it is still what the plan saw.
-    for file in planned.outs.iter().filter(|out| !out.cache && !out.persist).flat_map(|out| &out.before) {
-        let at = root.join(&file.path);
-        if at.is_file() && fs::digest(&at)?.0 == file.md5 {
-            fs::remove(&at)?;
-        }
-    }
-    Ok(())
-}
-
-/// Puts what a failed stage had written where its outs were, as DVC would have left it; what is there stays.
-fn leave_partial(root: &Path, run: &RunDir, planned: &PlannedStage, published: &Published) -> Result<(), Diagnostic> {
-    let own = |file: &&ResultFile| file.stage.as_ref() == Some(&planned.address);
-    let tree = Beneath::open(root)?;
-    for file in published.result.partial.iter().filter(own) {
-        if tree.look(&file.path)?.is_none() {
-            let copy = run.work_item(published.result.index).join(format!(".partial-{}", file.blob));
-            fs::remove(&copy)?;
-            published.place_file(file, &copy)?;
-            tree.move_in(&copy, &file.path)?;
-        }
-    }
     Ok(())
 }
 
@@ -264,6 +193,7 @@ fn note_changed(project: &ProjectHome, run: &RunDir, plan: &Plan) -> Result<(), 
 /// Ends the run: the slots go, and the snapshot where nothing is left to do; plan, results and journal stay.
 fn end(project: &ProjectHome, run: &RunDir, failed: usize, exit: Exit) -> Result<(), Diagnostic> {
     // In this order: nobody goes on with a run that was finalized.
+    unsettled::settle(&project.root, &project.fanout(), run)?;
     Journal::open(run)?.append(Journaled::Finalized { failed })?;
     if exit == Exit::Success {
         fs::remove(&run.snapshot())?;

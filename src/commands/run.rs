@@ -1,6 +1,9 @@
 //! `run`: plan, launch, collect and finalize in order; goes on where an earlier `run` was cut off.
 
+use std::path::Path;
+
 use crate::cli::{Cli, Format, RunArgs};
+use crate::collect::place;
 use crate::commands;
 use crate::commands::finalize::Trailing;
 use crate::commands::settings::Settings;
@@ -14,7 +17,8 @@ use crate::state::format::{Plan, PlanOptions};
 use crate::state::home::ProjectHome;
 use crate::state::journal::{self, Journaled};
 use crate::state::paths::RunDir;
-use crate::state::worklist;
+use crate::state::{run_lock, worklist};
+use crate::worker::salvage;
 
 pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
@@ -25,6 +29,7 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     if args.dry {
         return commands::plan::dry(cli, &project, &args.selection.targets, options, settings.hints()?);
     }
+    bring_persisted_of_latest(&project)?;
     let (run, plan) = match unfinished(&project, &args.selection.targets, &options)? {
         Some((run, plan)) => {
             text::note(&format!("resuming run {}", plan.run));
@@ -60,12 +65,29 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     let lock = launch::hold(&run)?;
     let launched = launch::launch(cli, &scene, &phases, &mut engine)?;
     if matches!(launched.exit, Exit::Signal(_)) {
+        bring_persisted(&project, &run)?;
         text::note("stopped; `dvc-fanout run` resumes from here");
         return Ok(launched.exit);
     }
     let trailing = if launched.gave_up { Trailing::Leave } else { Trailing::Run };
     let finalized = finalize::finalize(cli, &project, &lock, &plan, &running, &args.ending, trailing)?;
     Ok(if launched.exit == Exit::Success || matches!(finalized, Exit::Signal(_)) { finalized } else { launched.exit })
+}
+
+/// Leaves in the project what the latest run made of outs that persist, if it was cut off.
+fn bring_persisted_of_latest(project: &ProjectHome) -> Result<(), Diagnostic> {
+    if worklist::runs(&project.fanout())?.is_empty() {
+        return Ok(());
+    }
+    let (run, plan) = worklist::open(&project.fanout(), None)?;
+    let ended = journal::read(&run)?.iter().any(|line| matches!(line.event, Journaled::Finalized { .. }));
+    if ended || plan.work_items == 0 || run_lock::is_held(&run)? { Ok(()) } else { bring_persisted(project, &run) }
+}
+
+/// Leaves in the project what a run made of outs that persist.
+fn bring_persisted(project: &ProjectHome, run: &RunDir) -> Result<(), Diagnostic> {
+    salvage::all(&project.fanout(), &project.fanout().slots(), Path::new(&project.config.cache_dir))?;
+    place::persisted(project, run, &worklist::read_all(run)?)
 }
 
 /// The latest run if it was not finalized, is of the same targets and options, and the workspace is still what it was,

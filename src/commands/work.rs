@@ -85,12 +85,14 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
         (false, _) => None,
     };
     let dvc = dvc.as_ref().ok();
+    let fanout = project.fanout();
     let bench = Bench {
         sources: &sources,
         dvc,
         version: &version,
         transfer: transfer.as_ref(),
         slot: &slot,
+        fanout: &fanout,
         last: RefCell::default(),
         // The launcher syncs what several workers have published, all at once.
         durability: if args.serve { Durability::Later } else { Durability::Now },

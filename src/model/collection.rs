@@ -19,10 +19,32 @@ pub(crate) struct Collection {
     pub contested: Vec<String>,
     /// Results that were not believed.
     pub rejected: Vec<Rejected>,
+    /// Single paths of results that may not come; the rest of each result was collected.
+    pub left_out: Vec<LeftOut>,
     /// Files that an earlier, killed `collect` was to change and that somebody else changed since; left as they are.
     pub left_alone: Vec<String>,
     /// The number of work items that have no result yet.
     pub pending: usize,
+}
+
+/// A path that no stage declares and that may not come into the project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LeftOut {
+    pub index: usize,
+    /// The work item's id.
+    pub id: String,
+    pub attempt: u32,
+    /// Relative to the project's root.
+    pub path: String,
+    pub why: String,
+    /// Where its content lies, relative to the project's root; `None` where it is a removal.
+    pub content: Option<String>,
+}
+
+impl std::fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}` is refused: {}", self.path, self.why)
+    }
 }
 
 /// A result that was not believed; the others were collected.

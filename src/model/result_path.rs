@@ -31,6 +31,18 @@ pub(crate) fn check(path: &str) -> Result<(), UnsafePath> {
     path.split('/').try_for_each(check_name)
 }
 
+/// The same of a path in a declared out, which may hold anything: a repository, another project.
+pub(crate) fn check_declared(path: &str) -> Result<(), UnsafePath> {
+    match check(path) {
+        Err(UnsafePath::Internal) => {
+            // The first fault counts, and there may be another one behind it.
+            let others = path.split('/').map(check_name).filter(|fault| *fault != Err(UnsafePath::Internal));
+            others.collect()
+        }
+        checked => checked,
+    }
+}
+
 fn check_name(name: &str) -> Result<(), UnsafePath> {
     if matches!(name, "" | "." | "..") {
         Err(UnsafePath::NotNormal)
@@ -104,6 +116,14 @@ mod tests {
         }
         assert_eq!(check(&"x".repeat(256)), Err(UnsafePath::TooLong));
         assert_eq!(check(&"x/".repeat(3000)), Err(UnsafePath::TooLong));
+    }
+
+    #[test]
+    fn a_declared_out_may_hold_a_repository() {
+        assert_eq!(check_declared("out/.git/objects/info"), Ok(()));
+        assert_eq!(check_declared("out/.dvc/config"), Ok(()));
+        assert_eq!(check_declared("out/.git/../../x"), Err(UnsafePath::NotNormal));
+        assert_eq!(check_declared("/out/.git"), Err(UnsafePath::Absolute));
     }
 
     #[test]

@@ -19,12 +19,7 @@ const VALUE_LENGTH: usize = 60;
 
 /// Prints what was collected, and what was rejected.
 pub(crate) fn print(collection: &Collection) {
-    for rejected in &collection.rejected {
-        text::note(&format!(
-            "rejected: work item {} (`{}`), attempt {}: {}",
-            rejected.index, rejected.id, rejected.attempt, rejected.reason
-        ));
-    }
+    print_refused(collection);
     print_contested(collection);
     for path in &collection.left_alone {
         text::note(&format!("left alone: `{path}` changed after an earlier collect was interrupted"));
@@ -47,6 +42,27 @@ pub(crate) fn print(collection: &Collection) {
     }
 }
 
+/// Says which results were not believed, and which files of the others may not come; both stay where they are.
+pub(crate) fn print_refused(collection: &Collection) {
+    for rejected in &collection.rejected {
+        text::note(&format!(
+            "rejected: work item {} (`{}`), attempt {}: {}",
+            rejected.index, rejected.id, rejected.attempt, rejected.reason
+        ));
+        let place = format!(".dvc/fanout/runs/{}/results/{}/{}", collection.run, rejected.index, rejected.attempt);
+        text::note(&format!("  what it brought stays in `{place}`; `dvc-fanout run --force` makes it anew"));
+    }
+    for left in &collection.left_out {
+        text::note(&format!(
+            "rejected: a file of work item {} (`{}`), attempt {}: {left}",
+            left.index, left.id, left.attempt
+        ));
+        if let Some(content) = &left.content {
+            text::note(&format!("  all else was collected; take the file with `cp {content} {}`", left.path));
+        }
+    }
+}
+
 /// Says which files are only one work item's though several wrote them.
 pub(crate) fn print_contested(collection: &Collection) {
     for path in &collection.contested {
@@ -63,6 +79,12 @@ pub(crate) fn document(collection: &Collection) -> String {
             "index": rejected.index, "id": rejected.id, "attempt": rejected.attempt, "reason": rejected.reason,
         })
     };
+    let left_out = |left: &crate::model::collection::LeftOut| {
+        json!({
+            "index": left.index, "id": left.id, "attempt": left.attempt, "path": left.path, "reason": left.why,
+            "content": left.content,
+        })
+    };
     json!({
         "version": VERSION,
         "run": collection.run,
@@ -72,6 +94,7 @@ pub(crate) fn document(collection: &Collection) -> String {
         "conflicts": collection.conflicts.iter().map(conflict_document).collect::<Vec<_>>(),
         "contested": collection.contested,
         "rejected": collection.rejected.iter().map(rejected).collect::<Vec<_>>(),
+        "left_out": collection.left_out.iter().map(left_out).collect::<Vec<_>>(),
         "left_alone": collection.left_alone,
         "pending": collection.pending,
     })

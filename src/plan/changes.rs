@@ -3,7 +3,7 @@
 //! Nothing is changed by asking: not the workspace, not the cache, not DVC's own databases. Only where a stage has a dep
 //! outside of the file system is DVC itself asked, about that stage.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::ErrorKind;
 
 use rayon::prelude::*;
@@ -25,6 +25,7 @@ use crate::output::changes::StageChanges;
 use crate::output::text::{self, count};
 use crate::state::home::ProjectHome;
 use crate::state::memo::Memo;
+use crate::state::unsettled;
 
 /// What was found out about the selected stages. Each list has one element per stage of the project.
 pub(crate) struct Changes {
@@ -34,6 +35,8 @@ pub(crate) struct Changes {
     pub observations: Vec<Option<Observation>>,
     /// What `dvc repro` would do; `None` for a stage that is not selected.
     pub forecasts: Vec<Option<Forecast>>,
+    /// The addresses of stages that are not taken from the run cache.
+    pub distrusted: HashSet<String>,
 }
 
 impl Changes {
@@ -60,9 +63,15 @@ impl Changes {
         for (stage, observation) in observed.collect::<Vec<_>>() {
             observations[stage] = Some(observation.unwrap_or_else(Observation::failed));
         }
-        let needs = |stage| graph.needs(stage);
-        let selection =
-            Selection { order, subject: &subject, observations: &observations, needs: &needs, allow_missing };
+        let distrusted = unsettled::stages(&home.root, &home.fanout())?;
+        let selection = Selection {
+            order,
+            subject: &subject,
+            observations: &observations,
+            needs: &|stage| graph.needs(stage),
+            allow_missing,
+            distrusts: &|stage| distrusted.contains(&project.stages[stage].address.0),
+        };
         let Forecasts { of: forecasts, problems } = forecast(&selection, &facts);
         drop(facts);
         for (stage, problem) in problems {
@@ -71,7 +80,7 @@ impl Changes {
             }
         }
         remember(memo, home);
-        Ok(Changes { entries, observations, forecasts })
+        Ok(Changes { entries, observations, forecasts, distrusted })
     }
 
     /// What was found out about a stage; `None` if it is not selected.

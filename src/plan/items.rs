@@ -15,6 +15,7 @@ use crate::dvc::pipeline::stage::{Dep, Out, Stage};
 use crate::dvc::projection;
 use crate::model::hints::{self, GroupClash};
 use crate::model::plan::{Phase, PhaseKind};
+use crate::model::result_path;
 use crate::plan::hints::of_stage;
 use crate::state::format::{self, FileDigest, Input, PlannedOut, PlannedStage, Resources, TextFile, VERSION, WorkItem};
 
@@ -233,6 +234,7 @@ impl Maker<'_> {
             reason: report::reason(self.situation.project, self.situation.changes, index),
             restores: matches!(outlook, Some(Outlook::Restore(_))),
             records: matches!(outlook, Some(Outlook::Record)),
+            distrusted: self.situation.changes.distrusted.contains(&stage.address.0),
         })
     }
 
@@ -241,6 +243,14 @@ impl Maker<'_> {
             Diagnostic::project(format!("stage `{}` has an out outside of the project: `{}`", stage.address, out.path))
                 .hint("run this stage with `dvc repro`")
         })?;
+        if let Err(why) = result_path::check(resolved) {
+            return Err(Diagnostic::project(format!(
+                "stage `{}` has an out that cannot be collected: `{}`",
+                stage.address, out.path
+            ))
+            .cause(why.to_string())
+            .hint("run this stage with `dvc repro`"));
+        }
         let root = &self.situation.home.root;
         let mut before = vec![];
         if !out.cache {

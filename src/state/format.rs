@@ -189,6 +189,10 @@ pub(crate) struct PlannedStage {
     pub restores: bool,
     /// Whether DVC only records it: a `.dvc` file or a frozen stage.
     pub records: bool,
+    /// Whether what the run cache knows of it may come from an earlier run whose results never came into the project: it
+    /// runs then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub distrusted: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -327,6 +331,13 @@ pub(crate) struct WorkResult {
     pub partial: Vec<ResultFile>,
     /// Files of the snapshot that were deleted.
     pub deleted: Vec<String>,
+    /// Outs, relative to the project's root, that persist and that `partial` brings whole: what a stage that did not come
+    /// to a good end made of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub persisted: Vec<String>,
+    /// Directories of outs and of other new files whose mode is not the usual one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modes: Vec<DirectoryMode>,
     /// Lines that DVC added to `.gitignore` files.
     pub ignore: Vec<IgnoreLines>,
     pub dvc: String,
@@ -435,12 +446,26 @@ pub(crate) struct ResultFile {
     pub size: u64,
     pub md5: String,
     pub executable: bool,
+    /// The permission bits, where they are not the usual ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+    /// Whether it lies in a cached out and DVC does not see it: its ignore rules hide it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hidden: bool,
     /// The target, where it is a symlink; the blob is empty then.
     pub symlink: Option<String>,
     /// The stage that declares it; `None` for any other file that changed.
     pub stage: Option<String>,
     /// The MD5 of what was there when the work item began.
     pub before: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DirectoryMode {
+    /// Relative to the project's root.
+    pub path: String,
+    /// The permission bits.
+    pub mode: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

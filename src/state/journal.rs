@@ -12,6 +12,9 @@ use crate::adapters::fs::{self, At as _, FsError};
 use crate::state::format::VERSION;
 use crate::state::paths::RunDir;
 
+/// Bytes at the end of a journal that tell whether the run has ended.
+const TAIL: u64 = 4096;
+
 /// A line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Line {
@@ -112,6 +115,16 @@ impl Journal {
         self.file.write_all(&text).at("write", &self.run.events())?;
         Ok(line)
     }
+}
+
+/// Whether the run was finalized, by the last lines of its journal.
+pub(crate) fn has_ended(run: &RunDir) -> Result<bool, FsError> {
+    if !fs::exists(&run.events()) {
+        return Ok(false);
+    }
+    let bytes = fs::read_tail(&run.events(), TAIL)?;
+    let mut lines = bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Line>(line).ok());
+    Ok(lines.any(|line| matches!(line.event, Journaled::Finalized { .. })))
 }
 
 /// Reads the events of a run, the oldest first.

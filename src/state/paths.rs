@@ -20,6 +20,8 @@
 //!                  snapshot/         a git repository with the workspace as it was; borrows what the project's has
 //!                  launch.lock       held while the run is being launched
 //!                  results/INDEX/retry   the last attempt whose failure is to be tried again
+//!                  results/INDEX/refused     the attempt whose result did not come as a whole, and why
+//!                  unsettled         see there
 //!                  report/           what became of it: report.html, report.md, report.json, junit.xml, metrics.prom
 //!                  declared.json     the paths that stages declare
 //!                  brought           what commands made and git ignores, and is in the project now; a path a line
@@ -189,6 +191,11 @@ impl RunDir {
         self.jobs().join(format!("{name}.checked"))
     }
 
+    /// Names the stages that the run began and that did not come into the project; there from its end on.
+    pub(crate) fn unsettled(&self) -> PathBuf {
+        self.0.join("unsettled")
+    }
+
     /// Where `finalize` puts the reports.
     pub(crate) fn report(&self) -> PathBuf {
         self.0.join("report")
@@ -211,6 +218,11 @@ impl RunDir {
     /// Names the last attempt whose failure somebody wants to be tried again.
     pub(crate) fn set_aside(&self, index: usize) -> PathBuf {
         self.work_item(index).join("retry")
+    }
+
+    /// Names the attempt whose result did not come into the project as a whole, and says why.
+    pub(crate) fn refusal(&self, index: usize) -> PathBuf {
+        self.work_item(index).join("refused")
     }
 
     /// The published result of one attempt.
@@ -245,6 +257,11 @@ impl SlotDir {
     /// Present only while the workspace is as checked out; names the tree.
     pub(crate) fn clean(&self) -> PathBuf {
         self.0.join("clean")
+    }
+
+    /// Names the attempt whose commands run here, of a work item with outs that persist.
+    pub(crate) fn at_work(&self) -> PathBuf {
+        self.0.join("at-work")
     }
 
     /// The files of the program that runs DVC.

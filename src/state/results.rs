@@ -9,6 +9,7 @@ use crate::adapters::beneath::Beneath;
 use crate::adapters::fs::{self, FsError};
 use crate::dvc::lockfile::Lockfile;
 use crate::dvc::pipeline::dvc_file::recorded_outs;
+use crate::dvc::pipeline::path::is_within;
 use crate::dvc::pipeline::stage::Recorded;
 use crate::state::format::{Outcome, ResultFile, StageResult, WorkResult};
 use crate::state::paths::RunDir;
@@ -23,7 +24,19 @@ const FILES: &str = "files";
 #[derive(Clone, Debug)]
 pub(crate) struct Published {
     pub directory: PathBuf,
+    /// Without what may not come.
     pub result: WorkResult,
+    /// What may not come; the rest is not the worse for it.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A path of a result that may not come into the project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LeftOut {
+    pub path: String,
+    /// Its content, where it has one.
+    pub file: Option<PathBuf>,
+    pub why: String,
 }
 
 impl Published {
@@ -43,10 +56,13 @@ impl Published {
         }
         match &file.symlink {
             Some(target) => fs::symlink(target, to),
-            None => {
-                fs::copy(&self.blob(file), to)?;
-                if file.executable { fs::set_executable(to, true) } else { Ok(()) }
-            }
+            None => match file.mode {
+                Some(mode) => fs::copy_as(&self.blob(file), to, mode),
+                None => {
+                    fs::copy(&self.blob(file), to)?;
+                    if file.executable { fs::set_executable(to, true) } else { Ok(()) }
+                }
+            },
         }
     }
 
@@ -57,6 +73,23 @@ impl Published {
             file.stage.as_deref() == Some(stage)
                 && file.path.strip_prefix(&wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
+    }
+
+    /// The files that DVC does not see in a cached out of a stage, or only at or below a member of it.
+    pub(crate) fn hidden_of(&self, stage: &str, path: &str, member: Option<&str>) -> impl Iterator<Item = &ResultFile> {
+        self.files_of(stage, path, member).filter(|file| file.hidden)
+    }
+
+    /// Gives directories at or below a path the modes that they were made with; those that are not there are left.
+    pub(crate) fn set_modes(&self, root: &Path, below: &str) -> Result<(), FsError> {
+        // Inner ones first: outer ones may close the way.
+        for directory in self.result.modes.iter().rev().filter(|directory| is_within(&directory.path, below)) {
+            let at = root.join(&directory.path);
+            if at.is_dir() && !at.is_symlink() {
+                fs::set_mode(&at, directory.mode)?;
+            }
+        }
+        Ok(())
     }
 
     fn stage(&self, address: &str) -> Option<&StageResult> {
@@ -151,6 +184,23 @@ pub(crate) fn set_aside(run: &RunDir, index: usize) -> Result<u32, FsError> {
     Ok(text.trim().parse().unwrap_or(0))
 }
 
+/// Notes why the result of an attempt did not come into the project as a whole, or that it did.
+pub(crate) fn note_refusal(run: &RunDir, index: usize, attempt: u32, reasons: &[String]) -> Result<(), FsError> {
+    let place = run.refusal(index);
+    if reasons.is_empty() {
+        return if fs::exists(&place) { fs::remove(&place) } else { Ok(()) };
+    }
+    fs::write(&place, format!("{attempt}\n{}\n", reasons.join("\n")).as_bytes())
+}
+
+/// Why the result of an attempt did not come into the project as a whole; `None` where it did, or was not collected yet.
+pub(crate) fn refusal(run: &RunDir, index: usize, attempt: u32) -> Result<Option<String>, FsError> {
+    let text = fs::read_text_if_any(&run.refusal(index))?.unwrap_or_default();
+    let mut lines = text.lines();
+    let is_of_this = lines.next().and_then(|line| line.parse().ok()) == Some(attempt);
+    Ok(lines.next().filter(|_| is_of_this).map(str::to_owned))
+}
+
 /// The published result that counts: the first attempt that succeeded, else the last one that published.
 ///
 /// An attempt that arrives late never replaces a success.
@@ -195,8 +245,10 @@ fn read(run: &RunDir, index: usize, attempt: u32) -> Result<Published, Rejection
     let bytes = tree.read(RESULT, vetting::MAX_DOCUMENT).map_err(unreadable)?;
     let result: WorkResult =
         serde_json::from_slice(&bytes).map_err(|error| Rejection::Unreadable(error.to_string()))?;
-    vetting::sound(&result, run.name(), index, attempt)?;
-    Ok(Published { directory, result })
+    let mut published = Published { directory, result, left_out: vec![] };
+    vetting::sift(&mut published);
+    vetting::sound(&published.result, run.name(), index, attempt)?;
+    Ok(published)
 }
 
 /// Who sees to it that a published result outlives the machine.
@@ -228,6 +280,11 @@ impl Draft {
     /// Where the content of the file with this name goes.
     pub(crate) fn blob(&self, name: &str) -> PathBuf {
         self.directory.join(FILES).join(name)
+    }
+
+    /// The mode of directories that this process makes, and, but for their executable bits, of files.
+    pub(crate) fn usual_mode(&self) -> Result<u32, FsError> {
+        fs::mode(&self.directory.join(FILES))
     }
 
     /// Publishes by one rename. Returns false where this attempt has a result already.

@@ -96,12 +96,20 @@ pub(crate) fn may_go_on(run: &RunDir) -> Result<bool, FsError> {
 /// What results and logs tell of a work item; the journal is left out.
 fn facts(run: &RunDir, index: usize) -> Result<Facts, Diagnostic> {
     let begun = results::attempts(run, index)?.last().copied().unwrap_or(0);
-    let published = results::best(run, index)?.map(|published| {
-        let verdict = match &published.result.outcome {
-            Outcome::Succeeded => Verdict::Good,
-            outcome @ (Outcome::StageFailed { .. } | Outcome::TimedOut { .. }) => Verdict::Bad(outcome.to_string()),
-            outcome @ Outcome::ToolFailed { .. } => Verdict::Unlucky(outcome.to_string()),
-            Outcome::Interrupted { .. } => Verdict::Interrupted,
+    let published = results::best(run, index)?;
+    let refusal = match &published {
+        Some(published) => results::refusal(run, index, published.result.attempt)?,
+        None => None,
+    };
+    let published = published.map(|published| {
+        let verdict = match (&published.result.outcome, refusal) {
+            (Outcome::Succeeded, Some(why)) => Verdict::Bad(why),
+            (Outcome::Succeeded, None) => Verdict::Good,
+            (outcome @ (Outcome::StageFailed { .. } | Outcome::TimedOut { .. }), _) => {
+                Verdict::Bad(outcome.to_string())
+            }
+            (outcome @ Outcome::ToolFailed { .. }, _) => Verdict::Unlucky(outcome.to_string()),
+            (Outcome::Interrupted { .. }, _) => Verdict::Interrupted,
         };
         (published.result.attempt, verdict)
     });

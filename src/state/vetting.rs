@@ -13,8 +13,10 @@ use crate::adapters::beneath::{Beneath, Seen};
 use crate::adapters::fs::{self, FsError};
 use crate::dvc::lockfile::merge::same_entry;
 use crate::dvc::lockfile::{EntryRef, LockfileError, foreign_style, sole_entry};
+use crate::dvc::pipeline::path::{is_within, lock_path};
 use crate::model::result_path::{self, UnsafePath};
-use crate::state::format::{Plan, PlannedStage, ResultFile, StageResult, VERSION, WorkItem, WorkResult};
+use crate::state::format::{Plan, PlannedOut, PlannedStage, ResultFile, StageResult, VERSION, WorkItem, WorkResult};
+use crate::state::results::{LeftOut, Published};
 
 /// The largest `result.json` that is read.
 pub(crate) const MAX_DOCUMENT: u64 = 64 << 20;
@@ -64,16 +66,19 @@ pub(crate) fn sound(result: &WorkResult, run: &str, index: usize, attempt: u32) 
     }
     let refused = |path: &str, why| Rejection::Path { path: path.to_owned(), why };
     let unrecorded = result.stages.iter().flat_map(|stage| stage.executable.iter().chain(&stage.empty));
-    let ignores = result.ignore.iter().map(|ignore| &ignore.path);
+    let modes = result.modes.iter().map(|directory| &directory.path);
     let files = result.files.iter().map(|file| &file.path);
     let partial = result.partial.iter().map(|file| &file.path);
-    for path in files.clone().chain(partial).chain(&result.deleted).chain(ignores).chain(unrecorded) {
+    // What may not come of this was sifted before.
+    let undeclared = result.files.iter().filter(|file| file.stage.is_none()).map(|file| &file.path);
+    let ignores = result.ignore.iter().map(|ignore| &ignore.path);
+    for path in undeclared.chain(&result.deleted).chain(ignores) {
         result_path::check(path).map_err(|why| refused(path, why))?;
     }
+    for path in files.clone().chain(partial).chain(unrecorded).chain(modes).chain(&result.persisted) {
+        result_path::check_declared(path).map_err(|why| refused(path, why))?;
+    }
     for file in result.files.iter().chain(&result.partial) {
-        if let Some(target) = &file.symlink {
-            result_path::check_link(&file.path, target).map_err(|why| refused(&file.path, why))?;
-        }
         if file.blob.is_empty() || !file.blob.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(Rejection::Content {
                 path: file.path.clone(),
@@ -88,9 +93,47 @@ pub(crate) fn sound(result: &WorkResult, run: &str, index: usize, attempt: u32) 
     }
 }
 
+/// Takes out of a result what leads out of the project, or into git's and DVC's own folders, and that no stage declares.
+pub(crate) fn sift(published: &mut Published) {
+    let mut left_out = vec![];
+    let mut leave = |path: &str, file: Option<std::path::PathBuf>, why: UnsafePath| {
+        left_out.push(LeftOut { path: path.to_owned(), file, why: why.to_string() });
+    };
+    let directory = published.directory.clone();
+    let result = &mut published.result;
+    result.files.retain(|file| {
+        let link = file.symlink.as_deref().map_or(Ok(()), |target| result_path::check_link(&file.path, target));
+        match result_path::check(&file.path).and(link) {
+            Err(why) if file.stage.is_none() => {
+                leave(&file.path, blob(&directory, file), why);
+                false
+            }
+            Ok(()) | Err(_) => true,
+        }
+    });
+    let mut may_stay = |path: &String| match result_path::check(path) {
+        Ok(()) => true,
+        Err(why) => {
+            leave(path, None, why);
+            false
+        }
+    };
+    result.deleted.retain(&mut may_stay);
+    result.ignore.retain(|ignore| may_stay(&ignore.path));
+    published.left_out.extend(left_out);
+}
+
+/// Where the content of a file lies, if its name there is one of ours.
+fn blob(directory: &Path, file: &ResultFile) -> Option<std::path::PathBuf> {
+    let is_number = file.blob.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| directory.join("files").join(&file.blob))
+}
+
 /// What the whole plan says about who may write where.
 pub(crate) struct Allowed<'a> {
     plan: &'a Plan,
+    /// The files that the plan was made from, and the lock files beside them.
+    base: HashSet<String>,
     /// The declared outs of all work items.
     outs: HashSet<&'a str>,
 }
@@ -98,7 +141,34 @@ pub(crate) struct Allowed<'a> {
 impl<'a> Allowed<'a> {
     pub(crate) fn of(plan: &'a Plan, items: &'a [WorkItem]) -> Self {
         let stages = items.iter().flat_map(|item| &item.stages);
-        Allowed { plan, outs: stages.flat_map(|stage| &stage.outs).map(|out| out.resolved.as_str()).collect() }
+        let outs = stages.flat_map(|stage| &stage.outs).map(|out| out.resolved.as_str()).collect();
+        let files = items.iter().flat_map(|item| &item.stages).map(|stage| &stage.file);
+        let files = files.chain(plan.base.iter().map(|file| &file.path));
+        let base = files.flat_map(|file| [file.clone(), lock_path(file)]).collect();
+        Allowed { plan, base, outs }
+    }
+
+    /// Takes out of a result what no stage declares and what may not come, each for itself.
+    pub(crate) fn sift(&self, published: &mut Published) {
+        let Published { directory, result, left_out } = published;
+        let mut leave = |path: &str, file: Option<std::path::PathBuf>, why: Rejection| {
+            let why = if let Rejection::NotAllowed { why, .. } = why { why.to_owned() } else { why.to_string() };
+            left_out.push(LeftOut { path: path.to_owned(), file, why });
+        };
+        result.files.retain(|file| match self.undeclared_fits(&file.path) {
+            Err(why) if file.stage.is_none() => {
+                leave(&file.path, blob(directory, file), why);
+                false
+            }
+            Ok(()) | Err(_) => true,
+        });
+        result.deleted.retain(|path| match self.undeclared_fits(path) {
+            Err(why) => {
+                leave(path, None, why);
+                false
+            }
+            Ok(()) => true,
+        });
     }
 
     /// Checks a result against its work item.
@@ -115,13 +185,20 @@ impl<'a> Allowed<'a> {
             entry_fits(known.ok_or_else(|| Rejection::UnknownStage(stage.address.clone()))?, stage)?;
         }
         for file in &result.files {
-            match &file.stage {
-                Some(stage) => {
-                    let known = planned(stage).ok_or_else(|| Rejection::UnknownStage(stage.clone()))?;
-                    declared_fits(known, file)?;
-                }
-                None => self.undeclared_fits(&file.path)?,
+            if let Some(stage) = &file.stage {
+                let known = planned(stage).ok_or_else(|| Rejection::UnknownStage(stage.clone()))?;
+                declared_fits(known, file)?;
             }
+        }
+        let is_in_out =
+            |path: &str| item.stages.iter().flat_map(|stage| &stage.outs).any(|out| is_within(path, &out.resolved));
+        let unrecorded = result.stages.iter().flat_map(|stage| stage.executable.iter().chain(&stage.empty));
+        if let Some(path) = unrecorded.chain(&result.persisted).find(|path| !is_in_out(path)) {
+            return Err(Rejection::NotAllowed { path: path.clone(), why: "its stage has no such out" });
+        }
+        let mut modes = result.modes.iter().map(|directory| &directory.path).filter(|path| !is_in_out(path));
+        if let Some((path, why)) = modes.find_map(|path| Some((path, result_path::check(path).err()?))) {
+            return Err(Rejection::Path { path: path.clone(), why });
         }
         for file in &result.partial {
             let known = file.stage.as_deref().and_then(planned);
@@ -130,9 +207,6 @@ impl<'a> Allowed<'a> {
             if !known.is_some_and(|stage| stage.outs.iter().any(|out| below(&out.resolved))) {
                 return Err(Rejection::NotAllowed { path: file.path.clone(), why: "its stage has no such out" });
             }
-        }
-        for path in &result.deleted {
-            self.undeclared_fits(path)?;
         }
         for ignore in &result.ignore {
             let name = ignore.path.rsplit('/').next().unwrap_or_default();
@@ -149,8 +223,13 @@ impl<'a> Allowed<'a> {
     fn undeclared_fits(&self, path: &str) -> Result<(), Rejection> {
         let refused = |why| Err(Rejection::NotAllowed { path: path.to_owned(), why });
         let name = path.rsplit('/').next().unwrap_or_default();
-        if matches!(name, "dvc.yaml" | "dvc.lock" | ".dvcignore" | ".gitignore") || has_dvc_extension(name) {
-            return refused("only DVC writes such files");
+        if name == ".gitignore" {
+            return refused("its lines come one by one");
+        }
+        // New ones are files like others: of a project inside, or what `DVCLive` writes.
+        let is_dvcs = matches!(name, "dvc.yaml" | "dvc.lock" | ".dvcignore") || has_dvc_extension(name);
+        if is_dvcs && self.base.contains(path) {
+            return refused("it is a file that the plan was made from, which only DVC writes");
         }
         let above = |path: &'_ str| path.rsplit_once('/').map(|(above, _)| above.to_owned());
         let mut at = Some(path.to_owned());
@@ -211,8 +290,10 @@ fn entry_fits(planned: &PlannedStage, stage: &StageResult) -> Result<(), Rejecti
 
 /// Checks that a file lies at or below an out of its stage that DVC does not cache, or is its `.dvc` file.
 fn declared_fits(planned: &PlannedStage, file: &ResultFile) -> Result<(), Rejection> {
-    let below = |top: &str| file.path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    let is_out = planned.outs.iter().any(|out| !out.cache && below(&out.resolved));
+    let is_in = |out: &PlannedOut| {
+        is_within(&file.path, &out.resolved) && out.cache == file.hidden && !(file.hidden && file.path == out.resolved)
+    };
+    let is_out = planned.outs.iter().any(is_in);
     let is_dvc_file = planned.name.is_none() && file.path == planned.file;
     if is_out || is_dvc_file {
         return Ok(());
@@ -240,7 +321,8 @@ pub(crate) fn contents(directory: &Path, result: &WorkResult) -> Result<(), Reje
             Some(Seen::Directory | Seen::Other) => return Err(refused(file, "it is not a regular file".into())),
             None => return Err(refused(file, "it is missing".into())),
         };
-        if size > MAX_FILE {
+        // Checkpoints are as large as they are, and go from here to the same machine.
+        if size > MAX_FILE && !result.persisted.iter().any(|out| is_within(&file.path, out)) {
             return Err(refused(file, format!("it has {size} bytes; the limit is {MAX_FILE}")));
         }
         if size != file.size {

@@ -3,13 +3,17 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use crate::adapters::dvc::cache::Cache;
 use crate::adapters::fs::{self, FoundKind};
 use crate::adapters::git::ignore::Ignores;
 use crate::diagnostic::Diagnostic;
+use crate::dvc::hash::HashName;
 use crate::dvc::ignore_lines;
 use crate::dvc::pipeline::path;
-use crate::state::format::{self, IgnoreLines, ResultFile, StageResult, StageState, WorkItem};
-use crate::state::results::Draft;
+use crate::state::format::{
+    self, DirectoryMode, IgnoreLines, PlannedOut, ResultFile, StageResult, StageState, WorkItem,
+};
+use crate::state::results::{self, Draft};
 use crate::worker::executor::Ran;
 use crate::worker::workspace::{self, Sources, Workspace};
 
@@ -22,6 +26,8 @@ pub(super) struct Left {
     pub stages: Vec<StageResult>,
     pub files: Vec<ResultFile>,
     pub partial: Vec<ResultFile>,
+    pub persisted: Vec<String>,
+    pub modes: Vec<DirectoryMode>,
     pub deleted: Vec<String>,
     pub ignore: Vec<IgnoreLines>,
 }
@@ -29,19 +35,20 @@ pub(super) struct Left {
 /// Takes things out of the workspace in which a work item's stages ran.
 pub(super) struct Harvest<'a> {
     pub item: &'a WorkItem,
-    pub sources: &'a Sources<'a>,
     /// The project's folder in the git work tree.
     pub prefix: &'a str,
     pub draft: &'a Draft,
+    /// DVC's cache.
+    pub cache: &'a Path,
 }
 
 impl Harvest<'_> {
     /// Takes what goes back to the project out of the workspace.
-    pub(super) fn take(&self, workspace: &mut Workspace, ran: &Ran) -> Result<Left, Diagnostic> {
+    pub(super) fn take(&self, workspace: &mut Workspace, sources: &Sources<'_>, ran: &Ran) -> Result<Left, Diagnostic> {
         let root = workspace.root();
         let mut left = self.take_stages(&root, ran, true)?;
-        self.take_others(workspace, &mut left)?;
-        self.take_partial(&root, &mut left)?;
+        self.take_others(workspace, sources, &mut left)?;
+        self.take_partial(&root, ran, &mut left)?;
         Ok(left)
     }
 
@@ -50,65 +57,101 @@ impl Harvest<'_> {
         let mut left = Left::default();
         let entries = workspace::entries(root, self.item)?;
         for ((stage, end), entry) in self.item.stages.iter().zip(&ran.stages).zip(entries) {
-            let (mut executable, mut empty, mut dvc_file) = (vec![], vec![], None);
-            if end.state.is_good() {
-                for out in &stage.outs {
-                    let at = root.join(&out.resolved);
-                    empty.extend(empty_below(root, &out.resolved)?);
-                    for (path, found) in files_below(root, &out.resolved)? {
-                        if !out.cache {
-                            if files {
-                                let number = left.files.len();
-                                left.files.push(publish_file(self.draft, root, &path, number, Some(&stage.address))?);
-                            }
-                        } else if at.is_dir() && found {
-                            executable.push(path);
-                        }
-                    }
-                }
+            let (address, state) = (stage.address.clone(), end.state);
+            let executor = end.executed.clone();
+            let mut made =
+                StageResult { address, state, entry, dvc_file: None, executable: vec![], empty: vec![], executor };
+            if state.is_good() {
                 if stage.name.is_none() {
                     if files {
-                        let number = left.files.len();
-                        left.files.push(publish_file(self.draft, root, &stage.file, number, Some(&stage.address))?);
+                        self.publish(root, &stage.file, Some(&stage.address), &mut left.files, 0)?;
                     }
-                    dvc_file = fs::read_text_if_any(&root.join(&stage.file))?;
+                    made.dvc_file = fs::read_text_if_any(&root.join(&stage.file))?;
+                }
+                for out in &stage.outs {
+                    self.take_out(root, out, files, &mut made, &mut left)?;
                 }
             }
-            let (address, state) = (stage.address.clone(), end.state);
-            left.stages.push(StageResult {
-                address,
-                state,
-                entry,
-                dvc_file,
-                executable,
-                empty,
-                executor: end.executed.clone(),
-            });
+            left.stages.push(made);
         }
         Ok(left)
     }
 
-    /// Takes what failed stages had written, up to a limit for all of it: somebody will want to look at it.
-    fn take_partial(&self, root: &Path, left: &mut Left) -> Result<(), Diagnostic> {
-        let has_failed = |stage: &&StageResult| stage.state == StageState::Failed;
-        let failed: Vec<&str> = left.stages.iter().filter(has_failed).map(|stage| stage.address.as_str()).collect();
+    /// Takes of an out of a good stage what the cache does not hold: all of it, or what DVC does not see of it.
+    fn take_out(
+        &self,
+        root: &Path,
+        out: &PlannedOut,
+        files: bool,
+        made: &mut StageResult,
+        left: &mut Left,
+    ) -> Result<(), Diagnostic> {
+        let at = root.join(&out.resolved);
+        let is_directory = at.is_dir() && !at.is_symlink();
+        made.empty.extend(empty_below(root, &out.resolved)?);
+        let is_new = matches!(made.state, StageState::Ran | StageState::Restored);
+        let cached = if out.cache && is_directory && is_new { self.members(made, out) } else { None };
+        for (path, executable) in files_below(root, &out.resolved)? {
+            let inside = path[out.resolved.len()..].trim_start_matches('/');
+            let is_hidden = cached.as_ref().is_some_and(|cached| !cached.contains(inside));
+            if !out.cache || is_hidden {
+                if files {
+                    self.publish(root, &path, Some(&made.address), &mut left.files, 0)?.hidden = is_hidden;
+                }
+            } else if is_directory && executable {
+                made.executable.push(path);
+            }
+        }
+        let usual = self.draft.usual_mode()?;
+        left.modes.extend(directories_below(root, &out.resolved)?.into_iter().filter(|found| found.mode != usual));
+        Ok(())
+    }
+
+    /// The files that the cache holds of a directory out.
+    fn members(&self, made: &StageResult, out: &PlannedOut) -> Option<HashSet<String>> {
+        let recorded = results::recorded_out(std::slice::from_ref(made), &made.address, &out.path)?;
+        let name = if recorded.hash.is_none() { HashName::Md5Dos2unix } else { HashName::Md5 };
+        let members = Cache::new(self.cache).members(&recorded.md5?, name)?;
+        Some(members.into_iter().map(|member| member.relpath).collect())
+    }
+
+    /// Takes what stages that did not come to a good end had written: of those that failed up to a limit for all of it, as
+    /// somebody will want to look at it; what persists as a whole, since the next attempt goes on from there.
+    pub(super) fn take_partial(&self, root: &Path, ran: &Ran, left: &mut Left) -> Result<(), Diagnostic> {
         let mut room = MAX_PARTIAL;
-        for stage in self.item.stages.iter().filter(|stage| failed.contains(&stage.address.as_str())) {
-            for out in &stage.outs {
+        for (stage, end) in self.item.stages.iter().zip(&ran.stages).filter(|(_, end)| !end.state.is_good()) {
+            let has_failed = end.state == StageState::Failed;
+            for out in stage.outs.iter().filter(|out| has_failed || (out.persist && end.has_begun)) {
                 for (path, _) in files_below(root, &out.resolved)? {
                     let size = root.join(&path).symlink_metadata().map_or(0, |metadata| metadata.len());
-                    let Some(rest) = room.checked_sub(size) else { continue };
-                    room = rest;
-                    let number = left.files.len() + left.partial.len();
-                    left.partial.push(publish_file(self.draft, root, &path, number, Some(&stage.address))?);
+                    if !out.persist {
+                        let Some(rest) = room.checked_sub(size) else { continue };
+                        room = rest;
+                    }
+                    self.publish(root, &path, Some(&stage.address), &mut left.partial, left.files.len())?;
                 }
+                left.persisted.extend(out.persist.then(|| out.resolved.clone()));
             }
         }
         Ok(())
     }
 
+    /// Copies a file into the result, under the next number; `before` of them are in another list.
+    fn publish<'l>(
+        &self,
+        root: &Path,
+        path: &str,
+        stage: Option<&str>,
+        list: &'l mut Vec<ResultFile>,
+        before: usize,
+    ) -> Result<&'l mut ResultFile, Diagnostic> {
+        let number = before + list.len();
+        list.push(publish_file(self.draft, root, path, number, stage)?);
+        Ok(list.last_mut().expect("it was just pushed"))
+    }
+
     /// Takes lines of `.gitignore` files and other files that changed and that git does not ignore.
-    fn take_others(&self, workspace: &mut Workspace, left: &mut Left) -> Result<(), Diagnostic> {
+    fn take_others(&self, workspace: &mut Workspace, sources: &Sources<'_>, left: &mut Left) -> Result<(), Diagnostic> {
         let root = workspace.root();
         let below =
             |path: &str, top: &str| path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -145,13 +188,21 @@ impl Harvest<'_> {
                     .collect();
                 left.ignore.push(IgnoreLines { path, lines });
             } else if !ignores.is_ignored(&path::join(self.prefix, &path))? {
-                let mut file = publish_file(self.draft, &root, &path, left.files.len(), None)?;
-                file.before = workspace.original_md5(&path)?;
-                left.files.push(file);
+                let before = workspace.original_md5(&path)?;
+                let file = self.publish(&root, &path, None, &mut left.files, 0)?;
+                // In the project a file that is written to keeps its mode.
+                file.mode = file.mode.filter(|_| before.is_none());
+                file.before = before;
             }
         }
         left.deleted = changes.deleted;
-        workspace.bring_leftovers(self.sources, &known)?;
+        let usual = self.draft.usual_mode()?;
+        let has_files =
+            |path: &str| left.files.iter().any(|file| file.stage.is_none() && path::is_within(&file.path, path));
+        let directories = changes.directories.into_iter();
+        let modes: Vec<_> = directories.filter(|found| found.mode != usual && has_files(&found.path)).collect();
+        left.modes.extend(modes);
+        workspace.bring_leftovers(sources, &known)?;
         // Without git, DVC writes no such lines.
         if git.is_there() { self.take_lines(&ignores, left) } else { Ok(()) }
     }
@@ -197,6 +248,19 @@ fn files_below(root: &Path, path: &str) -> Result<Vec<(String, bool)>, Diagnosti
     Ok(files)
 }
 
+/// The directories at a path and below it, relative to the root, each before those in it.
+fn directories_below(root: &Path, path: &str) -> Result<Vec<DirectoryMode>, Diagnostic> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let at = root.join(path);
+    let Some(metadata) = at.symlink_metadata().ok().filter(std::fs::Metadata::is_dir) else { return Ok(vec![]) };
+    let mut directories = vec![DirectoryMode { path: path.to_owned(), mode: metadata.permissions().mode() & 0o777 }];
+    let found = fs::walk(&at, &|_| false)?.into_iter().filter(|found| found.kind == FoundKind::Directory);
+    directories
+        .extend(found.map(|found| DirectoryMode { path: format!("{path}/{}", found.path), mode: found.mode & 0o777 }));
+    directories.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    Ok(directories)
+}
+
 /// The empty directories below a path, relative to the root.
 fn empty_below(root: &Path, path: &str) -> Result<Vec<String>, Diagnostic> {
     let at = root.join(path);
@@ -222,10 +286,13 @@ fn publish_file(
     let blob = number.to_string();
     let to = draft.blob(&blob);
     let symlink = std::fs::read_link(&from).ok().map(|target| target.to_string_lossy().into_owned());
-    if symlink.is_some() {
-        fs::write_plain(&to, b"")?;
-    } else {
-        fs::copy(&from, &to)?;
+    let usual = draft.usual_mode()?;
+    let mode = from.symlink_metadata().map_or(usual, |metadata| metadata.permissions().mode() & 0o777);
+    let mode = (symlink.is_none() && mode != usual && mode != usual & 0o666).then_some(mode);
+    match mode {
+        _ if symlink.is_some() => fs::write_plain(&to, b"")?,
+        Some(mode) => fs::copy_as(&from, &to, mode)?,
+        None => fs::copy(&from, &to)?,
     }
     let (md5, size) = fs::digest(&to)?;
     let executable =
@@ -236,6 +303,8 @@ fn publish_file(
         size,
         md5,
         executable,
+        mode,
+        hidden: false,
         symlink,
         stage: stage.map(str::to_owned),
         before: None,

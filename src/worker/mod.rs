@@ -2,9 +2,11 @@
 //! published as a result.
 
 pub(crate) mod child;
+mod earlier;
 pub(crate) mod executor;
 mod first;
 mod harvest;
+pub(crate) mod salvage;
 pub(crate) mod transfer;
 pub(crate) mod workspace;
 
@@ -18,9 +20,10 @@ use crate::adapters::{clock, fs, process, signals};
 use crate::diagnostic::Diagnostic;
 use crate::state::dvc_version::DvcVersion;
 use crate::state::format::{Executed, Input, Outcome, StageResult, StageState, VERSION, WorkItem, WorkResult};
-use crate::state::paths::SlotDir;
+use crate::state::paths::{FanoutDir, SlotDir};
 use crate::state::results::{self, Draft, Durability};
 use crate::worker::child::{Stopped, Watch};
+use crate::worker::earlier::Earlier;
 use crate::worker::executor::{Executor, Ran, Scene, StageEnd};
 use crate::worker::harvest::{Harvest, Left};
 use crate::worker::transfer::{Object, Transfer};
@@ -35,6 +38,7 @@ pub(crate) struct Bench<'a> {
     /// Where the cache is this machine's own.
     pub transfer: Option<&'a Transfer<'a>>,
     pub slot: &'a SlotDir,
+    pub fanout: &'a FanoutDir,
     /// The workspace as the last attempt of this process left it.
     pub last: RefCell<Option<Workspace>>,
     pub durability: Durability,
@@ -64,6 +68,13 @@ pub(crate) fn attempt(
     let started = clock::now();
     let log_path = sources.run.log(item.index, attempt.number);
     let log = fs::append(&log_path)?;
+    // Before the slot is made anew, and before this attempt could begin without what is left elsewhere.
+    salvage::take(bench.fanout, bench.slot, sources.placing.cache)?;
+    if attempt.number > 1 && salvage::persists(item) {
+        let slots = bench.slot.path().parent().unwrap_or(bench.slot.path());
+        salvage::all(bench.fanout, slots, sources.placing.cache)?;
+    }
+    let earlier = Earlier::of(sources.run, item, attempt.number)?;
     let mut workspace = Workspace::open(bench.slot.clone(), sources, bench.last.take())?;
     if let Some(transfer) = bench.transfer {
         transfer.fetch(inputs(item, sources)?)?;
@@ -80,15 +91,18 @@ pub(crate) fn attempt(
         nice: attempt.nice,
         timeout_seconds: attempt.timeout_seconds,
         environment: attempt.environment,
+        distrusted: &earlier.distrusted,
     };
     executor.prepare(&scene, watch);
-    if let Err(error) = workspace.fill(item, sources) {
+    let filled = workspace.fill(item, sources).and_then(|()| workspace.go_on_from(&earlier.published));
+    if let Err(error) = filled {
         // The disk may be full, and others write to it.
         drop(workspace.discard());
         return Err(error.into());
     }
     let memory = MemoryGroup::find();
     let kills_before = memory.as_ref().map_or(0, MemoryGroup::kills);
+    salvage::begin(bench.slot, sources.plan, item, attempt.number)?;
     let turn = first::wait_for_turn(sources, bench.slot, watch)?;
     // What the first work item has made is there now.
     workspace.refresh(sources)?;
@@ -98,8 +112,8 @@ pub(crate) fn attempt(
     };
     let dvc_version = version(bench, attempt, &ran)?;
     let draft = Draft::begin(sources.run, item.index, attempt.number)?;
-    let harvest = Harvest { item, sources, prefix: &sources.plan.prefix, draft: &draft };
-    let (outcome, left) = match harvest.take(&mut workspace, &ran) {
+    let harvest = Harvest { item, prefix: &sources.plan.prefix, draft: &draft, cache: sources.placing.cache };
+    let (outcome, left) = match harvest.take(&mut workspace, sources, &ran) {
         Ok(left) => {
             let mut outcome = outcome(item, &ran);
             if signals::is_time_up() && attempt.is_first && matches!(outcome, Outcome::Interrupted { .. }) {
@@ -130,6 +144,7 @@ pub(crate) fn attempt(
         transfer.push(outs(item, &left.stages, sources))?;
     }
     publish(bench, item, attempt.number, draft, &outcome, left, dvc_version, started)?;
+    salvage::end(bench.slot)?;
     // A workspace that cannot be reset is made anew by the next work item; this result stands.
     if workspace.reset().is_ok() {
         workspace.mark_clean(sources)?;
@@ -151,6 +166,8 @@ pub(crate) fn in_project(
     let log_path = sources.run.log(item.index, attempt.number);
     let log = fs::append(&log_path)?;
     fs::create_dir(bench.slot.path())?;
+    // What an earlier attempt left in the project is there.
+    let distrusted: Vec<bool> = item.stages.iter().map(|stage| stage.distrusted).collect();
     let scene = Scene {
         item,
         options: &sources.plan.options,
@@ -162,12 +179,13 @@ pub(crate) fn in_project(
         nice: attempt.nice,
         timeout_seconds: attempt.timeout_seconds,
         environment: attempt.environment,
+        distrusted: &distrusted,
     };
     executor.prepare(&scene, watch);
     let ran = executor.run(&scene, watch)?;
     let dvc_version = version(bench, attempt, &ran)?;
     let draft = Draft::begin(sources.run, item.index, attempt.number)?;
-    let harvest = Harvest { item, sources, prefix: &sources.plan.prefix, draft: &draft };
+    let harvest = Harvest { item, prefix: &sources.plan.prefix, draft: &draft, cache: sources.placing.cache };
     let left = harvest.take_stages(sources.project, &ran, false)?;
     let outcome = outcome(item, &ran);
     publish(bench, item, attempt.number, draft, &outcome, left, dvc_version, started)?;
@@ -197,6 +215,8 @@ fn publish(
         stages: left.stages,
         files: left.files,
         partial: left.partial,
+        persisted: left.persisted,
+        modes: left.modes,
         deleted: left.deleted,
         ignore: left.ignore,
         dvc,

@@ -45,6 +45,8 @@ impl Fixture {
             before: content(&tree, path).expect("looked at"),
             after,
             executable,
+            mode: None,
+            is_remade: false,
         };
         let copied = After::Copy { from: root.join("results/0"), md5: fs::digest_bytes(b"from a result") };
         let changes = vec![

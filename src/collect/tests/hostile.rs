@@ -1,6 +1,7 @@
 //! Results that lie: each is rejected with the reason, the others are collected.
 
 use super::*;
+use crate::state::format::DirectoryMode;
 
 /// Publishes three results, the middle one of them hostile; it must be rejected for the reason, the others collected,
 /// and nothing beside them be touched.
@@ -36,46 +37,87 @@ fn check_rejected_on_disk(
     assert_eq!(fixture.entry("s1"), Some(entry("s1", 1, OLD)));
 }
 
+/// Publishes three results, the middle one of them with a path that may not come; that alone must be left out, for the
+/// reason, and be kept aside.
+#[track_caller]
+fn check_left_out(reason: &str, spoil: impl FnOnce(&mut WorkResult)) {
+    let fixture = Fixture::new();
+    fixture.publish(&fixture.result(0));
+    fixture.publish(&fixture.result(2));
+    let mut result = fixture.result(1);
+    spoil(&mut result);
+    fixture.publish(&result);
+    let collection = fixture.collect_all();
+    assert_eq!(collection.rejected, []);
+    let [left] = &collection.left_out[..] else { panic!("not left out: {collection:#?}") };
+    assert!(left.why.contains(reason), "{}", left.why);
+    assert_eq!((left.index, left.attempt), (1, 1));
+    assert_eq!(collection.stages, ["s0", "s1", "s2"]);
+    let names: Vec<_> = fixture.snapshot().into_iter().map(|(path, _, _)| path).collect();
+    assert_eq!(names, ["data/.gitignore", "dvc.lock", "out/0.json", "out/1.json", "out/2.json"]);
+    assert_eq!(fixture.read("out/1.json"), "new");
+    let refusal = results::refusal(&fixture.run, 1, 1).expect("read").expect("the work item is not done");
+    assert!(refusal.contains(reason), "{refusal}");
+    assert_eq!(results::refusal(&fixture.run, 0, 1).expect("read"), None);
+}
+
 #[test]
-fn paths_that_lead_out_of_the_project_or_into_git_are_rejected() {
-    for (path, reason) in [
-        ("../x", "not in its shortest form"),
-        ("out/../../x", "not in its shortest form"),
-        ("/etc/x", "absolute"),
-        (".git/hooks/x", "git's or DVC's own folder"),
-        (".GIT/config", "git's or DVC's own folder"),
-        ("sub/.git/config", "git's or DVC's own folder"),
-        (".dvc/config", "git's or DVC's own folder"),
-    ] {
+fn paths_that_lead_out_of_the_project_or_into_git_do_not_come() {
+    for (path, reason) in
+        [("../x", "not in its shortest form"), ("out/../../x", "not in its shortest form"), ("/etc/x", "absolute")]
+    {
         check_rejected(reason, |_, result| result.files[0].path = path.into());
-        check_rejected(reason, |_, result| result.files.push(file(path, "1", "new", None)));
-        check_rejected(reason, |_, result| result.deleted.push(path.into()));
         check_rejected(reason, |_, result| result.stages[0].executable.push(path.into()));
-        check_rejected(reason, |_, result| result.ignore[0].path = path.into());
+        check_rejected(reason, |_, result| result.stages[0].empty.push(path.into()));
+        check_rejected(reason, |_, result| result.persisted.push(path.into()));
+        check_rejected(reason, |_, result| result.modes.push(DirectoryMode { path: path.into(), mode: 0o777 }));
+        check_left_out(reason, |result| result.files.push(file(path, "1", "new", None)));
+        check_left_out(reason, |result| result.deleted.push(path.into()));
+    }
+    for path in [".git/hooks/x", ".GIT/config", "sub/.git/config", ".dvc/config"] {
+        let reason = "git's or DVC's own folder";
+        check_rejected("does not declare it", |_, result| result.files[0].path = path.into());
+        check_rejected("has no such out", |_, result| result.stages[0].executable.push(path.into()));
+        check_rejected("has no such out", |_, result| result.persisted.push(path.into()));
+        check_rejected(reason, |_, result| result.modes.push(DirectoryMode { path: path.into(), mode: 0o777 }));
+        check_left_out(reason, |result| result.files.push(file(path, "1", "new", None)));
+        check_left_out(reason, |result| result.deleted.push(path.into()));
     }
 }
 
 #[test]
-fn files_that_are_not_the_work_items_to_write_are_rejected() {
+fn lines_for_git_elsewhere_do_not_come() {
+    let lines = |path: &str| IgnoreLines { path: path.into(), lines: vec!["/x".into()] };
+    check_left_out("git's or DVC's own folder", |result| result.ignore.push(lines(".git/.gitignore")));
+    check_left_out("not in its shortest form", |result| result.ignore.push(lines("../.gitignore")));
+}
+
+#[test]
+fn files_that_are_not_the_work_items_to_write_do_not_come() {
     check_rejected("does not declare it", |_, result| result.files[0].path = "out/2.json".into());
     check_rejected("does not declare it", |_, result| result.files[0].path = "data/1".into());
     check_rejected("stage `s2` is not part", |_, result| result.files[0].stage = Some("s2".into()));
     for path in ["out/2.json", "out/2.json/below", "data/2"] {
-        check_rejected("an out that another way brings", |_, result| result.files.push(file(path, "1", "new", None)));
+        check_left_out("an out that another way brings", |result| result.files.push(file(path, "1", "new", None)));
     }
-    for path in ["dvc.yaml", "dvc.lock", "sub/dvc.lock", "x.dvc", ".dvcignore", ".gitignore"] {
-        check_rejected("only DVC writes such files", |_, result| result.files.push(file(path, "1", "new", None)));
+    for path in ["dvc.yaml", "dvc.lock"] {
+        check_left_out("which only DVC writes", |result| result.files.push(file(path, "1", "new", None)));
     }
-    check_rejected("only DVC writes such files", |_, result| result.deleted.push("dvc.lock".into()));
+    check_left_out("its lines come one by one", |result| result.files.push(file("x/.gitignore", "1", "new", None)));
+    check_left_out("which only DVC writes", |result| result.deleted.push("dvc.lock".into()));
     check_rejected("names it twice", |_, result| result.files.push(file("out/1.json", "1", "new", Some("s1"))));
     check_rejected("not a `.gitignore`", |_, result| result.ignore[0].path = "data/x".into());
     check_rejected("not a `.gitignore`", |_, result| result.ignore[0].lines.push("a\nb".into()));
 }
 
 #[test]
-fn links_that_lead_out_are_rejected() {
+fn links_that_lead_out_and_that_nobody_declares_do_not_come() {
     for target in ["/etc/passwd", "../../x", "../.git/config"] {
-        check_rejected("is refused", |_, result| result.files[0].symlink = Some(target.into()));
+        check_left_out("it", |result| {
+            let mut link = file("sub/link", "1", "", None);
+            link.symlink = Some(target.into());
+            result.files.push(link);
+        });
     }
 }
 

@@ -59,7 +59,7 @@ pub(crate) fn is_as_planned(project: &ProjectHome, run: &RunDir, plan: &Plan) ->
     for index in 0..plan.work_items {
         let examined = results::examine(run, index)?;
         for published in examined.best.iter().chain(&examined.others) {
-            let files = published.result.files.iter().map(|file| &file.path);
+            let files = published.result.files.iter().chain(&published.result.partial).map(|file| &file.path);
             let ignores = published.result.ignore.iter().map(|lines| &lines.path);
             collected.extend(files.chain(ignores).chain(&published.result.deleted).map(|path| join(&prefix, path)));
         }

@@ -54,6 +54,8 @@ pub(crate) struct Selection<'a> {
     pub needs: &'a dyn Fn(usize) -> &'a [usize],
     /// Whether data that is only missing changes no stage (`dvc repro --allow-missing`).
     pub allow_missing: bool,
+    /// Whether a stage is not taken from the run cache, whatever that knows of it.
+    pub distrusts: &'a dyn Fn(usize) -> bool,
 }
 
 /// What a dep will be when the stage's turn comes.
@@ -140,7 +142,7 @@ impl State<'_, '_> {
         {
             Outlook::Run
         } else {
-            self.restored(stage, observation, &inputs)?.map_or(Outlook::Run, Outlook::Restore)
+            self.restored(index, observation, &inputs)?.map_or(Outlook::Run, Outlook::Restore)
         };
         Ok(Forecast { outlook, upstream })
     }
@@ -256,10 +258,11 @@ impl State<'_, '_> {
     /// Returns what DVC would restore instead of running the stage (`dvc/stage/cache.py: restore`).
     fn restored(
         &self,
-        stage: &Stage,
+        index: usize,
         observation: &Observation,
         inputs: &[Input<'_>],
     ) -> Result<Option<Vec<Expected>>, FactError> {
+        let stage = (self.selection.subject)(index).stage;
         let has_deps = !stage.deps.is_empty() || !stage.params.is_empty();
         let hashable = |out: &Out| !out.persist && out.resolved.as_deref().is_some_and(path::is_inside);
         if stage.always_changed || !has_deps || stage.outs.is_empty() || !stage.outs.iter().all(hashable) {
@@ -274,6 +277,7 @@ impl State<'_, '_> {
             {
                 outs
             }
+            _ if (self.selection.distrusts)(index) => return Ok(None),
             _ => {
                 let Some(key) = self.key(stage, inputs)? else { return Ok(None) };
                 let Some(run) = self.facts.run_cache(&key) else { return Ok(None) };

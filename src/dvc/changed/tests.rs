@@ -130,8 +130,15 @@ impl Chain {
         let subject = |index: usize| self.subject(index);
         let needs = |index: usize| if index == 1 { &[0][..] } else { &[] };
         let (order, allow_missing) = (&[0, 1], false);
-        let selection =
-            Selection { order, subject: &subject, observations: &observations, needs: &needs, allow_missing };
+        let distrusts = |_| false;
+        let selection = Selection {
+            order,
+            subject: &subject,
+            observations: &observations,
+            needs: &needs,
+            allow_missing,
+            distrusts: &distrusts,
+        };
         let forecasts = forecast(&selection, &self.world).of;
         let named = forecasts.iter().flatten().map(|forecast| match forecast.outlook {
             Outlook::Unchanged => "unchanged",

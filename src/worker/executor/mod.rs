@@ -45,6 +45,9 @@ pub(crate) struct Scene<'a> {
     pub timeout_seconds: Option<u64>,
     /// What commands find in their environment beside this process's own.
     pub environment: &'a [(OsString, OsString)],
+    /// Of each stage whether the run cache must not be asked: what it knows may come from an attempt that was cut off, and
+    /// nobody has the files that the stage makes beside its outs.
+    pub distrusted: &'a [bool],
 }
 
 /// How the stages of a work item came to their end.
@@ -67,6 +70,8 @@ impl Ran {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StageEnd {
     pub state: StageState,
+    /// Whether its commands began.
+    pub has_begun: bool,
     /// Why it failed, in DVC's words.
     pub message: Option<String>,
     /// Whether a tool failed at it, not its command: worth another try.
@@ -76,7 +81,8 @@ pub(crate) struct StageEnd {
 
 impl StageEnd {
     /// The end of a stage that had no turn.
-    fn not_run() -> Self {
-        StageEnd { state: StageState::NotRun, message: None, is_own_failure: false, executed: Executed::Native }
+    pub(crate) fn not_run() -> Self {
+        let (state, executed) = (StageState::NotRun, Executed::Native);
+        StageEnd { state, has_begun: false, message: None, is_own_failure: false, executed }
     }
 }

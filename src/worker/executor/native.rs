@@ -135,8 +135,8 @@ impl Executor for NativeExecutor<'_> {
             unusual: locks.unusual(at),
         };
         let turns: Vec<Turn<'_>> = stages.iter().enumerate().map(turn).collect();
-        let options =
-            Options { force: scene.options.force, no_run_cache: scene.options.no_run_cache, no_commit: false };
+        let no_run_cache = scene.options.no_run_cache || scene.distrusted.contains(&true);
+        let options = Options { force: scene.options.force, no_run_cache, no_commit: false };
         let dependents = |failed: usize| dependents(scene, failed);
         let mut hands = Hands {
             scene,
@@ -171,10 +171,12 @@ fn end(outcome: Option<Outcome>) -> StageEnd {
         Became::Ran => (StageState::Ran, None),
         Became::Restored => (StageState::Restored, None),
         Became::Failed(why) => (StageState::Failed, Some(why)),
-        Became::ForDvc(_) | Became::Interrupted => return StageEnd::not_run(),
+        Became::Interrupted => return StageEnd { has_begun: true, ..StageEnd::not_run() },
+        Became::ForDvc(_) => return StageEnd::not_run(),
     };
     let is_own_failure = message.as_deref().is_some_and(is_own_failure);
-    StageEnd { state, message: message.map(with_kill), is_own_failure, executed }
+    let has_begun = matches!(state, StageState::Ran | StageState::Failed);
+    StageEnd { state, has_begun, message: message.map(with_kill), is_own_failure, executed }
 }
 
 /// Adds to the failure of a command what its code may mean; 137 is what a shell says of one that was killed.

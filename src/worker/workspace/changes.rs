@@ -9,6 +9,7 @@ use super::{Workspace, WorkspaceError};
 use crate::adapters::fs::{self, Found, FoundKind};
 use crate::adapters::git::{ManifestFile, linked};
 use crate::dvc::pipeline::path::{is_within, join};
+use crate::state::format::DirectoryMode;
 
 /// What the commands of a work item changed beside what they declare. Paths are relative to the project's root.
 #[derive(Debug, Default)]
@@ -17,6 +18,8 @@ pub(crate) struct Changes {
     pub files: Vec<String>,
     /// Files of the snapshot that are gone.
     pub deleted: Vec<String>,
+    /// New directories.
+    pub directories: Vec<DirectoryMode>,
 }
 
 impl Workspace {
@@ -32,6 +35,10 @@ impl Workspace {
                 continue;
             }
             let Some(path) = in_project(&found.path) else { continue };
+            if found.kind == FoundKind::Directory && !skip(&path) && !self.has_below(&found.path) {
+                changes.directories.push(DirectoryMode { path, mode: found.mode & 0o777 });
+                continue;
+            }
             if found.kind == FoundKind::Directory || found.kind == FoundKind::Other || skip(&path) {
                 continue;
             }

@@ -1,6 +1,6 @@
 //! Puts into a workspace what a work item needs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::adapters::git::{Content, linked};
 use crate::adapters::odd_names;
 use crate::dvc::ignore_lines;
 use crate::dvc::lockfile::splice;
-use crate::dvc::pipeline::path::{join, lock_path};
+use crate::dvc::pipeline::path::{is_within, join, lock_path};
 use crate::state::format::{Input, LockSource, PlannedOut, WorkItem};
 use crate::state::results;
 
@@ -177,12 +177,13 @@ impl Workspace {
                     // Then it is up to DVC what the stage makes of it.
                     return if sources.plan.options.allow_missing_keys { Ok(()) } else { Err(missing()) };
                 };
-                let mut own = published.files_of(stage, path, member.as_deref()).peekable();
-                if own.peek().is_some() {
-                    for file in own {
+                let own = || published.files_of(stage, path, member.as_deref()).filter(|file| !file.hidden);
+                if own().next().is_some() {
+                    for file in own() {
                         published.place_file(file, &root.join(&file.path))?;
                     }
-                    return Ok(make_empty(&root, path, member.as_deref(), published.empty_of(stage))?);
+                    make_empty(&root, path, member.as_deref(), published.empty_of(stage))?;
+                    return Ok(published.set_modes(&root, path)?);
                 }
                 let recorded = published.recorded_out(stage, out).ok_or_else(missing)?;
                 let md5 = recorded.md5.as_deref().ok_or_else(missing)?;
@@ -196,9 +197,41 @@ impl Workspace {
                     return if fs::exists(&from) { Ok(copy_tree(&from, &root.join(path))?) } else { Ok(()) };
                 }
                 let object = CachedOut { path, md5, legacy, isexec: recorded.isexec, executable, empty };
-                Ok(place_cached(&root, &object, member.as_deref(), &sources.placing)?)
+                place_cached(&root, &object, member.as_deref(), &sources.placing)?;
+                for file in published.hidden_of(stage, path, member.as_deref()) {
+                    published.place_file(file, &root.join(&file.path))?;
+                }
+                Ok(published.set_modes(&root, path)?)
             }
         }
+    }
+
+    /// Puts in what earlier attempts at the same work item left, the last one first: files that no stage declares, as a
+    /// second `dvc repro` would find them, and outs that persist.
+    pub(crate) fn go_on_from(&self, earlier: &[results::Published]) -> Result<(), WorkspaceError> {
+        let root = self.root();
+        let has_others = |published: &&results::Published| {
+            let result = &published.result;
+            !result.deleted.is_empty() || result.files.iter().any(|file| file.stage.is_none())
+        };
+        if let Some(last) = earlier.iter().find(has_others) {
+            for file in last.result.files.iter().filter(|file| file.stage.is_none()) {
+                let to = root.join(&file.path);
+                fs::remove(&to)?;
+                last.place_file(file, &to)?;
+            }
+            last.result.deleted.iter().try_for_each(|path| fs::remove(&root.join(path)))?;
+        }
+        let mut seen: HashSet<&str> = HashSet::new();
+        for published in earlier {
+            for out in published.result.persisted.iter().filter(|out| seen.insert(out)) {
+                fs::remove(&root.join(out))?;
+                for file in published.result.partial.iter().filter(|file| is_within(&file.path, out)) {
+                    published.place_file(file, &root.join(&file.path))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Puts in a lock file as it is after earlier work items were collected.
@@ -274,13 +307,10 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(), FsError> {
 }
 
 fn copy_one(from: &Path, to: &Path) -> Result<(), FsError> {
-    use std::os::unix::fs::PermissionsExt as _;
     if let Ok(target) = std::fs::read_link(from) {
         // A relative target would mean another file in another directory; what is behind it is what counts.
         let behind = from.canonicalize().unwrap_or(target);
         return if from.is_file() { copy_one(&behind, to) } else { fs::symlink(&behind, to) };
     }
-    fs::copy(from, to)?;
-    let executable = from.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o100 != 0);
-    if executable { fs::set_executable(to, true) } else { Ok(()) }
+    fs::copy_as(from, to, fs::mode(from)? & 0o777)
 }

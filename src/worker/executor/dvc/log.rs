@@ -1,7 +1,6 @@
 //! What a `dvc repro` says of stages, picked out of a log that commands write to as well.
 
 use std::collections::HashSet;
-
 /// What the output of `dvc repro --keep-going` says of stages, by address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ReproLog {

@@ -63,7 +63,7 @@ impl<'a> DvcExecutor<'a> {
         at: usize,
     ) -> Result<(Stopped, StageEnd), Diagnostic> {
         let stage = &scene.item.stages[at];
-        let (stopped, said) = self.start(scene, Some(&[&stage.address]), watch)?;
+        let (stopped, said) = self.start(scene, Some(&[&stage.address]), scene.distrusted[at], watch)?;
         let entries = workspace::entries(scene.root, scene.item);
         let entry = entries.ok().and_then(|mut entries| entries.swap_remove(at));
         let mut end = end(stage, entry.as_ref(), &stopped, &said);
@@ -74,6 +74,8 @@ impl<'a> DvcExecutor<'a> {
     }
 
     /// Has DVC run the stages by name; where one fails, those that do not need it go on, as under `--keep-going`.
+    ///
+    /// A call takes as many stages as there are that are trusted, or distrusted, in a row.
     fn one_by_one(&mut self, scene: &Scene<'_>, watch: &mut Watch) -> Result<(Stopped, ReproLog), Diagnostic> {
         let stages = &scene.item.stages;
         let mut failed: HashSet<usize> = HashSet::new();
@@ -89,20 +91,23 @@ impl<'a> DvcExecutor<'a> {
                     left.push(at);
                 }
             }
-            let targets: Vec<&str> = left.iter().map(|at| stages[*at].address.as_str()).collect();
-            let (stopped, said) = match failure.clone() {
-                Some(failure) if targets.is_empty() => return Ok((failure, all)),
-                Some(_) | None => self.start(scene, Some(&targets), watch)?,
+            let Some(&first) = left.first() else {
+                return Ok((failure.unwrap_or(Stopped::Ended(Ending::Exited(0))), all));
             };
-            let found = left.into_iter().find(|at| said.has_failed(&stages[*at].address));
+            left.retain(|at| (first..=*at).all(|at| scene.distrusted[at] == scene.distrusted[first]));
+            let targets: Vec<&str> = left.iter().map(|at| stages[*at].address.as_str()).collect();
+            let (stopped, said) = self.start(scene, Some(&targets), scene.distrusted[first], watch)?;
+            let found = left.iter().find(|at| said.has_failed(&stages[**at].address));
             all.extend(said);
-            if stopped.is_success() {
-                return Ok((failure.unwrap_or(stopped), all));
-            }
-            let (Some(at), Stopped::Ended(Ending::Exited(_))) = (found, &stopped) else { return Ok((stopped, all)) };
-            failed.insert(at);
-            failure = Some(stopped);
-            begin = at + 1;
+            begin = match (found, &stopped) {
+                _ if stopped.is_success() => left.last().map_or(stages.len(), |last| last + 1),
+                (Some(&at), Stopped::Ended(Ending::Exited(_))) => {
+                    failed.insert(at);
+                    failure = Some(stopped);
+                    at + 1
+                }
+                _ => return Ok((stopped, all)),
+            };
         }
     }
 
@@ -111,13 +116,14 @@ impl<'a> DvcExecutor<'a> {
         &mut self,
         scene: &Scene<'_>,
         one_by_one: Option<&[&str]>,
+        is_distrusted: bool,
         watch: &mut Watch,
     ) -> Result<(Stopped, ReproLog), Diagnostic> {
         let limit = Duration::from_secs(scene.timeout_seconds.unwrap_or(u64::MAX));
         self.version.of(self.dvc.ok_or(DvcError::NotFound)?, limit)?;
         let length = || scene.log.metadata().at("look at", scene.log_path).map(|metadata| metadata.len());
         let before = length()?;
-        let program = self.program(scene, one_by_one)?;
+        let program = self.program(scene, one_by_one, is_distrusted)?;
         let spared = self.spared();
         let begin = begin(&mut self.warm, self.script.as_ref(), &program, scene);
         let stopped = watch.watch(begin, spared, scene.timeout_seconds);
@@ -132,12 +138,17 @@ impl<'a> DvcExecutor<'a> {
     }
 
     /// The `dvc repro` of all stages, or of those that are named.
-    fn program(&self, scene: &Scene<'_>, one_by_one: Option<&[&str]>) -> Result<Program, Diagnostic> {
+    fn program(
+        &self,
+        scene: &Scene<'_>,
+        one_by_one: Option<&[&str]>,
+        is_distrusted: bool,
+    ) -> Result<Program, Diagnostic> {
         // In the project DVC finds what it remembers of it.
         let site_cache = (!scene.in_project).then(|| scene.slot.site_cache());
         let options = ReproOptions {
             force: scene.options.force,
-            no_run_cache: scene.options.no_run_cache,
+            no_run_cache: scene.options.no_run_cache || is_distrusted,
             pull: scene.options.pull,
             allow_missing: scene.options.allow_missing,
         };
@@ -152,7 +163,7 @@ impl Executor for DvcExecutor<'_> {
     /// Begins to load DVC, if that is wanted and possible.
     fn prepare(&mut self, scene: &Scene<'_>, watch: &mut Watch) {
         let folder = scene.slot.dvc_process();
-        let Ok(program) = self.program(scene, None) else { return };
+        let Ok(program) = self.program(scene, None, false) else { return };
         if self.script.is_none() {
             match self.dvc.and_then(Dvc::script).map(|script| script.process(&folder)) {
                 Some(Ok(script)) => self.script = Some(script),
@@ -172,11 +183,9 @@ impl Executor for DvcExecutor<'_> {
     }
 
     fn run(&mut self, scene: &Scene<'_>, watch: &mut Watch) -> Result<Ran, Diagnostic> {
-        let (stopped, said) = if scene.item.one_by_one || scene.in_project {
-            self.one_by_one(scene, watch)?
-        } else {
-            self.start(scene, None, watch)?
-        };
+        let by_name = scene.item.one_by_one || scene.in_project || scene.distrusted.contains(&true);
+        let (stopped, said) =
+            if by_name { self.one_by_one(scene, watch)? } else { self.start(scene, None, false, watch)? };
         if let Some(error) = said.nameless_user().filter(|_| !stopped.is_success()) {
             return Err(nameless_user(error));
         }
@@ -208,6 +217,7 @@ fn end(stage: &PlannedStage, entry: Option<&String>, stopped: &Stopped, said: &R
     let has_failed = state == StageState::Failed;
     StageEnd {
         state,
+        has_begun: said.running.contains(&stage.address),
         message: has_failed.then(|| said.reason(&stage.address)),
         is_own_failure: has_failed && said.is_own_failure(&stage.address),
         executed: Executed::Dvc { why: "it is asked for".to_owned() },

@@ -1,0 +1,205 @@
+//! Brings outs into the project as DVC would have left them: those of stages that ran, linked from the cache, with what the
+//! cache does not record of them; and what stages left that did not come to a good end.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use crate::adapters::beneath::Beneath;
+use crate::adapters::dvc::files::DiskFiles;
+use crate::adapters::dvc::place::{CachedOut, Placing, make_empty, place_cached};
+use crate::adapters::fs::{self, FoundKind};
+use crate::diagnostic::Diagnostic;
+use crate::dvc::pipeline::ignore::DvcIgnore;
+use crate::dvc::pipeline::path::is_within;
+use crate::model::collection::Rejected;
+use crate::state::format::{PlannedOut, PlannedStage, ResultFile, StageState, WorkItem};
+use crate::state::home::ProjectHome;
+use crate::state::paths::RunDir;
+use crate::state::results::{self, Published};
+
+/// Brings the outs of work items into the project, but for those of results that were rejected.
+pub(crate) fn outs(
+    project: &ProjectHome,
+    run: &RunDir,
+    items: &[WorkItem],
+    rejected: &[Rejected],
+    pull: bool,
+) -> Result<(), Diagnostic> {
+    let root = &project.root;
+    items.par_iter().try_for_each(|item| {
+        let Some(published) = results::best(run, item.index)? else { return Ok(()) };
+        let place = (item.index, published.result.attempt);
+        if rejected.iter().any(|rejected| (rejected.index, rejected.attempt) == place) {
+            return Ok(());
+        }
+        for planned in item.stages.iter().filter(|stage| pull || !stage.records) {
+            let state = published.result.stages.iter().find(|stage| stage.address == planned.address);
+            match state.map(|stage| stage.state) {
+                Some(StageState::Ran | StageState::Restored) => {
+                    place_stage(project, run, planned, &published)?;
+                }
+                // What was missing was pulled.
+                Some(StageState::Unchanged) if pull => {
+                    if planned.outs.iter().any(|out| !fs::exists(&root.join(&out.resolved))) {
+                        place_stage(project, run, planned, &published)?;
+                    }
+                }
+                // DVC removes the outs of a stage before it runs it; what the cache has is not lost.
+                Some(StageState::Failed) => {
+                    remove_outs(root, planned)?;
+                    leave_partial(root, run, planned, &published)?;
+                }
+                Some(StageState::Unchanged | StageState::NotRun) | None => {}
+            }
+        }
+        set_modes_beside(root, &published)?;
+        leave_persisted(project, run, item, &published)
+    })
+}
+
+/// Leaves what stages that did not come to a good end made of outs that persist, as `dvc repro` would have: a stage that is
+/// run again goes on from there.
+pub(crate) fn persisted(project: &ProjectHome, run: &RunDir, items: &[WorkItem]) -> Result<(), Diagnostic> {
+    for item in items.iter().filter(|item| item.stages.iter().flat_map(|stage| &stage.outs).any(|out| out.persist)) {
+        if let Some(published) = results::best(run, item.index)? {
+            leave_persisted(project, run, item, &published)?;
+        }
+    }
+    Ok(())
+}
+
+fn place_stage(
+    project: &ProjectHome,
+    run: &RunDir,
+    planned: &PlannedStage,
+    published: &Published,
+) -> Result<(), Diagnostic> {
+    let root = &project.root;
+    let placing = Placing { cache: Path::new(&project.config.cache_dir), links: &project.config.cache_types };
+    let (executable, empty) = (published.executable_of(&planned.address), published.empty_of(&planned.address));
+    for out in &planned.outs {
+        let recorded = published.recorded_out(&planned.address, &out.path);
+        if let (true, Some(recorded)) = (out.cache, &recorded) {
+            let Some(md5) = &recorded.md5 else { continue };
+            clear(project, out)?;
+            let legacy = recorded.hash.is_none();
+            let object = CachedOut { path: &out.resolved, md5, legacy, isexec: recorded.isexec, executable, empty };
+            place_cached(root, &object, None, &placing)?;
+            let tree = Beneath::open(root)?;
+            for file in published.hidden_of(&planned.address, &out.resolved, None) {
+                put(&tree, run, published, file)?;
+            }
+        } else if !out.cache && root.join(&out.resolved).is_dir() {
+            make_empty(root, &out.resolved, None, empty)?;
+        }
+        published.set_modes(root, &out.resolved)?;
+    }
+    Ok(())
+}
+
+/// Gives new directories beside outs the modes that they were made with, as long as nothing else is in them.
+fn set_modes_beside(root: &Path, published: &Published) -> Result<(), Diagnostic> {
+    let own: HashSet<&str> = published.result.files.iter().map(|file| file.path.as_str()).collect();
+    let is_own = |directory: &str| {
+        let found = fs::walk(&root.join(directory), &|_| false)?;
+        let files = found.iter().filter(|found| found.kind != FoundKind::Directory);
+        Ok::<_, fs::FsError>(
+            files.map(|found| format!("{directory}/{}", found.path)).all(|path| own.contains(path.as_str())),
+        )
+    };
+    for directory in &published.result.modes {
+        let at = root.join(&directory.path);
+        if at.is_dir() && !at.is_symlink() && is_own(&directory.path)? {
+            fs::set_mode(&at, directory.mode & 0o777)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes room for an out. In one that persists, what DVC does not see stays: it is the user's.
+fn clear(project: &ProjectHome, out: &PlannedOut) -> Result<(), Diagnostic> {
+    let at = project.root.join(&out.resolved);
+    if !out.persist || at.is_symlink() || !at.is_dir() {
+        return Ok(fs::remove(&at)?);
+    }
+    let files = DiskFiles::open(&project.root, project.config.no_scm)?;
+    let ignore = DvcIgnore::new(&files);
+    let is_ignored = |path: &str, is_dir: bool| {
+        let ignored = ignore.ignored_by(path, is_dir);
+        ignored.map(|rule| rule.is_some()).map_err(|error| Diagnostic::project(error.to_string()))
+    };
+    let mut hidden: Vec<String> = vec![];
+    let mut directories = vec![];
+    for found in fs::walk(&at, &|_| false)? {
+        let path = format!("{}/{}", out.resolved, found.path);
+        let is_dir = found.kind == FoundKind::Directory;
+        if hidden.iter().any(|above| is_within(&path, above)) || is_ignored(&path, is_dir)? {
+            hidden.push(path);
+        } else if is_dir {
+            directories.push(path);
+        } else {
+            fs::remove(&project.root.join(&path))?;
+        }
+    }
+    directories.sort_unstable();
+    directories.iter().rev().try_for_each(|path| fs::remove_if_empty(&project.root.join(path)))?;
+    Ok(())
+}
+
+fn remove_outs(root: &Path, planned: &PlannedStage) -> Result<(), Diagnostic> {
+    for out in planned.outs.iter().filter(|out| out.cache && !out.persist && planned.base.is_some()) {
+        fs::remove(&root.join(&out.resolved))?;
+    }
+    // What nobody keeps a copy of goes only if it is still what the plan saw.
+    for file in planned.outs.iter().filter(|out| !out.cache && !out.persist).flat_map(|out| &out.before) {
+        let at = root.join(&file.path);
+        if at.is_file() && fs::digest(&at)?.0 == file.md5 {
+            fs::remove(&at)?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts what a failed stage had written where its outs were, as DVC would have left it; what is there stays.
+fn leave_partial(root: &Path, run: &RunDir, planned: &PlannedStage, published: &Published) -> Result<(), Diagnostic> {
+    let own = |file: &&ResultFile| file.stage.as_ref() == Some(&planned.address);
+    let tree = Beneath::open(root)?;
+    for file in published.result.partial.iter().filter(own) {
+        if tree.look(&file.path)?.is_none() {
+            put(&tree, run, published, file)?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts what unfinished stages made of outs that persist in the place of what is there.
+fn leave_persisted(
+    project: &ProjectHome,
+    run: &RunDir,
+    item: &WorkItem,
+    published: &Published,
+) -> Result<(), Diagnostic> {
+    let result = &published.result;
+    for planned in &item.stages {
+        let is_good = published.is_good(&planned.address);
+        for out in planned.outs.iter().filter(|out| out.persist && !is_good && result.persisted.contains(&out.resolved))
+        {
+            clear(project, out)?;
+            let tree = Beneath::open(&project.root)?;
+            for file in result.partial.iter().filter(|file| is_within(&file.path, &out.resolved)) {
+                put(&tree, run, published, file)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Puts a file of a result into the project, over a file that is there, without following any symlink.
+fn put(tree: &Beneath, run: &RunDir, published: &Published, file: &ResultFile) -> Result<(), Diagnostic> {
+    let copy = run.work_item(published.result.index).join(format!(".placing-{}", file.blob));
+    fs::remove(&copy)?;
+    published.place_file(file, &copy)?;
+    Ok(tree.move_in(&copy, &file.path)?)
+}

@@ -1,0 +1,256 @@
+//! What an attempt leaves that fails, is cut off or is rejected: for the next one, and for the project.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::support::same::{assert_same, assert_same_after_failure, fails_with, same_when_made};
+use crate::support::{Project, Ran};
+
+/// How long something may take to happen.
+const LIMIT: Duration = Duration::from_mins(3);
+
+/// A project of one session whose first stage makes a note that nobody declares, and whose second one waits for a gate.
+fn noting() -> Project {
+    let project = Project::from_fixture("sessions");
+    project.edit("params.yaml", "s1, s2, s3, s4", "s1");
+    project.edit(
+        "dvc.yaml",
+        "cmd: mkdir -p work &&",
+        "cmd: echo extract >> $HOME/ran && echo ${item} > note-${item} && mkdir -p work &&",
+    );
+    project.edit(
+        "dvc.yaml",
+        "cmd: mkdir -p scores &&",
+        "cmd: echo score >> $HOME/ran && while [ ! -e $HOME/gate ]; do sleep 0.05; done && mkdir -p scores &&",
+    );
+    project.commit("it notes what runs");
+    project
+}
+
+/// Starts `dvc-fanout run` in a process group of its own.
+fn start(project: &Project) -> Child {
+    let mut command: Command = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
+    command.args(["run", "-j", "1"]).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    command.spawn().expect("started")
+}
+
+/// Ends a run with all that belongs to it as soon as something is the case.
+#[track_caller]
+fn kill_when(project: &Project, mut child: Child, what: &str, is_so: &dyn Fn() -> bool) {
+    let limit = Instant::now() + LIMIT;
+    while !is_so() {
+        assert!(Instant::now() < limit, "it never came to this: {what}");
+        assert!(child.try_wait().expect("looked at").is_none(), "it ended before this: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let group = Pid::from_raw(i32::try_from(child.id()).expect("a small number")).expect("not 0");
+    kill_process_group(group, Signal::KILL).expect("killed");
+    child.wait().expect("ended");
+    for (id, _) in project.processes() {
+        let _gone_is_fine = Pid::from_raw(id).map(|id| rustix::process::kill_process(id, Signal::KILL));
+    }
+}
+
+fn ran(project: &Project) -> String {
+    std::fs::read_to_string(project.path("../home/ran")).unwrap_or_default()
+}
+
+/// A run that is killed once its first stage is recorded and before anything is published.
+fn killed_half_way() -> Project {
+    let project = noting();
+    kill_when(&project, start(&project), "the second stage runs", &|| ran(&project).contains("score"));
+    assert!(project.path(".dvc/cache/runs").is_dir(), "the first stage is in the run cache");
+    std::fs::write(project.path("../home/gate"), "").expect("written");
+    project
+}
+
+fn serial(change: &dyn Fn(&Project)) -> Project {
+    let serial = noting();
+    std::fs::write(serial.path("../home/gate"), "").expect("written");
+    change(&serial);
+    serial.dvc(["repro"]);
+    serial
+}
+
+#[test]
+fn a_stage_that_a_killed_attempt_recorded_makes_its_other_files_again() {
+    let killed = killed_half_way();
+    killed.fanout(["run", "-j", "1"]).succeeded();
+    assert_same(&serial(&|_| {}), &killed, "after a kill");
+    assert_eq!(ran(&killed).matches("extract").count(), 2, "{}", ran(&killed));
+}
+
+#[test]
+fn a_later_plan_does_not_trust_what_a_killed_run_recorded() {
+    let killed = killed_half_way();
+    let change = |project: &Project| project.edit("params.yaml", "weight: 0.5", "weight: 0.7");
+    change(&killed);
+    killed.fanout(["run", "-j", "1"]).succeeded();
+    // The run that was killed stays, until somebody removes it.
+    for reference in killed.git(["for-each-ref", "--format=%(refname)", "refs/dvc-fanout"]).lines() {
+        killed.git(["update-ref", "-d", reference]);
+    }
+    assert_same(&serial(&change), &killed, "planned anew after a kill");
+    // What came into the project is trusted from then on.
+    std::fs::remove_file(killed.path("dvc.lock")).expect("removed");
+    let before = ran(&killed);
+    killed.fanout(["run", "-j", "1"]).succeeded();
+    assert_eq!(ran(&killed), before, "it is in the run cache");
+}
+
+#[test]
+fn another_try_finds_what_the_one_before_left_beside_its_outs() {
+    let make = || {
+        let project = noting();
+        project.edit(
+            "dvc.yaml",
+            "while [ ! -e $HOME/gate ]; do sleep 0.05; done",
+            "test -e note-again || ! touch note-again",
+        );
+        project.commit("it succeeds the second time");
+        project
+    };
+    let (serial, fanned) = (make(), make());
+    assert_ne!(Ran::of(serial.command("dvc").arg("repro")).code, Some(0));
+    serial.dvc(["repro"]);
+    fanned.fanout(["run", "-j", "1", "--retries", "1"]).succeeded();
+    assert_same_after_failure(&serial, &fanned, "at the second try");
+    assert_eq!(ran(&fanned), ran(&serial));
+}
+
+/// A stage that goes on from its checkpoint, a line an epoch, and waits in the third one for a gate.
+fn training() -> Project {
+    let project = Project::empty();
+    project.write("train.sh", "mkdir -p ckpt; while [ $(cat ckpt/state | wc -l) -lt 4 ]; do echo $RUN >> ckpt/state; [ -e $HOME/gate ] || [ $(wc -l < ckpt/state) -lt 3 ] || { touch $HOME/there; sleep 600; }; done; wc -l < ckpt/state > model");
+    project.write("params.yaml", "keys: [a]\n");
+    project.write(
+        "dvc.yaml",
+        "stages:\n  train:\n    foreach: ${keys}\n    do:\n      cmd: sh train.sh\n      deps: [train.sh]\n      outs:\n      - ckpt:\n          persist: true\n      - model\n",
+    );
+    project.write("ckpt/state", "first\n");
+    project.write("ckpt/mine.keep", "the only copy\n");
+    project.write(".dvcignore", "*.keep\n");
+    project.write(".gitignore", "/ckpt\n");
+    project.commit("training");
+    project
+}
+
+fn run_as(project: &Project, run: &str) -> Command {
+    let mut command = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
+    command.args(["run", "-j", "1"]).env("RUN", run);
+    command
+}
+
+#[test]
+fn checkpoints_survive_a_kill() {
+    let project = training();
+    let mut command = run_as(&project, "second");
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn().expect("started");
+    let there = project.path("../home/there");
+    kill_when(&project, child, "the third epoch", &|| there.exists());
+    std::fs::write(project.path("../home/gate"), "").expect("written");
+    Ran::of(&mut run_as(&project, "third")).succeeded();
+    assert_eq!(project.read("ckpt/state"), "first\nsecond\nsecond\nthird\n");
+    assert_eq!(project.read("ckpt/mine.keep"), "the only copy\n");
+}
+
+#[test]
+fn checkpoints_come_back_after_a_timeout() {
+    let project = training();
+    let ran = Ran::of(run_as(&project, "second").args(["--timeout", "20s"]));
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    assert_eq!(project.read("ckpt/state"), "first\nsecond\nsecond\n");
+    assert_eq!(project.read("ckpt/mine.keep"), "the only copy\n");
+    std::fs::write(project.path("../home/gate"), "").expect("written");
+    Ran::of(&mut run_as(&project, "third")).succeeded();
+    assert_eq!(project.read("ckpt/state"), "first\nsecond\nsecond\nthird\n");
+}
+
+#[test]
+fn modes_stay_as_they_were_made() {
+    let make = || {
+        let project = Project::from_fixture("sessions");
+        project.edit(
+            "dvc.yaml",
+            "cmd: mkdir -p scores &&",
+            "cmd: umask 077 && mkdir -p secrets-${item} && echo x > secrets-${item}/key && (umask 000 && echo y > shared-${item}) && mkdir -p scores &&",
+        );
+        project.commit("private files");
+        project
+    };
+    let (serial, fanned) = (make(), make());
+    serial.dvc(["repro"]);
+    fanned.fanout(["run", "-j", "2"]).succeeded();
+    let mode =
+        |project: &Project, path: &str| project.path(path).metadata().expect("there").permissions().mode() & 0o777;
+    for path in ["scores/s1.json", "secrets-s2", "secrets-s2/key", "shared-s3"] {
+        assert_eq!(mode(&fanned, path), mode(&serial, path), "{path}");
+    }
+    let results = fanned.path(".dvc/fanout/runs");
+    let found = Ran::of(fanned.command("grep").arg("-rlx").arg("x").arg(results)).succeeded();
+    for blob in found.lines().filter(|line| line.contains("/files/")) {
+        assert_eq!(mode(&fanned, blob), 0o600, "{blob}");
+    }
+}
+
+/// Outs that are repositories, with empty folders and links in them.
+const CLONES: &str = "stages:
+  clone:
+    foreach: ${sessions}
+    do:
+      cmd: mkdir -p clones/${item}/.git/refs/tags clones/${item}/lib && cp raw/${item}.txt clones/${item}/lib && echo ref > clones/${item}/.git/HEAD && ln -s lib/${item}.txt clones/${item}/link
+      deps: [\"raw/${item}.txt\"]
+      outs:
+      - clones/${item}:
+          cache: CACHED
+  look:
+    foreach: ${sessions}
+    do:
+      cmd: cat clones/${item}/.git/HEAD clones/${item}/link > look-${item}
+      deps: [\"clones/${item}\"]
+      outs: [\"look-${item}\"]
+";
+
+#[test]
+fn a_declared_out_may_hold_a_repository() {
+    for cached in ["true", "false"] {
+        let make = |project: &Project| {
+            project.write("dvc.yaml", &CLONES.replace("CACHED", cached));
+            project.edit("params.yaml", "s1, s2, s3, s4", "s1, s2");
+            project.commit("clones");
+        };
+        same_when_made("sessions", &[], &make, &[&|project| project.write("raw/s1.txt", "another\n")]);
+    }
+}
+
+#[test]
+fn a_command_may_write_a_pipeline_of_its_own() {
+    let make = |project: &Project| {
+        project.edit(
+            "dvc.yaml",
+            "cmd: mkdir -p work &&",
+            "cmd: mkdir -p live-${item} && printf 'metrics:\\n- x.json\\n' > live-${item}/dvc.yaml && mkdir -p work &&",
+        );
+        project.commit("live");
+    };
+    same_when_made("sessions", &[], &make, &[]);
+}
+
+#[test]
+fn only_the_file_that_may_not_come_is_left_out_and_the_run_is_not_done() {
+    let project = Project::from_fixture("sessions");
+    project.edit("params.yaml", "s1, s2, s3, s4", "s1, s2");
+    project.edit("dvc.yaml", "cmd: mkdir -p work &&", "cmd: mkdir -p own && echo mine > own/note && (test ${item} != s2 || ln -s /etc/hostname own/link) && mkdir -p work &&");
+    project.commit("a link that leads out");
+    let ran = fails_with(&project, 1, ["run", "-j", "2"]);
+    assert!(ran.stderr.contains("`own/link` is refused"), "{ran:#?}");
+    assert!(!project.path("own/link").is_symlink() && project.path("own/note").exists());
+    assert!(project.path("work/s2.txt").exists() && project.read("dvc.lock").contains("  extract@s2:"));
+    assert!(ran.stderr.contains("1 failed"), "{ran:#?}");
+    let status = project.fanout(["status"]).succeeded();
+    assert!(status.contains("`own/link` is refused"), "{status}");
+}
