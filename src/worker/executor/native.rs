@@ -16,6 +16,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::adapters::dvc::lock::RepositoryLock;
 use crate::adapters::dvc::store::Store;
 use crate::adapters::git::Git;
 use crate::adapters::machine;
@@ -26,11 +27,15 @@ use crate::dvc::pipeline::load::Project;
 use crate::env;
 use crate::native::repro::{self, Locks, Outcome, Turn};
 use crate::native::{Became, Commands, Ignores, Interrupted, Log, OnFailure, Options, ParamsMemory, Place, Shell};
+use crate::output::text;
 use crate::state::format::{Executed, StageState};
 use crate::worker::child::{Stopped, Watch};
 use crate::worker::executor::dvc::{DvcExecutor, is_own_failure};
 use crate::worker::executor::{Executor, Ran, Scene, StageEnd};
 use files::ItemFiles;
+
+/// How long another `dvc` in the project is waited for.
+const LOCK_LIMIT: Duration = Duration::from_mins(1);
 
 /// What `dvc repro` exits with where stages failed.
 const FAILED: i32 = 255;
@@ -60,9 +65,6 @@ impl<'a> NativeExecutor<'a> {
 
     /// Why DVC has to do all stages of a work item.
     fn unusual(&self, scene: &Scene<'_>) -> Option<String> {
-        if scene.in_project {
-            return Some("they run in the project itself".to_owned());
-        }
         let flags = [("--pull", scene.options.pull), ("--allow-missing", scene.options.allow_missing)];
         let asked = flags.iter().find(|(_, on)| *on).map(|(flag, _)| format!("`{flag}` is asked for"));
         self.unusual.clone().or(asked)
@@ -125,9 +127,10 @@ impl Executor for NativeExecutor<'_> {
         let shell = Shell::find(environment(scene));
         let place =
             Place { root: scene.root, root_text, cwd: "", store: &self.store, params: &self.params, shell: &shell };
-        let prefix = prefix_of(scene);
+        let prefix = prefix_of(scene, self.git.as_ref().map(|(_, git)| git));
         let git = self.git.as_ref().filter(|_| !self.config.no_scm).map(|(_, git)| (git, prefix.as_str()));
         let mut ignores = Ignores::new(scene.root, git);
+        let lock = scene.in_project.then(|| lock_project(scene.root, self.config)).transpose()?;
         let locks = Locks::read(scene.root, stages.iter().map(|at| &project.stages[*at]));
         let turn = |(at, stage): (usize, &usize)| Turn {
             stage: &project.stages[*stage],
@@ -145,6 +148,8 @@ impl Executor for NativeExecutor<'_> {
             deadline: scene.timeout_seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds)),
             stopped: None,
             refuses: self.refuses,
+            config: self.config,
+            lock,
         };
         let outcomes = repro::run(
             &place,
@@ -206,9 +211,18 @@ fn environment(scene: &Scene<'_>) -> Vec<(std::ffi::OsString, std::ffi::OsString
     environment
 }
 
-/// The project's folder in the workspace.
-fn prefix_of(scene: &Scene<'_>) -> String {
-    scene.root.strip_prefix(scene.slot.workspace()).unwrap_or(Path::new("")).to_string_lossy().into_owned()
+/// The project's folder in the work tree of git.
+fn prefix_of(scene: &Scene<'_>, git: Option<&Git>) -> String {
+    let slot = scene.slot.workspace();
+    let top = if scene.in_project { git.map(Git::workdir) } else { Some(slot.as_path()) };
+    let prefix = top.and_then(|top| scene.root.strip_prefix(top).ok()).unwrap_or(Path::new(""));
+    prefix.to_string_lossy().into_owned()
+}
+
+/// Takes DVC's lock of the project, in which another `dvc` may be at work.
+fn lock_project(root: &Path, config: &DvcConfig) -> Result<RepositoryLock, Diagnostic> {
+    let tell = |holder: &str| text::note(&format!("waiting for DVC's repository lock, which {holder} holds"));
+    Ok(RepositoryLock::acquire(root, config.hardlink_lock, LOCK_LIMIT, &tell)?)
 }
 
 /// Writes a line to the log; one that cannot be written does not stop a stage.
@@ -226,9 +240,22 @@ struct Hands<'h, 'a> {
     /// How everything came to an early end.
     stopped: Option<Stopped>,
     refuses: bool,
+    config: &'h DvcConfig,
+    /// DVC's lock, where the stages run in the project itself.
+    lock: Option<RepositoryLock>,
 }
 
 impl Hands<'_, '_> {
+    /// Does something without DVC's lock, as `dvc repro` runs commands: they may call `dvc` themselves.
+    fn unlocked<T>(&mut self, something: impl FnOnce(&mut Self) -> T) -> Result<T, Diagnostic> {
+        let was_locked = self.lock.take().is_some();
+        let done = something(self);
+        if was_locked {
+            self.lock = Some(lock_project(self.scene.root, self.config)?);
+        }
+        Ok(done)
+    }
+
     /// Notes an early end.
     fn ended(&mut self, stopped: Stopped) -> Result<Ending, Interrupted> {
         let stopped = match stopped {
@@ -246,9 +273,10 @@ impl Commands for Hands<'_, '_> {
         let (scene, spared) = (self.scene, self.dvc.spared());
         let begin = async { Ok((process::start_directly(program, directory, scene.log, scene.nice)?, spared)) };
         let left = self.deadline.map(|end| end.saturating_duration_since(Instant::now()).as_secs().max(1));
-        match self.watch.watch(begin, spared, left) {
-            Ok(stopped) => self.ended(stopped),
-            Err(error) => Ok(Ending::NotStarted(error.to_string())),
+        match self.unlocked(|hands| hands.watch.watch(begin, spared, left)) {
+            Ok(Ok(stopped)) => self.ended(stopped),
+            Ok(Err(error)) => Ok(Ending::NotStarted(error.to_string())),
+            Err(error) => Ok(Ending::NotStarted(error.one_line())),
         }
     }
 }
@@ -258,8 +286,11 @@ impl repro::Executor for Hands<'_, '_> {
         if self.refuses {
             return Became::Failed(format!("only DVC can do it: {why}"));
         }
-        self.dvc.prepare(self.scene, self.watch);
-        match self.dvc.one(self.scene, self.watch, at) {
+        let done = self.unlocked(|hands| {
+            hands.dvc.prepare(hands.scene, hands.watch);
+            hands.dvc.one(hands.scene, hands.watch, at)
+        });
+        match done.and_then(|done| done) {
             Ok((stopped, end)) => match (self.ended(stopped), end.state) {
                 (Err(Interrupted), _) => Became::Interrupted,
                 (Ok(_), StageState::Unchanged) => Became::Unchanged,
