@@ -201,11 +201,17 @@ fn examine<'a>(
             }));
         }
         match examined.best {
+            Some(published) if is_there_already(plan, item, &published) => {}
             Some(published) => believed.push(Believed { item, published, others: examined.others }),
             None => collection.pending += 1,
         }
     }
     Ok(believed)
+}
+
+/// Whether the stages of a result ran in the project itself, which only the last ones do.
+pub(crate) fn is_there_already(plan: &Plan, item: &WorkItem, published: &Published) -> bool {
+    published.result.in_project && plan.phases[item.phase].trailing
 }
 
 /// Leaves word of the results that did not come as a whole: their work items are not done.

@@ -10,11 +10,12 @@ use crate::adapters::beneath::Beneath;
 use crate::adapters::dvc::files::DiskFiles;
 use crate::adapters::dvc::place::{CachedOut, Placing, make_empty, place_cached};
 use crate::adapters::fs::{self, FoundKind};
+use crate::collect::is_there_already;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::ignore::DvcIgnore;
 use crate::dvc::pipeline::path::is_within;
 use crate::model::collection::Rejected;
-use crate::state::format::{PlannedOut, PlannedStage, ResultFile, StageState, WorkItem};
+use crate::state::format::{Plan, PlannedOut, PlannedStage, ResultFile, StageState, WorkItem};
 use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
 use crate::state::results::{self, Published};
@@ -23,13 +24,16 @@ use crate::state::results::{self, Published};
 pub(crate) fn outs(
     project: &ProjectHome,
     run: &RunDir,
+    plan: &Plan,
     items: &[WorkItem],
     rejected: &[Rejected],
-    pull: bool,
 ) -> Result<(), Diagnostic> {
-    let root = &project.root;
+    let (root, pull) = (&project.root, plan.options.pull);
     items.par_iter().try_for_each(|item| {
         let Some(published) = results::best(run, item.index)? else { return Ok(()) };
+        if is_there_already(plan, item, &published) {
+            return Ok(());
+        }
         let place = (item.index, published.result.attempt);
         if rejected.iter().any(|rejected| (rejected.index, rejected.attempt) == place) {
             return Ok(());

@@ -119,6 +119,7 @@ impl Fixture {
             modes: vec![],
             deleted: vec![],
             ignore: vec![IgnoreLines { path: "data/.gitignore".into(), lines: vec![format!("/{index}")] }],
+            in_project: false,
             dvc: "3.67.1".into(),
             host: "h".into(),
             started: String::new(),

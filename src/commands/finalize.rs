@@ -63,8 +63,7 @@ pub(crate) fn finalize(
     let collected = collect::collect(project, run, plan, &items)?;
     let mut is_whole = collected.left_out.is_empty();
     rejected.extend(collected.rejected);
-    let pull = plan.options.pull;
-    bring_outs(project, run, &items, &rejected, pull)?;
+    bring_outs(project, run, plan, &items, &rejected)?;
     let runs = |phase: &usize| plan.phases[*phase].trailing && trailing == Trailing::Run;
     let trailing: Vec<usize> = (0..plan.phases.len()).filter(runs).collect();
     // What gathers all keys may look at everything there is. Where somebody has changed the project since, it runs on what
@@ -86,7 +85,7 @@ pub(crate) fn finalize(
             let collected = collect::collect(project, run, plan, &items)?;
             is_whole &= collected.left_out.is_empty();
             rejected.extend(collected.rejected);
-            bring_outs(project, run, &items[plan.phases[phase].indexes()], &rejected, pull)?;
+            bring_outs(project, run, plan, &items[plan.phases[phase].indexes()], &rejected)?;
         }
         if launched.gave_up {
             break;
@@ -131,12 +130,12 @@ fn worst(a: Exit, b: Exit) -> Exit {
 fn bring_outs(
     project: &ProjectHome,
     run: &RunDir,
+    plan: &Plan,
     items: &[WorkItem],
     rejected: &[Rejected],
-    pull: bool,
 ) -> Result<(), Diagnostic> {
     fetch_outs(project, run, items)?;
-    place::outs(project, run, items, rejected, pull)
+    place::outs(project, run, plan, items, rejected)
 }
 
 /// Brings outs into the cache that machines with a cache of their own have left in the remote.

@@ -340,6 +340,9 @@ pub(crate) struct WorkResult {
     pub modes: Vec<DirectoryMode>,
     /// Lines that DVC added to `.gitignore` files.
     pub ignore: Vec<IgnoreLines>,
+    /// Whether the stages ran in the project itself: then what they left is where it belongs, and nothing is collected.
+    #[serde(default)]
+    pub in_project: bool,
     pub dvc: String,
     pub host: String,
     /// RFC 3339.

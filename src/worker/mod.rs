@@ -143,7 +143,7 @@ pub(crate) fn attempt(
     if let Some(transfer) = bench.transfer {
         transfer.push(outs(item, &left.stages, sources))?;
     }
-    publish(bench, item, attempt.number, draft, &outcome, left, dvc_version, started)?;
+    publish(bench, item, attempt.number, draft, &outcome, left, false, dvc_version, started)?;
     salvage::end(bench.slot)?;
     // A workspace that cannot be reset is made anew by the next work item; this result stands.
     if workspace.reset().is_ok() {
@@ -188,7 +188,7 @@ pub(crate) fn in_project(
     let harvest = Harvest { item, prefix: &sources.plan.prefix, draft: &draft, cache: sources.placing.cache };
     let left = harvest.take_stages(sources.project, &ran, false)?;
     let outcome = outcome(item, &ran);
-    publish(bench, item, attempt.number, draft, &outcome, left, dvc_version, started)?;
+    publish(bench, item, attempt.number, draft, &outcome, left, true, dvc_version, started)?;
     Ok(outcome)
 }
 
@@ -201,6 +201,7 @@ fn publish(
     draft: Draft,
     outcome: &Outcome,
     left: Left,
+    in_project: bool,
     dvc: String,
     started: String,
 ) -> Result<(), Diagnostic> {
@@ -219,6 +220,7 @@ fn publish(
         modes: left.modes,
         deleted: left.deleted,
         ignore: left.ignore,
+        in_project,
         dvc,
         host: process::host(),
         started,

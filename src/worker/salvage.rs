@@ -116,6 +116,7 @@ fn publish(fanout: &FanoutDir, slot: &SlotDir, cache: &Path, at_work: &AtWork) -
             modes: vec![],
             deleted: vec![],
             ignore: vec![],
+            in_project: false,
             dvc: plan.dvc,
             host: process::host(),
             started: clock::made(&path),

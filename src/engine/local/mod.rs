@@ -24,7 +24,7 @@ use crate::engine::local::room::{Held, Room, Waiting};
 use crate::engine::local::settling::Settling;
 use crate::engine::local::worker::Worker;
 use crate::engine::{Channels, Engine, Failures, Flags as _, PhaseEnd};
-use crate::model::event::{Ending, Event, Stop, Task};
+use crate::model::event::{Ending, Event, Resources, Stop, Task};
 
 /// The longest wait before another attempt.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
@@ -131,6 +131,7 @@ impl Engine for LocalEngine {
             idle: HashMap::new(),
             steps: JoinSet::new(),
             settling: Settling::new(self.files.results()),
+            unsettled: HashMap::new(),
             channels: channels.clone(),
         };
         let mut stop = channels.stop;
@@ -139,11 +140,15 @@ impl Engine for LocalEngine {
             phase.start_what_fits();
             tokio::select! {
                 step = phase.steps.join_next() => match step {
-                    // Whatever is queued has room once nothing runs; so nothing is left.
-                    None => break,
+                    // Whatever is queued has room once nothing runs and all is settled; so nothing is left.
+                    None if phase.settling.is_empty() => break,
+                    None => {
+                        let settled = phase.settling.next().await;
+                        phase.settle(settled);
+                    }
                     Some(step) => phase.take(step.map_err(|error| broken(&error))?),
                 },
-                settled = phase.settling.next() => phase.channels.send_all(settled),
+                settled = phase.settling.next() => phase.settle(settled),
                 changed = stop.changed() => {
                     changed.map_err(|_| Diagnostic::internal("the engine's stop channel was closed"))?;
                 }
@@ -172,6 +177,9 @@ struct Phase<'a> {
     idle: HashMap<usize, Worker>,
     steps: JoinSet<Step>,
     settling: Settling,
+    /// What work items hold that asked for something scarce, until their end is told: nobody sees more of it in use than
+    /// there is.
+    unsettled: HashMap<usize, Held>,
     channels: Channels,
 }
 
@@ -217,6 +225,18 @@ impl Phase<'_> {
         });
     }
 
+    /// Tells of ends whose results are on the disk now.
+    fn settle(&mut self, events: Vec<Event>) {
+        for event in &events {
+            if let Event::AttemptFinished { index, .. } = event
+                && let Some(held) = self.unsettled.remove(index)
+            {
+                self.room.give_back(held);
+            }
+        }
+        self.channels.send_all(events);
+    }
+
     fn take(&mut self, step: Step) {
         let (mut waiting, held, ending, worker) = match step {
             // It has waited long enough already.
@@ -228,7 +248,6 @@ impl Phase<'_> {
             // A killed worker cannot have ended its stages; they would write into the next one's workspace.
             self.engine.files.clear(held.slot);
         }
-        self.room.give_back(held);
         let retry_after = self.engine.retry_after(&mut waiting, &ending).filter(|_| !self.is_stopping());
         let (index, attempt) = (waiting.task.index, waiting.task.attempt);
         let is_success = ending == Ending::Succeeded;
@@ -236,8 +255,14 @@ impl Phase<'_> {
         self.engine.failures.take(&event);
         if is_success {
             self.settling.add(event);
+            if waiting.task.resources == Resources::default() {
+                self.room.give_back(held);
+            } else {
+                self.unsettled.insert(index, held);
+            }
         } else {
             self.channels.send(event);
+            self.room.give_back(held);
         }
         if let Some(delay) = retry_after {
             waiting.task.attempt += 1;
@@ -317,7 +342,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::model::event::Resources;
     use crate::state::paths::FanoutDir;
 
     pub(super) fn task(index: usize, resources: Resources, expected_seconds: Option<f64>) -> Task {
