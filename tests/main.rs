@@ -40,7 +40,6 @@ mod snapshot;
 mod stages;
 mod support;
 mod tidy;
-mod users;
 mod warm;
 mod whole_job;
 mod workspaces;

@@ -151,7 +151,7 @@ fn doctor_says_what_works_and_what_to_do_about_the_rest() {
     std::fs::set_permissions(&wrapper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
     let mut wrapped = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
     let said = Ran::of(wrapped.arg("doctor").env("DVC_FANOUT_DVC", &wrapper)).stdout;
-    assert!(said.contains("note   dvc: 3.") && said.contains("have DVC_FANOUT_DVC name"), "{said}");
+    assert!(said.contains("note   dvc: 3.") && said.contains("set DVC_FANOUT_DVC to that script"), "{said}");
     let outside = Project::bare();
     let said = outside.fanout(["doctor", "--format", "json"]);
     assert_eq!(said.code, Some(4), "{said:#?}");

@@ -184,8 +184,12 @@ impl Git {
         let config = repository.path().join("config");
         let mut text = fs::read_text_if_any(&config)?.unwrap_or_default();
         let is_elsewhere = opened.repository.config().and_then(|config| config.get_string("core.worktree")).is_ok();
-        let quoted =
-            |path: &Path| format!("\"{}\"", path.display().to_string().replace('\\', "\\\\").replace('"', "\\\""));
+        let quoted = |path: &Path| {
+            format!(
+                "\"{}\"",
+                path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+            )
+        };
         text.push_str(&format!("[include]\n\tpath = {}\n", quoted(&project.join("config"))));
         // What the project says about its own work tree does not hold for this one.
         text.push_str("[core]\n\tbare = false\n\tfsmonitor = false\n");

@@ -195,7 +195,9 @@ impl Store {
         let mut stack = vec![(String::new(), tree.clone())];
         while let Some((directory, tree)) = stack.pop() {
             for entry in &tree {
-                let path = format!("{directory}{}", String::from_utf8_lossy(entry.name_bytes()));
+                // Names that are no UTF-8 come into workspaces byte by byte, as inputs.
+                let Ok(name) = std::str::from_utf8(entry.name_bytes()) else { continue };
+                let path = format!("{directory}{name}");
                 if entry.kind() == Some(ObjectType::Tree) {
                     stack.push((path + "/", self.repository.find_tree(entry.id()).doing("read a tree")?));
                 } else {

@@ -307,6 +307,11 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(), FsError> {
 }
 
 fn copy_one(from: &Path, to: &Path) -> Result<(), FsError> {
+    // It may be there already: through a link to what git ignores, or as a nested repository of the workspace's own.
+    let is_repository = to.file_name().is_some_and(|name| name == ".git");
+    if fs::exists(to) && (is_repository || from.canonicalize().ok() == to.canonicalize().ok()) {
+        return Ok(());
+    }
     if let Ok(target) = std::fs::read_link(from) {
         // A relative target would mean another file in another directory; what is behind it is what counts.
         let behind = from.canonicalize().unwrap_or(target);
