@@ -90,7 +90,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
     write_by(path, |file| file.write_all(bytes))
 }
 
-/// Writes a file as [`write`] does, bit by bit.
+/// Writes a file as [`write()`] does, bit by bit.
 pub(crate) fn write_by(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), FsError> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     create_dir(parent)?;

@@ -1,4 +1,5 @@
 //! Flags of the Kubernetes engine. The section `kubernetes` of `.dvc/fanout/config.yaml` has the same names.
+#![cfg_attr(doc, expect(rustdoc::broken_intra_doc_links, reason = "help texts write optional parts in brackets"))]
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
