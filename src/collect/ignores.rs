@@ -19,9 +19,9 @@ const MAX_GITIGNORE: u64 = 64 << 20;
 type Place = (usize, usize);
 
 /// Adds the lines that DVC wrote into `.gitignore` files, in the order of `dvc repro`.
-pub(super) fn merge(
+pub(super) fn merge<'a>(
     tree: &Beneath,
-    believed: &[Believed<'_>],
+    results: impl Iterator<Item = &'a Believed<'a>>,
     good: &[Good<'_>],
     outcome: &mut Outcome,
 ) -> Result<(), Diagnostic> {
@@ -33,7 +33,7 @@ pub(super) fn merge(
         }
     }
     let mut files: BTreeMap<&str, Vec<(Place, &str)>> = BTreeMap::new();
-    for ignore in believed.iter().flat_map(|result| &result.published.result.ignore) {
+    for ignore in results.flat_map(|result| &result.published.result.ignore) {
         for line in &ignore.lines {
             let out = ignore_lines::out_of(&ignore.path, line);
             let place = outs.get(out.as_str()).copied().unwrap_or((usize::MAX, 0));

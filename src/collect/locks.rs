@@ -16,25 +16,28 @@ const MAX_LOCK: u64 = 1 << 30;
 
 /// Adds the change of every lock file that gets new entries; entries that the results agree about with the project, or
 /// that one side alone changed, are no conflict.
+///
+/// `all` are the good stages with those whose entries are there already: these take part in the order alone.
 pub(super) fn merge(
     tree: &Beneath,
     good: &[Good<'_>],
+    all: &[Good<'_>],
     config: &CollectConfig,
     outcome: &mut Outcome,
 ) -> Result<(), Diagnostic> {
-    let mut by_lock: BTreeMap<String, Vec<Good<'_>>> = BTreeMap::new();
-    for good in good.iter().filter(|good| good.stage.name.is_some() && good.entry.is_some()) {
-        by_lock.entry(path::lock_path(&good.stage.file)).or_default().push(*good);
-    }
+    let mut good = by_lock(good);
     let mut written: Vec<(usize, String)> = vec![];
-    for (path, good) in by_lock {
+    for (path, all) in by_lock(all) {
+        let good = good.remove(&path).unwrap_or_default();
         let text = read(tree, &path)?;
         let file = Lockfile::parse(&text).map_err(|error| refused(&path, &error))?;
         let merged = merge_one(&path, &file, &good, config, outcome);
-        if !merged.is_empty() {
+        if !merged.is_empty() || good.len() < all.len() {
             let spliced = splice(Some(&text), &merged).map_err(|error| refused(&path, &error))?;
-            let spliced = in_order(spliced, &good).map_err(|error| refused(&path, &error))?;
-            outcome.changes.push(change(&path, After::Bytes(spliced.into_bytes()), None));
+            let spliced = in_order(spliced, &all).map_err(|error| refused(&path, &error))?;
+            if spliced != text {
+                outcome.changes.push(change(&path, After::Bytes(spliced.into_bytes()), None));
+            }
             let planned: HashMap<_, _> = good.iter().map(|good| (good.stage.name.as_deref(), good.stage)).collect();
             let stages = merged.iter().filter_map(|(name, _)| planned.get(&Some(*name)));
             written.extend(stages.map(|stage| (stage.order, stage.address.clone())));
@@ -43,6 +46,15 @@ pub(super) fn merge(
     written.sort_unstable();
     outcome.collection.stages = written.into_iter().map(|(_, address)| address).collect();
     Ok(())
+}
+
+/// The stages that have an entry, under the path of its lock file.
+fn by_lock<'a>(good: &[Good<'a>]) -> BTreeMap<String, Vec<Good<'a>>> {
+    let mut by_lock: BTreeMap<String, Vec<Good<'_>>> = BTreeMap::new();
+    for good in good.iter().filter(|good| good.stage.name.is_some() && good.entry.is_some()) {
+        by_lock.entry(path::lock_path(&good.stage.file)).or_default().push(*good);
+    }
+    by_lock
 }
 
 /// Puts the entries that this run added, by this collection and those before it, into the order of `dvc repro`.

@@ -119,14 +119,17 @@ pub(crate) fn merge(
     outcome.collection.run.clone_from(&plan.run);
     outcome.collection.dry_run = config.dry_run;
     // Everything that takes long happens before the lock is taken, which `dvc repro` must not miss for long.
-    let believed = examine(run, plan, items, config, &mut outcome.collection)?;
+    let examined = examine(run, plan, items, config, &mut outcome.collection)?;
+    let (there, believed): (Vec<_>, Vec<_>) =
+        examined.into_iter().partition(|result| is_there_already(plan, result.item, &result.published));
     let good = good_stages(&believed);
+    let all = good_stages(believed.iter().chain(&there));
     let lock = lock_when_quiet(project, &believed, &good, config.lock_limit)?;
     outcome.collection.left_alone = apply::recover(&project.root, &lock)?;
     let tree = Beneath::open(&project.root)?;
     files::merge(project, plan, &tree, &believed, &good, config, &mut outcome)?;
-    ignores::merge(&tree, &believed, &good, &mut outcome)?;
-    locks::merge(&tree, &good, config, &mut outcome)?;
+    ignores::merge(&tree, believed.iter().chain(&there), &all, &mut outcome)?;
+    locks::merge(&tree, &good, &all, config, &mut outcome)?;
     let Outcome { mut changes, mut collection } = outcome;
     let is_lock = |path: &str| path == "dvc.lock" || path.ends_with("/dvc.lock");
     collection.files = changes.iter().map(|change| change.path.clone()).filter(|path| !is_lock(path)).collect();
@@ -201,7 +204,6 @@ fn examine<'a>(
             }));
         }
         match examined.best {
-            Some(published) if is_there_already(plan, item, &published) => {}
             Some(published) => believed.push(Believed { item, published, others: examined.others }),
             None => collection.pending += 1,
         }
@@ -231,9 +233,9 @@ fn note_refusals(run: &RunDir, believed: &[Believed<'_>], collection: &Collectio
 }
 
 /// The good stages of all results, in the order of `dvc repro`.
-fn good_stages<'a>(believed: &'a [Believed<'a>]) -> Vec<Good<'a>> {
+fn good_stages<'a>(results: impl IntoIterator<Item = &'a Believed<'a>>) -> Vec<Good<'a>> {
     let mut good: Vec<Good<'a>> = vec![];
-    for result in believed {
+    for result in results {
         for stage in result.published.result.stages.iter().filter(|stage| stage.state.is_good()) {
             let planned = result.item.stages.iter().find(|planned| planned.address == stage.address);
             good.extend(planned.map(|planned| Good { stage: planned, entry: stage.entry.as_deref(), result }));

@@ -81,7 +81,12 @@ pub(crate) fn finalize(
             return Ok(launched.exit);
         }
         exit = worst(exit, launched.exit);
-        if !in_project {
+        if in_project {
+            if !is_last(&items, &items[plan.phases[phase].indexes()]) {
+                // Its entries and lines are the last ones, and are to be where `dvc repro` would have put them.
+                collect::collect(project, run, plan, &items)?;
+            }
+        } else {
             let collected = collect::collect(project, run, plan, &items)?;
             is_whole &= collected.left_out.is_empty();
             rejected.extend(collected.rejected);
@@ -119,6 +124,16 @@ pub(crate) fn finalize(
         }
     }
     Ok(exit)
+}
+
+/// Whether `dvc repro` runs the stages of these work items behind all others.
+fn is_last(all: &[WorkItem], these: &[WorkItem]) -> bool {
+    let orders = |items: &[WorkItem]| -> Vec<usize> {
+        items.iter().flat_map(|item| &item.stages).map(|stage| stage.order).collect()
+    };
+    let these = orders(these);
+    let first = these.iter().copied().min().unwrap_or(usize::MAX);
+    orders(all).into_iter().filter(|order| *order >= first).count() == these.len()
 }
 
 /// The worse of two exits.

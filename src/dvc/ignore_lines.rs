@@ -12,14 +12,16 @@ const ESCAPED: [char; 7] = ['\\', '[', ']', '!', '*', '#', '?'];
 /// Adds lines that a text does not have yet, in the order of their places.
 ///
 /// Where some of the lines stand there already, from an earlier collection of the same run, all of them are put at the
-/// end in their order; a text that has all of them stays as it is.
+/// end in their order; a text that has all of them in their order stays as it is.
 pub(crate) fn unite<'l, P: Ord>(text: &'l str, mut lines: Vec<(P, &'l str)>) -> String {
     lines.sort_by(|(a, _), (b, _)| a.cmp(b));
     let mut known: HashSet<&str> = text.lines().collect();
-    if lines.iter().all(|(_, line)| known.contains(line)) {
+    let own: HashSet<&str> = lines.iter().map(|(_, line)| *line).collect();
+    let mut met = HashSet::new();
+    let wanted = lines.iter().map(|(_, line)| *line).filter(|line| met.insert(*line));
+    if text.lines().filter(|line| own.contains(line)).eq(wanted) {
         return text.to_owned();
     }
-    let own: HashSet<&str> = lines.iter().map(|(_, line)| *line).collect();
     let kept: String;
     let text = if known.is_disjoint(&own) {
         text
@@ -80,7 +82,8 @@ mod tests {
         assert_eq!(unite("/old", vec![(2, "/b"), (1, "/a"), (3, "/a")]), "/old\n/a\n/b\n");
         assert_eq!(unite("", Vec::<(u8, &str)>::new()), "");
         assert_eq!(unite("/a\n/b", vec![(0, "/b"), (0, "/c")]), "/a\n/b\n/c\n");
-        assert_eq!(unite("/b\n/a", vec![(0, "/a"), (1, "/b")]), "/b\n/a");
+        assert_eq!(unite("/b\n/a", vec![(0, "/b"), (1, "/a")]), "/b\n/a");
+        assert_eq!(unite("/b\nx\n/a", vec![(0, "/a"), (1, "/b")]), "x\n/a\n/b\n");
         assert_eq!(unite("x\n/a\n/c\n", vec![(2, "/c"), (0, "/a"), (1, "/b")]), "x\n/a\n/b\n/c\n");
         assert_eq!(out_of("data/.gitignore", "/x.txt"), "data/x.txt");
         assert_eq!(out_of(".gitignore", "/x.txt"), "x.txt");

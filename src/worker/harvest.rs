@@ -1,10 +1,10 @@
 //! What a work item's stages left in the workspace, taken into its result.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
 use crate::adapters::dvc::cache::Cache;
-use crate::adapters::fs::{self, FoundKind};
+use crate::adapters::fs::{self, FoundKind, FsError};
 use crate::adapters::git::ignore::Ignores;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::hash::HashName;
@@ -177,15 +177,8 @@ impl Harvest<'_> {
         for path in changes.files {
             if path == ".gitignore" || path.ends_with("/.gitignore") {
                 let before = workspace.original(&path)?.unwrap_or_default();
-                let before = String::from_utf8_lossy(&before);
-                let before: HashSet<&str> = before.lines().collect();
-                let after = fs::read(&root.join(&path))?;
-                let lines = String::from_utf8_lossy(&after)
-                    .lines()
-                    .filter(|line| !before.contains(line))
-                    .filter(|line| !not_made.contains(ignore_lines::out_of(&path, line).as_str()))
-                    .map(str::to_owned)
-                    .collect();
+                let mut lines = new_lines(&before, &fs::read(&root.join(&path))?);
+                lines.retain(|line| !not_made.contains(ignore_lines::out_of(&path, line).as_str()));
                 left.ignore.push(IgnoreLines { path, lines });
             } else if !ignores.is_ignored(&path::join(self.prefix, &path))? {
                 let before = workspace.original_md5(&path)?;
@@ -228,6 +221,46 @@ impl Harvest<'_> {
         }
         Ok(())
     }
+}
+
+/// The `.gitignore` files beside a work item's outs, as they are in the project before its stages run there.
+pub(super) struct IgnoresBefore(BTreeMap<String, Vec<u8>>);
+
+impl IgnoresBefore {
+    pub(super) fn read(root: &Path, item: &WorkItem) -> Result<IgnoresBefore, Diagnostic> {
+        let outs = item.stages.iter().flat_map(|stage| &stage.outs);
+        let paths: BTreeSet<String> = outs.map(|out| ignore_lines::line_of(&out.resolved).0).collect();
+        let read = |path: String| {
+            let text = read_if_any(&root.join(&path))?;
+            Ok((path, text))
+        };
+        Ok(IgnoresBefore(paths.into_iter().map(read).collect::<Result<_, Diagnostic>>()?))
+    }
+
+    /// The lines that were added since.
+    pub(super) fn added(self, root: &Path) -> Result<Vec<IgnoreLines>, Diagnostic> {
+        let mut added = vec![];
+        for (path, before) in self.0 {
+            let lines = new_lines(&before, &read_if_any(&root.join(&path))?);
+            if !lines.is_empty() {
+                added.push(IgnoreLines { path, lines });
+            }
+        }
+        Ok(added)
+    }
+}
+
+/// The bytes of a file, or none where there is no file.
+fn read_if_any(path: &Path) -> Result<Vec<u8>, FsError> {
+    if fs::exists(path) { fs::read(path) } else { Ok(vec![]) }
+}
+
+/// The lines of a text that an earlier one does not have.
+fn new_lines(before: &[u8], after: &[u8]) -> Vec<String> {
+    let before = String::from_utf8_lossy(before);
+    let before: HashSet<&str> = before.lines().collect();
+    let after = String::from_utf8_lossy(after);
+    after.lines().filter(|line| !before.contains(line)).map(str::to_owned).collect()
 }
 
 /// The files at a path or below it, relative to the root, each with whether it has the executable bit.

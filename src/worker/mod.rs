@@ -25,7 +25,7 @@ use crate::state::results::{self, Draft, Durability};
 use crate::worker::child::{Stopped, Watch};
 use crate::worker::earlier::Earlier;
 use crate::worker::executor::{Executor, Ran, Scene, StageEnd};
-use crate::worker::harvest::{Harvest, Left};
+use crate::worker::harvest::{Harvest, IgnoresBefore, Left};
 use crate::worker::transfer::{Object, Transfer};
 use crate::worker::workspace::{Sources, Workspace};
 
@@ -182,11 +182,13 @@ pub(crate) fn in_project(
         distrusted: &distrusted,
     };
     executor.prepare(&scene, watch);
+    let ignores = IgnoresBefore::read(sources.project, item)?;
     let ran = executor.run(&scene, watch)?;
     let dvc_version = version(bench, attempt, &ran)?;
     let draft = Draft::begin(sources.run, item.index, attempt.number)?;
     let harvest = Harvest { item, prefix: &sources.plan.prefix, draft: &draft, cache: sources.placing.cache };
-    let left = harvest.take_stages(sources.project, &ran, false)?;
+    let mut left = harvest.take_stages(sources.project, &ran, false)?;
+    left.ignore = ignores.added(sources.project)?;
     let outcome = outcome(item, &ran);
     publish(bench, item, attempt.number, draft, &outcome, left, true, dvc_version, started)?;
     Ok(outcome)
