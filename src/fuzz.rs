@@ -14,7 +14,7 @@ use serde_json::Value as Json;
 use crate::dvc::config::DvcConfig;
 use crate::dvc::lockfile::{Lockfile, splice};
 use crate::dvc::pipeline::graph::Graph;
-use crate::dvc::pipeline::load::Project;
+use crate::dvc::pipeline::project::Project;
 use crate::dvc::pipeline::source::MemoryFiles;
 use crate::env;
 use crate::state::format::WorkResult;

@@ -8,7 +8,7 @@ use clap::Command;
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 
 use crate::adapters::dvc::files::DiskFiles;
-use crate::dvc::pipeline::load::Project;
+use crate::dvc::pipeline::project::Project;
 use crate::plan::hints;
 use crate::state::home::ProjectHome;
 use crate::state::worklist;

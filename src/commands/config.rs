@@ -10,7 +10,7 @@ use crate::cli::settings::{self, Origin};
 use crate::cli::{Cli, ConfigArgs, Format};
 use crate::commands::settings::{self as file, Settings};
 use crate::diagnostic::Diagnostic;
-use crate::dvc::pipeline::load::Project;
+use crate::dvc::pipeline::project::Project;
 use crate::engine::Completion as _;
 use crate::engine::args::flags;
 use crate::exit::Exit;

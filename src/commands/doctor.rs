@@ -10,7 +10,7 @@ use crate::cli::{Cli, DoctorArgs, Format};
 use crate::commands::settings::{self, Settings};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::graph::Graph;
-use crate::dvc::pipeline::load::Project;
+use crate::dvc::pipeline::project::Project;
 use crate::engine::launch::block_on;
 use crate::env;
 use crate::exit::Exit;

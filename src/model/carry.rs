@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::dvc::pipeline::ignore_pattern::{Pattern, PatternError};
+use crate::dvc::pipeline::ignore::pattern::{Pattern, PatternError};
 
 /// Compiled patterns.
 #[derive(Clone, Debug)]

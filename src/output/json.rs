@@ -9,7 +9,7 @@ use super::changes::{ReasonJson, StageChanges, outlook_name};
 use super::value_json::{ListJson, MapJson, ValueJson};
 use crate::dvc::hash::Hashed;
 use crate::dvc::pipeline::graph::Graph;
-use crate::dvc::pipeline::load::{Project, StageFile};
+use crate::dvc::pipeline::project::{Project, StageFile};
 use crate::dvc::pipeline::stage::{Dep, Out, OutKind, Stage};
 
 /// The version of the documents.

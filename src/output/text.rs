@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 use crate::diagnostic::Diagnostic;
-use crate::dvc::pipeline::load::Project;
+use crate::dvc::pipeline::project::Project;
 
 /// Prints a result to stdout, ending in one newline.
 ///

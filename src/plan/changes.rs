@@ -18,7 +18,7 @@ use crate::dvc::changed::{FactError, Forecast, Forecasts, Observation, Selection
 use crate::dvc::lockfile::{LockEntry, Lockfile, LockfileError};
 use crate::dvc::pipeline::graph::Graph;
 use crate::dvc::pipeline::ignore::DvcIgnore;
-use crate::dvc::pipeline::load::Project;
+use crate::dvc::pipeline::project::Project;
 use crate::dvc::pipeline::source::ProjectFiles;
 use crate::dvc::pipeline::stage::Stage;
 use crate::output::changes::StageChanges;

@@ -9,7 +9,7 @@ use super::Planned;
 use super::survey::{self, Survey};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::changed::{DataChange, Outlook, Reason};
-use crate::dvc::pipeline::load::Project;
+use crate::dvc::pipeline::project::Project;
 use crate::output::changes;
 use crate::output::picture::{Node, PhaseBox, Picture};
 use crate::output::text::{count, grouped};

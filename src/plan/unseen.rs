@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use crate::dvc::pipeline::load::Project;
 use crate::dvc::pipeline::path::{self, join};
+use crate::dvc::pipeline::project::Project;
 use crate::state::home::ProjectHome;
 
 /// What is DVC's own or this program's own, in every project. Git ignores it, but it may not be asked.

@@ -1,37 +1,28 @@
 //! A DVC project as DVC sees it: stages, their deps and outs, the graph and the order of `dvc repro`.
 //!
-//! | step | file |
-//! |---|---|
-//! | which files are read, and in which order | `discover.rs`, `ignore.rs`, `ignore_pattern.rs` |
-//! | what may stand in them | `schema.rs`, `lock.rs` |
-//! | variables | `context.rs` |
-//! | `${…}` | `expression.rs`, `template.rs`, `text.rs` |
-//! | foreach, matrix and plain definitions to stages | `define.rs`, `expand.rs`, `build.rs`, `url.rs` |
-//! | `.dvc` files and the sections beside `stages` | `dvc_file.rs`, `top.rs` |
-//! | who needs whom, and the order of `dvc repro` | `graph.rs` |
-//! | what a target on the command line means | `target.rs` |
+//! | step | folder | in it |
+//! |---|---|---|
+//! | which files are read, in which order, and what may stand in them | `read/` | `discover.rs`, `schema.rs`, `lock.rs` |
+//! | `.dvc` files and the sections beside `stages` | `read/` | `dvc_file.rs`, `sections.rs` |
+//! | what DVC does not see | `ignore/` | `pattern.rs` |
+//! | variables | `resolve/` | `context.rs` |
+//! | `${…}` | `resolve/` | `expression.rs`, `template.rs`, `text.rs` |
+//! | foreach, matrix and plain definitions to stages | `resolve/` | `define.rs`, `expand.rs`, `build.rs`, `url.rs` |
+//! | who needs whom, and the order of `dvc repro` | `graph/` | `trie.rs` |
+//! | what a target on the command line means | `graph/` | `target.rs` |
+//!
+//! What they speak of stands beside them: `project.rs`, `stage.rs`, `path.rs`; so does what they read from, `source.rs`
+//! and `env.rs`, and what they say when they cannot, `error.rs`.
 
-mod build;
-mod context;
-mod define;
-mod discover;
-pub(crate) mod dvc_file;
-pub(crate) mod error;
-mod expand;
-mod expression;
+mod env;
+mod error;
 pub(crate) mod graph;
 pub(crate) mod ignore;
-pub(crate) mod ignore_pattern;
-pub(crate) mod load;
-mod lock;
 pub(crate) mod path;
-mod schema;
+pub(crate) mod project;
+pub(crate) mod read;
+mod resolve;
 pub(crate) mod source;
 pub(crate) mod stage;
-pub(crate) mod target;
-mod template;
 #[cfg(test)]
 mod tests;
-mod text;
-mod top;
-mod url;

@@ -3,6 +3,9 @@
 //! A path beside the root begins with `../`; one further out is absolute. Every file has exactly one such text, so that
 //! equal text means the same path. Symlinks are not resolved, as in DVC.
 
+/// How the names of `.dvc` files end.
+const SUFFIX: &str = ".dvc";
+
 /// Resolves `path`, as written in a file, against `base`, a path of the model.
 pub(crate) fn resolve(root: &str, base: &str, path: &str) -> String {
     if is_plain(base) && is_plain(path) && !path.is_empty() {
@@ -33,6 +36,16 @@ pub(crate) fn parent(path: &str) -> &str {
 /// Returns the last component.
 pub(crate) fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
+}
+
+/// Whether the path is that of a `.dvc` file.
+pub(crate) fn is_dvc_file(path: &str) -> bool {
+    path.ends_with(SUFFIX)
+}
+
+/// Whether DVC reads stages from files of that name.
+pub(crate) fn is_stage_file(path: &str) -> bool {
+    file_name(path) == "dvc.yaml" || is_dvc_file(path)
 }
 
 /// Returns the path of the model `path` as seen from the directory `from`, another one; `.` for the same directory.

@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 
+use super::graph::target::{self, TargetOptions};
 use super::graph::{Graph, Reach};
-use super::load::Project;
+use super::project::Project;
 use super::source::MemoryFiles;
-use super::target::{self, TargetOptions};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::config::DvcConfig;
 use crate::dvc::lockfile::Lockfile;

@@ -23,7 +23,7 @@ use crate::adapters::machine;
 use crate::adapters::process::{self, Ending, Program};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::config::DvcConfig;
-use crate::dvc::pipeline::load::Project;
+use crate::dvc::pipeline::project::Project;
 use crate::env;
 use crate::native::repro::{self, Locks, Outcome, Turn};
 use crate::native::{Became, Commands, Ignores, Interrupted, Log, OnFailure, Options, ParamsMemory, Place, Shell};

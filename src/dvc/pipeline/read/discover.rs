@@ -6,23 +6,10 @@
 
 use std::collections::HashSet;
 
-use super::error::{Fault, LoadError, Problem};
-use super::load::Env;
-use super::path;
-use super::source::FileKind;
-
-/// How the names of `.dvc` files end.
-const SUFFIX: &str = ".dvc";
-
-/// Whether the path is that of a `.dvc` file.
-pub(super) fn is_dvc_file(path: &str) -> bool {
-    path.ends_with(SUFFIX)
-}
-
-/// Whether DVC reads stages from files of that name.
-pub(super) fn is_stage_file(path: &str) -> bool {
-    path::file_name(path) == "dvc.yaml" || is_dvc_file(path)
-}
+use crate::dvc::pipeline::env::Env;
+use crate::dvc::pipeline::error::{Fault, LoadError, Problem};
+use crate::dvc::pipeline::path;
+use crate::dvc::pipeline::source::FileKind;
 
 /// Calls `read` with each stage file; it returns the outputs of its stages, paths of the model.
 pub(super) fn walk(
@@ -61,7 +48,7 @@ fn list(env: &Env<'_>, directory: &str) -> Result<(Vec<String>, Vec<String>), Lo
         let path = join(&entry.name);
         if entry.is_dir {
             names.push(entry.name);
-        } else if is_stage_file(&path) {
+        } else if path::is_stage_file(&path) {
             let leads_to_directory = entry.is_symlink && env.files.kind(&path) == Some(FileKind::Directory);
             if !leads_to_directory && !is_ignored(env, &path, false)? && !is_git_ignored(env, &path, false)? {
                 files.push(path);

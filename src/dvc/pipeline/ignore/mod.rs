@@ -4,15 +4,17 @@
 //! ignored directory nothing can be re-included. `.git`, `.hg` and `.dvc` are always ignored, and so is a directory
 //! with a `.dvc` of its own: another project.
 
+pub(crate) mod pattern;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use thiserror::Error;
 
-use super::ignore_pattern::{Pattern, PatternError};
-use super::path;
-use super::source::ProjectFiles;
+use self::pattern::{Pattern, PatternError};
+use crate::dvc::pipeline::path;
+use crate::dvc::pipeline::source::ProjectFiles;
 
 const FILE_NAME: &str = ".dvcignore";
 const BUILT_IN: [&str; 4] = [".hg/", ".git/", ".git", ".dvc/"];

@@ -7,19 +7,20 @@ use indexmap::IndexMap;
 
 use super::build::{Fields, build};
 use super::context::Context;
-use super::error::{Fault, Problem, StageProblem};
 use super::expand::{self, Expanded};
 use super::expression::is_interpolated;
-use super::load::{Env, Group};
-use super::path;
-use super::stage::{Expansion, Generated, Stage};
 use super::template::{Rules, Template};
 use super::text;
+use crate::dvc::pipeline::env::Env;
+use crate::dvc::pipeline::error::{Fault, Problem, StageProblem};
+use crate::dvc::pipeline::path;
+use crate::dvc::pipeline::project::Group;
+use crate::dvc::pipeline::stage::{Expansion, Generated, Stage};
 use crate::dvc::value::Value;
 use crate::dvc::yaml::{Entries, Node, NodeValue, Position};
 
 /// All definitions of one `dvc.yaml`.
-pub(super) struct Definitions<'n> {
+pub(crate) struct Definitions<'n> {
     by_name: IndexMap<&'n str, Definition<'n>>,
 }
 
@@ -55,10 +56,10 @@ struct Field {
 }
 
 /// An item of `vars` with its place.
-pub(super) type VarsItem = (VarsSource, Position);
+pub(crate) type VarsItem = (VarsSource, Position);
 
 /// What an item of `vars` brings; nothing is interpolated in it.
-pub(super) enum VarsSource {
+pub(crate) enum VarsSource {
     /// `PATH[:KEY[,KEY…]]`.
     File(String),
     Map(Value),
@@ -69,7 +70,7 @@ const FIELDS: [&str; 11] =
 
 impl<'n> Definitions<'n> {
     /// Takes the validated `stages` section and expands the loops.
-    pub(super) fn of(stages: &'n Entries, context: &Context<'_>) -> Result<Self, Fault> {
+    pub(crate) fn of(stages: &'n Entries, context: &Context<'_>) -> Result<Self, Fault> {
         let mut by_name = IndexMap::new();
         for (name, entry) in stages {
             let (Some(name), Some(fields)) = (name.as_str(), entry.node.as_map()) else { continue };
@@ -80,7 +81,7 @@ impl<'n> Definitions<'n> {
     }
 
     /// The loops.
-    pub(super) fn groups(&self) -> Vec<Group> {
+    pub(crate) fn groups(&self) -> Vec<Group> {
         let group = |(name, definition): (&&str, &Definition<'_>)| match &definition.body {
             Body::Loop { expansion, data, .. } => {
                 let mut sources = vec![];
@@ -96,7 +97,7 @@ impl<'n> Definitions<'n> {
     }
 
     /// Makes all stages, in order.
-    pub(super) fn stages(&mut self, env: &Env<'_>, file: &str, context: &Context<'_>) -> Result<Vec<Stage>, Fault> {
+    pub(crate) fn stages(&mut self, env: &Env<'_>, file: &str, context: &Context<'_>) -> Result<Vec<Stage>, Fault> {
         let names = self.names();
         let mut stages = Vec::with_capacity(names.len());
         for (definition, key) in names {
@@ -231,7 +232,7 @@ fn push_variables(data: &Node, found: &mut Vec<String>) {
 }
 
 /// Reads a validated `vars` section.
-pub(super) fn vars_items(node: &Node) -> Result<Vec<VarsItem>, Fault> {
+pub(crate) fn vars_items(node: &Node) -> Result<Vec<VarsItem>, Fault> {
     let mut items = vec![];
     for item in node.as_list().unwrap_or_default() {
         forbid_interpolation(item)?;
@@ -262,7 +263,7 @@ fn forbid_interpolation(node: &Node) -> Result<(), Fault> {
 }
 
 /// Merges the items of a `vars` section; file names are relative to `directory`.
-pub(super) fn merge_vars(
+pub(crate) fn merge_vars(
     context: &mut Context<'_>,
     items: &[VarsItem],
     env: &Env<'_>,

@@ -1,100 +1,30 @@
 //! A whole project: every stage file found, read and resolved.
 
+mod discover;
+pub(crate) mod dvc_file;
+mod lock;
+pub(crate) mod schema;
+pub(crate) mod sections;
+
 use std::ops::Range;
 
-use super::context::{Context, VarsFiles};
-use super::define::{self, Definitions};
-use super::discover;
-use super::dvc_file;
-use super::error::{Fault, LoadError, Problem, StageProblem};
-use super::ignore::{DvcIgnore, IgnoreError};
-use super::lock;
-use super::path;
-use super::schema;
-use super::source::{FileKind, ProjectFiles};
-use super::stage::Stage;
-use super::top::TopLevel;
+use self::sections::TopLevel;
 use crate::dvc::config::DvcConfig;
+use crate::dvc::pipeline::env::Env;
+use crate::dvc::pipeline::error::{Fault, LoadError, Problem};
+use crate::dvc::pipeline::path;
+use crate::dvc::pipeline::project::{Group, Project, StageFile};
+use crate::dvc::pipeline::resolve::context::Context;
+use crate::dvc::pipeline::resolve::define::{self, Definitions};
+use crate::dvc::pipeline::source::{FileKind, ProjectFiles};
+use crate::dvc::pipeline::stage::Stage;
 use crate::dvc::value::StrKey;
-use crate::dvc::yaml::{self, Node};
-
-/// A DVC project.
-#[derive(Debug)]
-pub(crate) struct Project {
-    /// The absolute path of its root.
-    pub root: String,
-    /// All stages, in the order in which DVC collects them.
-    pub stages: Vec<Stage>,
-    /// The stage files, in that order too.
-    pub files: Vec<StageFile>,
-    /// Stages that DVC lists once more than they are: indices into `stages`.
-    pub repeated: Vec<usize>,
-}
-
-/// A `dvc.yaml` or `.dvc` file.
-#[derive(Debug)]
-pub(crate) struct StageFile {
-    /// Relative to the project's root.
-    pub path: String,
-    /// The stages of the file in [`Project::stages`].
-    pub stages: Range<usize>,
-    /// Its foreach and matrix definitions, those without stages included.
-    pub groups: Vec<Group>,
-    pub top: TopLevel,
-}
-
-/// A `foreach` or `matrix`.
-#[derive(Debug)]
-pub(crate) struct Group {
-    pub name: String,
-    /// What its keys come from: axes of a matrix by name, and every text with a variable, as written.
-    pub sources: Vec<String>,
-}
-
-impl Group {
-    /// Whether the keys come from a variable or an axis: `sessions` is one of `${config.sessions}`, not of
-    /// `${old_sessions}`.
-    pub(crate) fn mentions(&self, name: &str) -> bool {
-        let name = name.strip_prefix("${").and_then(|name| name.strip_suffix('}')).unwrap_or(name).trim();
-        let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
-        let stands_alone = |source: &str, at: usize| {
-            !source[..at].ends_with(is_word) && !source[at + name.len()..].starts_with(is_word)
-        };
-        !name.is_empty()
-            && self.sources.iter().any(|source| source.match_indices(name).any(|(at, _)| stands_alone(source, at)))
-    }
-}
-
-/// What reading a stage file needs.
-pub(super) struct Env<'e> {
-    pub files: &'e dyn ProjectFiles,
-    pub config: &'e DvcConfig,
-    pub ignore: DvcIgnore<'e>,
-    pub vars: VarsFiles<'e>,
-}
-
-impl Env<'_> {
-    pub(super) fn root(&self) -> &str {
-        self.files.root()
-    }
-
-    /// Returns the `.dvcignore` rule that hides an output, which must not be.
-    pub(super) fn ignored_out(&self, path: &str) -> Result<Option<String>, IgnoreError> {
-        let rule = match (self.ignore.ignored_by(path, false)?, self.ignore.ignored_by(path, true)?) {
-            (None, None) => return Ok(None),
-            (as_file, as_directory) => match self.files.kind(path) {
-                Some(FileKind::Directory) => as_directory,
-                Some(FileKind::File | FileKind::Other) | None => as_file,
-            },
-        };
-        Ok(rule)
-    }
-}
+use crate::dvc::yaml::Node;
 
 impl Project {
     /// Reads a project as DVC does; the first file that cannot be read is the error.
     pub(crate) fn load(files: &dyn ProjectFiles, config: &DvcConfig) -> Result<Project, LoadError> {
-        let env = Env { files, config, ignore: DvcIgnore::new(files), vars: VarsFiles::new(files) };
+        let env = Env::new(files, config);
         let mut project = Project { root: files.root().to_owned(), stages: vec![], files: vec![], repeated: vec![] };
         discover::walk(&env, |path| {
             let start = project.stages.len();
@@ -122,7 +52,7 @@ impl Project {
         config: &DvcConfig,
         paths: impl Iterator<Item = &'p str>,
     ) -> Result<Project, LoadError> {
-        let env = Env { files, config, ignore: DvcIgnore::new(files), vars: VarsFiles::new(files) };
+        let env = Env::new(files, config);
         let mut project = Project { root: files.root().to_owned(), stages: vec![], files: vec![], repeated: vec![] };
         for path in paths {
             let start = project.stages.len();
@@ -155,8 +85,8 @@ fn read(env: &Env<'_>, path: &str) -> Result<Content, LoadError> {
         Some(FileKind::Directory | FileKind::Other) => return Err(Fault::new(Problem::NotRegular).in_file(path, b"")),
         None => return Err(Fault::new(Problem::BrokenLink).in_file(path, b"")),
     }
-    let (node, text) = read_yaml(env, path)?;
-    let content = if discover::is_dvc_file(path) {
+    let (node, text) = env.read_yaml(path)?;
+    let content = if path::is_dvc_file(path) {
         schema::check_dvc_file(&node)
             .map_err(|error| Fault::new(Problem::Schema(error)))
             .and_then(|()| dvc_file::stage(env, path, &node))
@@ -171,14 +101,6 @@ fn read(env: &Env<'_>, path: &str) -> Result<Content, LoadError> {
         content
     };
     content.map_err(|fault| fault.in_file(path, &text))
-}
-
-pub(super) fn read_yaml(env: &Env<'_>, path: &str) -> Result<(Node, Vec<u8>), LoadError> {
-    let text = env.files.read(path).map_err(|error| Fault::new(Problem::Read(error)).in_file(path, b""))?;
-    match yaml::parse(&text) {
-        Ok(node) => Ok((node, text)),
-        Err(error) => Err(Fault::new(Problem::Yaml(error)).in_file(path, &text)),
-    }
 }
 
 /// Resolves a validated `dvc.yaml`.
@@ -204,10 +126,4 @@ fn pipeline(env: &Env<'_>, path: &str, node: &Node) -> Result<Content, Fault> {
     }
     read.top = TopLevel::of(node, &context)?;
     Ok(read)
-}
-
-impl From<StageProblem> for Fault {
-    fn from(problem: StageProblem) -> Self {
-        Fault::stage(problem)
-    }
 }

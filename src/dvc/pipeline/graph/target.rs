@@ -4,14 +4,13 @@
 
 use thiserror::Error;
 
-use super::discover::{is_dvc_file, is_stage_file};
-use super::graph::{Graph, Reach};
-use super::load::{Project, StageFile};
-use super::path;
-use super::source::{FileKind, ProjectFiles};
-use super::stage::Stage;
+use super::{Graph, Reach};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::near;
+use crate::dvc::pipeline::path;
+use crate::dvc::pipeline::project::{Project, StageFile};
+use crate::dvc::pipeline::source::{FileKind, ProjectFiles};
+use crate::dvc::pipeline::stage::Stage;
 use crate::dvc::python_text;
 
 /// The flags of `dvc repro` that say which stages are meant.
@@ -158,14 +157,14 @@ fn name_for_dvc(
     let path = path::resolve(&project.root, cwd, written);
     let file = project.files.iter().find(|file| file.path == path).ok_or_else(|| {
         let extension = path::file_name(written).rsplit_once('.').map(|(_, extension)| extension);
-        if !is_stage_file(written) && matches!(extension, Some("yaml" | "yml")) {
+        if !path::is_stage_file(written) && matches!(extension, Some("yaml" | "yml")) {
             return TargetError::BadName { file: written.to_owned() };
         }
         no_file(project, cwd, written, target)
     })?;
     let all = || stages_of(project, file);
     let name = match parsed.name {
-        Some(name) if !name.is_empty() && !is_dvc_file(&file.path) => name,
+        Some(name) if !name.is_empty() && !path::is_dvc_file(&file.path) => name,
         _ => return Ok(all()),
     };
     let has_name =
@@ -209,7 +208,7 @@ fn parse(target: &str) -> Result<Parsed<'_>, TargetError> {
             Ok(Parsed { file: (!path.is_empty()).then_some(path), name: Some(name) })
         }
         _ if path.is_empty() => Ok(Parsed { file: None, name: None }),
-        _ if is_stage_file(target) => Ok(Parsed { file: Some(target), name: None }),
+        _ if path::is_stage_file(target) => Ok(Parsed { file: Some(target), name: None }),
         _ => Ok(Parsed { file: None, name: Some(target.to_owned()) }),
     }
 }

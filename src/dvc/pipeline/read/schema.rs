@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::dvc::near;
+use crate::dvc::pipeline::resolve::text;
 use crate::dvc::value::Value;
 use crate::dvc::yaml::{Node, NodeValue, Position};
 
@@ -24,16 +25,16 @@ struct Violation {
 }
 
 impl SchemaError {
-    pub(super) fn position(&self) -> Position {
+    pub(crate) fn position(&self) -> Position {
         self.first.position
     }
 
     /// The other things that are wrong, a line each.
-    pub(super) fn more(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn more(&self) -> impl Iterator<Item = String> {
         self.more.iter().map(|violation| format!("line {}: {violation}", violation.position.line))
     }
 
-    pub(super) fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self) -> Option<String> {
         self.first.hint.clone()
     }
 }
@@ -472,6 +473,6 @@ impl Shape {
 /// A scalar for a message.
 fn written(value: &Value) -> String {
     let mut text = String::new();
-    super::text::push(&mut text, value);
+    text::push(&mut text, value);
     text
 }

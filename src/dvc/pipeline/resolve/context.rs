@@ -11,8 +11,8 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use thiserror::Error;
 
-use super::source::{FileKind, ProjectFiles};
 use crate::dvc::formats::{self, FormatError};
+use crate::dvc::pipeline::source::{FileKind, ProjectFiles};
 use crate::dvc::python_text;
 use crate::dvc::value::{Map, StrKey, Value};
 

@@ -1,8 +1,8 @@
 //! The sections of a `dvc.yaml` beside `stages`: what is shown and shared, not run.
 
-use super::context::{Context, kind_of};
-use super::error::{Fault, Problem, StageProblem};
-use super::template::{Rules, Template};
+use crate::dvc::pipeline::error::{Fault, Problem, StageProblem};
+use crate::dvc::pipeline::resolve::context::{Context, kind_of};
+use crate::dvc::pipeline::resolve::template::{Rules, Template};
 use crate::dvc::value::{Map, Value};
 use crate::dvc::yaml::{Node, NodeValue};
 

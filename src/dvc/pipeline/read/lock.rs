@@ -2,12 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::error::{Fault, LoadError, Problem, StageProblem};
-use super::load::{Env, read_yaml};
 use super::schema;
-use super::source::FileKind;
-use super::stage::Stage;
 use crate::dvc::lockfile::Lockfile;
+use crate::dvc::pipeline::env::Env;
+use crate::dvc::pipeline::error::{Fault, LoadError, Problem, StageProblem};
+use crate::dvc::pipeline::source::FileKind;
+use crate::dvc::pipeline::stage::Stage;
 use crate::dvc::value::Value;
 use crate::dvc::yaml::{Node, NodeValue};
 
@@ -37,7 +37,7 @@ pub(super) fn check(env: &Env<'_>, pipeline: &str) -> Result<Option<UnusualLock>
     if std::str::from_utf8(&text).is_ok_and(is_usual) {
         return Ok(None);
     }
-    let (node, text) = read_yaml(env, &path)?;
+    let (node, text) = env.read_yaml(&path)?;
     match schema::check_lock(&node) {
         Ok(()) => Ok(Some(UnusualLock { path, text, node })),
         Err(error) => Err(Fault::new(Problem::Schema(error)).in_file(&path, &text)),

@@ -5,12 +5,12 @@
 use indexmap::IndexMap;
 
 use super::context::kind_of;
-use super::error::StageProblem;
-use super::load::Env;
-use super::path;
-use super::stage::{Dep, Generated, Out, OutKind, ParamsDep, Stage, StageAddress};
 use super::text;
 use super::url::{self, Location, UrlError};
+use crate::dvc::pipeline::env::Env;
+use crate::dvc::pipeline::error::StageProblem;
+use crate::dvc::pipeline::path;
+use crate::dvc::pipeline::stage::{Dep, Generated, Out, OutKind, ParamsDep, Stage, StageAddress};
 use crate::dvc::value::{Map, Value};
 
 /// The file of params that have none.
@@ -74,13 +74,13 @@ fn wdir(env: &Env<'_>, file: &str, wdir: Option<Value>) -> Result<String, StageP
 }
 
 /// Where the paths of a stage are relative to.
-pub(super) struct Place<'p> {
+pub(crate) struct Place<'p> {
     pub env: &'p Env<'p>,
     pub wdir: &'p str,
 }
 
 /// A path of a dep or out: as the lock file spells it, and the path of the model where it is one.
-pub(super) struct Located {
+pub(crate) struct Located {
     pub path: String,
     pub resolved: Option<String>,
 }
@@ -93,7 +93,7 @@ impl Place<'_> {
     }
 
     /// Resolves the path of a dep.
-    pub(super) fn dep_path(&self, text: &str) -> Result<Located, StageProblem> {
+    pub(crate) fn dep_path(&self, text: &str) -> Result<Located, StageProblem> {
         if text.is_empty() {
             return Err(StageProblem::EmptyPath);
         }
@@ -110,7 +110,7 @@ impl Place<'_> {
 
     /// Resolves the path of a dep, an out or a params file, which no stage file may be.
     fn locate(&self, text: &str, location: Location) -> Result<Located, StageProblem> {
-        if super::discover::is_stage_file(text) {
+        if path::is_stage_file(text) {
             return Err(StageProblem::StageFile { path: text.to_owned() });
         }
         let resolved = match location {
@@ -133,7 +133,7 @@ impl Place<'_> {
     }
 
     /// Resolves the path of an out, which no `.dvcignore` may hide.
-    pub(super) fn out_path(&self, text: &str) -> Result<Located, StageProblem> {
+    pub(crate) fn out_path(&self, text: &str) -> Result<Located, StageProblem> {
         let located = self.locate(text, self.location(text)?)?;
         if let Some(path) = &located.resolved
             && let Some(rule) = self.env.ignored_out(path)?

@@ -22,7 +22,7 @@ pub(crate) enum ArgumentsError {
 }
 
 /// Appends a value that is no map.
-pub(super) fn push(text: &mut String, value: &Value) {
+pub(crate) fn push(text: &mut String, value: &Value) {
     match value {
         Value::Str(string) => text.push_str(string),
         Value::Bool(flag) => text.push_str(if *flag { "true" } else { "false" }),

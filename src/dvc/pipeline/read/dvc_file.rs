@@ -1,10 +1,10 @@
 //! `.dvc` files: one stage without a command, hashes included.
 
-use super::build::Place;
-use super::error::{Fault, StageProblem};
-use super::load::Env;
-use super::path;
-use super::stage::{Dep, Out, OutKind, Recorded, Stage, StageAddress};
+use crate::dvc::pipeline::env::Env;
+use crate::dvc::pipeline::error::{Fault, StageProblem};
+use crate::dvc::pipeline::path;
+use crate::dvc::pipeline::resolve::build::Place;
+use crate::dvc::pipeline::stage::{Dep, Out, OutKind, Recorded, Stage, StageAddress};
 use crate::dvc::value::Value;
 use crate::dvc::yaml::{self, Entries, Node, NodeValue};
 

@@ -1,0 +1,60 @@
+//! A project that was read: its stages, and the files they stand in.
+
+use std::ops::Range;
+
+use super::read::sections::TopLevel;
+use super::stage::Stage;
+
+/// A DVC project.
+#[derive(Debug)]
+pub(crate) struct Project {
+    /// The absolute path of its root.
+    pub root: String,
+    /// All stages, in the order in which DVC collects them.
+    pub stages: Vec<Stage>,
+    /// The stage files, in that order too.
+    pub files: Vec<StageFile>,
+    /// Stages that DVC lists once more than they are: indices into `stages`.
+    pub repeated: Vec<usize>,
+}
+
+/// A `dvc.yaml` or `.dvc` file.
+#[derive(Debug)]
+pub(crate) struct StageFile {
+    /// Relative to the project's root.
+    pub path: String,
+    /// The stages of the file in [`Project::stages`].
+    pub stages: Range<usize>,
+    /// Its foreach and matrix definitions, those without stages included.
+    pub groups: Vec<Group>,
+    pub top: TopLevel,
+}
+
+/// A `foreach` or `matrix`.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub name: String,
+    /// What its keys come from: axes of a matrix by name, and every text with a variable, as written.
+    pub sources: Vec<String>,
+}
+
+impl Group {
+    /// Whether the keys come from a variable or an axis: `sessions` is one of `${config.sessions}`, not of
+    /// `${old_sessions}`.
+    pub(crate) fn mentions(&self, name: &str) -> bool {
+        let name = name.strip_prefix("${").and_then(|name| name.strip_suffix('}')).unwrap_or(name).trim();
+        let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+        let stands_alone = |source: &str, at: usize| {
+            !source[..at].ends_with(is_word) && !source[at + name.len()..].starts_with(is_word)
+        };
+        !name.is_empty()
+            && self.sources.iter().any(|source| source.match_indices(name).any(|(at, _)| stands_alone(source, at)))
+    }
+}
+
+/// An output by its place: indices into [`Project::stages`] and that stage's `outs`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OutputRef {
+    pub stage: usize,
+    pub out: usize,
+}
