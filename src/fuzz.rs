@@ -18,7 +18,7 @@ use crate::dvc::pipeline::project::Project;
 use crate::dvc::pipeline::source::MemoryFiles;
 use crate::env;
 use crate::state::format::WorkResult;
-use crate::state::results::Published;
+use crate::state::published::Published;
 use crate::state::vetting;
 
 /// The number of texts that are tried unless a seed is given.

@@ -1,4 +1,5 @@
-//! The tree itself: rooms name only the rooms below them, every file says what it is for, nothing is left over.
+//! The tree itself: rooms name only the rooms below them, files name each other in no circle, every file says what it is
+//! for, nothing is left over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -107,6 +108,118 @@ fn rooms_name_only_rooms_below_them() {
                     problems.push((path.clone(), number + 1, format!("`{room}` may not name `{other}`")));
                 }
             }
+        }
+    }
+    report(problems);
+}
+
+#[test]
+fn a_module_with_parts_is_a_folder_with_a_mod_file() {
+    let all = files("src").into_iter().chain(files("tests")).map(|(path, _)| path);
+    let beside = all.filter(|path| root().join(path.with_extension("")).is_dir());
+    report(beside.map(|path| {
+        let folder = path.with_extension("").display().to_string();
+        (path, 1, format!("it has parts: move it to `{folder}/mod.rs`"))
+    }));
+}
+
+/// The module that a file of `src/` holds, by the names from the top of the program.
+fn module_of(path: &Path) -> Vec<String> {
+    let inside = path.strip_prefix("src").expect("below").with_extension("");
+    let mut names: Vec<String> = inside.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+    names.pop_if(|last| last == "mod" || last == "main");
+    names
+}
+
+/// Takes the braces out of what is used: `a::{b, c}` is `a::b` and `a::c`.
+fn without_braces(used: &str) -> Vec<String> {
+    let Some((before, rest)) = used.split_once('{') else { return vec![used.trim().to_owned()] };
+    let (mut depth, mut parts) = (0_usize, vec![String::new()]);
+    for c in rest.trim_end().strip_suffix('}').unwrap_or(rest).chars() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if c == ',' && depth == 0 {
+            parts.push(String::new());
+        } else {
+            parts.last_mut().expect("one at least").push(c);
+        }
+    }
+    let parts = parts.iter().filter(|part| !part.trim().is_empty()).flat_map(|part| without_braces(part));
+    parts.map(|part| format!("{}{part}", before.trim())).collect()
+}
+
+/// The paths in a file's code that begin at the top of the program or at the file's own place.
+fn named_in(text: &str) -> Vec<String> {
+    let lines = code(text).lines().filter(|line| !line.trim_start().starts_with("//"));
+    let text = lines.collect::<Vec<_>>().join("\n");
+    let (used, rest): (Vec<&str>, Vec<&str>) = text.split_inclusive(';').partition(|statement| {
+        let first = statement.trim_start().split(['{', '(']).next().unwrap_or_default();
+        first.starts_with("use ") || first.starts_with("pub use ") || statement.contains("pub(crate) use ")
+    });
+    let used = used.into_iter().filter_map(|statement| statement.trim_end_matches(';').split_once("use "));
+    let mut named: Vec<String> = used.flat_map(|(_, used)| without_braces(used)).collect();
+    for statement in rest {
+        for start in ["crate::", "super::", "self::"] {
+            let found = statement.match_indices(start).map(|(at, _)| (&statement[..at], &statement[at..]));
+            let alone =
+                found.filter(|(before, _)| !before.ends_with(|c: char| c.is_alphanumeric() || "_:".contains(c)));
+            named.extend(alone.map(|(_, path)| {
+                path.chars().take_while(|c| c.is_alphanumeric() || "_:".contains(*c)).collect::<String>()
+            }));
+        }
+    }
+    named
+}
+
+/// The module that a path written in `module` leads to: the longest beginning that is one.
+fn lead_to(path: &str, module: &[String], modules: &BTreeSet<Vec<String>>) -> Option<Vec<String>> {
+    let path = path.split(" as ").next().unwrap_or_default();
+    let mut names = path.split("::").map(str::trim).peekable();
+    let mut whole = match names.peek() {
+        Some(&"crate") => vec![],
+        Some(&("super" | "self")) => module.to_vec(),
+        _ => return None,
+    };
+    names.next_if(|name| *name != "super");
+    while names.next_if(|name| *name == "super").is_some() {
+        whole.pop();
+    }
+    whole.extend(names.map(str::to_owned));
+    while !modules.contains(&whole) {
+        whole.pop()?;
+    }
+    Some(whole)
+}
+
+#[test]
+fn files_do_not_name_each_other_in_a_circle() {
+    let files: Vec<_> = files("src").into_iter().filter(|(path, _)| !is_test(path)).collect();
+    let modules: BTreeSet<_> = files.iter().map(|(path, _)| module_of(path)).collect();
+    let mut named: BTreeMap<Vec<String>, BTreeSet<Vec<String>>> = BTreeMap::new();
+    for (path, text) in &files {
+        let module = module_of(path);
+        let others = named_in(text).into_iter().filter_map(|path| lead_to(&path, &module, &modules));
+        // A folder's own file and its parts know each other.
+        let others = others.filter(|other| !other.starts_with(&module) && !module.starts_with(other)).collect();
+        named.insert(module, others);
+    }
+    let reached = |from: &Vec<String>| {
+        let (mut seen, mut waiting) = (BTreeSet::new(), vec![from.clone()]);
+        while let Some(module) = waiting.pop() {
+            waiting.extend(named[&module].iter().filter(|other| seen.insert((*other).clone())).cloned());
+        }
+        seen
+    };
+    let arrows: usize = named.values().map(BTreeSet::len).sum();
+    assert!(arrows > files.len(), "what files name was not understood: {arrows} arrows");
+    let mut problems = vec![];
+    for (path, _) in &files {
+        let module = module_of(path);
+        for other in named[&module].iter().filter(|other| reached(other).contains(&module)) {
+            problems.push((path.clone(), 1, format!("it names `{}`, from which a way leads back", other.join("::"))));
         }
     }
     report(problems);

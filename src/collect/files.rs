@@ -16,7 +16,7 @@ use crate::dvc::pipeline::path;
 use crate::model::collection::LeftOut;
 use crate::state::format::{Plan, ResultFile};
 use crate::state::home::ProjectHome;
-use crate::state::results::Published;
+use crate::state::published::Published;
 
 /// Larger files are not shown as a diff.
 const MAX_DIFFED: u64 = 1 << 20;

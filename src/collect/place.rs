@@ -18,7 +18,8 @@ use crate::model::collection::Rejected;
 use crate::state::format::{Plan, PlannedOut, PlannedStage, ResultFile, StageState, WorkItem};
 use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
-use crate::state::results::{self, Published};
+use crate::state::published::Published;
+use crate::state::results;
 
 /// Brings the outs of work items into the project, but for those of results that were rejected.
 pub(crate) fn outs(

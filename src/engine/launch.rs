@@ -11,11 +11,10 @@ use tokio::task::LocalSet;
 use crate::adapters::process;
 use crate::adapters::signals::{Asked, Signals};
 use crate::diagnostic::Diagnostic;
-use crate::engine::recorder::Recorder;
+use crate::engine::recorder::{Audience, Recorder};
 use crate::engine::{AnyEngine, Channels, Engine, PhaseEnd, ready};
 use crate::exit::Exit;
 use crate::model::event::{Event, Stop, Task};
-use crate::output::progress::Style;
 use crate::output::text;
 use crate::state::format::{Plan, WorkItem};
 use crate::state::journal::Journaled;
@@ -25,14 +24,6 @@ use crate::state::paths::RunDir;
 const TICK: Duration = Duration::from_millis(500);
 /// How long an engine may take for what is left to do after the last phase.
 const FINISH_LIMIT: Duration = Duration::from_mins(1);
-
-/// Who watches a launch, and how.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Audience {
-    pub style: Style,
-    /// Whether events are printed, one a line.
-    pub prints_events: bool,
-}
 
 /// What a launch runs.
 #[derive(Clone, Copy)]

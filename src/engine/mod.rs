@@ -21,7 +21,7 @@ pub(crate) mod kubernetes;
 pub(crate) mod launch;
 pub(crate) mod local;
 mod ready;
-mod recorder;
+pub(crate) mod recorder;
 mod remote;
 mod slurm;
 

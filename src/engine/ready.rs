@@ -8,6 +8,7 @@ use crate::diagnostic::Diagnostic;
 use crate::model::event::{Resources, Task};
 use crate::state::format::{self, Input, Phase, PhaseKind, Plan, WorkItem};
 use crate::state::paths::RunDir;
+use crate::state::published::Published;
 use crate::state::{results, survey};
 
 /// What a phase begins with.
@@ -34,7 +35,7 @@ pub(super) fn of_phase(run: &RunDir, plan: &Plan, items: &[WorkItem], phase: &Ph
         for &need in &item.needs {
             if let Entry::Vacant(place) = needed.entry(need) {
                 let published = results::best(run, need)?;
-                place.insert(published.map(results::Published::into_good_stages).unwrap_or_default());
+                place.insert(published.map(Published::into_good_stages).unwrap_or_default());
             }
         }
         let is_bad = |(index, stage): &(usize, &str)| !needed[index].iter().any(|good| good == stage);

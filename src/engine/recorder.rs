@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use crate::adapters::{clock, fs};
 use crate::diagnostic::Diagnostic;
-use crate::engine::launch::Audience;
 use crate::model::event::{Ending, Event};
-use crate::output::progress::Progress;
+use crate::output::progress::{Progress, Style};
 use crate::output::text;
 use crate::state::format::{Outcome, WorkItem};
 use crate::state::journal::{EndingKind, Journal, Journaled};
@@ -19,6 +18,14 @@ use crate::state::{results, survey};
 
 /// Work items that are named as the reason why one was skipped.
 const NAMED: usize = 3;
+
+/// Who watches a launch, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Audience {
+    pub style: Style,
+    /// Whether events are printed, one a line.
+    pub prints_events: bool,
+}
 
 /// Writes down and shows what happens.
 pub(super) struct Recorder<'a> {

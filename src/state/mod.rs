@@ -8,6 +8,7 @@ pub(crate) mod journal;
 pub(crate) mod log;
 pub(crate) mod memo;
 pub(crate) mod paths;
+pub(crate) mod published;
 pub(crate) mod results;
 pub(crate) mod run_lock;
 pub(crate) mod shards;

@@ -16,7 +16,7 @@ use crate::dvc::lockfile::{EntryRef, LockfileError, foreign_style, sole_entry};
 use crate::dvc::pipeline::path::{is_within, lock_path};
 use crate::model::result_path::{self, UnsafePath};
 use crate::state::format::{Plan, PlannedOut, PlannedStage, ResultFile, StageResult, VERSION, WorkItem, WorkResult};
-use crate::state::results::{LeftOut, Published};
+use crate::state::published::{FILES, LeftOut, Published};
 
 /// The largest `result.json` that is read.
 pub(crate) const MAX_DOCUMENT: u64 = 64 << 20;
@@ -126,7 +126,7 @@ pub(crate) fn sift(published: &mut Published) {
 /// Where the content of a file lies, if its name there is one of ours.
 fn blob(directory: &Path, file: &ResultFile) -> Option<std::path::PathBuf> {
     let is_number = file.blob.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| directory.join("files").join(&file.blob))
+    is_number.then(|| directory.join(FILES).join(&file.blob))
 }
 
 /// What the whole plan says about who may write where.

@@ -17,7 +17,8 @@ use crate::diagnostic::Diagnostic;
 use crate::state::format::{StageState, WorkItem};
 use crate::state::log;
 use crate::state::paths::RunDir;
-use crate::state::results::{self, Published};
+use crate::state::published::Published;
+use crate::state::results;
 
 /// The attempts before one.
 pub(super) struct Earlier {

@@ -13,7 +13,8 @@ use crate::dvc::pipeline::path;
 use crate::state::format::{
     self, DirectoryMode, IgnoreLines, PlannedOut, ResultFile, StageResult, StageState, WorkItem,
 };
-use crate::state::results::{self, Draft};
+use crate::state::published;
+use crate::state::results::Draft;
 use crate::worker::executor::Ran;
 use crate::worker::workspace::{self, Sources, Workspace};
 
@@ -109,7 +110,7 @@ impl Harvest<'_> {
 
     /// The files that the cache holds of a directory out.
     fn members(&self, made: &StageResult, out: &PlannedOut) -> Option<HashSet<String>> {
-        let recorded = results::recorded_out(std::slice::from_ref(made), &made.address, &out.path)?;
+        let recorded = published::recorded_out(std::slice::from_ref(made), &made.address, &out.path)?;
         let name = if recorded.hash.is_none() { HashName::Md5Dos2unix } else { HashName::Md5 };
         let members = Cache::new(self.cache).members(&recorded.md5?, name)?;
         Some(members.into_iter().map(|member| member.relpath).collect())

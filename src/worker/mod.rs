@@ -21,6 +21,7 @@ use crate::diagnostic::Diagnostic;
 use crate::state::dvc_version::DvcVersion;
 use crate::state::format::{Executed, Input, Outcome, StageResult, StageState, VERSION, WorkItem, WorkResult};
 use crate::state::paths::{FanoutDir, SlotDir};
+use crate::state::published;
 use crate::state::results::{self, Draft, Durability};
 use crate::worker::child::{Stopped, Watch};
 use crate::worker::earlier::Earlier;
@@ -267,7 +268,7 @@ fn inputs(item: &WorkItem, sources: &Sources<'_>) -> Result<Vec<Object>, Diagnos
 fn outs(item: &WorkItem, stages: &[StageResult], sources: &Sources<'_>) -> Vec<Object> {
     let outs = item.stages.iter().flat_map(|stage| stage.outs.iter().map(move |out| (stage, out)));
     let objects = outs.filter_map(|(stage, out)| {
-        let object = Object::recorded(&results::recorded_out(stages, &stage.address, &out.path)?)?;
+        let object = Object::recorded(&published::recorded_out(stages, &stage.address, &out.path)?)?;
         (out.cache || object.is_in(sources.placing.cache)).then_some(object)
     });
     objects.collect()

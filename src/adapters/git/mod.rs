@@ -7,6 +7,7 @@ pub(crate) mod linked;
 mod open;
 mod slot;
 mod store;
+mod tree;
 mod work_tree;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use open::Opened;
 
 pub(crate) use slot::{Beginning, ManifestFile, read_manifest};
 pub(crate) use store::{Content, Store};
-pub(crate) use work_tree::WorkTree;
+pub(crate) use tree::WorkTree;
 
 /// The mode of a file in a git tree.
 const FILE: u32 = 0o100_644;

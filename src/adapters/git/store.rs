@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use git2::{Commit, Index, ObjectType, Oid, Repository, RepositoryInitOptions, Signature, Tree};
 
-use super::{Doing as _, EXECUTABLE, Git, GitError, SUBMODULE, SYMLINK, WorkTree};
+use super::{Doing as _, EXECUTABLE, Git, GitError, SUBMODULE, SYMLINK};
 use crate::adapters::fs;
-use crate::adapters::git::work_tree::Skip;
+use crate::adapters::git::tree::{Skip, WorkTree};
 
 /// The trees that workers begin with.
 #[derive(Clone, Debug)]

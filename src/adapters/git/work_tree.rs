@@ -28,45 +28,12 @@ use rayon::prelude::*;
 use super::store::Store;
 use super::{Doing as _, EXECUTABLE, FILE, Git, GitError, SUBMODULE, SYMLINK, linked, stage_of};
 use crate::adapters::fs;
+use crate::adapters::git::tree::{Skip, WorkTree};
 
 /// Files of more than this are linked.
 const LARGE: u64 = 4 << 20;
 /// What files that are copied may come to; of more, the largest are linked.
 const MAX_COPIED: u64 = 64 << 20;
-
-/// The files of a work tree, by path relative to its top.
-pub(crate) struct WorkTree {
-    index: Index,
-    /// Files that cannot be read.
-    pub unreadable: Vec<String>,
-    /// Files that workers see by a link.
-    pub linked: Vec<String>,
-    /// Folders that have a repository of their own.
-    pub nested: Vec<String>,
-}
-
-impl WorkTree {
-    /// Whether it has a file at a path, relative to its top.
-    pub(crate) fn has(&self, path: &str) -> bool {
-        self.index.get_path(Path::new(path), 0).is_some()
-    }
-
-    /// Whether it has a file below a folder, relative to its top.
-    pub(crate) fn has_below(&self, folder: &str) -> bool {
-        self.index.find_prefix(format!("{folder}/")).is_ok()
-    }
-
-    pub(super) fn index(&self) -> &Index {
-        &self.index
-    }
-
-    pub(super) fn into_index(self) -> Index {
-        self.index
-    }
-}
-
-/// Which files are not looked at, by path relative to the top.
-pub(crate) type Skip<'a> = dyn Fn(&str) -> bool + 'a;
 
 impl Git {
     /// Reads the work tree, and records the contents that git does not have in a store, if there is one.

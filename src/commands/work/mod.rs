@@ -23,6 +23,7 @@ use crate::state::dvc_version::DvcVersion;
 use crate::state::format::{self, Outcome, Plan};
 use crate::state::home::ProjectHome;
 use crate::state::paths::{RunDir, SlotDir};
+use crate::state::published::Published;
 use crate::state::results::{self, Durability};
 use crate::state::shards;
 use crate::state::worklist;
@@ -236,7 +237,7 @@ fn job_indexes(run: &RunDir, job: &str, shard: usize) -> Result<Vec<usize>, Diag
     }
     let mut indexes = vec![];
     for item in shards.of(shard) {
-        let has_failed = |published: &results::Published| {
+        let has_failed = |published: &Published| {
             published.result.attempt >= item.attempt
                 && matches!(published.result.outcome, Outcome::StageFailed { .. } | Outcome::TimedOut { .. })
         };

@@ -11,7 +11,7 @@ use crate::engine::kubernetes::api::{Change, Cluster, Propagation};
 use crate::engine::kubernetes::job::explain;
 use crate::engine::kubernetes::job::observed::{JobEnd, PodPhase, SeenJob, SeenPod};
 use crate::engine::kubernetes::stuck::Watchman;
-use crate::engine::kubernetes::submit::{Submitted, cancel, clean_up};
+use crate::engine::kubernetes::submitted::{Submitted, cancel, clean_up};
 use crate::engine::remote::files::RunFiles;
 use crate::engine::remote::items::{Items, ShardEnd};
 use crate::engine::remote::{LAG_LIMIT, Late};

@@ -18,6 +18,7 @@ mod job;
 mod resolve;
 mod stuck;
 mod submit;
+mod submitted;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -202,7 +203,7 @@ impl Engine for KubernetesEngine {
         }
         let cluster = self.connect().await?;
         for job in cluster.jobs_of(&self.config.run).await?.iter().filter(|job| job.end.is_some()) {
-            submit::clean_up(&self.config, &cluster, job, job.end.as_ref()).await?;
+            submitted::clean_up(&self.config, &cluster, job, job.end.as_ref()).await?;
             self.files.close_job(&job.name)?;
         }
         for name in self.files.open_jobs()? {
@@ -220,7 +221,7 @@ pub(crate) async fn cancel(access: &Access, run: &str, files: &RunFiles) -> Resu
     cluster.version().await?;
     let mut ended = vec![];
     for job in cluster.jobs_of(run).await?.iter().filter(|job| job.end.is_none()) {
-        submit::cancel(&cluster, job, CANCELLATION).await?;
+        submitted::cancel(&cluster, job, CANCELLATION).await?;
         ended.push(job.name.clone());
     }
     for name in files.open_jobs()? {

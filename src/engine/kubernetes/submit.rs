@@ -17,33 +17,21 @@ use serde_json::Value;
 
 use crate::diagnostic::Diagnostic;
 use crate::engine::Channels;
-use crate::engine::kubernetes::api::{Cluster, Created, Propagation};
+use crate::engine::kubernetes::api::{Cluster, Created};
 use crate::engine::kubernetes::job::Problem;
 use crate::engine::kubernetes::job::machine::Resources;
 use crate::engine::kubernetes::job::manifest::{Manifest, SPEC_HASH};
-use crate::engine::kubernetes::job::observed::{JobEnd, SeenJob};
+use crate::engine::kubernetes::job::observed::SeenJob;
 use crate::engine::kubernetes::job::options::{JobPlan, PodOptions};
-use crate::engine::kubernetes::{Keep, KubernetesConfig, drive};
+use crate::engine::kubernetes::submitted::{DELETION_LIMIT, DELETION_POLL, Submitted, cancel};
+use crate::engine::kubernetes::{KubernetesConfig, drive};
 use crate::engine::remote::classes::Class;
 use crate::engine::remote::files::RunFiles;
 use crate::model::event;
 use crate::model::quantity::Quantity;
-use crate::state::shards::Shards;
 
 /// How often one phase of a run may be launched again.
 const MAX_GENERATIONS: u32 = 100;
-/// How long a Job that is being deleted may take to go.
-const DELETION_LIMIT: Duration = Duration::from_mins(2);
-const DELETION_POLL: Duration = Duration::from_millis(500);
-
-/// A Job of this run in the cluster.
-pub(super) struct Submitted {
-    pub seen: SeenJob,
-    pub shards: Shards,
-    /// Those of its work items that this launch asked for.
-    pub wanted: BTreeSet<usize>,
-    pub retries: u32,
-}
 
 pub(super) struct Submitter<'a> {
     pub config: &'a KubernetesConfig,
@@ -247,36 +235,4 @@ fn pod_resources(resources: &event::Resources) -> Resources {
         gpus: resources.gpus.unwrap_or(0),
         ..Resources::default()
     }
-}
-
-/// Deletes a Job that is over, as far as it is not to be kept.
-pub(super) async fn clean_up(
-    config: &KubernetesConfig,
-    cluster: &Cluster,
-    seen: &SeenJob,
-    end: Option<&JobEnd>,
-) -> Result<(), Diagnostic> {
-    let keep = match config.keep {
-        Keep::Always => true,
-        Keep::Failed => end.is_none_or(|end| !end.is_complete),
-        Keep::Never => false,
-    };
-    if !keep {
-        cluster.delete_job(seen, Propagation::Background).await?;
-    }
-    Ok(())
-}
-
-/// Ends a Job and its pods, and waits until they are gone.
-pub(super) async fn cancel(cluster: &Cluster, seen: &SeenJob, grace: Duration) -> Result<(), Diagnostic> {
-    cluster.delete_job(seen, Propagation::Foreground).await?;
-    let begun = tokio::time::Instant::now();
-    while begun.elapsed() < grace + DELETION_LIMIT {
-        match cluster.job(&seen.name).await? {
-            Some(found) if found.uid == seen.uid => tokio::time::sleep(DELETION_POLL).await,
-            Some(_) | None => return Ok(()),
-        }
-    }
-    Err(Diagnostic::tool(format!("Job `{}` was deleted, but its pods do not end", seen.name))
-        .hint(format!("look at it with `{}`", cluster.kubectl("describe", &seen.name))))
 }

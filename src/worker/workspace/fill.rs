@@ -14,6 +14,7 @@ use crate::dvc::ignore_lines;
 use crate::dvc::lockfile::splice;
 use crate::dvc::pipeline::path::{is_within, join, lock_path};
 use crate::state::format::{Input, LockSource, PlannedOut, WorkItem};
+use crate::state::published::Published;
 use crate::state::results;
 
 impl Workspace {
@@ -39,7 +40,7 @@ impl Workspace {
         for (path, text) in base_locks(item)? {
             fs::write_plain(&root.join(path), text.as_bytes())?;
         }
-        let mut results: HashMap<usize, results::Published> = HashMap::new();
+        let mut results: HashMap<usize, Published> = HashMap::new();
         for &index in &item.needs {
             if let Some(published) = results::best(sources.run, index)? {
                 results.insert(index, published);
@@ -51,11 +52,7 @@ impl Workspace {
 
     /// Puts in what earlier work items left beside their outs: lines of `.gitignore` files, and files that nobody
     /// declares. A directory that is a dep is hashed with them.
-    fn place_by_the_way(
-        &self,
-        item: &WorkItem,
-        results: &HashMap<usize, results::Published>,
-    ) -> Result<(), WorkspaceError> {
+    fn place_by_the_way(&self, item: &WorkItem, results: &HashMap<usize, Published>) -> Result<(), WorkspaceError> {
         let root = self.root();
         let mut orders: HashMap<&str, usize> = HashMap::new();
         for input in &item.inputs {
@@ -128,7 +125,7 @@ impl Workspace {
         &self,
         input: &Input,
         sources: &Sources<'_>,
-        results: &HashMap<usize, results::Published>,
+        results: &HashMap<usize, Published>,
     ) -> Result<(), WorkspaceError> {
         let root = self.root();
         match input {
@@ -208,9 +205,9 @@ impl Workspace {
 
     /// Puts in what earlier attempts at the same work item left, the last one first: files that no stage declares, as a
     /// second `dvc repro` would find them, and outs that persist.
-    pub(crate) fn go_on_from(&self, earlier: &[results::Published]) -> Result<(), WorkspaceError> {
+    pub(crate) fn go_on_from(&self, earlier: &[Published]) -> Result<(), WorkspaceError> {
         let root = self.root();
-        let has_others = |published: &&results::Published| {
+        let has_others = |published: &&Published| {
             let result = &published.result;
             !result.deleted.is_empty() || result.files.iter().any(|file| file.stage.is_none())
         };
@@ -240,7 +237,7 @@ impl Workspace {
         path: &str,
         entries: &[LockSource],
         sources: &Sources<'_>,
-        results: &HashMap<usize, results::Published>,
+        results: &HashMap<usize, Published>,
     ) -> Result<(), WorkspaceError> {
         let commit = sources.plan.snapshot.as_deref().unwrap_or_default();
         let before = sources.store.files_at(commit, &join(&self.prefix, path))?;

@@ -1,0 +1,138 @@
+//! A result on disk: what it says of each stage, and where its files are.
+
+use std::path::{Path, PathBuf};
+
+use crate::adapters::fs::{self, FsError};
+use crate::dvc::lockfile::Lockfile;
+use crate::dvc::pipeline::path::is_within;
+use crate::dvc::pipeline::read::dvc_file::recorded_outs;
+use crate::dvc::pipeline::stage::Recorded;
+use crate::state::format::{Outcome, ResultFile, StageResult, WorkResult};
+
+/// The folder of the contents of files.
+pub(super) const FILES: &str = "files";
+
+/// A result on disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Published {
+    pub directory: PathBuf,
+    /// Without what may not come.
+    pub result: WorkResult,
+    /// What may not come; the rest is not the worse for it.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A path of a result that may not come into the project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LeftOut {
+    pub path: String,
+    /// Its content, where it has one.
+    pub file: Option<PathBuf>,
+    pub why: String,
+}
+
+impl Published {
+    pub(crate) fn succeeded(&self) -> bool {
+        self.result.outcome == Outcome::Succeeded
+    }
+
+    /// Where the content of a file lies.
+    pub(crate) fn blob(&self, file: &ResultFile) -> PathBuf {
+        self.directory.join(FILES).join(&file.blob)
+    }
+
+    /// Puts a file where it belongs, or elsewhere; nothing is there yet.
+    pub(crate) fn place_file(&self, file: &ResultFile, to: &Path) -> Result<(), FsError> {
+        if let Some(parent) = to.parent() {
+            fs::create_dir(parent)?;
+        }
+        match &file.symlink {
+            Some(target) => fs::symlink(target, to),
+            None => match file.mode {
+                Some(mode) => fs::copy_as(&self.blob(file), to, mode),
+                None => {
+                    fs::copy(&self.blob(file), to)?;
+                    if file.executable { fs::set_executable(to, true) } else { Ok(()) }
+                }
+            },
+        }
+    }
+
+    /// The files that a stage declares at a path or below it, or only at or below a member of it.
+    pub(crate) fn files_of(&self, stage: &str, path: &str, member: Option<&str>) -> impl Iterator<Item = &ResultFile> {
+        let wanted = member.map_or_else(|| path.to_owned(), |member| format!("{path}/{member}"));
+        self.result.files.iter().filter(move |file| {
+            file.stage.as_deref() == Some(stage)
+                && file.path.strip_prefix(&wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+
+    /// The files that DVC does not see in a cached out of a stage, or only at or below a member of it.
+    pub(crate) fn hidden_of(&self, stage: &str, path: &str, member: Option<&str>) -> impl Iterator<Item = &ResultFile> {
+        self.files_of(stage, path, member).filter(|file| file.hidden)
+    }
+
+    /// Gives directories at or below a path the modes that they were made with; those that are not there are left.
+    pub(crate) fn set_modes(&self, root: &Path, below: &str) -> Result<(), FsError> {
+        // Inner ones first: outer ones may close the way.
+        for directory in self.result.modes.iter().rev().filter(|directory| is_within(&directory.path, below)) {
+            let at = root.join(&directory.path);
+            if at.is_dir() && !at.is_symlink() {
+                fs::set_mode(&at, directory.mode)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stage(&self, address: &str) -> Option<&StageResult> {
+        self.result.stages.iter().find(|stage| stage.address == address && stage.state.is_good())
+    }
+
+    /// What a good stage's lock entry, or its `.dvc` file, records of one of its outs.
+    pub(crate) fn recorded_out(&self, address: &str, out: &str) -> Option<Recorded> {
+        recorded_out(&self.result.stages, address, out)
+    }
+
+    /// The files with the executable bit in a good stage's directory outs.
+    pub(crate) fn executable_of(&self, address: &str) -> &[String] {
+        self.stage(address).map_or(&[], |stage| &stage.executable)
+    }
+
+    /// The empty directories in a good stage's outs.
+    pub(crate) fn empty_of(&self, address: &str) -> &[String] {
+        self.stage(address).map_or(&[], |stage| &stage.empty)
+    }
+
+    /// A good stage's lock entry.
+    pub(crate) fn entry(&self, address: &str) -> Option<&str> {
+        self.stage(address)?.entry.as_deref()
+    }
+
+    /// The addresses of all good stages.
+    pub(crate) fn into_good_stages(self) -> Vec<String> {
+        let good = self.result.stages.into_iter().filter(|stage| stage.state.is_good());
+        good.map(|stage| stage.address).collect()
+    }
+
+    /// Whether a stage's entry and outs can be relied on.
+    pub(crate) fn is_good(&self, address: &str) -> bool {
+        self.stage(address).is_some()
+    }
+}
+
+/// What a good stage's lock entry, or its `.dvc` file, records of one of its outs.
+pub(crate) fn recorded_out(stages: &[StageResult], address: &str, out: &str) -> Option<Recorded> {
+    let stage = stages.iter().find(|stage| stage.address == address && stage.state.is_good())?;
+    if let Some(text) = &stage.dvc_file {
+        return recorded_outs(text).into_iter().find(|(path, _)| path == out).map(|(_, recorded)| recorded);
+    }
+    let text = crate::dvc::lockfile::splice(None, &[(stage_name(address), stage.entry.as_deref()?)]).ok()?;
+    let lock = Lockfile::parse(&text).ok()?;
+    let entry = lock.entry(stage_name(address))?.parse().ok()?;
+    entry.outs.into_iter().find(|item| item.path == out).map(|item| item.recorded)
+}
+
+/// The name of a stage in its lock file.
+fn stage_name(address: &str) -> &str {
+    address.split_once("dvc.yaml:").map_or(address, |(_, name)| name)
+}
