@@ -12,6 +12,7 @@ mod data;
 mod elsewhere;
 mod failures;
 mod flags;
+mod frozen_state;
 mod graphs;
 mod ignores;
 mod image;
