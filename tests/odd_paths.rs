@@ -66,6 +66,8 @@ fn quotes_and_blanks_at_the_ends() {
 
 #[test]
 fn what_shells_and_globs_replace() {
+    check("$HOME ~ `id` a;b&c");
+    check("~");
     check("[x]*?");
     check("back\\slash\\");
     check("two\nlines");

@@ -269,9 +269,11 @@ impl SlotDir {
         self.0.join("dvc-process")
     }
 
-    /// For `DVC_SITE_CACHE_DIR`.
-    pub(crate) fn site_cache(&self) -> PathBuf {
-        self.0.join("site-cache")
+    /// For `DVC_SITE_CACHE_DIR`. `None` where the path has a `$`: DVC's database there (`diskcache`) would take what follows
+    /// for a variable and make a folder of another name, beside the project even. DVC's own place does as well.
+    pub(crate) fn site_cache(&self) -> Option<PathBuf> {
+        let has_variable = self.0.as_os_str().as_encoded_bytes().contains(&b'$');
+        (!has_variable).then(|| self.0.join("site-cache"))
     }
 
     /// Held by the worker that uses the slot.

@@ -126,7 +126,7 @@ impl Workspace {
                 nested: &sources.plan.nested,
             };
             sources.git.check_out(begin, &top, &slot.manifest())?;
-            fs::create_dir(&slot.site_cache())?;
+            slot.site_cache().map_or(Ok(()), |folder| fs::create_dir(&folder))?;
         }
         let manifest = git::read_manifest(&slot.manifest())?;
         fs::remove(&slot.clean())?;

@@ -145,7 +145,7 @@ impl<'a> DvcExecutor<'a> {
         is_distrusted: bool,
     ) -> Result<Program, Diagnostic> {
         // In the project DVC finds what it remembers of it.
-        let site_cache = (!scene.in_project).then(|| scene.slot.site_cache());
+        let site_cache = (!scene.in_project).then(|| scene.slot.site_cache()).flatten();
         let options = ReproOptions {
             force: scene.options.force,
             no_run_cache: scene.options.no_run_cache || is_distrusted,

@@ -205,7 +205,7 @@ fn dependents(scene: &Scene<'_>, failed: usize) -> Vec<usize> {
 /// What commands find in their environment, as under the `dvc` of a work item.
 fn environment(scene: &Scene<'_>) -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
     let mut environment = scene.environment.to_vec();
-    environment.push((env::DVC_SITE_CACHE_DIR.into(), scene.slot.site_cache().into()));
+    environment.extend(scene.slot.site_cache().map(|folder| (env::DVC_SITE_CACHE_DIR.into(), folder.into())));
     environment.push((env::DVC_NO_ANALYTICS.into(), "1".into()));
     environment.push((env::DVC_FANOUT_SLOT.into(), scene.slot.path().into()));
     environment
