@@ -74,6 +74,22 @@ fn commands_find_what_lies_among_outs_deps_and_stage_files() {
     });
 }
 
+/// What git ignores is a part of a dep that it lies in, and there for commands of stages without that dep.
+#[test]
+fn commands_find_what_lies_in_deps_of_others() {
+    same(&|| {
+        let project =
+            project("cat src/local src/deep/local src/tools/list > ${item}.txt", "local\n/src/deep/\ntools\n");
+        project.write("dvc.yaml", &format!("{}  other:\n    foreach: [a, b]\n    do:\n      cmd: ls src/tools > ${{item}}.other\n      deps: [src]\n      outs: ['${{item}}.other']\n", project.read("dvc.yaml")));
+        project.write("src/known", "known\n");
+        project.write("src/local", "local\n");
+        project.write("src/deep/local", "deeper\n");
+        project.write("src/tools/list", "hidden from DVC, so no part of the dep\n");
+        project.write(".dvcignore", "/src/tools/\n");
+        project
+    });
+}
+
 #[test]
 fn commands_find_what_git_ignores_beside_a_project_in_a_folder() {
     let made = || {

@@ -210,6 +210,7 @@ fn a_project_in_a_folder_of_the_repository_reads_beside_itself() {
         project.write(".dvcignore", "*.pyc\n");
         project.write("deep/proj/.dvcignore", "*.pyc\n");
         project.write("sets/a.pyc", "compiled\n");
+        project.write("sets/__pycache__/b.pyc", "compiled\n");
     }
     serial.dvc(["--cd", "deep/proj", "repro"]);
     let ran = Ran::of(fanned.command(env!("CARGO_BIN_EXE_dvc-fanout")).args(["--cd", "deep/proj", "run", "-j", "2"]));

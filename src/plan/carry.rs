@@ -27,8 +27,7 @@ pub(super) fn find(situation: &Situation<'_>, git: &Git, patterns: &[String]) ->
     taken.insert(inside(".dvc"));
     let cache = Path::new(&situation.home.config.cache_dir).strip_prefix(top);
     taken.extend(cache.ok().map(|cache| cache.to_string_lossy().into_owned()));
-    let deps = deps(situation);
-    let mut search = Search { situation, carry: &carry, top, taken: &taken, deps: &deps, found: Carried::default() };
+    let mut search = Search { situation, carry: &carry, top, taken: &taken, found: Carried::default() };
     search.folder("");
     let mut found = search.found;
     found.awaited = awaited(situation, git, &carry, top, &taken)?;
@@ -45,22 +44,6 @@ pub(super) fn declared(situation: &Situation<'_>) -> BTreeSet<String> {
     all.filter(|path| path::is_inside(path)).map(|path| join(situation.prefix, path)).collect()
 }
 
-/// The deps of stages, relative to the top of the git work tree. What git ignores in one comes as a part of it.
-fn deps(situation: &Situation<'_>) -> BTreeSet<String> {
-    let deps = situation.project.stages.iter().flat_map(|stage| &stage.deps).filter_map(|dep| dep.resolved.as_deref());
-    let from_top = |path: &str| {
-        let mut parts: Vec<&str> = situation.prefix.split('/').filter(|part| !part.is_empty()).collect();
-        for part in path.split('/') {
-            match part {
-                ".." => drop(parts.pop()),
-                part => parts.push(part),
-            }
-        }
-        parts.join("/")
-    };
-    deps.map(from_top).collect()
-}
-
 struct Search<'a> {
     situation: &'a Situation<'a>,
     carry: &'a Carry,
@@ -68,7 +51,6 @@ struct Search<'a> {
     top: &'a Path,
     /// What DVC puts there, relative to the top.
     taken: &'a BTreeSet<String>,
-    deps: &'a BTreeSet<String>,
     found: Carried,
 }
 
@@ -82,7 +64,7 @@ impl Search<'_> {
         for (name, entry) in entries {
             let path = join(folder, &name);
             // A repository knows where its own `.git` is.
-            if name != ".git" && !self.taken.contains(&path) && !self.deps.contains(folder) {
+            if name != ".git" && !self.taken.contains(&path) {
                 self.entry(path, entry.file_type().is_ok_and(|kind| kind.is_dir()));
             }
         }

@@ -18,6 +18,7 @@ use crate::adapters::fs::{self, Found, FoundKind};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::changed::Outlook;
 use crate::dvc::hash::HashName;
+use crate::dvc::pipeline::ignore::DvcIgnore;
 use crate::dvc::pipeline::path::{self, is_within};
 use crate::dvc::pipeline::path::{join, lock_path};
 use crate::dvc::pipeline::stage::{Dep, Out, Recorded, Stage};
@@ -27,6 +28,8 @@ pub(super) struct Inputs<'a> {
     situation: &'a Situation<'a>,
     /// The place of each selected stage in the order of `dvc repro`.
     place: &'a HashMap<usize, usize>,
+    /// What DVC does not see.
+    ignore: &'a DvcIgnore<'a>,
     /// The paths of all outs.
     outs: HashSet<&'a str>,
     /// What was found in directories that several work items need.
@@ -44,10 +47,15 @@ pub(super) struct Needed {
 }
 
 impl<'a> Inputs<'a> {
-    pub(super) fn new(situation: &'a Situation<'a>, place: &'a HashMap<usize, usize>) -> Inputs<'a> {
+    pub(super) fn new(
+        situation: &'a Situation<'a>,
+        place: &'a HashMap<usize, usize>,
+        ignore: &'a DvcIgnore<'a>,
+    ) -> Inputs<'a> {
         Inputs {
             situation,
             place,
+            ignore,
             outs: super::outs(situation.project),
             unrecorded: RefCell::default(),
             pulled: RefCell::default(),
@@ -224,7 +232,7 @@ impl<'a> Inputs<'a> {
             needed.inputs.push(Input::Workspace { path: dep.to_owned() });
             return Ok(vec![]);
         }
-        let (found, has_odd_names) = fs::walk_and_tell(&at, &is_out)?;
+        let (found, has_odd_names) = fs::walk_and_tell(&at, &|inside| is_out(inside) || self.is_hidden(dep, inside))?;
         needed.inputs.extend(has_odd_names.then(|| Input::OddNames { path: dep.to_owned() }));
         let mut own = vec![];
         for found in &found {
@@ -246,6 +254,14 @@ impl<'a> Inputs<'a> {
         needed.directories.extend(found.is_empty().then(|| dep.to_owned()));
         needed.directories.extend(fs::empty_directories(&found).map(|inside| format!("{dep}/{inside}")));
         Ok(own)
+    }
+
+    /// Whether something in a dep is a folder that DVC does not look into: what it holds is no part of the dep, and is in
+    /// workspaces as any other folder.
+    fn is_hidden(&self, dep: &str, inside: &str) -> bool {
+        let path = path::resolve(&self.situation.home.root.to_string_lossy(), dep, inside);
+        let is_dir = || self.situation.home.root.join(&path).symlink_metadata().is_ok_and(|at| at.is_dir());
+        self.ignore.ignored_by(&path, true).is_ok_and(|rule| rule.is_some()) && is_dir()
     }
 
     /// The lock file beside a `dvc.yaml` that has none yet.

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::inputs::Inputs;
 use super::{Situation, report};
+use crate::adapters::dvc::files::DiskFiles;
 use crate::adapters::fs;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::changed::Outlook;
 use crate::dvc::lockfile::Lockfile;
+use crate::dvc::pipeline::ignore::DvcIgnore;
 use crate::dvc::pipeline::path;
 use crate::dvc::pipeline::path::lock_path;
 use crate::dvc::pipeline::project::StageFile;
@@ -42,7 +44,10 @@ pub(super) fn make(situation: &Situation<'_>, phases: &[Phase], order: &[usize])
         })?;
         locks.insert(path, lock);
     }
-    let maker = Maker { situation, place: &place, item_of, locks, inputs: Inputs::new(situation, &place) };
+    let files = DiskFiles::open(&situation.home.root, true)?;
+    let ignore = DvcIgnore::new(&files);
+    let inputs = Inputs::new(situation, &place, &ignore);
+    let maker = Maker { situation, place: &place, item_of, locks, inputs };
     let mut ids = HashSet::new();
     let (mut lines, mut items) = (vec![], vec![]);
     for (number, phase) in phases.iter().enumerate() {

@@ -128,6 +128,12 @@ pub(crate) fn join(prefix: &str, path: &str) -> String {
     if prefix.is_empty() { path.to_owned() } else { format!("{prefix}/{path}") }
 }
 
+/// The same for a path of the model, which may lead out of the project but not out of the work tree.
+pub(crate) fn from_top(prefix: &str, path: &str) -> String {
+    let parts: Vec<&str> = components(prefix).chain(components(path)).collect();
+    collapse(&parts).join("/")
+}
+
 /// The `dvc.lock` beside a `dvc.yaml`.
 pub(crate) fn lock_path(file: &str) -> String {
     format!("{}.lock", file.strip_suffix(".yaml").unwrap_or(file))

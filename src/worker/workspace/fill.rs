@@ -12,7 +12,7 @@ use crate::adapters::git::{Content, linked};
 use crate::adapters::odd_names;
 use crate::dvc::ignore_lines;
 use crate::dvc::lockfile::splice;
-use crate::dvc::pipeline::path::{is_within, join, lock_path};
+use crate::dvc::pipeline::path::{from_top, is_within, join, lock_path};
 use crate::state::format::{Input, LockSource, PlannedOut, WorkItem};
 use crate::state::published::Published;
 use crate::state::results;
@@ -118,7 +118,7 @@ impl Workspace {
 
     /// Makes a path of the project free of links into it, which what is put there would follow.
     fn make_way(&self, path: &str) -> Result<(), FsError> {
-        self.carried.make_way(&join(&self.prefix, path))
+        self.carried.make_way(&from_top(&self.prefix, path))
     }
 
     fn place(
@@ -304,9 +304,8 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(), FsError> {
 }
 
 fn copy_one(from: &Path, to: &Path) -> Result<(), FsError> {
-    // It may be there already: through a link to what git ignores, or as a nested repository of the workspace's own.
-    let is_repository = to.file_name().is_some_and(|name| name == ".git");
-    if fs::exists(to) && (is_repository || from.canonicalize().ok() == to.canonicalize().ok()) {
+    // A nested repository of the workspace's own may be there already.
+    if to.file_name().is_some_and(|name| name == ".git") && fs::exists(to) {
         return Ok(());
     }
     if let Ok(target) = std::fs::read_link(from) {
