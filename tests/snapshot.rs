@@ -182,6 +182,10 @@ fn repositories_in_the_project_are_plain_files_and_answer_for_themselves() {
 #[test]
 fn a_project_of_another_user_is_read_as_dvc_does() {
     let project = project("true");
+    // The last stage runs in the project itself.
+    let last = "  all:\n    cmd: cat p.out q.out > all\n    deps: [p.out, q.out]\n    outs: [all]\n";
+    project.write("dvc.yaml", &(project.read("dvc.yaml") + last));
+    project.commit("three stages");
     if std::os::unix::fs::chown(project.path(".git"), Some(12345), Some(12345)).is_err()
         || std::os::unix::fs::chown(project.root(), Some(12345), Some(12345)).is_err()
     {

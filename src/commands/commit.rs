@@ -4,6 +4,7 @@
 //! was refused (by a hook, for want of an identity) is made by the next command that is asked to. What the user has
 //! staged stays staged, and what the user has changed stays changed.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use crate::adapters::dvc::Dvc;
@@ -88,23 +89,28 @@ pub(crate) fn said_by(program: &Program, directory: &Path, when: &str) -> Result
 }
 
 /// What a program that is not this one changes, found by looking before and after.
+///
+/// Where git cannot tell (another user's repository, no `git` program) nothing is noted: then a commit fails too.
 pub(crate) struct Watched {
-    before: Vec<(String, Option<Stamp>)>,
+    before: Option<Stamps>,
 }
+
+type Stamps = Vec<(String, Option<Stamp>)>;
 
 /// Size, inode and times of change: another one is another content.
 type Stamp = (u64, u64, i64, i64);
 
 impl Watched {
     pub(crate) fn begin(project: &ProjectHome) -> Result<Watched, Diagnostic> {
-        Ok(Watched { before: stamps(project.git()?.0.workdir())? })
+        Ok(Watched { before: stamps(project.git()?.0.workdir()).ok() })
     }
 
     /// Notes what has changed since.
     pub(crate) fn end(self, project: &ProjectHome) -> Result<(), Diagnostic> {
         let (git, prefix) = project.git()?;
-        let after = stamps(git.workdir())?;
-        let changed = after.iter().filter(|entry| !self.before.contains(entry)).map(|(path, _)| path.as_str());
+        let Some((before, after)) = self.before.zip(stamps(git.workdir()).ok()) else { return Ok(()) };
+        let before: HashSet<_> = before.iter().collect();
+        let changed = after.iter().filter(|entry| !before.contains(entry)).map(|(path, _)| path.as_str());
         let inside = |path: &'_ str| match prefix.as_str() {
             "" => Some(path.to_owned()),
             prefix => Some(path.strip_prefix(prefix)?.strip_prefix('/')?.to_owned()),
@@ -114,7 +120,7 @@ impl Watched {
     }
 }
 
-fn stamps(top: &Path) -> Result<Vec<(String, Option<Stamp>)>, Diagnostic> {
+fn stamps(top: &Path) -> Result<Stamps, Diagnostic> {
     use std::os::unix::fs::MetadataExt as _;
     let stamp = |path: &String| {
         let found = top.join(path).symlink_metadata().ok()?;
