@@ -41,6 +41,7 @@ mod snapshot;
 mod stages;
 mod support;
 mod tidy;
+mod users;
 mod warm;
 mod whole_job;
 mod workspaces;
