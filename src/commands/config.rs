@@ -14,7 +14,7 @@ use crate::dvc::pipeline::project::Project;
 use crate::engine::Completion as _;
 use crate::engine::args::flags;
 use crate::exit::Exit;
-use crate::model::event::Resources;
+use crate::model::run::Resources;
 use crate::output::settings::{self as output, Setting};
 use crate::output::text;
 use crate::plan::hints;

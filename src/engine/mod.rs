@@ -23,6 +23,7 @@ pub(crate) mod local;
 mod ready;
 pub(crate) mod recorder;
 mod remote;
+mod settle;
 mod slurm;
 
 use std::cell::Cell;

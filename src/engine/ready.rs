@@ -2,11 +2,11 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use crate::diagnostic::Diagnostic;
-use crate::model::event::{Resources, Task};
-use crate::state::format::{self, Input, Phase, PhaseKind, Plan, WorkItem};
+use crate::model::event::Task;
+use crate::model::run::PhaseKind;
+use crate::state::format::{Input, Phase, Plan, WorkItem};
 use crate::state::paths::RunDir;
 use crate::state::published::Published;
 use crate::state::{results, survey};
@@ -52,21 +52,9 @@ pub(super) fn of_phase(run: &RunDir, plan: &Plan, items: &[WorkItem], phase: &Ph
             index,
             id: item.id.clone(),
             attempt,
-            resources: resources(&item.resources),
+            resources: item.resources.clone(),
             expected_seconds: None,
         });
     }
     Ok(ready)
-}
-
-/// A work item's resources as the engine takes them.
-fn resources(resources: &format::Resources) -> Resources {
-    Resources {
-        cpus: resources.cpus,
-        memory_mib: resources.memory_mib,
-        gpus: resources.gpus,
-        timeout: resources.timeout_seconds.map(Duration::from_secs),
-        retries: resources.retries,
-        group: resources.group.clone(),
-    }
 }

@@ -6,15 +6,15 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::adapters::{clock, fs};
+use crate::adapters::clock;
 use crate::diagnostic::Diagnostic;
-use crate::model::event::{Ending, Event};
+use crate::engine::settle::settle;
+use crate::model::event::Event;
 use crate::output::progress::{Progress, Style};
 use crate::output::text;
-use crate::state::format::{Outcome, WorkItem};
-use crate::state::journal::{EndingKind, Journal, Journaled};
+use crate::state::format::WorkItem;
+use crate::state::journal::{Journal, Journaled};
 use crate::state::paths::RunDir;
-use crate::state::{results, survey};
 
 /// Work items that are named as the reason why one was skipped.
 const NAMED: usize = 3;
@@ -60,20 +60,14 @@ impl<'a> Recorder<'a> {
                 Journaled::AttemptStarted { index, id: self.id(index), attempt, place }
             }
             Event::AttemptFinished { index, attempt, ending, retry_after } => {
-                let message = self.message(index, attempt, &ending);
+                let ending = settle(self.run, index, attempt, ending);
                 let begun = self.started.remove(&index).unwrap_or_default();
                 Journaled::AttemptFinished {
                     index,
                     id: self.id(index),
                     attempt,
-                    ending: match ending {
-                        Ending::Succeeded => EndingKind::Succeeded,
-                        Ending::Failed { .. } => EndingKind::Failed,
-                        Ending::ToolFailed { .. } => EndingKind::ToolFailed,
-                        Ending::Lost { .. } => EndingKind::Lost,
-                        Ending::Stopped => EndingKind::Stopped,
-                    },
-                    message: Some(message).filter(|message| !message.is_empty()),
+                    ending: ending.kind(),
+                    message: ending.why().filter(|why| !why.is_empty()).map(str::to_owned),
                     seconds: clock::seconds_between(&begun, &clock::now()),
                     retry_after_seconds: retry_after.map(|wait| wait.as_secs_f64()),
                 }
@@ -103,16 +97,8 @@ impl<'a> Recorder<'a> {
         match event {
             Journaled::AttemptStarted { index, id, attempt, place } => progress.started(*index, id, *attempt, place),
             Journaled::AttemptFinished { index, id, ending, message, retry_after_seconds, .. } => {
-                let message = message.clone().unwrap_or_default();
                 let retry_after = retry_after_seconds.map(Duration::from_secs_f64);
-                let ending = match ending {
-                    EndingKind::Succeeded => Ending::Succeeded,
-                    EndingKind::Failed => Ending::Failed { message: message.clone() },
-                    EndingKind::ToolFailed => Ending::ToolFailed { message: message.clone() },
-                    EndingKind::Lost => Ending::Lost { message: message.clone() },
-                    EndingKind::Stopped => Ending::Stopped,
-                };
-                progress.finished(*index, id, &ending, &message, retry_after);
+                progress.finished(*index, id, *ending, message.as_deref().unwrap_or_default(), retry_after);
             }
             Journaled::WorkItemSkipped { id, because, .. } => {
                 let names = because.iter().take(NAMED).map(|index| self.items[*index].id.as_str());
@@ -145,32 +131,5 @@ impl<'a> Recorder<'a> {
 
     fn id(&self, index: usize) -> String {
         self.items[index].id.clone()
-    }
-
-    /// Why an attempt did not succeed: in the words of its result, else in the engine's, else in the worker's last.
-    fn message(&self, index: usize, attempt: u32, ending: &Ending) -> String {
-        let fallback = match ending {
-            Ending::Succeeded | Ending::Stopped => return String::new(),
-            Ending::Failed { message } | Ending::ToolFailed { message } | Ending::Lost { message } => message,
-        };
-        let published = results::best(self.run, index).ok().flatten();
-        let published = published.filter(|published| published.result.attempt == attempt);
-        match published.map(|published| published.result.outcome) {
-            // The engine knows why the worker was told to end.
-            Some(Outcome::Interrupted { .. }) => fallback.clone(),
-            Some(outcome) if outcome != Outcome::Succeeded => outcome.to_string(),
-            Some(_) | None => {
-                let log = self.run.log(index, attempt);
-                match survey::last_error(&log) {
-                    Some(error) => format!("{fallback}: {error}"),
-                    // The worker may have had no room to say why.
-                    None if fs::exists(&log) => match fs::append_line(&log, fallback) {
-                        Err(error) if error.is_full() => format!("{fallback}: {}", Diagnostic::from(error).one_line()),
-                        Ok(()) | Err(_) => fallback.clone(),
-                    },
-                    None => fallback.clone(),
-                }
-            }
-        }
     }
 }

@@ -18,8 +18,8 @@ use std::time::Duration;
 use crate::dvc::near;
 use crate::dvc::value::Value;
 use crate::model::duration::Limit;
-use crate::model::event::Resources;
 use crate::model::quantity::{Memory, Quantity};
+use crate::model::run::Resources;
 
 /// The keys that a stage may set.
 pub(crate) const KEYS: [&str; 6] = ["cpus", "memory", "gpus", "timeout", "retries", "group"];

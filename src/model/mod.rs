@@ -10,4 +10,5 @@ pub(crate) mod plan;
 pub(crate) mod quantity;
 pub(crate) mod report;
 pub(crate) mod result_path;
+pub(crate) mod run;
 pub(crate) mod standing;

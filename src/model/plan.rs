@@ -14,17 +14,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::model::run::PhaseKind;
+
 /// The number of phases a level may have before cells that mostly wait for one another are joined.
 const MAX_DEPTH: usize = 4;
-
-/// What the stages of a phase are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PhaseKind {
-    /// Stages from `foreach` or `matrix`.
-    Map,
-    /// All others.
-    Shared,
-}
 
 /// Work items that may run at the same time.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 
-use crate::model::plan::PhaseKind;
+use crate::model::run::{EndingKind, PhaseKind, StageState};
 
 /// Reasons that are shown of a template, the most frequent first.
 const REASONS: usize = 5;
@@ -148,30 +148,6 @@ pub(crate) struct Stage {
     pub state: StageState,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum StageState {
-    Ran,
-    Restored,
-    Unchanged,
-    Failed,
-    NotRun,
-}
-
-impl StageState {
-    pub(crate) const ALL: [StageState; 5] =
-        [StageState::Ran, StageState::Restored, StageState::Unchanged, StageState::Failed, StageState::NotRun];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            StageState::Ran => "ran",
-            StageState::Restored => "restored",
-            StageState::Unchanged => "unchanged",
-            StageState::Failed => "failed",
-            StageState::NotRun => "not_run",
-        }
-    }
-}
-
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
     pub number: u32,
@@ -180,41 +156,21 @@ pub(crate) struct Attempt {
     /// Seconds since the plan was made.
     pub begin: f64,
     pub seconds: f64,
-    pub end: AttemptEnd,
+    /// `None` where nobody saw it end: it runs, or the launcher was killed.
+    pub end: Option<EndingKind>,
     pub message: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AttemptEnd {
-    Succeeded,
-    Failed,
-    ToolFailed,
-    Lost,
-    Stopped,
-    /// Nobody saw it end: it runs, or the launcher was killed.
-    Unfinished,
+impl Attempt {
+    /// Every way an attempt can stand, in the order in which they are shown.
+    pub(crate) fn ends() -> impl Iterator<Item = Option<EndingKind>> {
+        EndingKind::ALL.into_iter().map(Some).chain([None])
+    }
 }
 
-impl AttemptEnd {
-    pub(crate) const ALL: [AttemptEnd; 6] = [
-        AttemptEnd::Succeeded,
-        AttemptEnd::Failed,
-        AttemptEnd::ToolFailed,
-        AttemptEnd::Lost,
-        AttemptEnd::Stopped,
-        AttemptEnd::Unfinished,
-    ];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            AttemptEnd::Succeeded => "succeeded",
-            AttemptEnd::Failed => "failed",
-            AttemptEnd::ToolFailed => "tool_failed",
-            AttemptEnd::Lost => "lost",
-            AttemptEnd::Stopped => "stopped",
-            AttemptEnd::Unfinished => "unfinished",
-        }
-    }
+/// The name of what an attempt came to.
+pub(crate) fn end_name(end: Option<EndingKind>) -> &'static str {
+    end.map_or("unfinished", EndingKind::name)
 }
 
 /// How many work items came to what.
@@ -408,17 +364,17 @@ pub(crate) mod tests {
         WorkItem { index, id: id.into(), phase: 0, stages: vec![stage], outcome, attempts, log: None, tail: vec![] }
     }
 
-    fn attempt(number: u32, place: &str, begin: f64, seconds: f64, end: AttemptEnd) -> Attempt {
-        Attempt { number, place: place.into(), begin, seconds, end, message: None }
+    fn attempt(number: u32, place: &str, begin: f64, seconds: f64, end: EndingKind) -> Attempt {
+        Attempt { number, place: place.into(), begin, seconds, end: Some(end), message: None }
     }
 
     /// A run with one of everything, and a failed session whose name and log are hostile.
     pub(crate) fn sample() -> Report {
         let good = vec![
-            attempt(1, "slot 1", 0.5, 1.0, AttemptEnd::ToolFailed),
-            attempt(2, "slot 0", 2.5, 1.25, AttemptEnd::Succeeded),
+            attempt(1, "slot 1", 0.5, 1.0, EndingKind::ToolFailed),
+            attempt(2, "slot 0", 2.5, 1.25, EndingKind::Succeeded),
         ];
-        let bad = vec![attempt(1, "slot 0", 0.5, 2.0, AttemptEnd::Failed)];
+        let bad = vec![attempt(1, "slot 0", 0.5, 2.0, EndingKind::Failed)];
         let failed = Outcome::Failed { failure: Failure::Stage, message: format!("it failed: {HOSTILE}") };
         let mut failed = item(1, HOSTILE, failed, bad);
         failed.log = Some("results/1/1.log".into());
@@ -465,7 +421,7 @@ pub(crate) mod tests {
     fn slots_are_lanes_and_pods_share_them() {
         let (names, lanes) = sample().lanes();
         assert_eq!((names, lanes), (vec!["slot 0".into(), "slot 1".into()], vec![vec![1, 0], vec![0], vec![], vec![]]));
-        let pod = |begin, seconds| vec![attempt(1, "pod-x", begin, seconds, AttemptEnd::Succeeded)];
+        let pod = |begin, seconds| vec![attempt(1, "pod-x", begin, seconds, EndingKind::Succeeded)];
         let items = [(0.0, 2.0), (1.0, 2.0), (2.0, 1.0)].map(|(begin, seconds)| pod(begin, seconds));
         let work_items = items.into_iter().map(|attempts| item(0, "a", Outcome::Succeeded, attempts)).collect();
         let (names, lanes) = Report { work_items, ..sample() }.lanes();

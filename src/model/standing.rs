@@ -1,5 +1,7 @@
 //! How a run and its work items stand, as far as the disk tells.
 
+use crate::model::run::Ending;
+
 /// What `status` says of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RunStatus {
@@ -88,23 +90,12 @@ pub(crate) enum Standing {
 pub(crate) struct Facts {
     /// The last attempt that has begun; 0 where none has.
     pub begun: u32,
-    /// The result that counts.
-    pub published: Option<(u32, Verdict)>,
+    /// The result that counts, and how it says that the attempt ended.
+    pub published: Option<(u32, Ending)>,
     /// What the journal says last.
     pub journal: Journal,
     /// Failures of attempts up to this one are set aside.
     pub set_aside: u32,
-}
-
-/// What a published result says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Good,
-    /// Trying again does not help by itself.
-    Bad(String),
-    /// A tool failed.
-    Unlucky(String),
-    Interrupted,
 }
 
 /// What the journal says last of a work item.
@@ -135,18 +126,18 @@ impl Facts {
     ///
     /// | published | journal, last | standing |
     /// |---|---|---|
-    /// | good | any | done |
+    /// | succeeded | any | done |
     /// | any | started a later attempt, run at work | running |
-    /// | bad, not set aside, not about to be retried | any | failed |
+    /// | failed, not set aside, not about to be retried | any | failed |
     /// | any, last attempt | finished, about to be retried | waiting |
-    /// | unlucky, or none | finished, failed | failed, launched again |
+    /// | a tool failed, or none | finished, failed | failed, launched again |
     /// | any | skipped | skipped |
     /// | none | finished before it began, failed, not set aside | failed, launched again |
     /// | set aside, or nothing has begun | any | waiting |
     /// | anything else | | interrupted |
     pub(crate) fn standing(&self, is_launched: bool) -> Standing {
         let published = self.published.as_ref().map_or(0, |(attempt, _)| *attempt);
-        if let Some((attempt, Verdict::Good)) = self.published {
+        if let Some((attempt, Ending::Succeeded)) = self.published {
             return Standing::Done { attempt };
         }
         if let Journal::Started { attempt, place, time } = &self.journal
@@ -156,7 +147,7 @@ impl Facts {
             return Standing::Running { attempt: *attempt, place: place.clone(), since: time.clone() };
         }
         if self.is_given_up()
-            && let Some((attempt, Verdict::Bad(why))) = &self.published
+            && let Some((attempt, Ending::Failed { message: why })) = &self.published
         {
             return Standing::Failed { attempt: *attempt, why: why.clone(), again: false };
         }
@@ -172,7 +163,7 @@ impl Facts {
                 Standing::Failed { attempt: *attempt, why: why.clone(), again: true }
             }
             _ if self.begun <= self.set_aside => Standing::Waiting,
-            (_, Some((attempt, Verdict::Unlucky(why)))) if *attempt >= self.begun => {
+            (_, Some((attempt, Ending::ToolFailed { message: why }))) if *attempt >= self.begun => {
                 Standing::Failed { attempt: *attempt, why: why.clone(), again: true }
             }
             (Journal::Finished { attempt, failure: Some(why), .. }, _) if *attempt >= self.begun => {
@@ -196,7 +187,7 @@ impl Facts {
 
     /// Whether its failure stands: no `launch` tries it again unless somebody asks for that.
     pub(crate) fn is_given_up(&self) -> bool {
-        let Some((attempt, Verdict::Bad(_))) = self.published else { return false };
+        let Some((attempt, Ending::Failed { .. })) = self.published else { return false };
         let is_retried =
             matches!(self.journal, Journal::Finished { attempt: last, retried: true, .. } if last >= attempt);
         attempt > self.set_aside && !is_retried && self.begun <= attempt
@@ -227,21 +218,24 @@ mod tests {
     #[test]
     fn a_work_item_stands_as_its_result_journal_and_logs_say() {
         let running = |attempt| Standing::Running { attempt, place: "slot 0".into(), since: "now".into() };
-        let bad = || Verdict::Bad("why".into());
+        let bad = || Ending::Failed { message: "why".into() };
         let facts = |begun, published, journal| Facts { begun, published, journal, set_aside: 0 };
         let same = |facts: Facts, standing: Standing| check(&facts, &standing, &standing);
 
         same(facts(0, None, Journal::Nothing), Standing::Waiting);
-        same(facts(2, Some((1, Verdict::Good)), started(2)), Standing::Done { attempt: 1 });
+        same(facts(2, Some((1, Ending::Succeeded)), started(2)), Standing::Done { attempt: 1 });
         check(&facts(1, None, started(1)), &running(1), &Standing::Interrupted { attempt: 1 });
         check(&facts(2, Some((1, bad())), started(2)), &running(2), &Standing::Interrupted { attempt: 2 });
         same(facts(1, Some((1, bad())), finished(1, Some("x"), false)), failed(1, false));
         same(facts(1, Some((1, bad())), started(1)), failed(1, false));
         check(&facts(1, Some((1, bad())), finished(1, Some("why"), true)), &Standing::Waiting, &failed(1, true));
-        same(facts(1, Some((1, Verdict::Unlucky("why".into()))), Journal::Nothing), failed(1, true));
+        same(facts(1, Some((1, Ending::ToolFailed { message: "why".into() })), Journal::Nothing), failed(1, true));
         same(facts(1, None, finished(1, Some("why"), false)), failed(1, true));
         same(facts(0, None, finished(1, Some("why"), false)), failed(1, true));
-        same(facts(1, Some((1, Verdict::Interrupted)), finished(1, None, false)), Standing::Interrupted { attempt: 1 });
+        same(
+            facts(1, Some((1, Ending::Lost { message: "stopped".into() })), finished(1, None, false)),
+            Standing::Interrupted { attempt: 1 },
+        );
         let because = vec!["s1".to_owned()];
         same(facts(0, None, Journal::Skipped { because: because.clone() }), Standing::Skipped { because });
     }
@@ -258,15 +252,18 @@ mod tests {
         assert_eq!(begun(1, None, Journal::Nothing), running(1, "the cluster"));
         assert_eq!(begun(1, None, started(1)), running(1, "slot 0"));
         assert_eq!(begun(2, None, started(1)), running(2, "the cluster"));
-        assert_eq!(begun(2, Some((1, Verdict::Bad("why".into()))), finished(1, None, true)), running(2, "the cluster"));
-        assert_eq!(begun(1, Some((1, Verdict::Good)), Journal::Nothing), Standing::Done { attempt: 1 });
+        assert_eq!(
+            begun(2, Some((1, Ending::Failed { message: "why".into() })), finished(1, None, true)),
+            running(2, "the cluster")
+        );
+        assert_eq!(begun(1, Some((1, Ending::Succeeded)), Journal::Nothing), Standing::Done { attempt: 1 });
     }
 
     #[test]
     fn a_failure_that_was_set_aside_waits_and_a_later_one_stands() {
         let facts = |begun, published| Facts {
             begun,
-            published: Some((published, Verdict::Bad("why".into()))),
+            published: Some((published, Ending::Failed { message: "why".into() })),
             journal: finished(published, Some("why"), false),
             set_aside: 2,
         };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::model::event::Ending;
+use crate::model::run::EndingKind;
 use crate::output::text::{self, count, grouped};
 
 /// How often a line says how far things are where no bar can.
@@ -91,24 +91,24 @@ impl Progress {
         &mut self,
         index: usize,
         id: &str,
-        ending: &Ending,
+        ending: EndingKind,
         message: &str,
         retry_after: Option<Duration>,
     ) {
         self.running.remove(&index);
         let what = match ending {
-            Ending::Succeeded => "done",
-            Ending::Failed { .. } => "FAILED",
-            Ending::ToolFailed { .. } => "a tool failed",
-            Ending::Lost { .. } => "lost",
-            Ending::Stopped => "stopped",
+            EndingKind::Succeeded => "done",
+            EndingKind::Failed => "FAILED",
+            EndingKind::ToolFailed => "a tool failed",
+            EndingKind::Lost => "lost",
+            EndingKind::Stopped => "stopped",
         };
         let why = if message.is_empty() { String::new() } else { format!(": {message}") };
         match retry_after {
             Some(wait) => self.note(&format!("{id}: {what}{why}; next attempt in {} s", wait.as_secs())),
             None => {
                 self.done += 1;
-                let failed = !matches!(ending, Ending::Succeeded | Ending::Stopped);
+                let failed = ending.is_failure();
                 self.failed += usize::from(failed);
                 let line = format!("{id}: {what}{why}");
                 if failed { self.note(&line) } else { self.line(&line) }
@@ -209,10 +209,10 @@ mod tests {
             progress.started(index, id, 1, "slot 0");
         }
         assert_eq!(progress.counts(), "0 of 1,200 work items done, 3 running");
-        progress.finished(0, "a", &Ending::Succeeded, "", None);
-        progress.finished(1, "b", &Ending::Lost { message: "gone".into() }, "gone", Some(Duration::from_secs(1)));
+        progress.finished(0, "a", EndingKind::Succeeded, "", None);
+        progress.finished(1, "b", EndingKind::Lost, "gone", Some(Duration::from_secs(1)));
         assert_eq!(progress.counts(), "1 of 1,200 work items done, 1 running", "what is tried again is not done");
-        progress.finished(2, "c", &Ending::Failed { message: "bad".into() }, "bad", None);
+        progress.finished(2, "c", EndingKind::Failed, "bad", None);
         progress.skipped("d", "c");
         assert_eq!(progress.counts(), "3 of 1,200 work items done, 1 failed, 1 skipped");
     }

@@ -3,8 +3,8 @@
 use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::pipeline::stage::{Stage, StageAddress};
 use crate::dvc::value::Value;
-use crate::model::event::Resources;
 use crate::model::hints::{self, ByStage};
+use crate::model::run::Resources;
 
 /// What the file says of a stage: of itself, completed by what it says of its template.
 pub(crate) fn of_file(stage: &Stage, by_stage: &ByStage) -> Resources {

@@ -16,10 +16,11 @@ use crate::dvc::pipeline::project::StageFile;
 use crate::dvc::pipeline::stage::{Dep, Out, Stage};
 use crate::dvc::projection;
 use crate::model::hints::{self, GroupClash};
-use crate::model::plan::{Phase, PhaseKind};
+use crate::model::plan::Phase;
 use crate::model::result_path;
+use crate::model::run::Resources;
 use crate::plan::hints::of_stage;
-use crate::state::format::{self, FileDigest, Input, PlannedOut, PlannedStage, Resources, TextFile, VERSION, WorkItem};
+use crate::state::format::{self, FileDigest, Input, PlannedOut, PlannedStage, TextFile, VERSION, WorkItem};
 
 /// The work items of a plan.
 pub(super) struct Made {
@@ -51,12 +52,8 @@ pub(super) fn make(situation: &Situation<'_>, phases: &[Phase], order: &[usize])
     let mut ids = HashSet::new();
     let (mut lines, mut items) = (vec![], vec![]);
     for (number, phase) in phases.iter().enumerate() {
-        let kind = match phase.kind {
-            PhaseKind::Map => format::PhaseKind::Map,
-            PhaseKind::Shared => format::PhaseKind::Shared,
-        };
         let (first, count) = (items.len(), phase.work_items.len());
-        lines.push(format::Phase { kind, trailing: phase.trailing, first, count });
+        lines.push(format::Phase { kind: phase.kind, trailing: phase.trailing, first, count });
         for stages in &phase.work_items {
             let id = maker.id(stages, &mut ids);
             items.push(maker.work_item(items.len(), id, number, stages)?);
@@ -167,14 +164,7 @@ impl Maker<'_> {
             .cause("a work item counts against the limit of one group")
             .hint("name one group for all of them")
         })?;
-        Ok(Resources {
-            cpus: all.cpus,
-            memory_mib: all.memory_mib,
-            gpus: all.gpus,
-            timeout_seconds: all.timeout.map(|timeout| timeout.as_secs()),
-            retries: all.retries,
-            group: all.group,
-        })
+        Ok(all)
     }
 
     /// The stage files: a `dvc.yaml` with just these stages, and `.dvc` files as they are; says also whether a

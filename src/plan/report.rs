@@ -10,11 +10,12 @@ use super::survey::{self, Survey};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::changed::{DataChange, Outlook, Reason};
 use crate::dvc::pipeline::project::Project;
+use crate::model::run::PhaseKind;
 use crate::output::changes;
 use crate::output::picture::{Node, PhaseBox, Picture};
 use crate::output::text::{count, grouped};
 use crate::plan::changes::Changes;
-use crate::state::format::{PhaseKind, WorkItem};
+use crate::state::format::WorkItem;
 
 /// The most paths that a line names.
 const NAMED: usize = 5;

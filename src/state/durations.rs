@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use crate::adapters::fs::FsError;
-use crate::state::journal::{self, EndingKind, Journaled};
+use crate::model::run::EndingKind;
+use crate::state::journal::{self, Journaled};
 use crate::state::paths::FanoutDir;
 use crate::state::worklist;
 

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::executor::Executor;
+use crate::model::run::{Executed, Outcome, PhaseKind, Resources, StageState};
 
 /// The version of everything here.
 pub(crate) const VERSION: u32 = 1;
@@ -125,13 +126,6 @@ impl Phase {
     pub(crate) fn indexes(&self) -> std::ops::Range<usize> {
         self.first..self.first + self.count
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum PhaseKind {
-    Map,
-    Shared,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -303,17 +297,6 @@ pub(crate) struct LockSource {
     pub name: String,
 }
 
-/// What a work item asks for; `None` where nothing was said.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Resources {
-    pub cpus: Option<f64>,
-    pub memory_mib: Option<u64>,
-    pub gpus: Option<u32>,
-    pub timeout_seconds: Option<u64>,
-    pub retries: Option<u32>,
-    pub group: Option<String>,
-}
-
 /// `result.json`: what one attempt at a work item left.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct WorkResult {
@@ -350,41 +333,6 @@ pub(crate) struct WorkResult {
     pub finished: String,
 }
 
-/// How an attempt ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub(crate) enum Outcome {
-    Succeeded,
-    /// A stage's command, or what DVC made of the stage, failed: trying again does not help by itself.
-    StageFailed {
-        /// The address of the first stage that failed.
-        stage: String,
-        /// DVC's words.
-        message: String,
-    },
-    /// DVC, the disk or another service failed: worth another try.
-    ToolFailed {
-        message: String,
-    },
-    TimedOut {
-        seconds: u64,
-    },
-    Interrupted {
-        message: String,
-    },
-}
-
-impl std::fmt::Display for Outcome {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Outcome::Succeeded => f.write_str("succeeded"),
-            Outcome::StageFailed { stage, message } => write!(f, "stage `{stage}` {message}"),
-            Outcome::ToolFailed { message } | Outcome::Interrupted { message } => f.write_str(message),
-            Outcome::TimedOut { seconds } => write!(f, "it took longer than {seconds} s"),
-        }
-    }
-}
-
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct StageResult {
     pub address: String,
@@ -402,41 +350,6 @@ pub(crate) struct StageResult {
     /// What did it.
     #[serde(default)]
     pub executor: Executed,
-}
-
-/// What did a stage.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Executed {
-    /// This program.
-    #[default]
-    Native,
-    /// DVC, and why it had to.
-    Dvc { why: String },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum StageState {
-    /// Its commands ran.
-    Ran,
-    /// DVC took its outs from the cache.
-    Restored,
-    /// DVC found that it had not changed after all.
-    Unchanged,
-    Failed,
-    /// A stage before it failed.
-    NotRun,
-}
-
-impl StageState {
-    /// Whether its lock entry and outs can be relied on.
-    pub(crate) fn is_good(self) -> bool {
-        match self {
-            StageState::Ran | StageState::Restored | StageState::Unchanged => true,
-            StageState::Failed | StageState::NotRun => false,
-        }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapters::clock;
 use crate::adapters::fs::{self, At as _, FsError};
+use crate::model::run::EndingKind;
 use crate::state::format::VERSION;
 use crate::state::paths::RunDir;
 
@@ -79,16 +80,6 @@ pub(crate) enum Journaled {
     Finalized {
         failed: usize,
     },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum EndingKind {
-    Succeeded,
-    Failed,
-    ToolFailed,
-    Lost,
-    Stopped,
 }
 
 /// The journal of a run, open for appending.

@@ -7,7 +7,8 @@ use crate::dvc::lockfile::Lockfile;
 use crate::dvc::pipeline::path::is_within;
 use crate::dvc::pipeline::read::dvc_file::recorded_outs;
 use crate::dvc::pipeline::stage::Recorded;
-use crate::state::format::{Outcome, ResultFile, StageResult, WorkResult};
+use crate::model::run::Outcome;
+use crate::state::format::{ResultFile, StageResult, WorkResult};
 
 /// The folder of the contents of files.
 pub(super) const FILES: &str = "files";

@@ -7,9 +7,10 @@ use rayon::prelude::*;
 use crate::adapters::clock;
 use crate::adapters::fs::{self, FsError};
 use crate::diagnostic::Diagnostic;
-use crate::model::standing::{self, Facts, ItemStatus, PhaseStatus, RunState, RunStatus, Standing, Verdict};
-use crate::state::format::{Outcome, Plan, WorkItem};
-use crate::state::journal::{self, EndingKind, Journaled, Line};
+use crate::model::run::Ending;
+use crate::model::standing::{self, Facts, ItemStatus, PhaseStatus, RunState, RunStatus, Standing};
+use crate::state::format::{Plan, WorkItem};
+use crate::state::journal::{self, Journaled, Line};
 use crate::state::paths::RunDir;
 use crate::state::{results, run_lock, shards, worklist};
 
@@ -102,16 +103,11 @@ fn facts(run: &RunDir, index: usize) -> Result<Facts, Diagnostic> {
         None => None,
     };
     let published = published.map(|published| {
-        let verdict = match (&published.result.outcome, refusal) {
-            (Outcome::Succeeded, Some(why)) => Verdict::Bad(why),
-            (Outcome::Succeeded, None) => Verdict::Good,
-            (outcome @ (Outcome::StageFailed { .. } | Outcome::TimedOut { .. }), _) => {
-                Verdict::Bad(outcome.to_string())
-            }
-            (outcome @ Outcome::ToolFailed { .. }, _) => Verdict::Unlucky(outcome.to_string()),
-            (Outcome::Interrupted { .. }, _) => Verdict::Interrupted,
+        let ending = match (published.result.outcome.ending(), refusal) {
+            (Ending::Succeeded, Some(why)) => Ending::Failed { message: why },
+            (ending, _) => ending,
         };
-        (published.result.attempt, verdict)
+        (published.result.attempt, ending)
     });
     Ok(Facts { begun, published, journal: standing::Journal::Nothing, set_aside: results::set_aside(run, index)? })
 }
@@ -143,12 +139,8 @@ fn last_words(lines: &[Line], items: &[WorkItem]) -> HashMap<usize, standing::Jo
                 (*index, standing::Journal::Started { attempt, place, time })
             }
             Journaled::AttemptFinished { index, attempt, ending, message, retry_after_seconds, .. } => {
-                let failure = match ending {
-                    EndingKind::Succeeded | EndingKind::Stopped => None,
-                    EndingKind::Failed | EndingKind::ToolFailed | EndingKind::Lost => {
-                        Some(message.clone().unwrap_or_else(|| "its worker ended without a result".to_owned()))
-                    }
-                };
+                let why = || message.clone().unwrap_or_else(|| "its worker ended without a result".to_owned());
+                let failure = ending.is_failure().then(why);
                 let retried = retry_after_seconds.is_some();
                 (*index, standing::Journal::Finished { attempt: *attempt, failure, retried })
             }

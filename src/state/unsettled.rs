@@ -11,7 +11,8 @@ use crate::adapters::fs::{self, At as _};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::lockfile::Lockfile;
 use crate::dvc::pipeline::path::lock_path;
-use crate::state::format::{PlannedStage, StageState};
+use crate::model::run::StageState;
+use crate::state::format::PlannedStage;
 use crate::state::paths::{FanoutDir, RunDir};
 use crate::state::{journal, log, results, worklist};
 

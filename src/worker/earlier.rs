@@ -14,7 +14,8 @@ use std::collections::HashSet;
 
 use crate::adapters::fs::At as _;
 use crate::diagnostic::Diagnostic;
-use crate::state::format::{StageState, WorkItem};
+use crate::model::run::StageState;
+use crate::state::format::WorkItem;
 use crate::state::log;
 use crate::state::paths::RunDir;
 use crate::state::published::Published;

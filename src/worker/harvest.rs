@@ -10,9 +10,8 @@ use crate::diagnostic::Diagnostic;
 use crate::dvc::hash::HashName;
 use crate::dvc::ignore_lines;
 use crate::dvc::pipeline::path;
-use crate::state::format::{
-    self, DirectoryMode, IgnoreLines, PlannedOut, ResultFile, StageResult, StageState, WorkItem,
-};
+use crate::model::run::StageState;
+use crate::state::format::{self, DirectoryMode, IgnoreLines, PlannedOut, ResultFile, StageResult, WorkItem};
 use crate::state::published;
 use crate::state::results::Draft;
 use crate::worker::executor::Ran;

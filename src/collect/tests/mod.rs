@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::adapters::dvc::config;
 use crate::adapters::fs;
+use crate::model::run::{Executed, Outcome as Ended, Resources, StageState};
 use crate::state::format::{
-    Carried, Executed, FileDigest, IgnoreLines, Outcome as Ended, PlanOptions, PlannedOut, Resources, ResultFile,
-    StageResult, StageState, VERSION, WorkResult,
+    Carried, FileDigest, IgnoreLines, PlanOptions, PlannedOut, ResultFile, StageResult, VERSION, WorkResult,
 };
 use crate::state::paths::FanoutDir;
 

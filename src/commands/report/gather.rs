@@ -7,13 +7,11 @@ use rayon::prelude::*;
 
 use crate::adapters::clock;
 use crate::diagnostic::Diagnostic;
-use crate::model::plan::PhaseKind;
-use crate::model::report::{
-    Attempt, AttemptEnd, Failure, Outcome, Phase, Provenance, Report, Stage, StageState, WorkItem, plain,
-};
+use crate::model::report::{Attempt, Failure, Outcome, Phase, Provenance, Report, Stage, WorkItem, plain};
+use crate::model::run::{self, EndingKind, StageState};
 use crate::model::standing::Standing;
 use crate::state::format::{self, Plan, PlannedStage};
-use crate::state::journal::{self, EndingKind, Journaled, Line};
+use crate::state::journal::{self, Journaled, Line};
 use crate::state::paths::RunDir;
 use crate::state::results::{self, Examined};
 use crate::state::{survey, worklist};
@@ -63,7 +61,7 @@ pub(super) fn gather(run: &RunDir, plan: &Plan) -> Result<Report, Diagnostic> {
         seconds: ends.fold(history.seconds, f64::max),
         ended: history.ended,
         provenance,
-        phases: plan.phases.iter().map(phase).collect(),
+        phases: plan.phases.iter().map(|phase| Phase { kind: phase.kind, trailing: phase.trailing }).collect(),
         templates: plan.templates.iter().map(|template| (template.address.clone(), template.stages)).collect(),
         work_items: found.into_iter().map(|found| found.work_item).collect(),
     })
@@ -78,14 +76,6 @@ struct Found {
 /// Each text once, in the order of their first mention.
 fn distinct(texts: impl Iterator<Item = String>) -> Vec<String> {
     texts.collect::<indexmap::IndexSet<String>>().into_iter().collect()
-}
-
-fn phase(phase: &format::Phase) -> Phase {
-    let kind = match phase.kind {
-        format::PhaseKind::Map => PhaseKind::Map,
-        format::PhaseKind::Shared => PhaseKind::Shared,
-    };
-    Phase { kind, trailing: phase.trailing }
 }
 
 /// What the journal says.
@@ -126,7 +116,7 @@ impl History {
                     place: place.clone(),
                     begin: now,
                     seconds: 0.0,
-                    end: AttemptEnd::Unfinished,
+                    end: None,
                     message: None,
                 };
                 self.attempts.entry(*index).or_default().insert(*attempt, begun);
@@ -137,13 +127,7 @@ impl History {
                 };
                 begun.seconds = *seconds;
                 begun.message.clone_from(message);
-                begun.end = match ending {
-                    EndingKind::Succeeded => AttemptEnd::Succeeded,
-                    EndingKind::Failed => AttemptEnd::Failed,
-                    EndingKind::ToolFailed => AttemptEnd::ToolFailed,
-                    EndingKind::Lost => AttemptEnd::Lost,
-                    EndingKind::Stopped => AttemptEnd::Stopped,
-                };
+                begun.end = Some(*ending);
             }
             Journaled::Finalized { .. } => self.ended = true,
             Journaled::PhaseStarted { .. }
@@ -179,7 +163,7 @@ impl Sources<'_> {
                 address: planned.address.clone(),
                 template: self.template(&planned.address),
                 reason: planned.reason.clone(),
-                state: stage.map_or(StageState::NotRun, |stage| state_of(stage.state)),
+                state: stage.map_or(StageState::NotRun, |stage| stage.state),
             }
         };
         let work_item = WorkItem {
@@ -205,7 +189,11 @@ impl Sources<'_> {
                 place: result.host.clone(),
                 begin: clock::seconds_between(&self.plan.created, &result.started),
                 seconds: clock::seconds_between(&result.started, &result.finished),
-                end: end_of(&result.outcome),
+                // Whoever starts workers by hand stops them by hand.
+                end: Some(match result.outcome.ending().kind() {
+                    EndingKind::Lost => EndingKind::Stopped,
+                    kind => kind,
+                }),
                 message: message_of(&result.outcome),
             });
         }
@@ -217,16 +205,6 @@ impl Sources<'_> {
         let groups = address.match_indices('@').map(|(at, _)| &address[..at]);
         let mut parts = std::iter::once(address).chain(groups);
         parts.find(|part| self.templates.contains(part)).unwrap_or(address).to_owned()
-    }
-}
-
-fn state_of(state: format::StageState) -> StageState {
-    match state {
-        format::StageState::Ran => StageState::Ran,
-        format::StageState::Restored => StageState::Restored,
-        format::StageState::Unchanged => StageState::Unchanged,
-        format::StageState::Failed => StageState::Failed,
-        format::StageState::NotRun => StageState::NotRun,
     }
 }
 
@@ -248,24 +226,15 @@ fn outcome_of(standing: Standing, examined: &Examined) -> Outcome {
     }
 }
 
-fn failure_of(outcome: &format::Outcome) -> Option<Failure> {
+fn failure_of(outcome: &run::Outcome) -> Option<Failure> {
     match outcome {
-        format::Outcome::StageFailed { .. } => Some(Failure::Stage),
-        format::Outcome::ToolFailed { .. } => Some(Failure::Tool),
-        format::Outcome::TimedOut { .. } => Some(Failure::TimedOut),
-        format::Outcome::Succeeded | format::Outcome::Interrupted { .. } => None,
+        run::Outcome::StageFailed { .. } => Some(Failure::Stage),
+        run::Outcome::ToolFailed { .. } => Some(Failure::Tool),
+        run::Outcome::TimedOut { .. } => Some(Failure::TimedOut),
+        run::Outcome::Succeeded | run::Outcome::Interrupted { .. } => None,
     }
 }
 
-fn message_of(outcome: &format::Outcome) -> Option<String> {
-    (*outcome != format::Outcome::Succeeded).then(|| outcome.to_string())
-}
-
-fn end_of(outcome: &format::Outcome) -> AttemptEnd {
-    match outcome {
-        format::Outcome::Succeeded => AttemptEnd::Succeeded,
-        format::Outcome::StageFailed { .. } | format::Outcome::TimedOut { .. } => AttemptEnd::Failed,
-        format::Outcome::ToolFailed { .. } => AttemptEnd::ToolFailed,
-        format::Outcome::Interrupted { .. } => AttemptEnd::Stopped,
-    }
+fn message_of(outcome: &run::Outcome) -> Option<String> {
+    (*outcome != run::Outcome::Succeeded).then(|| outcome.to_string())
 }

@@ -18,9 +18,10 @@ use crate::env;
 use crate::exit::Exit;
 use crate::model::duration::Limit;
 use crate::model::executor::Executor as Choice;
+use crate::model::run::Outcome;
 use crate::output::text;
 use crate::state::dvc_version::DvcVersion;
-use crate::state::format::{self, Outcome, Plan};
+use crate::state::format::{self, Plan};
 use crate::state::home::ProjectHome;
 use crate::state::paths::{RunDir, SlotDir};
 use crate::state::published::Published;
@@ -168,7 +169,7 @@ fn do_one(
         None => results::claim_attempt(&config.run, index)?,
     };
     let environment: Vec<(OsString, OsString)> = args.environment().collect();
-    let timeout_seconds = args.timeout.map(Limit::seconds).or(item.resources.timeout_seconds);
+    let timeout_seconds = args.timeout.map(Limit::seconds).or(item.resources.timeout.map(|timeout| timeout.as_secs()));
     let is_first = !config.has_begun.replace(true);
     let attempt = Attempt { number, timeout_seconds, is_first, nice: args.nice, environment: &environment };
     if args.in_project {

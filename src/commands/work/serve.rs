@@ -15,8 +15,8 @@ use crate::cli::work::{WorkArgs, WorkOrder};
 use crate::commands::work::worse;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
+use crate::model::run::Outcome;
 use crate::output::text;
-use crate::state::format::Outcome;
 use crate::state::paths::RunDir;
 use crate::worker::child::Watch;
 

@@ -17,7 +17,8 @@ use crate::engine::remote::items::{Items, ShardEnd};
 use crate::engine::remote::{LAG_LIMIT, Late};
 use crate::engine::{Channels, Failures, PhaseEnd};
 use crate::exit::Exit;
-use crate::model::event::{Ending, Event, Stop};
+use crate::model::event::{Event, Stop};
+use crate::model::run::Ending;
 use crate::state::shards::Shards;
 
 /// How often running pods' results are looked for.

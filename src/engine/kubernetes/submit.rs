@@ -27,8 +27,8 @@ use crate::engine::kubernetes::submitted::{DELETION_LIMIT, DELETION_POLL, Submit
 use crate::engine::kubernetes::{KubernetesConfig, drive};
 use crate::engine::remote::classes::Class;
 use crate::engine::remote::files::RunFiles;
-use crate::model::event;
 use crate::model::quantity::Quantity;
+use crate::model::run::{self};
 
 /// How often one phase of a run may be launched again.
 const MAX_GENERATIONS: u32 = 100;
@@ -227,7 +227,7 @@ pub(super) fn job_plan(
     plan
 }
 
-fn pod_resources(resources: &event::Resources) -> Resources {
+fn pod_resources(resources: &run::Resources) -> Resources {
     let quantity = |text: String| Quantity::parse(&text).ok();
     Resources {
         cpus: resources.cpus.and_then(|cpus| quantity(cpus.to_string())),

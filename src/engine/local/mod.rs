@@ -24,7 +24,8 @@ use crate::engine::local::room::{Held, Room, Waiting};
 use crate::engine::local::settling::Settling;
 use crate::engine::local::worker::Worker;
 use crate::engine::{Channels, Engine, Failures, Flags as _, PhaseEnd};
-use crate::model::event::{Ending, Event, Resources, Stop, Task};
+use crate::model::event::{Event, Stop, Task};
+use crate::model::run::{Ending, Resources};
 
 /// The longest wait before another attempt.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);

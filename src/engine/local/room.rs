@@ -129,7 +129,7 @@ pub(super) fn next(
 mod tests {
     use super::*;
     use crate::engine::local::tests::{config, task};
-    use crate::model::event::Resources;
+    use crate::model::run::Resources;
 
     #[test]
     fn what_does_not_fit_waits_and_gives_way() {

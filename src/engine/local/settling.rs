@@ -76,7 +76,7 @@ impl Settling {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::event::Ending;
+    use crate::model::run::Ending;
 
     fn finished(index: usize) -> Event {
         Event::AttemptFinished { index, attempt: 1, ending: Ending::Succeeded, retry_after: None }

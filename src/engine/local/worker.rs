@@ -10,7 +10,8 @@ use tokio::sync::watch;
 
 use crate::adapters::process::{self, Program, Running};
 use crate::exit::Exit;
-use crate::model::event::{Ending, Stop};
+use crate::model::event::Stop;
+use crate::model::run::Ending;
 
 /// How long a worker gets between TERM and KILL; it stops its own stages in that time.
 const GRACE: Duration = Duration::from_secs(20);

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use sha2::{Digest as _, Sha256};
 
 use crate::engine::remote::shards::deal;
-use crate::model::event::{Resources, Task};
+use crate::model::event::Task;
+use crate::model::run::Resources;
 use crate::state::shards::{ShardItem, Shards};
 
 /// Work items that become one Job.

@@ -5,8 +5,6 @@ use serde_json::Value as Json;
 use crate::adapters::fs;
 use crate::diagnostic::Diagnostic;
 use crate::engine::remote::items::{ItemFiles, Volume};
-use crate::model::event::Ending;
-use crate::state::format::Outcome;
 use crate::state::paths::RunDir;
 use crate::state::shards::{self, Shards};
 use crate::state::{results, survey};
@@ -86,17 +84,7 @@ impl Volume for RunFiles {
     fn item(&self, index: usize) -> Result<ItemFiles, Diagnostic> {
         let begun = results::attempts(&self.run, index)?.last().copied();
         let best = results::best(&self.run, index)?;
-        let result = best.map(|published| (published.result.attempt, ending(published.result.outcome)));
+        let result = best.map(|published| (published.result.attempt, published.result.outcome.ending()));
         Ok(ItemFiles { begun, result })
-    }
-}
-
-fn ending(outcome: Outcome) -> Ending {
-    match outcome {
-        Outcome::Succeeded => Ending::Succeeded,
-        Outcome::StageFailed { stage, message } => Ending::Failed { message: format!("stage `{stage}` {message}") },
-        Outcome::TimedOut { seconds } => Ending::Failed { message: format!("it took longer than {seconds} s") },
-        Outcome::ToolFailed { message } => Ending::ToolFailed { message },
-        Outcome::Interrupted { message } => Ending::Lost { message },
     }
 }

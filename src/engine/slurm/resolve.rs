@@ -102,7 +102,7 @@ fn config(args: &Args, scene: &Scene<'_>) -> Result<SlurmConfig, Diagnostic> {
     let prologue = args.prologue.as_ref().map(|text| prologue(text)).transpose()?;
     let items = worklist::read_all(scene.run)?;
     let timeouts: BTreeMap<usize, u64> =
-        items.iter().filter_map(|item| Some((item.index, item.resources.timeout_seconds?))).collect();
+        items.iter().filter_map(|item| Some((item.index, item.resources.timeout?.as_secs()))).collect();
     let folder_of = |program: &str| Path::new(program).parent().map(|folder| folder.display().to_string());
     let binds = [Some(root.clone()), Some(project.config.cache_dir.clone()), folder_of(&program)];
     Ok(SlurmConfig {

@@ -2,7 +2,7 @@
 
 use crate::engine::slurm::SlurmConfig;
 use crate::engine::slurm::args::{Export, GpuFlag, Then};
-use crate::model::event::Resources;
+use crate::model::run::Resources;
 
 /// What a job that gets `--signal` is sent.
 const SIGNAL: &str = "USR1";

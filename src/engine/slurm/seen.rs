@@ -1,7 +1,7 @@
 //! What `squeue` says of array tasks, and what its states and reasons mean. Pure.
 
 use crate::engine::slurm::array;
-use crate::model::event::Ending;
+use crate::model::run::Ending;
 
 /// The columns that are asked for: array, index, the task's own id, state, reason, node, name, comment.
 pub(super) const FORMAT: &str = "%F|%K|%A|%T|%r|%B|%j|%k";

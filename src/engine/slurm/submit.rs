@@ -31,7 +31,8 @@ use crate::engine::slurm::outage::Outage;
 use crate::engine::slurm::script::{self, Refusal};
 use crate::engine::slurm::seen::{Asked, Line};
 use crate::engine::slurm::{Limits, SlurmConfig, array};
-use crate::model::event::{Resources, Stop, Task};
+use crate::model::event::{Stop, Task};
+use crate::model::run::Resources;
 use crate::state::paths::RunDir;
 use crate::state::shards::{ShardItem, Shards};
 

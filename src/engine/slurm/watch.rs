@@ -18,7 +18,8 @@ use crate::engine::slurm::seen::{self, End, Line, Obstacle, State};
 use crate::engine::slurm::submit::Array;
 use crate::engine::slurm::{Limits, SlurmConfig};
 use crate::engine::{Channels, Failures};
-use crate::model::event::{Ending, Event, Stop};
+use crate::model::event::{Event, Stop};
+use crate::model::run::Ending;
 use crate::output::text::count;
 
 /// The first pause between two questions, and that after something has changed.

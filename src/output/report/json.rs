@@ -4,8 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::kind_name;
-use crate::model::report::{Attempt, Report, Template, WorkItem};
+use crate::model::report::{Attempt, Report, Template, WorkItem, end_name};
 
 /// The version of the document.
 const VERSION: u32 = 1;
@@ -37,7 +36,7 @@ pub(super) fn document(report: &Report) -> Value {
         },
         "templates": report.by_template().iter().map(template).collect::<Vec<_>>(),
         "phases": report.phases.iter()
-            .map(|phase| json!({ "kind": kind_name(phase.kind), "trailing": phase.trailing }))
+            .map(|phase| json!({ "kind": phase.kind.name(), "trailing": phase.trailing }))
             .collect::<Vec<_>>(),
         "lanes": names,
         "work_items": report.work_items.iter().zip(&lanes)
@@ -87,7 +86,7 @@ fn attempt(attempt: &Attempt, lane: usize) -> Value {
         "lane": lane,
         "begin": rounded(attempt.begin),
         "seconds": rounded(attempt.seconds),
-        "end": attempt.end.name(),
+        "end": end_name(attempt.end),
         "message": attempt.message,
     })
 }

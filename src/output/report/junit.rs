@@ -4,8 +4,9 @@
 //! every reader of JUnit files takes them. A stage that failed is a `failure`, anything else an `error`. The class of a
 //! test case is its phase's kind and not its number, so that a session has one history whatever else is planned.
 
-use super::{kind_name, line, provenance, put};
-use crate::model::report::{AttemptEnd, Counts, Failure, Outcome, Report, WorkItem, total};
+use super::{line, provenance, put};
+use crate::model::report::{Counts, Failure, Outcome, Report, WorkItem, end_name, total};
+use crate::model::run::EndingKind;
 
 pub(crate) fn render(report: &Report) -> String {
     let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
@@ -33,7 +34,7 @@ pub(crate) fn render(report: &Report) -> String {
                 total(items.iter().map(|item| item.seconds())),
                 // Without fractions and zone, which the schema does not have; it is UTC.
                 escaped(report.created.get(..19).unwrap_or(&report.created)),
-                kind = kind_name(phase.kind),
+                kind = phase.kind.name(),
             ),
         );
         line(&mut xml, format_args!("    <properties>"));
@@ -42,7 +43,7 @@ pub(crate) fn render(report: &Report) -> String {
         }
         line(&mut xml, format_args!("    </properties>"));
         for item in items {
-            line(&mut xml, format_args!("{}", test_case(item, kind_name(phase.kind))));
+            line(&mut xml, format_args!("{}", test_case(item, phase.kind.name())));
         }
         line(&mut xml, format_args!("  </testsuite>"));
     }
@@ -91,11 +92,11 @@ fn test_case(item: &WorkItem, class: &str) -> String {
             put(&mut xml, format_args!("\n      <skipped message=\"{message}\"/>"));
         }
     }
-    let retried = item.attempts.iter().filter(|attempt| attempt.end != AttemptEnd::Succeeded);
+    let retried = item.attempts.iter().filter(|attempt| attempt.end != Some(EndingKind::Succeeded));
     let retried: Vec<String> = retried
         .map(|attempt| {
             let message = attempt.message.as_deref().unwrap_or_default();
-            format!("attempt {} in {}: {} {message}", attempt.number, attempt.place, attempt.end.name())
+            format!("attempt {} in {}: {} {message}", attempt.number, attempt.place, end_name(attempt.end))
         })
         .collect();
     if !retried.is_empty() {

@@ -25,8 +25,8 @@ pub(crate) use markdown::render as markdown;
 pub(crate) use prometheus::render as prometheus;
 pub(crate) use text::render as text;
 
-use crate::model::plan::PhaseKind;
 use crate::model::report::{Report, Template};
+use crate::model::run::StageState;
 use crate::output::text::{count, grouped};
 
 /// Appends to a text.
@@ -58,19 +58,10 @@ fn headline(report: &Report) -> String {
     line
 }
 
-fn kind_name(kind: PhaseKind) -> &'static str {
-    match kind {
-        PhaseKind::Map => "map",
-        PhaseKind::Shared => "shared",
-    }
-}
-
 /// What its stages came to: "3 ran, 1 failed".
 fn states(template: &Template<'_>) -> String {
-    let state = |(state, number): (&_, &usize)| {
-        let state: &crate::model::report::StageState = state;
-        format!("{} {}", grouped(*number), state.name().replace('_', " "))
-    };
+    let state =
+        |(state, number): (&StageState, &usize)| format!("{} {}", grouped(*number), state.name().replace('_', " "));
     template.states.iter().map(state).collect::<Vec<_>>().join(", ")
 }
 

@@ -5,7 +5,8 @@
 
 use std::fmt::Write as _;
 
-use crate::model::report::{AttemptEnd, Report, StageState, total};
+use crate::model::report::{Attempt, Report, end_name, total};
+use crate::model::run::StageState;
 
 pub(crate) fn render(report: &Report) -> String {
     let mut metrics = Metrics { text: String::new(), project: escaped(&report.project) };
@@ -30,9 +31,9 @@ pub(crate) fn render(report: &Report) -> String {
     }
     let attempts = || report.work_items.iter().flat_map(|item| &item.attempts);
     metrics.begin("dvc_fanout_attempts", "Attempts at work items by how they ended.");
-    for end in AttemptEnd::ALL {
+    for end in Attempt::ends() {
         let number = attempts().filter(|attempt| attempt.end == end).count();
-        metrics.sample("dvc_fanout_attempts", &[("end", end.name())], float(number));
+        metrics.sample("dvc_fanout_attempts", &[("end", end_name(end))], float(number));
     }
     metrics.begin("dvc_fanout_attempt_seconds", "Seconds that all attempts took together.");
     metrics.sample("dvc_fanout_attempt_seconds", &[], total(attempts().map(|attempt| attempt.seconds)));

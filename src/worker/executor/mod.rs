@@ -12,7 +12,8 @@ use std::fs::File;
 use std::path::Path;
 
 use crate::diagnostic::Diagnostic;
-use crate::state::format::{Executed, PlanOptions, StageState, WorkItem};
+use crate::model::run::{Executed, StageState};
+use crate::state::format::{PlanOptions, WorkItem};
 use crate::state::paths::SlotDir;
 use crate::worker::child::{Stopped, Watch};
 

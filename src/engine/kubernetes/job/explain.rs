@@ -2,7 +2,7 @@
 
 use super::observed::{ContainerEnd, PodPhase, Said, SeenPod, Warning};
 use crate::exit::Exit;
-use crate::model::event::Ending;
+use crate::model::run::Ending;
 
 /// The longest excerpt of somebody else's message. A cluster's own have up to 1 KiB.
 const MAX_EXCERPT: usize = 1024;

@@ -15,7 +15,8 @@
 use std::time::Duration;
 
 use crate::diagnostic::Diagnostic;
-use crate::model::event::{Ending, Event};
+use crate::model::event::Event;
+use crate::model::run::Ending;
 use crate::state::shards::{ShardItem, Shards};
 
 /// About how long the Job controller waits before it tries an index again.
