@@ -14,7 +14,7 @@ use crate::state::format::Plan;
 use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
 use crate::state::run_lock::RunLock;
-use crate::state::{run_lock, survey, worklist};
+use crate::state::{run_lock, status, worklist};
 
 /// How often the run's lock is looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -52,7 +52,7 @@ pub(crate) fn run(cli: &Cli, args: &CancelArgs) -> Result<Exit, Diagnostic> {
 fn end_jobs(project: &ProjectHome, run: &RunDir, plan: &Plan, args: &CancelArgs) -> Result<Vec<String>, Diagnostic> {
     // Nobody is to launch the run meanwhile.
     let _lock = RunLock::acquire(run)?;
-    if !survey::may_go_on(run)? {
+    if !status::may_go_on(run)? {
         return Ok(vec![]);
     }
     let settings = Settings::read(&project.root)?;

@@ -9,7 +9,7 @@ use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 
 use crate::adapters::dvc::files::DiskFiles;
 use crate::dvc::pipeline::project::Project;
-use crate::plan::hints;
+use crate::plan::requests;
 use crate::state::home::ProjectHome;
 use crate::state::worklist;
 
@@ -52,7 +52,7 @@ fn targets() -> Option<Vec<String>> {
     let home = home()?;
     let files = DiskFiles::open(&home.root, home.config.no_scm).ok()?;
     let project = Project::load(&files, &home.config).ok()?;
-    let mut targets: Vec<String> = project.stages.iter().filter_map(hints::template).collect();
+    let mut targets: Vec<String> = project.stages.iter().filter_map(requests::template).collect();
     targets.dedup();
     targets.extend(project.stages.iter().map(|stage| stage.address_from(&project.root, &home.cwd)));
     Some(targets)

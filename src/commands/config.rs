@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::model::run::Resources;
 use crate::output::settings::{self as output, Setting};
 use crate::output::text;
-use crate::plan::hints;
+use crate::plan::requests;
 use crate::state::home::ProjectHome;
 
 pub(crate) fn run(cli: &Cli, args: &ConfigArgs) -> Result<Exit, Diagnostic> {
@@ -115,21 +115,26 @@ fn default(name: &str) -> Option<Json> {
 
 /// What the stages of each template ask for, the lowest and the highest where they differ.
 fn of_stages(project: &ProjectHome, settings: &Settings) -> Result<Vec<Setting>, Diagnostic> {
-    let by_stage = settings.hints()?;
+    let by_stage = settings.requests()?;
     let files = DiskFiles::open(&project.root, project.config.no_scm)?;
     let loaded = Project::load(&files, &project.config)?;
     let mut values: IndexMap<(String, &str), Vec<(Json, String)>> = IndexMap::new();
     for stage in &loaded.stages {
-        let template = hints::template(stage).unwrap_or_else(|| stage.address.0.clone());
+        let template = requests::template(stage).unwrap_or_else(|| stage.address.0.clone());
         let meta = format!("meta in {}:{}", stage.file, stage.line);
-        for (resources, origin) in [(hints::of_file(stage, &by_stage), file::FILE), (hints::of_meta(stage)?, &meta)] {
+        for (resources, origin) in
+            [(requests::of_file(stage, &by_stage), file::FILE), (requests::of_meta(stage)?, &meta)]
+        {
             for (key, value) in spelled(&resources) {
                 values.entry((template.clone(), key)).or_default().push((value, origin.to_owned()));
             }
         }
     }
     let unused = by_stage.keys().find(|name| {
-        !loaded.stages.iter().any(|stage| stage.address.0 == **name || hints::template(stage).as_ref() == Some(*name))
+        !loaded
+            .stages
+            .iter()
+            .any(|stage| stage.address.0 == **name || requests::template(stage).as_ref() == Some(*name))
     });
     if let Some(name) = unused {
         text::note(&format!("note: `{}.{name}` in {} is neither a template nor a stage", file::STAGES, file::FILE));

@@ -155,7 +155,7 @@ fn remotes(home: &ProjectHome) -> Finding {
 }
 
 fn configuration(settings: &Settings) -> Finding {
-    match settings.hints() {
+    match settings.requests() {
         Err(error) => Finding::bad("settings", error),
         Ok(_) if settings.is_empty() => Finding::good("settings", format!("no {}", settings::FILE)),
         Ok(_) => Finding::good("settings", settings::FILE.to_owned()),

@@ -8,11 +8,11 @@ use crate::cli::runs::LogsArgs;
 use crate::cli::{Cli, Format};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
-use crate::model::standing::Standing;
+use crate::model::status::ItemState;
 use crate::output::text;
 use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
-use crate::state::{results, run_lock, survey, worklist};
+use crate::state::{results, run_lock, status, worklist};
 
 /// How often a log that is followed is looked at.
 const POLL: Duration = Duration::from_millis(200);
@@ -34,7 +34,7 @@ pub(crate) fn run(cli: &Cli, args: &LogsArgs) -> Result<Exit, Diagnostic> {
         let known: Vec<String> = attempts.iter().map(u32::to_string).collect();
         let diagnostic = Diagnostic::usage(message);
         return Err(if known.is_empty() {
-            let failed = survey::standings(&run, std::iter::once(item.index))?.into_iter().find_map(why_failed);
+            let failed = status::item_states(&run, std::iter::once(item.index))?.into_iter().find_map(why_failed);
             let diagnostic = failed.into_iter().fold(diagnostic, Diagnostic::cause);
             diagnostic.hint(format!("`dvc-fanout status {}` says how the run stands", plan.run))
         } else {
@@ -45,7 +45,7 @@ pub(crate) fn run(cli: &Cli, args: &LogsArgs) -> Result<Exit, Diagnostic> {
     if cli.format == Format::Json {
         let document = serde_json::json!({
             "version": 1, "run": plan.run, "index": item.index, "id": item.id, "attempt": attempt,
-            "attempts": attempts, "path": log, "tail": survey::tail(&log, survey::LOG_LINES),
+            "attempts": attempts, "path": log, "tail": status::tail(&log, status::LOG_LINES),
         });
         text::result(&document.to_string());
         return Ok(Exit::Success);
@@ -60,14 +60,14 @@ pub(crate) fn run(cli: &Cli, args: &LogsArgs) -> Result<Exit, Diagnostic> {
     Ok(Exit::Success)
 }
 
-fn why_failed((_, standing): (usize, Standing)) -> Option<String> {
-    match standing {
-        Standing::Failed { why, .. } => Some(why),
-        Standing::Waiting
-        | Standing::Running { .. }
-        | Standing::Done { .. }
-        | Standing::Interrupted { .. }
-        | Standing::Skipped { .. } => None,
+fn why_failed((_, state): (usize, ItemState)) -> Option<String> {
+    match state {
+        ItemState::Failed { why, .. } => Some(why),
+        ItemState::Waiting
+        | ItemState::Running { .. }
+        | ItemState::Done { .. }
+        | ItemState::Interrupted { .. }
+        | ItemState::Skipped { .. } => None,
     }
 }
 
@@ -76,7 +76,7 @@ fn why_failed((_, standing): (usize, Standing)) -> Option<String> {
 fn has_ended(run: &RunDir, index: usize, attempt: u32) -> Result<bool, Diagnostic> {
     Ok(run.attempt(index, attempt).is_dir()
         || results::attempts(run, index)?.last().is_some_and(|last| *last > attempt)
-        || !(run_lock::is_held(run)? || survey::is_left(run)?))
+        || !(run_lock::is_held(run)? || status::is_left(run)?))
 }
 
 /// A log that is being read, block by block: it may be larger than memory.

@@ -5,7 +5,7 @@ use crate::cli::{Cli, Format, FormatArg, OtherReproArgs, PlanArgs, SelectionArgs
 use crate::commands::settings::Settings;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
-use crate::model::hints::ByStage;
+use crate::model::requests::ByStage;
 use crate::output::text::{self, count};
 use crate::plan::report::Report;
 use crate::plan::{self, preflight};
@@ -20,7 +20,7 @@ pub(crate) fn run(cli: &Cli, args: &PlanArgs) -> Result<Exit, Diagnostic> {
     if args.check {
         return check(cli, &project, &args.selection.targets, &options);
     }
-    let (survey, planned) = plan::make_and_keep(&project, &args.selection.targets, options, settings.hints()?)?;
+    let (survey, planned) = plan::make_and_keep(&project, &args.selection.targets, options, settings.requests()?)?;
     let report = Report::of(&survey, &planned);
     match (cli.typed_format, &args.explain) {
         (FormatArg::Text, None) => text::result(&report.text()),
@@ -42,9 +42,9 @@ pub(super) fn dry(
     project: &ProjectHome,
     targets: &[String],
     options: PlanOptions,
-    hints: ByStage,
+    requests: ByStage,
 ) -> Result<Exit, Diagnostic> {
-    let (survey, planned) = plan::make_and_keep(project, targets, options, hints)?;
+    let (survey, planned) = plan::make_and_keep(project, targets, options, requests)?;
     let report = Report::of(&survey, &planned);
     match cli.format {
         Format::Text => text::result(&report.text()),

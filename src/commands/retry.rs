@@ -6,15 +6,15 @@ use crate::cli::runs::RetryArgs;
 use crate::cli::{Cli, Format};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
-use crate::model::standing::{RunState, Standing};
+use crate::model::status::{ItemState, RunState};
 use crate::output::text::{self, count};
 use crate::state::home::ProjectHome;
-use crate::state::{results, survey, worklist};
+use crate::state::{results, status, worklist};
 
 pub(crate) fn run(cli: &Cli, args: &RetryArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
-    let status = survey::run(&run, &plan)?;
+    let status = status::run(&run, &plan)?;
     if status.state == RunState::Finalized {
         return Err(Diagnostic::project(format!("run {} is over", plan.run))
             .cause("what is left needs a new plan")
@@ -29,25 +29,25 @@ pub(crate) fn run(cli: &Cli, args: &RetryArgs) -> Result<Exit, Diagnostic> {
     for item in &status.items {
         let is_named = named.contains(&item.index);
         let is_asked_for = by_name.contains(&item.index);
-        match &item.standing {
-            Standing::Failed { again: false, .. } if is_named || named.is_empty() => {
+        match &item.state {
+            ItemState::Failed { again: false, .. } if is_named || named.is_empty() => {
                 results::set_failures_aside(&run, item.index)?;
                 again.push(item.id.as_str());
             }
-            Standing::Done { .. } if is_asked_for => {
+            ItemState::Done { .. } if is_asked_for => {
                 text::note(&format!("{}: it has already succeeded", item.id));
             }
-            Standing::Running { .. } if is_asked_for => text::note(&format!("{}: it is running", item.id)),
+            ItemState::Running { .. } if is_asked_for => text::note(&format!("{}: it is running", item.id)),
             // The next launch runs these anyway; those that were skipped, once what they need is there.
-            Standing::Failed { again: true, .. } | Standing::Interrupted { .. } if is_named || named.is_empty() => {
+            ItemState::Failed { again: true, .. } | ItemState::Interrupted { .. } if is_named || named.is_empty() => {
                 again.push(item.id.as_str());
             }
-            Standing::Failed { .. }
-            | Standing::Interrupted { .. }
-            | Standing::Done { .. }
-            | Standing::Running { .. }
-            | Standing::Waiting
-            | Standing::Skipped { .. } => {}
+            ItemState::Failed { .. }
+            | ItemState::Interrupted { .. }
+            | ItemState::Done { .. }
+            | ItemState::Running { .. }
+            | ItemState::Waiting
+            | ItemState::Skipped { .. } => {}
         }
     }
     text::result(&match cli.format {

@@ -5,12 +5,12 @@ use crate::cli::runs::{PruneArgs, RunsArgs, RunsCommand};
 use crate::cli::{Cli, Format};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
-use crate::model::standing::RunStatus;
+use crate::model::status::RunStatus;
+use crate::output;
 use crate::output::text::{self, count};
-use crate::output::{self, status};
 use crate::state::home::ProjectHome;
 use crate::state::run_lock::RunLock;
-use crate::state::{slots, survey, worklist};
+use crate::state::{slots, status, worklist};
 
 pub(crate) fn run(cli: &Cli, args: &RunsArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
@@ -25,14 +25,14 @@ fn list(cli: &Cli, project: &ProjectHome) -> Result<Exit, Diagnostic> {
     let mut statuses: Vec<RunStatus> = vec![];
     for name in worklist::runs(&fanout)? {
         let status = worklist::open(&fanout, Some(&name)).map_err(Diagnostic::from);
-        match status.and_then(|(run, plan)| survey::run(&run, &plan)) {
+        match status.and_then(|(run, plan)| status::run(&run, &plan)) {
             Ok(status) => statuses.push(status),
             Err(error) => text::note(&format!("run {name} is not readable: {}", error.one_line())),
         }
     }
     text::result(&match cli.format {
-        Format::Text => status::runs_text(&statuses),
-        Format::Json => status::runs_json(&statuses),
+        Format::Text => output::status::runs_text(&statuses),
+        Format::Json => output::status::runs_json(&statuses),
     });
     Ok(Exit::Success)
 }
@@ -56,7 +56,7 @@ fn prune(cli: &Cli, args: &PruneArgs, project: &ProjectHome) -> Result<Exit, Dia
     let (mut removed, mut kept) = (vec![], vec![]);
     for name in &known[..known.len().saturating_sub(args.keep)] {
         let run = fanout.run(name);
-        if !args.force && survey::is_left(&run)? {
+        if !args.force && status::is_left(&run)? {
             kept.push((name, Kept::Left));
             continue;
         }
@@ -65,7 +65,7 @@ fn prune(cli: &Cli, args: &PruneArgs, project: &ProjectHome) -> Result<Exit, Dia
             continue;
         };
         let why = match worklist::open(&fanout, Some(name)) {
-            Ok((_, plan)) => survey::is_uncollected(&run, &plan)?.then_some(Kept::Uncollected),
+            Ok((_, plan)) => status::is_uncollected(&run, &plan)?.then_some(Kept::Uncollected),
             Err(_) => Some(Kept::Unreadable),
         };
         if let Some(why) = why.filter(|_| !args.force) {

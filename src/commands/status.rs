@@ -6,12 +6,12 @@ use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::output::{self, text};
 use crate::state::home::ProjectHome;
-use crate::state::{survey, worklist};
+use crate::state::{status, worklist};
 
 pub(crate) fn run(cli: &Cli, args: &StatusArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
-    let status = survey::run(&run, &plan)?;
+    let status = status::run(&run, &plan)?;
     text::result(&match cli.format {
         Format::Text => output::status::text(&status, args.all),
         Format::Json => output::status::json(&status),

@@ -1,11 +1,11 @@
 //! The last lines of a command that ran work items: counts, and the failures with the ends of their logs.
 
 use crate::diagnostic::Diagnostic;
-use crate::model::standing::Standing;
+use crate::model::status::ItemState;
 use crate::output::text::{self, count};
 use crate::state::format::Plan;
 use crate::state::paths::RunDir;
-use crate::state::{shards, survey, worklist};
+use crate::state::{shards, status, worklist};
 
 /// The number of failures that are shown in full.
 const SHOWN: usize = 5;
@@ -29,11 +29,14 @@ pub(crate) struct Failed {
 /// Counts how work items stand after a command that ran them.
 pub(crate) fn counts(run: &RunDir, plan: &Plan, phases: &[usize]) -> Result<Counts, Diagnostic> {
     let mut counts = Counts::default();
-    for (index, standing) in survey::standings(run, phases.iter().flat_map(|phase| plan.phases[*phase].indexes()))? {
-        match standing {
-            Standing::Done { .. } => counts.succeeded += 1,
-            Standing::Failed { attempt, why, .. } => counts.failed.push(Failed { index, attempt, why }),
-            Standing::Waiting | Standing::Running { .. } | Standing::Interrupted { .. } | Standing::Skipped { .. } => {
+    for (index, state) in status::item_states(run, phases.iter().flat_map(|phase| plan.phases[*phase].indexes()))? {
+        match state {
+            ItemState::Done { .. } => counts.succeeded += 1,
+            ItemState::Failed { attempt, why, .. } => counts.failed.push(Failed { index, attempt, why }),
+            ItemState::Waiting
+            | ItemState::Running { .. }
+            | ItemState::Interrupted { .. }
+            | ItemState::Skipped { .. } => {
                 counts.not_run += 1;
             }
         }
@@ -56,7 +59,7 @@ pub(crate) fn print(run: &RunDir, plan: &Plan, phases: &[usize]) -> Result<(), D
         let item = worklist::read_one(run, plan, failed.index)?;
         text::note(&format!("failed: {} ({})", item.id, failed.why));
         let log = run.log(failed.index, failed.attempt);
-        for line in survey::tail(&log, survey::LOG_LINES) {
+        for line in status::tail(&log, status::LOG_LINES) {
             text::note(&format!("    {line}"));
         }
         if log.is_file() {

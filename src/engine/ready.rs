@@ -9,7 +9,7 @@ use crate::model::run::PhaseKind;
 use crate::state::format::{Input, Phase, Plan, WorkItem};
 use crate::state::paths::RunDir;
 use crate::state::published::Published;
-use crate::state::{results, survey};
+use crate::state::{results, status};
 
 /// What a phase begins with.
 pub(super) struct Ready {
@@ -22,7 +22,7 @@ pub(super) struct Ready {
 
 /// The work items of a phase that are to run, and those that cannot.
 pub(super) fn of_phase(run: &RunDir, plan: &Plan, items: &[WorkItem], phase: &Phase) -> Result<Ready, Diagnostic> {
-    let given_up: HashSet<usize> = survey::given_up(run, items, phase.indexes())?;
+    let given_up: HashSet<usize> = status::given_up(run, items, phase.indexes())?;
     let mut ready = Ready { tasks: vec![], skipped: vec![], given_up: given_up.len() };
     // The good stages of what is needed: the results themselves would not fit into memory at some hundred thousand.
     let mut needed: HashMap<usize, Vec<String>> = HashMap::new();

@@ -10,7 +10,7 @@ use crate::adapters::fs;
 use crate::diagnostic::Diagnostic;
 use crate::model::run::{Ending, Outcome};
 use crate::state::paths::RunDir;
-use crate::state::{results, survey};
+use crate::state::{results, status};
 
 /// Finds the words for what an engine has seen of an attempt. They are put into the log where it has none.
 pub(super) fn settle(run: &RunDir, index: usize, attempt: u32, seen: Ending) -> Ending {
@@ -22,7 +22,7 @@ pub(super) fn settle(run: &RunDir, index: usize, attempt: u32, seen: Ending) -> 
         Some(outcome) if outcome != Outcome::Succeeded => outcome.to_string(),
         Some(_) | None => {
             let log = run.log(index, attempt);
-            match survey::last_error(&log) {
+            match status::last_error(&log) {
                 Some(error) => format!("{why}: {error}"),
                 // The worker may have had no room to say why.
                 None if fs::exists(&log) => match fs::append_line(&log, why) {

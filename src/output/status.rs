@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::model::standing::{ItemStatus, RunState, RunStatus, Standing};
+use crate::model::status::{ItemState, ItemStatus, RunState, RunStatus};
 use crate::output::text::{count, grouped};
 
 /// The version of the documents.
@@ -15,7 +15,7 @@ const NAMED: usize = 20;
 /// Says how a work item stands if it is one of a kind.
 type Describe = fn(&ItemStatus) -> Option<String>;
 
-/// The number of work items of each standing.
+/// The number of work items in each state.
 #[derive(Debug, Default)]
 struct Counts {
     waiting: usize,
@@ -30,13 +30,13 @@ impl Counts {
     fn of<'i>(items: impl Iterator<Item = &'i ItemStatus>) -> Counts {
         let mut counts = Counts::default();
         for item in items {
-            *match item.standing {
-                Standing::Waiting => &mut counts.waiting,
-                Standing::Running { .. } => &mut counts.running,
-                Standing::Done { .. } => &mut counts.done,
-                Standing::Failed { .. } => &mut counts.failed,
-                Standing::Interrupted { .. } => &mut counts.interrupted,
-                Standing::Skipped { .. } => &mut counts.skipped,
+            *match item.state {
+                ItemState::Waiting => &mut counts.waiting,
+                ItemState::Running { .. } => &mut counts.running,
+                ItemState::Done { .. } => &mut counts.done,
+                ItemState::Failed { .. } => &mut counts.failed,
+                ItemState::Interrupted { .. } => &mut counts.interrupted,
+                ItemState::Skipped { .. } => &mut counts.skipped,
             } += 1;
         }
         counts
@@ -84,20 +84,20 @@ pub(crate) fn text(status: &RunStatus, all: bool) -> String {
         }
     }
     let kinds: [(bool, Describe); 5] = [
-        (all, |item| matches!(item.standing, Standing::Done { .. }).then(|| format!("done{}", took(item)))),
-        (all, |item| matches!(item.standing, Standing::Waiting).then(|| "waiting".to_owned())),
-        (true, |item| match &item.standing {
-            Standing::Running { attempt, place, since } => {
+        (all, |item| matches!(item.state, ItemState::Done { .. }).then(|| format!("done{}", took(item)))),
+        (all, |item| matches!(item.state, ItemState::Waiting).then(|| "waiting".to_owned())),
+        (true, |item| match &item.state {
+            ItemState::Running { attempt, place, since } => {
                 Some(format!("running in {place} since {since}{}", again(*attempt)))
             }
             _ => None,
         }),
-        (true, |item| match &item.standing {
-            Standing::Interrupted { attempt } => Some(format!("interrupted{}", again(*attempt))),
+        (true, |item| match &item.state {
+            ItemState::Interrupted { attempt } => Some(format!("interrupted{}", again(*attempt))),
             _ => None,
         }),
-        (true, |item| match &item.standing {
-            Standing::Skipped { because } => Some(format!("skipped, since {} failed", because.join(", "))),
+        (true, |item| match &item.state {
+            ItemState::Skipped { because } => Some(format!("skipped, since {} failed", because.join(", "))),
             _ => None,
         }),
     ];
@@ -113,7 +113,7 @@ pub(crate) fn text(status: &RunStatus, all: bool) -> String {
         }
     }
     for item in &status.items {
-        if let Standing::Failed { attempt, why, again: retried } = &item.standing {
+        if let ItemState::Failed { attempt, why, again: retried } = &item.state {
             let next = if *retried { "; the next launch tries it again" } else { "" };
             line(format!("failed: {} [{}] ({why}){}{next}", item.id, item.index, again(*attempt)));
             for logged in &item.tail {
@@ -182,30 +182,30 @@ fn summary(status: &RunStatus) -> Value {
 fn item_json(item: &ItemStatus) -> Value {
     let mut document = json!({"index": item.index, "id": item.id, "phase": item.phase});
     let mut set = |name: &str, value: Value| document[name] = value;
-    let name = match &item.standing {
-        Standing::Waiting => "waiting",
-        Standing::Running { attempt, place, since } => {
+    let name = match &item.state {
+        ItemState::Waiting => "waiting",
+        ItemState::Running { attempt, place, since } => {
             set("attempt", json!(attempt));
             set("place", json!(place));
             set("since", json!(since));
             "running"
         }
-        Standing::Done { attempt } => {
+        ItemState::Done { attempt } => {
             set("attempt", json!(attempt));
             "done"
         }
-        Standing::Failed { attempt, why, again } => {
+        ItemState::Failed { attempt, why, again } => {
             set("attempt", json!(attempt));
             set("message", json!(why));
             set("again", json!(again));
             set("tail", json!(item.tail));
             "failed"
         }
-        Standing::Interrupted { attempt } => {
+        ItemState::Interrupted { attempt } => {
             set("attempt", json!(attempt));
             "interrupted"
         }
-        Standing::Skipped { because } => {
+        ItemState::Skipped { because } => {
             set("because", json!(because));
             "skipped"
         }

@@ -23,8 +23,8 @@ use crate::dvc::pipeline::source::ProjectFiles;
 use crate::dvc::pipeline::stage::Stage;
 use crate::output::changes::StageChanges;
 use crate::output::text::{self, count};
+use crate::state::hash_memo::Memo;
 use crate::state::home::ProjectHome;
-use crate::state::memo::Memo;
 use crate::state::unsettled;
 
 /// What was found out about the selected stages. Each list has one element per stage of the project.

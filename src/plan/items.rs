@@ -15,11 +15,11 @@ use crate::dvc::pipeline::path::lock_path;
 use crate::dvc::pipeline::project::StageFile;
 use crate::dvc::pipeline::stage::{Dep, Out, Stage};
 use crate::dvc::projection;
-use crate::model::hints::{self, GroupClash};
 use crate::model::plan::Phase;
+use crate::model::requests::{self, GroupClash};
 use crate::model::result_path;
 use crate::model::run::Resources;
-use crate::plan::hints::of_stage;
+use crate::plan::requests::of_stage;
 use crate::state::format::{self, FileDigest, Input, PlannedOut, PlannedStage, TextFile, VERSION, WorkItem};
 
 /// The work items of a plan.
@@ -150,13 +150,13 @@ impl Maker<'_> {
         known.map(|(text, path)| TextFile { path, text }).collect()
     }
 
-    /// What a work item asks for: the configuration file's hints, completed by those of the stages themselves.
+    /// What a work item asks for: the configuration file's requests, completed by those of the stages themselves.
     fn resources(&self, stages: &[usize]) -> Result<Resources, Diagnostic> {
         let own = stages
             .iter()
-            .map(|stage| of_stage(self.stage(*stage), &self.situation.hints))
+            .map(|stage| of_stage(self.stage(*stage), &self.situation.requests))
             .collect::<Result<Vec<_>, _>>()?;
-        let all = hints::join(own).map_err(|GroupClash(a, b)| {
+        let all = requests::join(own).map_err(|GroupClash(a, b)| {
             let last = stages.last().map(|stage| self.stage(*stage).address.to_string()).unwrap_or_default();
             Diagnostic::project(format!(
                 "the stages up to `{last}` are one work item, but in two groups: `{a}` and `{b}`"

@@ -2,11 +2,11 @@
 
 mod carry;
 pub(crate) mod changes;
-pub(crate) mod hints;
 mod inputs;
 mod items;
 pub(crate) mod preflight;
 pub(crate) mod report;
+pub(crate) mod requests;
 pub(crate) mod survey;
 mod unseen;
 
@@ -23,8 +23,8 @@ use crate::dvc::pipeline::path::lock_path;
 use crate::dvc::pipeline::project::Project;
 use crate::dvc::pipeline::stage::Stage;
 use crate::model::executor::Executor;
-use crate::model::hints::ByStage;
 use crate::model::plan;
+use crate::model::requests::ByStage;
 use crate::output::text::{self, count};
 use crate::plan::changes::Changes;
 use crate::state::dvc_version::DvcVersion;
@@ -62,19 +62,19 @@ struct Situation<'a> {
     /// The texts of lock files, by path.
     locks: BTreeMap<String, String>,
     /// What the configuration file says that stages ask for.
-    hints: ByStage,
+    requests: ByStage,
 }
 
 /// Plans a run and writes it down. Nothing of the project is changed.
 ///
-/// `hints` are what the configuration file says that stages ask for.
+/// `requests` are what the configuration file says that stages ask for.
 pub(crate) fn make(
     home: &ProjectHome,
     targets: &[String],
     options: PlanOptions,
-    hints: ByStage,
+    requests: ByStage,
 ) -> Result<Planned, Diagnostic> {
-    make_and_keep(home, targets, options, hints).map(|(_, planned)| planned)
+    make_and_keep(home, targets, options, requests).map(|(_, planned)| planned)
 }
 
 /// Plans a run, and returns also what it was made from.
@@ -82,7 +82,7 @@ pub(crate) fn make_and_keep(
     home: &ProjectHome,
     targets: &[String],
     options: PlanOptions,
-    hints: ByStage,
+    requests: ByStage,
 ) -> Result<(Survey, Planned), Diagnostic> {
     let version = DvcVersion::new(home.fanout().dvc_version());
     if options.executor != Executor::Dvc {
@@ -90,7 +90,7 @@ pub(crate) fn make_and_keep(
         preflight::refuse(home, &survey, &options)?;
         // Perhaps no stage needs DVC: it is not asked for what is not known.
         let known = Dvc::find().ok().and_then(|dvc| version.known(&dvc)).unwrap_or_default();
-        let planned = write_down(home, targets, options, hints, known, &survey)?;
+        let planned = write_down(home, targets, options, requests, known, &survey)?;
         return Ok((survey, planned));
     }
     let dvc = Dvc::find()?;
@@ -102,7 +102,7 @@ pub(crate) fn make_and_keep(
     let survey = Survey::of(home, targets, &options)?;
     preflight::refuse(home, &survey, &options)?;
     let (version, text) = asking.join().map_err(|_| Diagnostic::internal("asking DVC for its version broke"))??;
-    let planned = write_down(home, targets, options, hints, text, &survey)?;
+    let planned = write_down(home, targets, options, requests, text, &survey)?;
     warn_of_problems(&survey);
     version.remember(&dvc)?;
     Ok((survey, planned))
@@ -125,7 +125,7 @@ fn write_down(
     home: &ProjectHome,
     targets: &[String],
     options: PlanOptions,
-    hints: ByStage,
+    requests: ByStage,
     dvc_version: String,
     survey: &Survey,
 ) -> Result<Planned, Diagnostic> {
@@ -183,7 +183,7 @@ fn write_down(
             options: &plan.options,
             prefix: &prefix,
             locks,
-            hints,
+            requests,
         };
         plan.carry = carry::find(&situation, &git, &plan.options.carry)?;
         let declared = carry::declared(&situation);

@@ -11,8 +11,8 @@ use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::path;
 use crate::exit::Exit;
 use crate::output::json;
+use crate::state::hash_memo::Memo;
 use crate::state::home::ProjectHome;
-use crate::state::memo::Memo;
 
 pub(crate) fn run(cli: &Cli, command: &DebugCommand) -> Result<Exit, Diagnostic> {
     match command {

@@ -9,12 +9,12 @@ use crate::adapters::clock;
 use crate::diagnostic::Diagnostic;
 use crate::model::report::{Attempt, Failure, Outcome, Phase, Provenance, Report, Stage, WorkItem, plain};
 use crate::model::run::{self, EndingKind, StageState};
-use crate::model::standing::Standing;
+use crate::model::status::ItemState;
 use crate::state::format::{self, Plan, PlannedStage};
 use crate::state::journal::{self, Journaled, Line};
 use crate::state::paths::RunDir;
 use crate::state::results::{self, Examined};
-use crate::state::{survey, worklist};
+use crate::state::{status, worklist};
 
 /// Lines of the log of a failure that a report has.
 const LOG_LINES: usize = 40;
@@ -31,13 +31,13 @@ pub(super) fn gather(run: &RunDir, plan: &Plan) -> Result<Report, Diagnostic> {
         history: History::of(&journal::read(run)?, plan),
     };
     let history = &sources.history;
-    let standings = survey::run(run, plan)?.items.into_par_iter().map(|status| status.standing);
+    let states = status::run(run, plan)?.items.into_par_iter().map(|status| status.state);
     let found: Result<Vec<_>, Diagnostic> =
-        items.par_iter().zip(standings).map(|(item, standing)| sources.find(item, standing)).collect();
+        items.par_iter().zip(states).map(|(item, state)| sources.find(item, state)).collect();
     let mut found = found?;
     let failures = found.iter_mut().map(|found| &mut found.work_item);
     for item in failures.filter(|item| matches!(item.outcome, Outcome::Failed { .. })).take(LOGS) {
-        let log = item.log.as_deref().map(|log| survey::tail(&run.path().join(log), LOG_LINES));
+        let log = item.log.as_deref().map(|log| status::tail(&run.path().join(log), LOG_LINES));
         item.tail = log.unwrap_or_default().iter().map(|line| plain(line)).collect();
     }
     let published = || found.iter().filter_map(|found| found.examined.best.as_ref());
@@ -150,7 +150,7 @@ struct Sources<'a> {
 
 impl Sources<'_> {
     /// Describes a work item as its results and the journal tell it.
-    fn find(&self, item: &format::WorkItem, standing: Standing) -> Result<Found, Diagnostic> {
+    fn find(&self, item: &format::WorkItem, state: ItemState) -> Result<Found, Diagnostic> {
         let examined = results::examine(self.run, item.index)?;
         let tried = results::attempts(self.run, item.index)?.last().copied();
         let attempts = self.attempts(item.index, &examined);
@@ -171,7 +171,7 @@ impl Sources<'_> {
             id: item.id.clone(),
             phase: item.phase,
             stages: item.stages.iter().map(stage).collect(),
-            outcome: outcome_of(standing, &examined),
+            outcome: outcome_of(state, &examined),
             attempts: attempts.into_values().collect(),
             log: log.and_then(|log| Some(log.strip_prefix(self.run.path()).ok()?.display().to_string())),
             tail: vec![],
@@ -209,20 +209,22 @@ impl Sources<'_> {
 }
 
 /// What a work item came to, as `status` has it; what its results say tells the kind of a failure.
-fn outcome_of(standing: Standing, examined: &Examined) -> Outcome {
+fn outcome_of(state: ItemState, examined: &Examined) -> Outcome {
     let best = examined.best.as_ref().map(|best| &best.result.outcome);
     let failed = |failure, message| Outcome::Failed { failure, message };
     if let (None, Some((attempt, rejection))) = (best, examined.rejected.last()) {
         return failed(Failure::NoResult, format!("the result of attempt {attempt} is rejected: {rejection}"));
     }
     let failure = best.and_then(failure_of);
-    match (standing, failure) {
-        (Standing::Done { .. }, _) => Outcome::Succeeded,
-        (Standing::Failed { why, .. }, failure) => failed(failure.unwrap_or(Failure::NoResult), why),
-        (Standing::Interrupted { .. }, Some(failure)) => failed(failure, best.and_then(message_of).unwrap_or_default()),
-        (Standing::Interrupted { .. }, None) => Outcome::NotRun { message: best.and_then(message_of) },
-        (Standing::Skipped { because }, _) => Outcome::Skipped { because },
-        (Standing::Waiting | Standing::Running { .. }, _) => Outcome::NotRun { message: None },
+    match (state, failure) {
+        (ItemState::Done { .. }, _) => Outcome::Succeeded,
+        (ItemState::Failed { why, .. }, failure) => failed(failure.unwrap_or(Failure::NoResult), why),
+        (ItemState::Interrupted { .. }, Some(failure)) => {
+            failed(failure, best.and_then(message_of).unwrap_or_default())
+        }
+        (ItemState::Interrupted { .. }, None) => Outcome::NotRun { message: best.and_then(message_of) },
+        (ItemState::Skipped { because }, _) => Outcome::Skipped { because },
+        (ItemState::Waiting | ItemState::Running { .. }, _) => Outcome::NotRun { message: None },
     }
 }
 

@@ -16,16 +16,16 @@ use serde_json::{Map, Value as Json};
 use crate::adapters::fs;
 use crate::cli::settings::PlanningArgs;
 use crate::diagnostic::{Diagnostic, Place};
-use crate::dvc::near;
+use crate::dvc::suggest;
 use crate::dvc::value::Value;
 use crate::dvc::yaml;
 use crate::engine::args::{RunningArgs, flags};
 use crate::engine::{Completion, EngineArgs, EngineName, Flags};
-use crate::model::hints::{self, ByStage};
+use crate::model::requests::{self, ByStage};
 
 /// Where the file lies in a project.
 pub(crate) const FILE: &str = ".dvc/fanout/config.yaml";
-/// The section of hints by stage.
+/// The section of requests by stage.
 pub(crate) const STAGES: &str = "stages";
 /// The key of the engine.
 pub(crate) const ENGINE: &str = "engine";
@@ -85,23 +85,23 @@ impl Settings {
         self.file.get(section).is_some()
     }
 
-    /// The hints of the section `stages`.
-    pub(crate) fn hints(&self) -> Result<ByStage, Diagnostic> {
+    /// The requests of the section `stages`.
+    pub(crate) fn requests(&self) -> Result<ByStage, Diagnostic> {
         let entries = match self.file.get(STAGES) {
             None | Some(Value::Null) => return Ok(ByStage::new()),
             Some(Value::Map(entries)) => entries,
             Some(_) => return Err(wrong(&format!("`{STAGES}` is no mapping of templates and stages"))),
         };
-        let mut hints = ByStage::new();
+        let mut requests = ByStage::new();
         for (stage, value) in entries.iter() {
             let stage = stage.to_text().unwrap_or_default();
-            let own = hints::parse(value).map_err(|error| {
+            let own = requests::parse(value).map_err(|error| {
                 let diagnostic = wrong(&format!("`{STAGES}.{stage}`: {error}"));
                 error.hint().into_iter().fold(diagnostic, Diagnostic::hint)
             })?;
-            hints.insert(stage, own);
+            requests.insert(stage, own);
         }
-        Ok(hints)
+        Ok(requests)
     }
 
     /// Whether the file sets a key, under any of its names.
@@ -184,8 +184,8 @@ pub(crate) fn schema() -> Json {
             if matches!(*key, "group") { serde_json::json!("string") } else { serde_json::json!(["number", "string"]) };
         ((*key).to_owned(), serde_json::json!({"type": kinds}))
     };
-    let hints: Map<String, Json> = hints::KEYS.iter().map(hint).collect();
-    let stage = serde_json::json!({"type": "object", "additionalProperties": false, "properties": hints});
+    let requests: Map<String, Json> = requests::KEYS.iter().map(hint).collect();
+    let stage = serde_json::json!({"type": "object", "additionalProperties": false, "properties": requests});
     top.insert(
         STAGES.to_owned(),
         serde_json::json!({
@@ -233,10 +233,12 @@ fn wrong(what: &str) -> Diagnostic {
 
 /// A key that is no setting; `prefix` is the section that it stands in, with a dot.
 fn unknown(prefix: &str, key: &str, known: &[String]) -> Diagnostic {
-    let misses: Vec<String> =
-        near::misses(key, known.iter().map(String::as_str)).into_iter().map(|name| format!("{prefix}{name}")).collect();
+    let misses: Vec<String> = suggest::misses(key, known.iter().map(String::as_str))
+        .into_iter()
+        .map(|name| format!("{prefix}{name}"))
+        .collect();
     let diagnostic = Diagnostic::project(format!("there is no setting `{prefix}{key}`")).at(Place::file(FILE));
-    diagnostic.hint(near::hint(&misses.iter().map(String::as_str).collect::<Vec<_>>()).unwrap_or_else(|| {
+    diagnostic.hint(suggest::hint(&misses.iter().map(String::as_str).collect::<Vec<_>>()).unwrap_or_else(|| {
         "`dvc-fanout config` lists all: the names of the flags, in sections for engines and `stages`".to_owned()
     }))
 }

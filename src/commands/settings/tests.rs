@@ -48,9 +48,10 @@ fn what_is_wrong_is_named() {
 fn hints_are_kept_by_template_and_stage() {
     let settings =
         Settings::parse("stages:\n  extract: {cpus: 4}\n  extract@big: {memory: 8Gi}\n").expect("known keys");
-    let hints = settings.hints().expect("good hints");
-    assert_eq!((hints["extract"].cpus, hints["extract@big"].memory_mib), (Some(4.0), Some(8192)));
-    let wrong = Settings::parse("stages: {extract: {cpu: 4}}").expect("known keys").hints().expect_err("a bad hint");
+    let requests = settings.requests().expect("good requests");
+    assert_eq!((requests["extract"].cpus, requests["extract@big"].memory_mib), (Some(4.0), Some(8192)));
+    let wrong =
+        Settings::parse("stages: {extract: {cpu: 4}}").expect("known keys").requests().expect_err("a bad request");
     assert!(wrong.message.contains("`stages.extract`: there is no `cpu`"), "{}", wrong.message);
     assert_eq!(wrong.hints, ["did you mean `cpus`?"]);
 }

@@ -10,7 +10,7 @@ use super::resolve::expression::SyntaxError;
 use super::resolve::template::{FillError, Located};
 use super::resolve::url::UrlError;
 use crate::diagnostic::{Diagnostic, Place};
-use crate::dvc::near;
+use crate::dvc::suggest;
 use crate::dvc::yaml::{Position, YamlError};
 
 /// A project that cannot be read.
@@ -211,17 +211,17 @@ impl Problem {
     fn hint(&self) -> Option<String> {
         match self {
             Problem::Fill(FillError::NotFound { source_text, missing, .. }) => {
-                let misses = near::misses(&missing.word, missing.known.iter().map(String::as_str));
+                let misses = suggest::misses(&missing.word, missing.known.iter().map(String::as_str));
                 let parent = source_text.trim_end().strip_suffix(&missing.word).unwrap_or_default();
                 let full: Vec<String> = misses.iter().map(|miss| format!("{parent}{miss}")).collect();
-                near::hint(&full.iter().map(String::as_str).collect::<Vec<_>>()).or_else(|| {
+                suggest::hint(&full.iter().map(String::as_str).collect::<Vec<_>>()).or_else(|| {
                     source_text
                         .contains([':', '#', '%', '/', '$'])
                         .then(|| format!("write `\\${{{source_text}}}` if it is meant for the shell"))
                 })
             }
             Problem::Context(ContextError::NoKey { key, known, .. }) => {
-                near::hint(&near::misses(key, known.iter().map(String::as_str)))
+                suggest::hint(&suggest::misses(key, known.iter().map(String::as_str)))
             }
             Problem::Schema(error) => error.hint(),
             _ => None,

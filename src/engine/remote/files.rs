@@ -7,7 +7,7 @@ use crate::diagnostic::Diagnostic;
 use crate::engine::remote::items::{ItemFiles, Volume};
 use crate::state::paths::RunDir;
 use crate::state::shards::{self, Shards};
-use crate::state::{results, survey};
+use crate::state::{results, status};
 
 /// The directory of a run.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ impl RunFiles {
 
     /// The last error in what the tasks of a job array said before their workers had logs.
     pub(crate) fn last_error(&self, job: &str) -> Option<String> {
-        survey::last_error(&self.run.job_output(job))
+        status::last_error(&self.run.job_output(job))
     }
 
     /// The number of a work item's next attempt.

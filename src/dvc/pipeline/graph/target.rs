@@ -6,12 +6,12 @@ use thiserror::Error;
 
 use super::{Graph, Reach};
 use crate::diagnostic::Diagnostic;
-use crate::dvc::near;
 use crate::dvc::pipeline::path;
 use crate::dvc::pipeline::project::{Project, StageFile};
 use crate::dvc::pipeline::source::{FileKind, ProjectFiles};
 use crate::dvc::pipeline::stage::Stage;
 use crate::dvc::python_text;
+use crate::dvc::suggest;
 
 /// The flags of `dvc repro` that say which stages are meant.
 #[derive(Clone, Copy, Debug, Default)]
@@ -220,23 +220,26 @@ fn parse_pattern(target: &str) -> Parsed<'_> {
 
 fn no_file(project: &Project, cwd: &str, written: &str, target: &str) -> TargetError {
     let files: Vec<String> = project.files.iter().map(|file| path::relative(&project.root, cwd, &file.path)).collect();
-    let misses = near::misses(written, files.iter().map(String::as_str));
+    let misses = suggest::misses(written, files.iter().map(String::as_str));
     let elsewhere = || {
         let stages = project.stages.iter().filter(|stage| stage.name.as_deref() == Some(target));
         let addresses: Vec<String> = stages.map(|stage| stage.address_from(&project.root, cwd)).take(3).collect();
-        near::hint(&addresses.iter().map(String::as_str).collect::<Vec<_>>())
+        suggest::hint(&addresses.iter().map(String::as_str).collect::<Vec<_>>())
     };
     let everything = || {
         let hint = "`-P` takes all pipelines of the project; a folder or `PATH/dvc.yaml` is one of them";
         (!project.files.is_empty()).then(|| hint.to_owned())
     };
-    TargetError::NoFile { file: written.to_owned(), hint: near::hint(&misses).or_else(elsewhere).or_else(everything) }
+    TargetError::NoFile {
+        file: written.to_owned(),
+        hint: suggest::hint(&misses).or_else(elsewhere).or_else(everything),
+    }
 }
 
 fn no_stage(project: &Project, cwd: &str, file: &StageFile, name: &str) -> TargetError {
     let names = file.stages.clone().filter_map(|stage| project.stages[stage].name.as_deref());
     let known = file.groups.iter().map(|group| group.name.as_str()).chain(names);
-    let mut misses: Vec<String> = near::misses(name, known).into_iter().map(str::to_owned).collect();
+    let mut misses: Vec<String> = suggest::misses(name, known).into_iter().map(str::to_owned).collect();
     if misses.is_empty() {
         let elsewhere = project.stages.iter().filter(|stage| stage.name.as_deref() == Some(name));
         misses = elsewhere.map(|stage| stage.address.0.clone()).take(3).collect();
@@ -247,6 +250,6 @@ fn no_stage(project: &Project, cwd: &str, file: &StageFile, name: &str) -> Targe
         let maker = project.stages.iter().find(makes)?;
         Some(format!("`{name}` is an out of stage `{}`", maker.address_from(&project.root, cwd)))
     };
-    let hint = near::hint(&misses.iter().map(String::as_str).collect::<Vec<_>>()).or_else(maker);
+    let hint = suggest::hint(&misses.iter().map(String::as_str).collect::<Vec<_>>()).or_else(maker);
     TargetError::NoStage { name: name.to_owned(), file: file.path.clone(), hint }
 }

@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use crate::dvc::near;
 use crate::dvc::pipeline::resolve::text;
+use crate::dvc::suggest;
 use crate::dvc::value::Value;
 use crate::dvc::yaml::{Node, NodeValue, Position};
 
@@ -391,7 +391,7 @@ impl Checker {
             if let Some(field) = fields.iter().find(|field| field.name == name) {
                 self.within(name, |checker| checker.check(&entry.node, &field.shape));
             } else {
-                let hint = near::hint(&near::misses(name, fields.iter().map(|field| field.name)));
+                let hint = suggest::hint(&suggest::misses(name, fields.iter().map(|field| field.name)));
                 self.violation(entry.key_position, format!("`{}` is not allowed here", written(key)), hint);
             }
         }

@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::dvc::near;
+use crate::dvc::suggest;
 use crate::dvc::value::Value;
 use crate::model::duration::Limit;
 use crate::model::quantity::{Memory, Quantity};
@@ -26,7 +26,7 @@ pub(crate) const KEYS: [&str; 6] = ["cpus", "memory", "gpus", "timeout", "retrie
 
 /// What is wrong with a hint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum HintError {
+pub(crate) enum RequestError {
     #[error("it is no mapping of {}", KEYS.join(", "))]
     NoMapping,
     #[error("there is no `{key}`")]
@@ -35,14 +35,14 @@ pub(crate) enum HintError {
     Wrong { key: &'static str, value: String, expected: &'static str },
 }
 
-impl HintError {
+impl RequestError {
     /// What the user may have meant.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
-            HintError::Unknown { key } => {
-                near::hint(&near::misses(key, KEYS)).or_else(|| Some(format!("the keys are {}", KEYS.join(", "))))
+            RequestError::Unknown { key } => {
+                suggest::hint(&suggest::misses(key, KEYS)).or_else(|| Some(format!("the keys are {}", KEYS.join(", "))))
             }
-            HintError::NoMapping | HintError::Wrong { .. } => None,
+            RequestError::NoMapping | RequestError::Wrong { .. } => None,
         }
     }
 }
@@ -51,17 +51,17 @@ impl HintError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GroupClash(pub String, pub String);
 
-/// Reads the hints of a stage.
-pub(crate) fn parse(value: &Value) -> Result<Resources, HintError> {
+/// Reads the requests of a stage.
+pub(crate) fn parse(value: &Value) -> Result<Resources, RequestError> {
     let entries = match value {
         Value::Null => return Ok(Resources::default()),
         Value::Map(entries) => entries,
-        _ => return Err(HintError::NoMapping),
+        _ => return Err(RequestError::NoMapping),
     };
     let mut resources = Resources::default();
     for (key, value) in entries.iter() {
         let text = value.to_text();
-        let wrong = |key, expected| HintError::Wrong { key, value: text.clone().unwrap_or_default(), expected };
+        let wrong = |key, expected| RequestError::Wrong { key, value: text.clone().unwrap_or_default(), expected };
         let number = || text.as_deref().and_then(|text| text.parse::<u32>().ok());
         match key.as_str().unwrap_or_default() {
             "cpus" => {
@@ -88,7 +88,7 @@ pub(crate) fn parse(value: &Value) -> Result<Resources, HintError> {
                 let name = text.clone().filter(|name| !name.is_empty());
                 resources.group = Some(name.ok_or_else(|| wrong("group", "not a name"))?);
             }
-            key => return Err(HintError::Unknown { key: key.to_owned() }),
+            key => return Err(RequestError::Unknown { key: key.to_owned() }),
         }
     }
     Ok(resources)
@@ -128,7 +128,7 @@ pub(crate) fn join(stages: impl IntoIterator<Item = Resources>) -> Result<Resour
     Ok(all)
 }
 
-/// The hints of the section `stages`, by template or stage address.
+/// The requests of the section `stages`, by template or stage address.
 pub(crate) type ByStage = BTreeMap<String, Resources>;
 
 #[cfg(test)]
@@ -136,13 +136,13 @@ mod tests {
     use super::*;
     use crate::dvc::yaml;
 
-    fn read(text: &str) -> Result<Resources, HintError> {
+    fn read(text: &str) -> Result<Resources, RequestError> {
         parse(&yaml::load(text.as_bytes()).expect("YAML"))
     }
 
     #[test]
     fn hints_are_read_in_the_shapes_that_yaml_gives_them() {
-        let all = read("{cpus: 4, memory: 10Gi, gpus: 1, timeout: 2h, retries: 2, group: api}").expect("good hints");
+        let all = read("{cpus: 4, memory: 10Gi, gpus: 1, timeout: 2h, retries: 2, group: api}").expect("good requests");
         let expected = Resources {
             cpus: Some(4.0),
             memory_mib: Some(10240),
@@ -152,16 +152,16 @@ mod tests {
             group: Some("api".into()),
         };
         assert_eq!(all, expected);
-        assert_eq!(read("{cpus: 500m, timeout: 90}").expect("good hints").cpus, Some(0.5));
-        assert_eq!(read("cpus: 1.5").expect("good hints").cpus, Some(1.5));
-        assert_eq!(read("memory: 1M").expect("good hints").memory_mib, Some(1), "rounded up");
+        assert_eq!(read("{cpus: 500m, timeout: 90}").expect("good requests").cpus, Some(0.5));
+        assert_eq!(read("cpus: 1.5").expect("good requests").cpus, Some(1.5));
+        assert_eq!(read("memory: 1M").expect("good requests").memory_mib, Some(1), "rounded up");
     }
 
     #[test]
     fn what_is_wrong_is_named() {
-        let message = |text: &str| read(text).expect_err("a bad hint").to_string();
+        let message = |text: &str| read(text).expect_err("a bad request").to_string();
         assert_eq!(message("{cpu: 4}"), "there is no `cpu`");
-        assert_eq!(read("{cpu: 4}").expect_err("a bad hint").hint().as_deref(), Some("did you mean `cpus`?"));
+        assert_eq!(read("{cpu: 4}").expect_err("a bad request").hint().as_deref(), Some("did you mean `cpus`?"));
         assert!(message("memory: 10").contains("a unit"));
         assert!(message("gpus: 1.5").contains("whole number"));
         assert!(message("timeout: soon").contains("duration"));

@@ -8,7 +8,7 @@ use crate::adapters::clock;
 use crate::adapters::fs::{self, FsError};
 use crate::diagnostic::Diagnostic;
 use crate::model::run::Ending;
-use crate::model::standing::{self, Facts, ItemStatus, PhaseStatus, RunState, RunStatus, Standing};
+use crate::model::status::{self, Facts, ItemState, ItemStatus, PhaseStatus, RunState, RunStatus};
 use crate::state::format::{Plan, WorkItem};
 use crate::state::journal::{self, Journaled, Line};
 use crate::state::paths::RunDir;
@@ -29,22 +29,22 @@ pub(crate) fn run(run: &RunDir, plan: &Plan) -> Result<RunStatus, Diagnostic> {
     let left = if is_launched || is_finalized(&lines) { vec![] } else { shards::open(run)? };
     let mut journal = last_words(&lines, &items);
     let seconds = seconds(&lines);
-    let status = |(item, journal): (&WorkItem, standing::Journal)| {
+    let status = |(item, journal): (&WorkItem, status::Journal)| {
         let mut facts = Facts { journal, ..facts(run, item.index)? };
         let log = (facts.begun > 0).then(|| run.log(item.index, facts.begun));
         if let (Some(log), false) = (&log, left.is_empty()) {
             facts.begin_unwatched(clock::made(log));
         }
-        let standing = facts.standing(is_launched || !left.is_empty());
-        let tail = match (&standing, &log) {
-            (Standing::Failed { .. }, Some(log)) => tail(log, LOG_LINES),
+        let state = facts.state(is_launched || !left.is_empty());
+        let tail = match (&state, &log) {
+            (ItemState::Failed { .. }, Some(log)) => tail(log, LOG_LINES),
             _ => vec![],
         };
         Ok(ItemStatus {
             index: item.index,
             id: item.id.clone(),
             phase: item.phase,
-            standing,
+            state,
             seconds: seconds.get(&item.index).copied(),
             log: log.map(|log| log.strip_prefix(&plan.root).unwrap_or(&log).display().to_string()),
             tail,
@@ -54,7 +54,7 @@ pub(crate) fn run(run: &RunDir, plan: &Plan) -> Result<RunStatus, Diagnostic> {
     let statuses: Result<Vec<ItemStatus>, Diagnostic> = items.par_iter().zip(said).map(status).collect();
     let statuses = statuses?;
     let phases = plan.phases.iter().map(|phase| PhaseStatus { total: phase.count, trailing: phase.trailing }).collect();
-    let goes_on = |item: &ItemStatus| matches!(item.standing, Standing::Waiting | Standing::Running { .. });
+    let goes_on = |item: &ItemStatus| matches!(item.state, ItemState::Waiting | ItemState::Running { .. });
     let state = match state(&lines, is_launched) {
         RunState::Idle | RunState::Planned if !left.is_empty() && statuses.iter().any(goes_on) => {
             let engine = left.first().map(|job| shards::engine_of(run, job)).transpose()?.unwrap_or_default();
@@ -109,7 +109,7 @@ fn facts(run: &RunDir, index: usize) -> Result<Facts, Diagnostic> {
         };
         (published.result.attempt, ending)
     });
-    Ok(Facts { begun, published, journal: standing::Journal::Nothing, set_aside: results::set_aside(run, index)? })
+    Ok(Facts { begun, published, journal: status::Journal::Nothing, set_aside: results::set_aside(run, index)? })
 }
 
 /// The work items whose failure stands: a `launch` leaves them alone unless somebody asks for another try.
@@ -129,23 +129,23 @@ pub(crate) fn given_up(
 }
 
 /// The last that the journal says of each work item.
-fn last_words(lines: &[Line], items: &[WorkItem]) -> HashMap<usize, standing::Journal> {
+fn last_words(lines: &[Line], items: &[WorkItem]) -> HashMap<usize, status::Journal> {
     let id = |index: &usize| items.get(*index).map_or_else(|| index.to_string(), |item| item.id.clone());
     let mut last = HashMap::new();
     for line in lines {
         let (index, said) = match &line.event {
             Journaled::AttemptStarted { index, attempt, place, .. } => {
                 let (attempt, place, time) = (*attempt, place.clone(), line.time.clone());
-                (*index, standing::Journal::Started { attempt, place, time })
+                (*index, status::Journal::Started { attempt, place, time })
             }
             Journaled::AttemptFinished { index, attempt, ending, message, retry_after_seconds, .. } => {
                 let why = || message.clone().unwrap_or_else(|| "its worker ended without a result".to_owned());
                 let failure = ending.is_failure().then(why);
                 let retried = retry_after_seconds.is_some();
-                (*index, standing::Journal::Finished { attempt: *attempt, failure, retried })
+                (*index, status::Journal::Finished { attempt: *attempt, failure, retried })
             }
             Journaled::WorkItemSkipped { index, because, .. } => {
-                (*index, standing::Journal::Skipped { because: because.iter().map(id).collect() })
+                (*index, status::Journal::Skipped { because: because.iter().map(id).collect() })
             }
             Journaled::Launched { .. }
             | Journaled::PhaseStarted { .. }
@@ -160,17 +160,17 @@ fn last_words(lines: &[Line], items: &[WorkItem]) -> HashMap<usize, standing::Jo
 }
 
 /// Tells how work items stand that nobody is at work on; who skipped ones wait for is left out.
-pub(crate) fn standings(
+pub(crate) fn item_states(
     run: &RunDir,
     indexes: impl Iterator<Item = usize>,
-) -> Result<Vec<(usize, Standing)>, Diagnostic> {
+) -> Result<Vec<(usize, ItemState)>, Diagnostic> {
     let mut journal = last_words(&journal::read(run)?, &[]);
     let said: Vec<_> = indexes.map(|index| (index, journal.remove(&index).unwrap_or_default())).collect();
-    let standing = |(index, journal)| {
+    let state = |(index, journal)| {
         let facts = Facts { journal, ..facts(run, index)? };
-        Ok((index, facts.standing(false)))
+        Ok((index, facts.state(false)))
     };
-    said.into_par_iter().map(standing).collect()
+    said.into_par_iter().map(state).collect()
 }
 
 /// How long the last finished attempt at each work item took.

@@ -47,7 +47,7 @@ pub(crate) struct ItemStatus {
     pub index: usize,
     pub id: String,
     pub phase: usize,
-    pub standing: Standing,
+    pub state: ItemState,
     /// How long its last finished attempt took.
     pub seconds: Option<f64>,
     /// The log of its last attempt, relative to the project's root.
@@ -58,7 +58,7 @@ pub(crate) struct ItemStatus {
 
 /// How a work item stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum ItemState {
     Waiting,
     Running {
         attempt: u32,
@@ -124,7 +124,7 @@ impl Facts {
     ///
     /// The first row that applies:
     ///
-    /// | published | journal, last | standing |
+    /// | published | journal, last | state |
     /// |---|---|---|
     /// | succeeded | any | done |
     /// | any | started a later attempt, run at work | running |
@@ -135,41 +135,41 @@ impl Facts {
     /// | none | finished before it began, failed, not set aside | failed, launched again |
     /// | set aside, or nothing has begun | any | waiting |
     /// | anything else | | interrupted |
-    pub(crate) fn standing(&self, is_launched: bool) -> Standing {
+    pub(crate) fn state(&self, is_launched: bool) -> ItemState {
         let published = self.published.as_ref().map_or(0, |(attempt, _)| *attempt);
         if let Some((attempt, Ending::Succeeded)) = self.published {
-            return Standing::Done { attempt };
+            return ItemState::Done { attempt };
         }
         if let Journal::Started { attempt, place, time } = &self.journal
             && is_launched
             && *attempt > published
         {
-            return Standing::Running { attempt: *attempt, place: place.clone(), since: time.clone() };
+            return ItemState::Running { attempt: *attempt, place: place.clone(), since: time.clone() };
         }
         if self.is_given_up()
             && let Some((attempt, Ending::Failed { message: why })) = &self.published
         {
-            return Standing::Failed { attempt: *attempt, why: why.clone(), again: false };
+            return ItemState::Failed { attempt: *attempt, why: why.clone(), again: false };
         }
         match (&self.journal, &self.published) {
             (Journal::Finished { attempt, retried: true, .. }, _) if is_launched && *attempt >= self.begun => {
-                Standing::Waiting
+                ItemState::Waiting
             }
-            (Journal::Skipped { because }, _) => Standing::Skipped { because: because.clone() },
+            (Journal::Skipped { because }, _) => ItemState::Skipped { because: because.clone() },
             // A worker may fail before it begins.
             (Journal::Finished { attempt, failure: Some(why), .. }, None)
                 if *attempt > self.begun.max(self.set_aside) =>
             {
-                Standing::Failed { attempt: *attempt, why: why.clone(), again: true }
+                ItemState::Failed { attempt: *attempt, why: why.clone(), again: true }
             }
-            _ if self.begun <= self.set_aside => Standing::Waiting,
+            _ if self.begun <= self.set_aside => ItemState::Waiting,
             (_, Some((attempt, Ending::ToolFailed { message: why }))) if *attempt >= self.begun => {
-                Standing::Failed { attempt: *attempt, why: why.clone(), again: true }
+                ItemState::Failed { attempt: *attempt, why: why.clone(), again: true }
             }
             (Journal::Finished { attempt, failure: Some(why), .. }, _) if *attempt >= self.begun => {
-                Standing::Failed { attempt: *attempt, why: why.clone(), again: true }
+                ItemState::Failed { attempt: *attempt, why: why.clone(), again: true }
             }
-            _ => Standing::Interrupted { attempt: self.begun },
+            _ => ItemState::Interrupted { attempt: self.begun },
         }
     }
 
@@ -199,8 +199,8 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(facts: &Facts, while_launched: &Standing, else_: &Standing) {
-        assert_eq!((&facts.standing(true), &facts.standing(false)), (while_launched, else_), "{facts:?}");
+    fn check(facts: &Facts, while_launched: &ItemState, else_: &ItemState) {
+        assert_eq!((&facts.state(true), &facts.state(false)), (while_launched, else_), "{facts:?}");
     }
 
     fn started(attempt: u32) -> Journal {
@@ -211,33 +211,33 @@ mod tests {
         Journal::Finished { attempt, failure: failure.map(str::to_owned), retried }
     }
 
-    fn failed(attempt: u32, again: bool) -> Standing {
-        Standing::Failed { attempt, why: "why".into(), again }
+    fn failed(attempt: u32, again: bool) -> ItemState {
+        ItemState::Failed { attempt, why: "why".into(), again }
     }
 
     #[test]
     fn a_work_item_stands_as_its_result_journal_and_logs_say() {
-        let running = |attempt| Standing::Running { attempt, place: "slot 0".into(), since: "now".into() };
+        let running = |attempt| ItemState::Running { attempt, place: "slot 0".into(), since: "now".into() };
         let bad = || Ending::Failed { message: "why".into() };
         let facts = |begun, published, journal| Facts { begun, published, journal, set_aside: 0 };
-        let same = |facts: Facts, standing: Standing| check(&facts, &standing, &standing);
+        let same = |facts: Facts, state: ItemState| check(&facts, &state, &state);
 
-        same(facts(0, None, Journal::Nothing), Standing::Waiting);
-        same(facts(2, Some((1, Ending::Succeeded)), started(2)), Standing::Done { attempt: 1 });
-        check(&facts(1, None, started(1)), &running(1), &Standing::Interrupted { attempt: 1 });
-        check(&facts(2, Some((1, bad())), started(2)), &running(2), &Standing::Interrupted { attempt: 2 });
+        same(facts(0, None, Journal::Nothing), ItemState::Waiting);
+        same(facts(2, Some((1, Ending::Succeeded)), started(2)), ItemState::Done { attempt: 1 });
+        check(&facts(1, None, started(1)), &running(1), &ItemState::Interrupted { attempt: 1 });
+        check(&facts(2, Some((1, bad())), started(2)), &running(2), &ItemState::Interrupted { attempt: 2 });
         same(facts(1, Some((1, bad())), finished(1, Some("x"), false)), failed(1, false));
         same(facts(1, Some((1, bad())), started(1)), failed(1, false));
-        check(&facts(1, Some((1, bad())), finished(1, Some("why"), true)), &Standing::Waiting, &failed(1, true));
+        check(&facts(1, Some((1, bad())), finished(1, Some("why"), true)), &ItemState::Waiting, &failed(1, true));
         same(facts(1, Some((1, Ending::ToolFailed { message: "why".into() })), Journal::Nothing), failed(1, true));
         same(facts(1, None, finished(1, Some("why"), false)), failed(1, true));
         same(facts(0, None, finished(1, Some("why"), false)), failed(1, true));
         same(
             facts(1, Some((1, Ending::Lost { message: "stopped".into() })), finished(1, None, false)),
-            Standing::Interrupted { attempt: 1 },
+            ItemState::Interrupted { attempt: 1 },
         );
         let because = vec!["s1".to_owned()];
-        same(facts(0, None, Journal::Skipped { because: because.clone() }), Standing::Skipped { because });
+        same(facts(0, None, Journal::Skipped { because: because.clone() }), ItemState::Skipped { because });
     }
 
     #[test]
@@ -245,10 +245,10 @@ mod tests {
         let begun = |begun, published, journal| {
             let mut facts = Facts { begun, published, journal, set_aside: 0 };
             facts.begin_unwatched("now".into());
-            facts.standing(true)
+            facts.state(true)
         };
-        let running = |attempt, place: &str| Standing::Running { attempt, place: place.into(), since: "now".into() };
-        assert_eq!(begun(0, None, Journal::Nothing), Standing::Waiting);
+        let running = |attempt, place: &str| ItemState::Running { attempt, place: place.into(), since: "now".into() };
+        assert_eq!(begun(0, None, Journal::Nothing), ItemState::Waiting);
         assert_eq!(begun(1, None, Journal::Nothing), running(1, "the cluster"));
         assert_eq!(begun(1, None, started(1)), running(1, "slot 0"));
         assert_eq!(begun(2, None, started(1)), running(2, "the cluster"));
@@ -256,7 +256,7 @@ mod tests {
             begun(2, Some((1, Ending::Failed { message: "why".into() })), finished(1, None, true)),
             running(2, "the cluster")
         );
-        assert_eq!(begun(1, Some((1, Ending::Succeeded)), Journal::Nothing), Standing::Done { attempt: 1 });
+        assert_eq!(begun(1, Some((1, Ending::Succeeded)), Journal::Nothing), ItemState::Done { attempt: 1 });
     }
 
     #[test]
@@ -267,7 +267,7 @@ mod tests {
             journal: finished(published, Some("why"), false),
             set_aside: 2,
         };
-        check(&facts(2, 2), &Standing::Waiting, &Standing::Waiting);
+        check(&facts(2, 2), &ItemState::Waiting, &ItemState::Waiting);
         check(&facts(3, 3), &failed(3, false), &failed(3, false));
         assert!(facts(3, 3).is_given_up() && !facts(2, 2).is_given_up());
     }
