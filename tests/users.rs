@@ -117,3 +117,23 @@ fn what_dvc_needs_of_a_nameless_user_is_said_after_one_try() {
     Ran::of(nameless.command(&project, program, &known).args(["run", "-j", "2", "-f"])).succeeded();
     assert_eq!(project.read("q.out"), "q\n");
 }
+
+#[test]
+fn what_this_user_may_not_read_and_nobody_declares_is_left_out() {
+    let project = project();
+    let Some(nameless) = Nameless::new(&project) else { return };
+    let home = project.path("../home").display().to_string();
+    let known = [("HOME", home.as_str()), ("USER", "somebody")];
+    let closed = |path: &str| {
+        project.write(path, "secret\n");
+        std::fs::set_permissions(project.path(path), std::fs::Permissions::from_mode(0)).expect("set");
+    };
+    closed("secret.key");
+    closed("data/secret.key");
+    closed("hidden.log");
+    project.write(".git/info/exclude", "*.log\n");
+    let ran = Ran::of(nameless.command(&project, env!("CARGO_BIN_EXE_dvc-fanout"), &known).args(["run", "-j", "2"]));
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.stderr.contains("secret.key"), "what is left out is named: {ran:#?}");
+    assert_eq!(project.read("q.out"), "q\n");
+}
