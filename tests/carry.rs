@@ -127,6 +127,22 @@ fn an_environment_is_made_once_and_stays_in_the_project() {
     assert_eq!(project.read("made.log"), "made\n");
 }
 
+/// The gate opens when both work items are there, so that neither may wait for the other.
+#[test]
+fn work_items_begin_together_where_no_command_makes_what_git_ignores() {
+    let gate = tempfile::tempdir().expect("a temporary directory");
+    let wait = format!("touch {0}/${{item}} && sh wait.sh {0} && cp wait.sh ${{item}}.txt", gate.path().display());
+    let project = finished(project(&wait, "build/\ntarget/\n.venv\n.env\nlib/\n*.pyc\n"), &|project| {
+        project.edit("dvc.yaml", "[a, b, c, d]", "[a, b]");
+        // Less than the head start that a first work item has.
+        project.write(
+            "wait.sh",
+            "n=0; until [ -e $1/a ] && [ -e $1/b ]; do sleep 0.1; n=$((n + 1)); [ $n -lt 70 ] || exit 1; done\n",
+        );
+    });
+    project.fanout(["run", "-j", "2"]).succeeded();
+}
+
 #[test]
 fn an_environment_that_names_its_place_names_the_project() {
     let project = finished(project("sh run.sh && .venv/run > ${item}.txt", ".venv/\n"), &|project| {

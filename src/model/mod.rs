@@ -5,6 +5,7 @@ pub(crate) mod collection;
 pub(crate) mod duration;
 pub(crate) mod event;
 pub(crate) mod executor;
+pub(crate) mod making;
 pub(crate) mod plan;
 pub(crate) mod quantity;
 pub(crate) mod report;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs::DirEntry;
 use std::path::Path;
 
-use super::{Situation, outs};
+use super::{Situation, head_start, outs};
 use crate::adapters::fs;
 use crate::adapters::git::Git;
 use crate::diagnostic::Diagnostic;
@@ -31,6 +31,7 @@ pub(super) fn find(situation: &Situation<'_>, git: &Git, patterns: &[String]) ->
     search.folder("");
     let mut found = search.found;
     found.awaited = awaited(situation, git, &carry, top, &taken)?;
+    found.head_start = head_start::expected(situation, &found.awaited);
     Ok(found)
 }
 

@@ -2,6 +2,7 @@
 
 mod carry;
 pub(crate) mod changes;
+mod head_start;
 mod inputs;
 mod items;
 pub(crate) mod preflight;

@@ -73,6 +73,9 @@ pub(crate) struct Carried {
     pub left_out: Vec<String>,
     /// Those that git would ignore if they were there, such as an environment that the first command makes.
     pub awaited: Vec<String>,
+    /// Those of the awaited that commands may make, by what they name: the first work item begins before the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub head_start: Vec<String>,
 }
 
 /// What was asked for, as far as it decides what is planned and how stages run.

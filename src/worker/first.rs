@@ -1,7 +1,8 @@
 //! The worker that runs before the others, where the first command may make what all will use: an environment, say.
 //!
 //! Git ignores a path that is not there: perhaps nobody needs it, perhaps each command makes it unless it is there, as
-//! `uv run` does. Under `dvc repro` the first makes it and the others find it. So the first work item gets a head start:
+//! `uv run` does. Under `dvc repro` the first makes it and the others find it. So where a command may make it, by what the
+//! plan found in commands and scripts, the first work item gets a head start:
 //! the others wait until it has ended, unless it has made nothing there within some seconds.
 
 use std::path::{Path, PathBuf};
@@ -81,7 +82,7 @@ pub(super) fn wait_for_turn(
                 return Ok(Ok(None));
             }
             let workspace = slot.workspace();
-            let places = sources.plan.carry.awaited.iter().map(|path| workspace.join(path)).collect();
+            let places = sources.plan.carry.head_start.iter().map(|path| workspace.join(path)).collect();
             return Ok(Ok(Some(HeadStart::begin(run.first_over(), places, lock))));
         }
         if !said {
@@ -113,7 +114,7 @@ pub(super) fn missed(sources: &Sources<'_>, log: &Path) -> Result<Option<String>
 
 /// What a command may make that is not in the project.
 fn missing<'a>(sources: &Sources<'a>) -> Vec<&'a str> {
-    let awaited = &sources.plan.carry.awaited;
+    let awaited = &sources.plan.carry.head_start;
     let top = sources.git.workdir();
     awaited.iter().map(String::as_str).filter(|path| !fs::exists(&top.join(path))).collect()
 }

@@ -1,0 +1,159 @@
+//! Whether commands may make something that is not there, by their texts and those of the scripts that they name.
+//!
+//! It is a guess, and only decides whether the first work item gets a head start: a wrong one costs seconds, or has several
+//! work items make the same.
+
+/// Programs that make folders which no command names, such as `.venv` and `node_modules`.
+const MAKERS: [&str; 45] = [
+    "bazel",
+    "bun",
+    "bundle",
+    "cabal",
+    "cargo",
+    "cmake",
+    "composer",
+    "conda",
+    "devenv",
+    "go",
+    "gradle",
+    "gradlew",
+    "hatch",
+    "invoke",
+    "just",
+    "make",
+    "mamba",
+    "maturin",
+    "meson",
+    "micromamba",
+    "mvn",
+    "mvnw",
+    "ninja",
+    "nix",
+    "nox",
+    "npm",
+    "npx",
+    "pdm",
+    "pipenv",
+    "pixi",
+    "pnpm",
+    "poetry",
+    "pytest",
+    "rake",
+    "rye",
+    "sbt",
+    "scons",
+    "snakemake",
+    "stack",
+    "task",
+    "tox",
+    "uv",
+    "uvx",
+    "virtualenv",
+    "yarn",
+];
+/// What may stand before the program of a command.
+const BEFORE: [&str; 12] = ["!", "command", "do", "else", "env", "exec", "if", "nice", "nohup", "sudo", "then", "time"];
+/// What may stand before the name of a file or folder that is made or looked for.
+const BEFORE_NAMES: [&str; 16] = [
+    ">", ">>", "-B", "-d", "-e", "-f", "-m", "-o", "-p", "-t", "--prefix", "--target", "mkdir", "tee", "touch", "venv",
+];
+/// What makes or looks for files and folders whose names are in quotes.
+const CALLS: [&str; 7] = ["Path(", "dir.create", "exists", "isdir", "makedirs", "mkdir", "open("];
+
+/// Whether a text names a path: with a name such as `.venv` it does where it has that word; a common word such as `build`
+/// must be used as a path.
+pub(crate) fn names(text: &str, path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    text.lines().any(|line| line.match_indices(name).any(|(at, _)| is_named(line, at, name)))
+}
+
+fn is_named(line: &str, at: usize, name: &str) -> bool {
+    let (before, after) = (&line[..at], &line[at + name.len()..]);
+    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if before.ends_with(is_word) || after.starts_with(is_word) {
+        return false;
+    }
+    if name.starts_with('.') {
+        return true;
+    }
+    let is_quoted = before.ends_with(['"', '\'']) && after.starts_with(['"', '\'', '/']);
+    let last = before.trim_end_matches(['"', '\'']).split_whitespace().next_back().unwrap_or_default();
+    match before.strip_suffix('/') {
+        Some(above) => above.ends_with(['.', '}', ')']) || above.ends_with("PWD"),
+        None if is_quoted => CALLS.iter().any(|call| line.contains(call)) || BEFORE_NAMES.contains(&last),
+        None => after.starts_with('/') || before.ends_with('>') || BEFORE_NAMES.contains(&last),
+    }
+}
+
+/// Whether a shell's script runs a program that makes what no command names.
+pub(crate) fn runs_a_maker(script: &str) -> bool {
+    script.split(['\n', ';', '&', '|', '(', '{', '`']).any(|command| {
+        let mut words = command.split_whitespace().skip_while(|word| word.contains('=') || BEFORE.contains(word));
+        let program = words.next().unwrap_or_default();
+        MAKERS.contains(&program.rsplit('/').next().unwrap_or(program))
+    })
+}
+
+/// Whether a text is a shell's script, by its first line or its name.
+pub(crate) fn is_script(path: &str, text: &str) -> bool {
+    let first = text.lines().next().unwrap_or_default();
+    path.ends_with("sh") || (first.starts_with("#!") && first.trim_end().ends_with("sh"))
+}
+
+/// The words of a text that may be paths.
+pub(crate) fn paths(text: &str) -> impl Iterator<Item = &str> {
+    let ends = |c: char| c.is_whitespace() || "\"'`;|&()<>{}=,$*?".contains(c);
+    text.split(ends).filter(|word| (2..256).contains(&word.len()) && !word.starts_with(['-', '/', '#']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, path: &str, expected: bool) {
+        assert_eq!(names(text, path), expected, "{path} in {text}");
+    }
+
+    #[test]
+    fn names_with_a_dot_are_found_as_words() {
+        check("[ -d .venv ] || python -m venv .venv", ".venv", true);
+        check("source sub/.venv/bin/activate", "sub/.venv", true);
+        check("env.venv.path", ".venv", false);
+        check("ls .venv2", ".venv", false);
+    }
+
+    #[test]
+    fn common_words_are_found_where_they_are_paths() {
+        check("mkdir -p build && cd build", "build", true);
+        check("build/tool a", "build", true);
+        check("./build", "build", true);
+        check("python -m venv env", "env", true);
+        check("echo a > new", "new", true);
+        check("echo a >new", "new", true);
+        check("os.makedirs('lib')", "lib", true);
+        check("python build.py", "build", false);
+        check("python train.py --mode build", "build", false);
+        check("target = df['target']", "target", false);
+        check("import lib", "lib", false);
+        check("cat src/lib/a.txt", "lib", false);
+    }
+
+    #[test]
+    fn programs_that_make_environments_are_known() {
+        for script in
+            ["uv run train.py", "cd a && npm ci", "UV_OFFLINE=1 exec uv sync", "if ! make; then", "(./gradlew x)"]
+        {
+            assert!(runs_a_maker(script), "{script}");
+        }
+        for script in ["python train.py", "echo make sure", "cat uv", "remake all"] {
+            assert!(!runs_a_maker(script), "{script}");
+        }
+    }
+
+    #[test]
+    fn words_of_commands_may_be_paths() {
+        let found: Vec<&str> = paths("sh run.sh \"a/b.py\" --x=y.txt > out && echo $HOME").collect();
+        assert_eq!(found, ["sh", "run.sh", "a/b.py", "y.txt", "out", "echo", "HOME"]);
+    }
+}
