@@ -197,6 +197,33 @@ fn modes_stay_as_they_were_made() {
     }
 }
 
+#[test]
+fn files_of_cached_directories_keep_their_modes() {
+    let make = || {
+        let project = Project::without_init();
+        project.write(
+            "make.sh",
+            "mkdir -p $1/in\nfor mode in 444 555 600 640 666 700 755; do echo $1 > $1/in/$mode; chmod $mode $1/in/$mode; done\n",
+        );
+        project.write(
+            "dvc.yaml",
+            "stages:\n  make:\n    foreach: [a, b]\n    do:\n      cmd: sh make.sh ${item} && chmod 750 ${item}/in\n      \
+             outs: ['${item}']\n  look:\n    foreach: [a, b]\n    do:\n      cmd: ls -l ${item}/in | cut -c1-10 > look-${item}\n      \
+             deps: ['${item}/in']\n      outs: ['look-${item}']\n",
+        );
+        project.commit("files of many modes");
+        project
+    };
+    let (serial, fanned) = (make(), make());
+    serial.dvc(["repro"]);
+    fanned.fanout(["run", "-j", "2"]).succeeded();
+    assert_same(&serial, &fanned, "modes");
+    let modes = |project: &Project| Ran::of(project.command("ls").args(["-l", "a/in", "b/in"])).succeeded();
+    let kinds =
+        |text: String| text.lines().map(|line| line.get(..10).unwrap_or_default().to_owned()).collect::<Vec<_>>();
+    assert_eq!(kinds(modes(&fanned)), kinds(modes(&serial)));
+}
+
 /// Outs that are repositories, with empty folders and links in them.
 const CLONES: &str = "stages:
   clone:

@@ -239,6 +239,11 @@ pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<(), FsError> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).at("set the mode of", path)
 }
 
+/// The number of names (hard links) that a file has; 0 where nothing is.
+pub(crate) fn names_of(path: &Path) -> u64 {
+    fs::symlink_metadata(path).map_or(0, |found| found.nlink())
+}
+
 /// Reads a whole file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, FsError> {
     fs::read(path).at("read", path)

@@ -321,9 +321,9 @@ pub(crate) struct WorkResult {
     /// to a good end made of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub persisted: Vec<String>,
-    /// Directories of outs and of other new files whose mode is not the usual one.
+    /// Directories of outs and of other new files, and files of cached directory outs, whose mode is not the usual one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub modes: Vec<DirectoryMode>,
+    pub modes: Vec<PathMode>,
     /// Lines that DVC added to `.gitignore` files.
     pub ignore: Vec<IgnoreLines>,
     /// Whether the stages ran in the project itself: then what they left is where it belongs, and nothing is collected.
@@ -380,7 +380,7 @@ pub(crate) struct ResultFile {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct DirectoryMode {
+pub(crate) struct PathMode {
     /// Relative to the project's root.
     pub path: String,
     /// The permission bits.

@@ -73,13 +73,14 @@ impl Published {
         self.files_of(stage, path, member).filter(|file| file.hidden)
     }
 
-    /// Gives directories at or below a path the modes that they were made with; those that are not there are left.
+    /// Gives files and directories at or below a path the modes that they were made with; those that are not there are
+    /// left, and so are files that are linked to the cache.
     pub(crate) fn set_modes(&self, root: &Path, below: &str) -> Result<(), FsError> {
         // Inner ones first: outer ones may close the way.
-        for directory in self.result.modes.iter().rev().filter(|directory| is_within(&directory.path, below)) {
-            let at = root.join(&directory.path);
-            if at.is_dir() && !at.is_symlink() {
-                fs::set_mode(&at, directory.mode)?;
+        for made in self.result.modes.iter().rev().filter(|made| is_within(&made.path, below)) {
+            let at = root.join(&made.path);
+            if !at.is_symlink() && (at.is_dir() || at.is_file() && fs::names_of(&at) == 1) {
+                fs::set_mode(&at, made.mode & 0o777)?;
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use crate::dvc::hash::HashName;
 use crate::dvc::ignore_lines;
 use crate::dvc::pipeline::path;
 use crate::model::run::StageState;
-use crate::state::format::{self, DirectoryMode, IgnoreLines, PlannedOut, ResultFile, StageResult, WorkItem};
+use crate::state::format::{self, IgnoreLines, PathMode, PlannedOut, ResultFile, StageResult, WorkItem};
 use crate::state::published;
 use crate::state::results::Draft;
 use crate::worker::executor::Ran;
@@ -27,7 +27,7 @@ pub(super) struct Left {
     pub files: Vec<ResultFile>,
     pub partial: Vec<ResultFile>,
     pub persisted: Vec<String>,
-    pub modes: Vec<DirectoryMode>,
+    pub modes: Vec<PathMode>,
     pub deleted: Vec<String>,
     pub ignore: Vec<IgnoreLines>,
 }
@@ -91,19 +91,25 @@ impl Harvest<'_> {
         made.empty.extend(empty_below(root, &out.resolved)?);
         let is_new = matches!(made.state, StageState::Ran | StageState::Restored);
         let cached = if out.cache && is_directory && is_new { self.members(made, out) } else { None };
-        for (path, executable) in files_below(root, &out.resolved)? {
+        let usual = self.draft.usual_mode()?;
+        let mut modes = directories_below(root, &out.resolved)?;
+        modes.retain(|found| found.mode != usual);
+        for (path, mode) in files_below(root, &out.resolved)? {
             let inside = path[out.resolved.len()..].trim_start_matches('/');
             let is_hidden = cached.as_ref().is_some_and(|cached| !cached.contains(inside));
             if !out.cache || is_hidden {
                 if files {
                     self.publish(root, &path, Some(&made.address), &mut left.files, 0)?.hidden = is_hidden;
                 }
-            } else if is_directory && executable {
-                made.executable.push(path);
+            } else if is_directory && mode.is_some_and(|mode| mode != usual & 0o666) {
+                made.executable.extend(mode.filter(|mode| mode & 0o100 != 0).map(|_| path.clone()));
+                // One that is linked has the mode of its object.
+                let own = mode.filter(|_| fs::names_of(&root.join(&path)) == 1);
+                modes.extend(own.map(|mode| PathMode { path, mode }));
             }
         }
-        let usual = self.draft.usual_mode()?;
-        left.modes.extend(directories_below(root, &out.resolved)?.into_iter().filter(|found| found.mode != usual));
+        modes.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        left.modes.extend(modes);
         Ok(())
     }
 
@@ -263,33 +269,34 @@ fn new_lines(before: &[u8], after: &[u8]) -> Vec<String> {
     after.lines().filter(|line| !before.contains(line)).map(str::to_owned).collect()
 }
 
-/// The files at a path or below it, relative to the root, each with whether it has the executable bit.
-fn files_below(root: &Path, path: &str) -> Result<Vec<(String, bool)>, Diagnostic> {
+/// The files at a path or below it, relative to the root, each with its mode; symlinks have none.
+fn files_below(root: &Path, path: &str) -> Result<Vec<(String, Option<u32>)>, Diagnostic> {
+    use std::os::unix::fs::PermissionsExt as _;
     let at = root.join(path);
     let Ok(metadata) = at.symlink_metadata() else { return Ok(vec![]) };
     if !metadata.is_dir() {
-        use std::os::unix::fs::PermissionsExt as _;
-        return Ok(vec![(path.to_owned(), metadata.permissions().mode() & 0o100 != 0)]);
+        let mode = metadata.is_file().then(|| metadata.permissions().mode() & 0o777);
+        return Ok(vec![(path.to_owned(), mode)]);
     }
     let found = fs::walk(&at, &|_| false)?;
-    let mut files: Vec<(String, bool)> = found
+    let mut files: Vec<(String, Option<u32>)> = found
         .into_iter()
         .filter(|found| matches!(found.kind, FoundKind::File | FoundKind::Symlink))
-        .map(|found| (format!("{path}/{}", found.path), found.kind == FoundKind::File && found.mode & 0o100 != 0))
+        .map(|found| (format!("{path}/{}", found.path), (found.kind == FoundKind::File).then_some(found.mode & 0o777)))
         .collect();
     files.sort_unstable();
     Ok(files)
 }
 
 /// The directories at a path and below it, relative to the root, each before those in it.
-fn directories_below(root: &Path, path: &str) -> Result<Vec<DirectoryMode>, Diagnostic> {
+fn directories_below(root: &Path, path: &str) -> Result<Vec<PathMode>, Diagnostic> {
     use std::os::unix::fs::PermissionsExt as _;
     let at = root.join(path);
     let Some(metadata) = at.symlink_metadata().ok().filter(std::fs::Metadata::is_dir) else { return Ok(vec![]) };
-    let mut directories = vec![DirectoryMode { path: path.to_owned(), mode: metadata.permissions().mode() & 0o777 }];
+    let mut directories = vec![PathMode { path: path.to_owned(), mode: metadata.permissions().mode() & 0o777 }];
     let found = fs::walk(&at, &|_| false)?.into_iter().filter(|found| found.kind == FoundKind::Directory);
     directories
-        .extend(found.map(|found| DirectoryMode { path: format!("{path}/{}", found.path), mode: found.mode & 0o777 }));
+        .extend(found.map(|found| PathMode { path: format!("{path}/{}", found.path), mode: found.mode & 0o777 }));
     directories.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     Ok(directories)
 }

@@ -1,7 +1,7 @@
 //! Results that lie: each is rejected with the reason, the others are collected.
 
 use super::*;
-use crate::state::format::DirectoryMode;
+use crate::state::format::PathMode;
 
 /// Publishes three results, the middle one of them hostile; it must be rejected for the reason, the others collected,
 /// and nothing beside them be touched.
@@ -70,7 +70,7 @@ fn paths_that_lead_out_of_the_project_or_into_git_do_not_come() {
         check_rejected(reason, |_, result| result.stages[0].executable.push(path.into()));
         check_rejected(reason, |_, result| result.stages[0].empty.push(path.into()));
         check_rejected(reason, |_, result| result.persisted.push(path.into()));
-        check_rejected(reason, |_, result| result.modes.push(DirectoryMode { path: path.into(), mode: 0o777 }));
+        check_rejected(reason, |_, result| result.modes.push(PathMode { path: path.into(), mode: 0o777 }));
         check_left_out(reason, |result| result.files.push(file(path, "1", "new", None)));
         check_left_out(reason, |result| result.deleted.push(path.into()));
     }
@@ -79,7 +79,7 @@ fn paths_that_lead_out_of_the_project_or_into_git_do_not_come() {
         check_rejected("does not declare it", |_, result| result.files[0].path = path.into());
         check_rejected("has no such out", |_, result| result.stages[0].executable.push(path.into()));
         check_rejected("has no such out", |_, result| result.persisted.push(path.into()));
-        check_rejected(reason, |_, result| result.modes.push(DirectoryMode { path: path.into(), mode: 0o777 }));
+        check_rejected(reason, |_, result| result.modes.push(PathMode { path: path.into(), mode: 0o777 }));
         check_left_out(reason, |result| result.files.push(file(path, "1", "new", None)));
         check_left_out(reason, |result| result.deleted.push(path.into()));
     }

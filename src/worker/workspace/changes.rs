@@ -9,7 +9,7 @@ use super::{Workspace, WorkspaceError};
 use crate::adapters::fs::{self, Found, FoundKind};
 use crate::adapters::git::{ManifestFile, linked};
 use crate::dvc::pipeline::path::{is_within, join};
-use crate::state::format::DirectoryMode;
+use crate::state::format::PathMode;
 
 /// What the commands of a work item changed beside what they declare. Paths are relative to the project's root.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub(crate) struct Changes {
     /// Files of the snapshot that are gone.
     pub deleted: Vec<String>,
     /// New directories.
-    pub directories: Vec<DirectoryMode>,
+    pub directories: Vec<PathMode>,
 }
 
 impl Workspace {
@@ -36,7 +36,7 @@ impl Workspace {
             }
             let Some(path) = in_project(&found.path) else { continue };
             if found.kind == FoundKind::Directory && !skip(&path) && !self.has_below(&found.path) {
-                changes.directories.push(DirectoryMode { path, mode: found.mode & 0o777 });
+                changes.directories.push(PathMode { path, mode: found.mode & 0o777 });
                 continue;
             }
             if found.kind == FoundKind::Directory || found.kind == FoundKind::Other || skip(&path) {
