@@ -12,6 +12,8 @@ pub(crate) mod workspace;
 
 use std::cell::RefCell;
 use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::adapters::dvc::Dvc;
@@ -67,9 +69,7 @@ pub(crate) fn attempt(
     watch: &mut Watch,
 ) -> Result<Outcome, Diagnostic> {
     let sources = bench.sources;
-    let started = clock::now();
-    let log_path = sources.run.log(item.index, attempt.number);
-    let log = fs::append(&log_path)?;
+    let begun = Begun::new(bench, item, attempt)?;
     // Before the slot is made anew, and before this attempt could begin without what is left elsewhere.
     salvage::take(bench.fanout, bench.slot, sources.placing.cache)?;
     if attempt.number > 1 && salvage::persists(item) {
@@ -82,19 +82,7 @@ pub(crate) fn attempt(
         transfer.fetch(inputs(item, sources)?)?;
     }
     let root = workspace.root();
-    let scene = Scene {
-        item,
-        options: &sources.plan.options,
-        root: &root,
-        in_project: false,
-        slot: bench.slot,
-        log: &log,
-        log_path: &log_path,
-        nice: attempt.nice,
-        timeout_seconds: attempt.timeout_seconds,
-        environment: attempt.environment,
-        distrusted: &earlier.distrusted,
-    };
+    let scene = begun.scene(&root, false, &earlier.distrusted);
     executor.prepare(&scene, watch);
     let filled = workspace.fill(item, sources).and_then(|()| workspace.go_on_from(&earlier.published));
     if let Err(error) = filled {
@@ -112,28 +100,12 @@ pub(crate) fn attempt(
         Ok(_) => executor.run(&scene, watch)?,
         Err(asked) => Ran::none(item, Stopped::Signalled(asked.signal())),
     };
-    let dvc_version = version(bench, attempt, &ran)?;
-    let draft = Draft::begin(sources.run, item.index, attempt.number)?;
-    let harvest = Harvest { item, prefix: &sources.plan.prefix, draft: &draft, cache: sources.placing.cache };
-    let (outcome, left) = match harvest.take(&mut workspace, sources, &ran) {
+    let dvc_version = begun.version(&ran)?;
+    let draft = begun.draft()?;
+    let (outcome, left) = match begun.harvest(&draft).take(&mut workspace, sources, &ran) {
         Ok(left) => {
-            let mut outcome = outcome(item, &ran);
-            if signals::is_time_up() && attempt.is_first && matches!(outcome, Outcome::Interrupted { .. }) {
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of seconds")]
-                let seconds = clock::seconds_between(&started, &clock::now()) as u64;
-                outcome = Outcome::TimedOut { seconds };
-            }
-            if let (Outcome::StageFailed { message, .. }, Some(memory)) = (&mut outcome, &memory)
-                && memory.kills() > kills_before
-            {
-                message.push_str(&out_of_memory(memory));
-            }
-            if let Outcome::StageFailed { message, .. } = &mut outcome
-                && let Some(missed) = first::missed(sources, &log_path)?
-            {
-                message.push_str(&missed);
-            }
-            (outcome, left)
+            let killed = memory.as_ref().filter(|memory| memory.kills() > kills_before);
+            (begun.explained(outcome(item, &ran), killed)?, left)
         }
         // A command may have removed the workspace itself: the attempt failed, and says why.
         Err(error) => {
@@ -145,7 +117,7 @@ pub(crate) fn attempt(
     if let Some(transfer) = bench.transfer {
         transfer.push(outs(item, &left.stages, sources))?;
     }
-    publish(bench, item, attempt.number, draft, &outcome, left, false, dvc_version, started)?;
+    begun.publish(draft, &outcome, left, false, dvc_version)?;
     salvage::end(bench.slot)?;
     // A workspace that cannot be reset is made anew by the next work item; this result stands.
     if workspace.reset().is_ok() {
@@ -163,89 +135,134 @@ pub(crate) fn in_project(
     executor: &mut dyn Executor,
     watch: &mut Watch,
 ) -> Result<Outcome, Diagnostic> {
-    let sources = bench.sources;
-    let started = clock::now();
-    let log_path = sources.run.log(item.index, attempt.number);
-    let log = fs::append(&log_path)?;
+    let project = bench.sources.project;
+    let begun = Begun::new(bench, item, attempt)?;
     fs::create_dir(bench.slot.path())?;
     // What an earlier attempt left in the project is there.
     let distrusted: Vec<bool> = item.stages.iter().map(|stage| stage.distrusted).collect();
-    let scene = Scene {
-        item,
-        options: &sources.plan.options,
-        root: sources.project,
-        in_project: true,
-        slot: bench.slot,
-        log: &log,
-        log_path: &log_path,
-        nice: attempt.nice,
-        timeout_seconds: attempt.timeout_seconds,
-        environment: attempt.environment,
-        distrusted: &distrusted,
-    };
+    let scene = begun.scene(project, true, &distrusted);
     executor.prepare(&scene, watch);
-    let ignores = IgnoresBefore::read(sources.project, item)?;
+    let ignores = IgnoresBefore::read(project, item)?;
     let ran = executor.run(&scene, watch)?;
-    let dvc_version = version(bench, attempt, &ran)?;
-    let draft = Draft::begin(sources.run, item.index, attempt.number)?;
-    let harvest = Harvest { item, prefix: &sources.plan.prefix, draft: &draft, cache: sources.placing.cache };
-    let mut left = harvest.take_stages(sources.project, &ran, false)?;
-    left.ignore = ignores.added(sources.project)?;
+    let dvc_version = begun.version(&ran)?;
+    let draft = begun.draft()?;
+    let mut left = begun.harvest(&draft).take_stages(project, &ran, false)?;
+    left.ignore = ignores.added(project)?;
     let outcome = outcome(item, &ran);
-    publish(bench, item, attempt.number, draft, &outcome, left, true, dvc_version, started)?;
+    begun.publish(draft, &outcome, left, true, dvc_version)?;
     Ok(outcome)
 }
 
-/// Publishes the result of an attempt.
-#[expect(clippy::too_many_arguments, reason = "all that a result is made of")]
-fn publish(
-    bench: &Bench<'_>,
-    item: &WorkItem,
-    number: u32,
-    draft: Draft,
-    outcome: &Outcome,
-    left: Left,
-    in_project: bool,
-    dvc: String,
+/// An attempt that has begun: its log is there.
+struct Begun<'a> {
+    bench: &'a Bench<'a>,
+    item: &'a WorkItem,
+    attempt: &'a Attempt<'a>,
+    /// RFC 3339.
     started: String,
-) -> Result<(), Diagnostic> {
-    let sources = bench.sources;
-    let result = WorkResult {
-        version: VERSION,
-        run: sources.plan.run.clone(),
-        index: item.index,
-        id: item.id.clone(),
-        attempt: number,
-        outcome: outcome.clone(),
-        stages: left.stages,
-        files: left.files,
-        partial: left.partial,
-        persisted: left.persisted,
-        modes: left.modes,
-        deleted: left.deleted,
-        ignore: left.ignore,
-        in_project,
-        dvc,
-        host: process::host(),
-        started,
-        finished: clock::now(),
-    };
-    let is_published = draft.publish(&result, bench.durability)?;
-    if !is_published && !results::best(sources.run, item.index)?.is_some_and(|published| published.succeeded()) {
-        let place = sources.run.attempt(item.index, number);
-        return Err(Diagnostic::tool(format!("something else lies where the result belongs: `{}`", place.display())));
-    }
-    Ok(())
+    log: File,
+    log_path: PathBuf,
 }
 
-/// The version of DVC, where it did a stage; else nothing.
-fn version(bench: &Bench<'_>, attempt: &Attempt<'_>, ran: &Ran) -> Result<String, Diagnostic> {
-    let is_by_dvc = |end: &StageEnd| matches!(end.executed, Executed::Dvc { .. });
-    let Some(dvc) = bench.dvc.filter(|_| ran.stages.iter().any(is_by_dvc)) else { return Ok(String::new()) };
-    let limit = Duration::from_secs(attempt.timeout_seconds.unwrap_or(u64::MAX));
-    let version = bench.version.of(dvc, limit)?;
-    bench.version.remember(dvc)?;
-    Ok(version)
+impl<'a> Begun<'a> {
+    fn new(bench: &'a Bench<'a>, item: &'a WorkItem, attempt: &'a Attempt<'a>) -> Result<Self, Diagnostic> {
+        let started = clock::now();
+        let log_path = bench.sources.run.log(item.index, attempt.number);
+        let log = fs::append(&log_path)?;
+        Ok(Begun { bench, item, attempt, started, log, log_path })
+    }
+
+    /// What an executor is told: the stages run at `root`, which is the project itself or a workspace.
+    fn scene<'s>(&'s self, root: &'s Path, in_project: bool, distrusted: &'s [bool]) -> Scene<'s> {
+        Scene {
+            item: self.item,
+            options: &self.bench.sources.plan.options,
+            root,
+            in_project,
+            slot: self.bench.slot,
+            log: &self.log,
+            log_path: &self.log_path,
+            nice: self.attempt.nice,
+            timeout_seconds: self.attempt.timeout_seconds,
+            environment: self.attempt.environment,
+            distrusted,
+        }
+    }
+
+    /// The version of DVC, where it did a stage; else nothing.
+    fn version(&self, ran: &Ran) -> Result<String, Diagnostic> {
+        let is_by_dvc = |end: &StageEnd| matches!(end.executed, Executed::Dvc { .. });
+        let Some(dvc) = self.bench.dvc.filter(|_| ran.stages.iter().any(is_by_dvc)) else { return Ok(String::new()) };
+        let limit = Duration::from_secs(self.attempt.timeout_seconds.unwrap_or(u64::MAX));
+        let version = self.bench.version.of(dvc, limit)?;
+        self.bench.version.remember(dvc)?;
+        Ok(version)
+    }
+
+    fn draft(&self) -> Result<Draft, Diagnostic> {
+        Ok(Draft::begin(self.bench.sources.run, self.item.index, self.attempt.number)?)
+    }
+
+    fn harvest<'d>(&'d self, draft: &'d Draft) -> Harvest<'d> {
+        let sources = self.bench.sources;
+        Harvest { item: self.item, prefix: &sources.plan.prefix, draft, cache: sources.placing.cache }
+    }
+
+    /// Adds to an outcome what the stages themselves could not say; `killed` is where the kernel ended processes meanwhile.
+    fn explained(&self, mut outcome: Outcome, killed: Option<&MemoryGroup>) -> Result<Outcome, Diagnostic> {
+        // Another job would have no more time for it.
+        if signals::is_time_up() && self.attempt.is_first && matches!(outcome, Outcome::Interrupted { .. }) {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of seconds")]
+            let seconds = clock::seconds_between(&self.started, &clock::now()) as u64;
+            outcome = Outcome::TimedOut { seconds };
+        }
+        if let Outcome::StageFailed { message, .. } = &mut outcome {
+            message.extend(killed.map(out_of_memory));
+            message.extend(first::missed(self.bench.sources, &self.log_path)?);
+        }
+        Ok(outcome)
+    }
+
+    /// Publishes the result.
+    fn publish(
+        &self,
+        draft: Draft,
+        outcome: &Outcome,
+        left: Left,
+        in_project: bool,
+        dvc: String,
+    ) -> Result<(), Diagnostic> {
+        let (run, index) = (self.bench.sources.run, self.item.index);
+        let result = WorkResult {
+            version: VERSION,
+            run: self.bench.sources.plan.run.clone(),
+            index,
+            id: self.item.id.clone(),
+            attempt: self.attempt.number,
+            outcome: outcome.clone(),
+            stages: left.stages,
+            files: left.files,
+            partial: left.partial,
+            persisted: left.persisted,
+            modes: left.modes,
+            deleted: left.deleted,
+            ignore: left.ignore,
+            in_project,
+            dvc,
+            host: process::host(),
+            started: self.started.clone(),
+            finished: clock::now(),
+        };
+        let is_published = draft.publish(&result, self.bench.durability)?;
+        if !is_published && !results::best(run, index)?.is_some_and(|published| published.succeeded()) {
+            let place = run.attempt(index, self.attempt.number);
+            return Err(Diagnostic::tool(format!(
+                "something else lies where the result belongs: `{}`",
+                place.display()
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// The cache objects that a work item needs.

@@ -33,12 +33,13 @@ const MAX_BACKOFF: Duration = Duration::from_secs(60);
 const DEFAULT_RETRIES: u32 = 2;
 /// How many attempts at a work item may be lost to the machine before that counts as a failure.
 const MAX_LOST: u32 = 3;
+
 /// What the engine is asked to keep to.
 #[derive(Clone, Debug)]
 pub(crate) struct LocalConfig {
-    /// The number of slots, and of CPUs that work items share.
     /// Whether stages run in the project itself; then `jobs` is 1.
     pub in_project: bool,
+    /// The number of slots, and of CPUs that work items share.
     pub jobs: usize,
     /// MiB that work items share.
     pub memory_mib: u64,
