@@ -37,6 +37,8 @@ mod running;
 mod runs;
 mod signals;
 mod slurm;
+mod slurm_faults;
+mod slurm_queue;
 mod snapshot;
 mod stages;
 mod support;

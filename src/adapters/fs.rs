@@ -29,6 +29,12 @@ pub(crate) struct FsError {
 }
 
 impl FsError {
+    /// Whether the file system has no such thing.
+    pub(crate) fn is_unsupported(&self) -> bool {
+        let errno = self.source.raw_os_error();
+        [Errno::NOSYS, Errno::NOLCK, Errno::OPNOTSUPP].iter().any(|no| errno == Some(no.raw_os_error()))
+    }
+
     /// Whether the disk or the quota is full.
     pub(crate) fn is_full(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
@@ -474,7 +480,7 @@ pub(crate) fn try_lock(path: &Path) -> Result<Option<Locked>, FsError> {
                 continue;
             }
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-            Err(error) => return Err(error).at("lock", path),
+            Err(error) => return Err(io::Error::from(error)).at("lock", path),
         }
         // The holder before may have removed the file; then this lock would keep nobody out.
         let own = file.metadata().at("look at", path)?.ino();
@@ -496,7 +502,7 @@ pub(crate) fn is_locked(path: &Path) -> Result<bool, FsError> {
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => Ok(false),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
-        Err(error) => Err(error).at("look at the lock", path),
+        Err(error) => Err(io::Error::from(error)).at("look at the lock", path),
     }
 }
 

@@ -1,6 +1,7 @@
 //! One file or folder for each outside thing: thin, no decisions.
 
 pub(crate) mod beneath;
+pub(crate) mod claim;
 pub(crate) mod clock;
 pub(crate) mod dvc;
 pub(crate) mod fs;

@@ -253,7 +253,7 @@ pub(crate) struct LaunchArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// With --engine kubernetes: create the Jobs of the next phase and return; launch again to watch them. With --engine
-    /// slurm: submit a job that launches the run, and return
+    /// slurm: submit all phases, each behind the one before, and a job that sees to the rest
     #[arg(long)]
     pub detach: bool,
     #[command(flatten)]

@@ -30,6 +30,9 @@ pub(crate) struct WorkArgs {
     /// Do a shard of a cluster Job's work items, as the launcher dealt them out
     #[arg(long, value_name = "NAME", hide = true, conflicts_with_all = ["shards", "attempt"])]
     pub job: Option<String>,
+    /// With --job: leave a work item alone for which what it needs is not there
+    #[arg(long, hide = true, requires = "job")]
+    pub if_ready: bool,
     /// Do work items one after another, as the launcher orders them on standard input
     #[arg(long, hide = true, conflicts_with_all = ["index", "shards", "job"])]
     pub serve: bool,

@@ -28,7 +28,7 @@ pub(crate) fn run(cli: &Cli, args: &CancelArgs) -> Result<Exit, Diagnostic> {
         let limit = Instant::now() + args.timeout.0;
         while run_lock::is_held(&run)? {
             if Instant::now() >= limit {
-                let holder = run_lock::holder(&run).map_or_else(String::new, |id| format!(" (process {id})"));
+                let holder = run_lock::holder(&run).map_or_else(String::new, |holder| format!(" ({holder})"));
                 return Err(Diagnostic::tool(format!("run {} is still on{holder}", plan.run))
                     .cause(format!("it was asked to end {} ago", args.timeout))
                     .hint("wait longer with `--timeout`"));
@@ -36,7 +36,8 @@ pub(crate) fn run(cli: &Cli, args: &CancelArgs) -> Result<Exit, Diagnostic> {
             std::thread::sleep(POLL);
         }
     }
-    let jobs = if was_on { vec![] } else { end_jobs(&project, &run, &plan, args)? };
+    // Of a run that was handed over, more may be in the queue than its launcher watched.
+    let jobs = end_jobs(&project, &run, &plan, args)?;
     let cancelled = was_on || !jobs.is_empty();
     text::result(&match (cli.format, cancelled) {
         (Format::Json, _) => {

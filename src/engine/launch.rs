@@ -2,7 +2,7 @@
 //!
 //! What happens meanwhile is [`Recorder`]'s to write down and show; here is only what comes next.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -12,13 +12,14 @@ use crate::adapters::process;
 use crate::adapters::signals::{Asked, Signals};
 use crate::diagnostic::Diagnostic;
 use crate::engine::recorder::{Audience, Recorder};
-use crate::engine::{AnyEngine, Channels, Engine, PhaseEnd, ready};
+use crate::engine::{AnyEngine, Channels, Engine, HandedOver, PhaseEnd, ready};
 use crate::exit::Exit;
 use crate::model::event::{Event, Stop, Task};
 use crate::output::text;
 use crate::state::format::{Plan, WorkItem};
 use crate::state::journal::Journaled;
 use crate::state::paths::RunDir;
+use crate::state::run_lock::RunLock;
 
 /// How often is looked whether the heartbeat is due.
 const TICK: Duration = Duration::from_millis(500);
@@ -73,10 +74,17 @@ pub(crate) fn cannot_listen(error: &std::io::Error) -> Diagnostic {
 pub(crate) fn dry_run(work: Work<'_>, engine: &mut AnyEngine) -> Result<Vec<String>, Diagnostic> {
     let mut printed = vec![];
     for &phase in work.phases {
-        let tasks = ready::of_phase(work.run, work.plan, work.items, &work.plan.phases[phase])?.tasks;
+        let tasks =
+            ready::of_phase(work.run, work.plan, work.items, &work.plan.phases[phase], &engine.unsettled()?)?.tasks;
         printed.extend(block_on(engine.manifests(phase, tasks))?);
     }
     Ok(printed)
+}
+
+/// Leaves phases to an engine's cluster, where it has that; else returns the lock.
+pub(crate) fn hand_over(work: Work<'_>, engine: &mut AnyEngine, lock: RunLock) -> Result<HandedOver, Diagnostic> {
+    let phases = ready::in_advance(work.run, work.plan, work.items, work.phases)?;
+    block_on(engine.hand_over(phases, lock))
 }
 
 /// A launch under way.
@@ -97,7 +105,7 @@ impl Launch<'_> {
         self.recorder.record(Journaled::Launched { engine: engine.name().into(), image, host, process })?;
         let mut end = PhaseEnd::Done;
         for &number in self.work.phases {
-            let tasks = self.begin(number)?;
+            let tasks = self.begin(number, &engine.unsettled()?)?;
             // Later phases are begun all the same: what they skip has to be said.
             if tasks.is_empty() || self.is_stopping() {
                 continue;
@@ -133,10 +141,10 @@ impl Launch<'_> {
     }
 
     /// Says what a phase begins with; returns what is to run.
-    fn begin(&mut self, number: usize) -> Result<Vec<Task>, Diagnostic> {
+    fn begin(&mut self, number: usize, unsettled: &HashSet<usize>) -> Result<Vec<Task>, Diagnostic> {
         let Work { run, plan, items, expected, .. } = self.work;
         let phase = &plan.phases[number];
-        let mut ready = ready::of_phase(run, plan, items, phase)?;
+        let mut ready = ready::of_phase(run, plan, items, phase, unsettled)?;
         for task in &mut ready.tasks {
             task.expected_seconds = expected.get(&task.id).copied();
         }

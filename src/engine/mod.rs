@@ -27,6 +27,7 @@ mod settle;
 mod slurm;
 
 use std::cell::Cell;
+use std::collections::HashSet;
 
 use clap::{Arg, Args, ValueEnum};
 use serde::de::DeserializeOwned;
@@ -39,6 +40,7 @@ use crate::model::event::{Event, Stop, Task};
 use crate::state::format::Plan;
 use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
+use crate::state::run_lock::RunLock;
 
 /// The list of engines: what `--engine` calls each, and its module.
 macro_rules! engines {
@@ -147,6 +149,10 @@ macro_rules! engines {
                 match self { $( $(#[cfg($cfg)])? AnyEngine::$name(engine) => engine.image(), )* }
             }
 
+            fn unsettled(&self) -> Result<HashSet<usize>, Diagnostic> {
+                match self { $( $(#[cfg($cfg)])? AnyEngine::$name(engine) => engine.unsettled(), )* }
+            }
+
             async fn run_phase(
                 &mut self,
                 phase: usize,
@@ -162,8 +168,14 @@ macro_rules! engines {
                 match self { $( $(#[cfg($cfg)])? AnyEngine::$name(engine) => engine.finish().await, )* }
             }
 
-            async fn hand_over(&mut self) -> Result<Option<Vec<String>>, Diagnostic> {
-                match self { $( $(#[cfg($cfg)])? AnyEngine::$name(engine) => engine.hand_over().await, )* }
+            async fn hand_over(
+                &mut self,
+                phases: Vec<(usize, Vec<Task>)>,
+                lock: RunLock,
+            ) -> Result<HandedOver, Diagnostic> {
+                match self {
+                    $( $(#[cfg($cfg)])? AnyEngine::$name(engine) => engine.hand_over(phases, lock).await, )*
+                }
             }
 
             async fn manifests(&mut self, phase: usize, tasks: Vec<Task>) -> Result<Vec<String>, Diagnostic> {
@@ -317,6 +329,15 @@ pub(crate) enum PhaseEnd {
     Detached,
 }
 
+/// Who goes on with a run that was to be handed over.
+#[derive(Debug)]
+pub(crate) enum HandedOver {
+    /// This process: the engine leaves nothing to its cluster before it has begun.
+    Here(RunLock),
+    /// The cluster, and what to say about that.
+    There(Vec<String>),
+}
+
 /// A way to run work items that do not need one another.
 pub(crate) trait Engine {
     /// What journal and status call it.
@@ -329,6 +350,11 @@ pub(crate) trait Engine {
         None
     }
 
+    /// The work items of jobs whose end nobody has taken in: a failure of theirs may be worth another try.
+    fn unsettled(&self) -> Result<HashSet<usize>, Diagnostic> {
+        Ok(HashSet::new())
+    }
+
     /// Runs the tasks of a phase until each has ended for good or the engine was stopped.
     ///
     /// Fails only where the engine itself cannot go on; work items that fail are events.
@@ -339,10 +365,11 @@ pub(crate) trait Engine {
         Ok(())
     }
 
-    /// Has something in the cluster launch the run instead of this process, and returns what to say about that; `None`
-    /// where the engine has no such thing. Whoever calls does not hold the lock of the run.
-    async fn hand_over(&mut self) -> Result<Option<Vec<String>>, Diagnostic> {
-        Ok(None)
+    /// Leaves all phases that are left to the cluster instead of this process, and gives the lock of the run up to it.
+    ///
+    /// The tasks are those of each phase, of which some may turn out to lack what they need.
+    async fn hand_over(&mut self, _phases: Vec<(usize, Vec<Task>)>, lock: RunLock) -> Result<HandedOver, Diagnostic> {
+        Ok(HandedOver::Here(lock))
     }
 
     /// What `launch --dry-run` prints of a phase; an engine that has nothing to show refuses.

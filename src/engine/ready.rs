@@ -1,14 +1,12 @@
 //! What a phase begins with: the work items that are to run, and those that cannot.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::event::Task;
-use crate::model::run::PhaseKind;
-use crate::state::format::{Input, Phase, Plan, WorkItem};
+use crate::state::format::{Phase, Plan, WorkItem};
+use crate::state::needs::Needed;
 use crate::state::paths::RunDir;
-use crate::state::published::Published;
 use crate::state::{results, status};
 
 /// What a phase begins with.
@@ -20,41 +18,68 @@ pub(super) struct Ready {
     pub given_up: usize,
 }
 
-/// The work items of a phase that are to run, and those that cannot.
-pub(super) fn of_phase(run: &RunDir, plan: &Plan, items: &[WorkItem], phase: &Phase) -> Result<Ready, Diagnostic> {
-    let given_up: HashSet<usize> = status::given_up(run, items, phase.indexes())?;
+/// The work items of a phase that are to run, and those that cannot. Failures of those that are `unsettled` do not stand.
+pub(super) fn of_phase(
+    run: &RunDir,
+    plan: &Plan,
+    items: &[WorkItem],
+    phase: &Phase,
+    unsettled: &HashSet<usize>,
+) -> Result<Ready, Diagnostic> {
+    let mut given_up: HashSet<usize> = status::given_up(run, items, phase.indexes())?;
+    given_up.retain(|index| !unsettled.contains(index));
     let mut ready = Ready { tasks: vec![], skipped: vec![], given_up: given_up.len() };
-    // The good stages of what is needed: the results themselves would not fit into memory at some hundred thousand.
-    let mut needed: HashMap<usize, Vec<String>> = HashMap::new();
+    let mut needed = Needed::default();
     for index in phase.indexes() {
         let item = &items[index];
         let is_done = results::best(run, index)?.is_some_and(|published| published.succeeded());
         if is_done || given_up.contains(&index) {
             continue;
         }
-        for &need in &item.needs {
-            if let Entry::Vacant(place) = needed.entry(need) {
-                let published = results::best(run, need)?;
-                place.insert(published.map(Published::into_good_stages).unwrap_or_default());
-            }
-        }
-        let is_bad = |(index, stage): &(usize, &str)| !needed[index].iter().any(|good| good == stage);
-        let sources = item.inputs.iter().flat_map(Input::sources);
-        let mut because: Vec<usize> = sources.filter(is_bad).map(|(index, _)| index).collect();
-        because.dedup();
-        let tolerated = plan.options.allow_missing_keys && phase.kind == PhaseKind::Shared;
-        if !because.is_empty() && !tolerated {
+        let because = needed.lacking(run, plan, item)?;
+        if because.is_empty() {
+            ready.tasks.push(task(run, item)?);
+        } else {
             ready.skipped.push((index, because));
-            continue;
         }
-        let attempt = results::next_attempt(run, index)?;
-        ready.tasks.push(Task {
-            index,
-            id: item.id.clone(),
-            attempt,
-            resources: item.resources.clone(),
-            expected_seconds: None,
-        });
     }
     Ok(ready)
+}
+
+/// The work items of phases, none of which has begun, that are to run unless something that they need fails meanwhile.
+pub(super) fn in_advance(
+    run: &RunDir,
+    plan: &Plan,
+    items: &[WorkItem],
+    phases: &[usize],
+) -> Result<Vec<(usize, Vec<Task>)>, Diagnostic> {
+    let mut found = vec![];
+    let mut coming: HashSet<usize> = HashSet::new();
+    let mut needed = Needed::default();
+    for &number in phases {
+        let phase = &plan.phases[number];
+        let given_up = status::given_up(run, items, phase.indexes())?;
+        let mut tasks = vec![];
+        for index in phase.indexes().filter(|index| !given_up.contains(index)) {
+            let item = &items[index];
+            let is_done = results::best(run, index)?.is_some_and(|published| published.succeeded());
+            if is_done || needed.lacking(run, plan, item)?.iter().any(|need| !coming.contains(need)) {
+                continue;
+            }
+            coming.insert(index);
+            tasks.push(task(run, item)?);
+        }
+        found.push((number, tasks));
+    }
+    Ok(found)
+}
+
+fn task(run: &RunDir, item: &WorkItem) -> Result<Task, Diagnostic> {
+    Ok(Task {
+        index: item.index,
+        id: item.id.clone(),
+        attempt: results::next_attempt(run, item.index)?,
+        resources: item.resources.clone(),
+        expected_seconds: None,
+    })
 }

@@ -126,6 +126,11 @@ impl RunDir {
         self.0.join("launch.lock")
     }
 
+    /// Says who launches, where locks do not reach from one machine to another.
+    pub(crate) fn launch_claim(&self) -> PathBuf {
+        self.0.join("launch.claim")
+    }
+
     /// Present when somebody asked to end the launch.
     pub(crate) fn cancel(&self) -> PathBuf {
         self.0.join("cancel")
@@ -152,8 +157,8 @@ impl RunDir {
     }
 
     /// Held by the worker that runs before the others.
-    pub(crate) fn first_lock(&self) -> PathBuf {
-        self.0.join("first.lock")
+    pub(crate) fn first_claim(&self) -> PathBuf {
+        self.0.join("first.claim")
     }
 
     /// Present once nobody needs to wait for that worker.
@@ -223,6 +228,11 @@ impl RunDir {
     /// Names the attempt whose result did not come into the project as a whole, and says why.
     pub(crate) fn refusal(&self, index: usize) -> PathBuf {
         self.work_item(index).join("refused")
+    }
+
+    /// The job of a cluster whose task left a work item alone, since what it needs was not there.
+    pub(crate) fn skipped(&self, index: usize) -> PathBuf {
+        self.work_item(index).join("skipped")
     }
 
     /// The published result of one attempt.

@@ -62,6 +62,16 @@ pub(crate) fn note_refusal(run: &RunDir, index: usize, attempt: u32, reasons: &[
     fs::write(&place, format!("{attempt}\n{}\n", reasons.join("\n")).as_bytes())
 }
 
+/// Notes that a task of a job leaves a work item alone, since what it needs is not there.
+pub(crate) fn note_skipped(run: &RunDir, index: usize, job: &str) -> Result<(), FsError> {
+    fs::write(&run.skipped(index), job.as_bytes())
+}
+
+/// The job whose task was the last to leave a work item alone.
+pub(crate) fn skipped_by(run: &RunDir, index: usize) -> Result<Option<String>, FsError> {
+    fs::read_text_if_any(&run.skipped(index))
+}
+
 /// Why the result of an attempt did not come into the project as a whole; `None` where it did, or was not collected yet.
 pub(crate) fn refusal(run: &RunDir, index: usize, attempt: u32) -> Result<Option<String>, FsError> {
     let text = fs::read_text_if_any(&run.refusal(index))?.unwrap_or_default();

@@ -1,14 +1,25 @@
 //! The lock that whoever launches, finalizes or removes a run holds meanwhile.
+//!
+//! It is a lock of the kernel, and a claim besides: on many shared file systems such a lock keeps out the processes of one
+//! machine only, and some have none at all.
 
+use std::time::Duration;
+
+use crate::adapters::claim::{self, Claim, Pulse};
 use crate::adapters::fs::{self, FsError};
 use crate::diagnostic::Diagnostic;
 use crate::state::paths::RunDir;
 
-/// Held from the first phase to the last; the kernel takes it back when the process ends, however it does.
+/// How alive a holder on another machine has to be.
+const PULSE: Pulse = Pulse { beat: Duration::from_secs(30), limit: Duration::from_mins(10) };
+
+/// Held from the first phase to the last; it is free again when the process ends, however it does.
 #[derive(Debug)]
 pub(crate) struct RunLock {
     run: RunDir,
-    _locked: fs::Locked,
+    _claim: Claim,
+    /// `None` where the file system has no locks.
+    _locked: Option<fs::Locked>,
 }
 
 impl RunLock {
@@ -17,14 +28,29 @@ impl RunLock {
         if let Some(lock) = RunLock::try_acquire(run)? {
             return Ok(lock);
         }
-        let holder = holder(run).map_or_else(String::new, |id| format!(", by process {id}"));
-        Err(Diagnostic::tool(format!("run {} is being launched already{holder}", run.name()))
-            .hint("wait for it, watch it with `dvc-fanout status`, or stop it with `dvc-fanout cancel`"))
+        let holder = holder(run).map_or_else(String::new, |holder| format!(", by {holder}"));
+        let mut diagnostic = Diagnostic::tool(format!("run {} is being launched already{holder}", run.name()))
+            .hint("wait for it, watch it with `dvc-fanout status`, or stop it with `dvc-fanout cancel`");
+        if claim::holder(&run.launch_claim(), PULSE).is_some() {
+            let (minutes, path) = (PULSE.limit.as_secs() / 60, run.launch_claim());
+            diagnostic = diagnostic.hint(format!(
+                "if that machine is gone, its claim is void {minutes} minutes later; or remove `{}`",
+                path.display()
+            ));
+        }
+        Err(diagnostic)
     }
 
     /// Takes the lock unless somebody holds it.
     pub(crate) fn try_acquire(run: &RunDir) -> Result<Option<RunLock>, FsError> {
-        Ok(fs::try_lock(&run.launch_lock())?.map(|locked| RunLock { run: run.clone(), _locked: locked }))
+        let locked = match fs::try_lock(&run.launch_lock()) {
+            Ok(Some(locked)) => Some(locked),
+            Ok(None) => return Ok(None),
+            Err(error) if error.is_unsupported() => None,
+            Err(error) => return Err(error),
+        };
+        let claim = claim::take(&run.launch_claim(), PULSE)?;
+        Ok(claim.ok().map(|claim| RunLock { run: run.clone(), _claim: claim, _locked: locked }))
     }
 
     /// The run that is locked.
@@ -35,10 +61,23 @@ impl RunLock {
 
 /// Whether somebody holds the lock of a run.
 pub(crate) fn is_held(run: &RunDir) -> Result<bool, FsError> {
-    fs::is_locked(&run.launch_lock())
+    match fs::is_locked(&run.launch_lock()) {
+        Ok(true) => return Ok(true),
+        Ok(false) => {}
+        Err(error) if error.is_unsupported() => {}
+        Err(error) => return Err(error),
+    }
+    Ok(claim::holder(&run.launch_claim(), PULSE).is_some())
 }
 
-/// The process that holds it, on the machine where it runs.
-pub(crate) fn holder(run: &RunDir) -> Option<u32> {
-    fs::lock_holder(&run.launch_lock())
+/// Who holds it: a process, and the machine where that is another one.
+pub(crate) fn holder(run: &RunDir) -> Option<String> {
+    let claimed = claim::holder(&run.launch_claim(), PULSE).filter(|holder| holder.process > 0);
+    match claimed {
+        Some(holder) if holder.host != crate::adapters::process::host() => {
+            Some(format!("process {} on {}", holder.process, holder.host))
+        }
+        Some(holder) => Some(format!("process {}", holder.process)),
+        None => fs::lock_holder(&run.launch_lock()).map(|id| format!("process {id}")),
+    }
 }

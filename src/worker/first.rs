@@ -8,9 +8,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::adapters::fs::{self, Locked};
+use crate::adapters::claim::{self, Claim, Pulse};
+use crate::adapters::fs;
 use crate::adapters::signals::Asked;
 use crate::diagnostic::Diagnostic;
 use crate::output::text;
@@ -22,6 +23,10 @@ use crate::worker::workspace::Sources;
 const HEAD_START: Duration = Duration::from_secs(10);
 /// How often a waiting worker looks.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often it looks whether the first one is gone, before that one is done.
+const CLAIM_LOOK: Duration = Duration::from_secs(1);
+/// How alive a first one on another machine has to be.
+const PULSE: Pulse = Pulse { beat: Duration::from_secs(5), limit: Duration::from_secs(60) };
 
 /// Bytes at the end of a log in which files are looked for that were missing.
 const LAST_WORDS: u64 = 4096;
@@ -31,12 +36,12 @@ pub(super) struct HeadStart {
     over: PathBuf,
     end: Option<Sender<()>>,
     watch: Option<JoinHandle<()>>,
-    _lock: Locked,
+    _claim: Claim,
 }
 
 impl HeadStart {
     /// Begins; `places` are where the others' reason to wait would appear.
-    fn begin(over: PathBuf, places: Vec<PathBuf>, lock: Locked) -> HeadStart {
+    fn begin(over: PathBuf, places: Vec<PathBuf>, claim: Claim) -> HeadStart {
         let (end, ended) = mpsc::channel();
         let seen = over.clone();
         let watch = std::thread::spawn(move || {
@@ -45,7 +50,7 @@ impl HeadStart {
                 finish(&seen);
             }
         });
-        HeadStart { over, end: Some(end), watch: Some(watch), _lock: lock }
+        HeadStart { over, end: Some(end), watch: Some(watch), _claim: claim }
     }
 }
 
@@ -70,12 +75,17 @@ pub(super) fn wait_for_turn(
 ) -> Result<Result<Option<HeadStart>, Asked>, Diagnostic> {
     let run = sources.run;
     let mut said = false;
+    let mut next_try = Instant::now();
     loop {
         let awaited = missing(sources);
         if awaited.is_empty() || fs::exists(&run.first_over()) {
             return Ok(Ok(None));
         }
-        if let Some(lock) = fs::try_lock(&run.first_lock())? {
+        let is_due = Instant::now() >= next_try;
+        if is_due {
+            next_try = Instant::now() + CLAIM_LOOK;
+        }
+        if is_due && let Ok(claim) = claim::take(&run.first_claim(), PULSE)? {
             // The one before may have ended in between.
             let is_first = !missing(sources).is_empty() && !fs::exists(&run.first_over());
             if !is_first {
@@ -83,7 +93,7 @@ pub(super) fn wait_for_turn(
             }
             let workspace = slot.workspace();
             let places = sources.plan.carry.head_start.iter().map(|path| workspace.join(path)).collect();
-            return Ok(Ok(Some(HeadStart::begin(run.first_over(), places, lock))));
+            return Ok(Ok(Some(HeadStart::begin(run.first_over(), places, claim))));
         }
         if !said {
             said = true;

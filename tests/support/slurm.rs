@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -102,6 +102,11 @@ impl Slurm {
         ids
     }
 
+    /// Whether so many tasks run.
+    pub(crate) fn runs(&self, count: usize) -> bool {
+        self.call("squeue", &["-h", "-t", "R", "-o", "%K"]).lines().count() == count
+    }
+
     /// The name of one of its nodes, from 1.
     pub(crate) fn node(&self, number: u32) -> String {
         format!("{}{number}", self.node)
@@ -128,6 +133,68 @@ impl Drop for Slurm {
             drop(self.script("down").output());
         }
     }
+}
+
+/// A project of one template with some keys, each of which runs a command. `wait KEY` runs until `go` is there.
+pub(crate) fn keys(count: usize, command: &str) -> Project {
+    let project = Project::empty();
+    let keys: Vec<String> = (0..count).map(|key| format!("k{key}")).collect();
+    let keys = keys.join(", ");
+    project.write("params.yaml", &format!("keys: [{keys}]\n"));
+    project.write(
+        "dvc.yaml",
+        &format!("stages:\n  work:\n    foreach: ${{keys}}\n    do:\n      cmd: {command}\n      outs:\n      - ${{item}}.txt\n"),
+    );
+    project.commit("keys");
+    project
+}
+
+/// The folder of the latest run.
+pub(crate) fn run_folder(project: &Project) -> std::path::PathBuf {
+    let runs = std::fs::read_dir(project.path(".dvc/fanout/runs")).expect("there are runs");
+    runs.map(|run| run.expect("listed").path()).max().expect("one")
+}
+
+/// How many attempts at each work item have begun.
+pub(crate) fn attempts(project: &Project) -> Vec<usize> {
+    let results = run_folder(project).join("results");
+    let mut folders: Vec<_> = std::fs::read_dir(results).expect("results").map(|f| f.expect("listed").path()).collect();
+    folders.sort();
+    let is_log = |name: std::ffi::OsString| name.to_string_lossy().ends_with(".log");
+    let count = |folder: &std::path::PathBuf| {
+        std::fs::read_dir(folder).expect("listed").filter(|f| is_log(f.as_ref().expect("listed").file_name())).count()
+    };
+    folders.iter().map(count).collect()
+}
+
+pub(crate) fn spawn(slurm: &Slurm, project: &Project, arguments: &[&str]) -> Child {
+    let mut command = slurm.command(project, arguments);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null());
+    command.spawn().expect("started")
+}
+
+/// Puts a program before the real one on the PATH.
+pub(crate) fn stand_in(project: &Project, name: &str, script: &str) -> String {
+    let folder = project.root().with_file_name("stand-ins");
+    std::fs::create_dir_all(&folder).expect("made");
+    let file = folder.join(name);
+    std::fs::write(&file, format!("#!/bin/sh\n{script}")).expect("written");
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+    format!("{}:{}", folder.display(), std::env::var("PATH").expect("there is one"))
+}
+
+/// A project of one template with some keys, each of which waits for the file that is returned.
+pub(crate) fn gated(count: usize) -> (Project, PathBuf) {
+    let project = keys(count, "'while [ ! -e GO ]; do sleep 0.1; done; echo ${item} > ${item}.txt'");
+    let go = project.root().with_file_name("go");
+    project.edit("dvc.yaml", "GO", go.to_str().expect("text"));
+    project.commit("a gate");
+    (project, go)
+}
+
+/// What the journal of the latest run says.
+pub(crate) fn journal(project: &Project) -> String {
+    std::fs::read_to_string(run_folder(project).join("events.jsonl")).unwrap_or_default()
 }
 
 /// Waits until something is so.

@@ -11,7 +11,7 @@ use crate::commands::summary;
 use crate::diagnostic::Diagnostic;
 use crate::engine::launch::{self as engine, Launched, Work, cannot_listen};
 use crate::engine::recorder::Audience;
-use crate::engine::{AnyEngine, Engine as _, Scene};
+use crate::engine::{AnyEngine, HandedOver, Scene};
 use crate::env;
 use crate::exit::Exit;
 use crate::output::progress::Style;
@@ -55,13 +55,22 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
         engine::dry_run(work, &mut engine)?.iter().for_each(|manifest| text::result(manifest));
         return Ok(Exit::Success);
     }
-    if args.detach
-        && let Some(said) = engine::block_on(engine.hand_over())?
-    {
-        said.iter().for_each(|line| text::note(line));
-        return Ok(Exit::Success);
+    let mut lock = hold(&run)?;
+    if args.detach {
+        let items = worklist::read_briefly(&run)?;
+        data::pull(&project, &plan)?;
+        data::check(&project, phases.iter().flat_map(|phase| &items[plan.phases[*phase].indexes()]))?;
+        let expected = durations::before(&project.fanout(), &plan.run)?;
+        let work = Work { run: &run, plan: &plan, items: &items, phases: &phases, expected: &expected };
+        match engine::hand_over(work, &mut engine, lock)? {
+            HandedOver::Here(back) => lock = back,
+            HandedOver::There(said) => {
+                said.iter().for_each(|line| text::note(line));
+                return Ok(Exit::Success);
+            }
+        }
     }
-    let _lock = hold(&run)?;
+    let _lock = lock;
     let Launched { exit, .. } = launch(cli, &scene, &phases, &mut engine)?;
     if cli.format == Format::Text {
         summary::print(&run, &plan, &phases)?;

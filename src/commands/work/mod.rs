@@ -6,6 +6,7 @@ mod serve;
 use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::adapters::dvc::place::Placing;
 use crate::adapters::dvc::{Dvc, DvcError};
@@ -21,8 +22,9 @@ use crate::model::executor::Executor as Choice;
 use crate::model::run::Outcome;
 use crate::output::text;
 use crate::state::dvc_version::DvcVersion;
-use crate::state::format::{self, Plan};
+use crate::state::format::{self, Plan, WorkItem};
 use crate::state::home::ProjectHome;
+use crate::state::needs::Needed;
 use crate::state::paths::{RunDir, SlotDir};
 use crate::state::published::Published;
 use crate::state::results::{self, Durability};
@@ -38,6 +40,10 @@ use crate::worker::{self, Attempt, Bench};
 
 /// The most slots that a worker without a number tries.
 const MAX_SLOTS: usize = 10_000;
+/// How long what a work item needs may be on its way through a shared file system.
+const LAG_LIMIT: Duration = Duration::from_secs(70);
+/// How often is looked whether it has come.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What was meant: the work items to do, one after another.
 struct WorkConfig {
@@ -46,6 +52,14 @@ struct WorkConfig {
     indexes: Vec<usize>,
     /// Whether this process has begun a work item.
     has_begun: Cell<bool>,
+    /// Whether it has waited in vain for what a work item needs.
+    has_waited: Cell<bool>,
+}
+
+impl WorkConfig {
+    fn new(run: RunDir, plan: Plan, indexes: Vec<usize>) -> Self {
+        WorkConfig { run, plan, indexes, has_begun: Cell::new(false), has_waited: Cell::new(false) }
+    }
 }
 
 pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
@@ -164,6 +178,13 @@ fn do_one(
         return Ok(Outcome::Succeeded);
     }
     let item = worklist::read_one(&config.run, &config.plan, index)?;
+    if let Some(job) = args.job.as_deref().filter(|_| args.if_ready)
+        && !is_ready(config, &item, watch)?
+    {
+        text::note(&format!("work item {index} is left alone: what it needs is not there"));
+        results::note_skipped(&config.run, index, job)?;
+        return Ok(Outcome::Succeeded);
+    }
     let number = match args.attempt {
         Some(attempt) => attempt,
         None => results::claim_attempt(&config.run, index)?,
@@ -178,12 +199,33 @@ fn do_one(
     worker::attempt(bench, &item, &attempt, executor, watch)
 }
 
+/// Whether all that a work item needs is there, after some time for a file system that lags behind.
+fn is_ready(config: &WorkConfig, item: &WorkItem, watch: &mut Watch) -> Result<bool, Diagnostic> {
+    let begun = Instant::now();
+    loop {
+        let lacking = Needed::default().lacking(&config.run, &config.plan, item)?;
+        let mut may_come = false;
+        for &need in &lacking {
+            // Where there is a result, it is one that does not help; one that was left alone leaves none.
+            may_come |=
+                results::best(&config.run, need)?.is_none() && results::skipped_by(&config.run, need)?.is_none();
+        }
+        if !may_come || config.has_waited.get() || begun.elapsed() > LAG_LIMIT {
+            config.has_waited.set(config.has_waited.get() || may_come);
+            return Ok(lacking.is_empty());
+        }
+        if watch.wait_for(async { tokio::time::sleep(LOOK).await }).is_err() {
+            return Ok(false);
+        }
+    }
+}
+
 /// Looks up which work items are meant: the argument, else the index of a Job or array job; with `--shards`, the index
 /// is that of a shard.
 fn resolve(project: &ProjectHome, args: &WorkArgs) -> Result<WorkConfig, Diagnostic> {
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
     if args.serve {
-        return Ok(WorkConfig { run, plan, indexes: vec![], has_begun: Cell::new(false) });
+        return Ok(WorkConfig::new(run, plan, vec![]));
     }
     let from_environment = || {
         [env::JOB_COMPLETION_INDEX, env::SLURM_ARRAY_TASK_ID]
@@ -212,7 +254,7 @@ fn resolve(project: &ProjectHome, args: &WorkArgs) -> Result<WorkConfig, Diagnos
     };
     if let Some(job) = &args.job {
         let indexes = job_indexes(&run, job, index)?;
-        return Ok(WorkConfig { run, plan, indexes, has_begun: Cell::new(false) });
+        return Ok(WorkConfig::new(run, plan, indexes));
     }
     let range = phase.map_or(0..plan.work_items, format::Phase::indexes);
     let indexes: Vec<usize> = match args.shards {
@@ -221,7 +263,7 @@ fn resolve(project: &ProjectHome, args: &WorkArgs) -> Result<WorkConfig, Diagnos
         None if index >= plan.work_items => return Err(out_of_range("work item", plan.work_items)),
         None => vec![index],
     };
-    Ok(WorkConfig { run, plan, indexes, has_begun: Cell::new(false) })
+    Ok(WorkConfig::new(run, plan, indexes))
 }
 
 /// The work items of a shard of a cluster Job that are to be done (again).

@@ -53,6 +53,26 @@ impl RunFiles {
         status::last_error(&self.run.job_output(job))
     }
 
+    /// Whether the task of a shard left some of its work items alone, since what they need was not there.
+    pub(crate) fn were_skipped(&self, job: &str, list: &Shards, shard: usize) -> Result<bool, Diagnostic> {
+        for item in list.of(shard) {
+            if results::skipped_by(&self.run, item.index)?.as_deref() == Some(job) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether all work items of a shard have succeeded.
+    pub(crate) fn are_done(&self, list: &Shards, shard: usize) -> Result<bool, Diagnostic> {
+        for item in list.of(shard) {
+            if !results::best(&self.run, item.index)?.is_some_and(|published| published.succeeded()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// The number of a work item's next attempt.
     pub(crate) fn next_attempt(&self, index: usize) -> Result<u32, Diagnostic> {
         Ok(results::next_attempt(&self.run, index)?)

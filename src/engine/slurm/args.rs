@@ -168,10 +168,19 @@ pub(crate) struct Args {
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub then: Option<Then>,
+    /// With `launch --detach`: whether all phases are submitted at once and a job sees to the rest at the end, which is
+    /// the default, or a job submits one phase after another; the latter also with `--max-failed` and `--fail-fast`
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settle: Option<Settle>,
     /// With `launch --detach`: the time limit of the job that launches the run; the partition's by default
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub controller_time: Option<String>,
+    /// With `launch --detach`: the partition of the job that launches the run; that of `--partition` by default
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub controller_partition: Option<String>,
     /// The most tasks of one array; as many as the cluster allows by default
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -193,6 +202,15 @@ pub(crate) enum Then {
     Collect,
     /// That, and run what is left.
     Finalize,
+}
+
+/// When what became of a run's work items is taken in, where no launcher watches it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Settle {
+    #[default]
+    End,
+    EachPhase,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]

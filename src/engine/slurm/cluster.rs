@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::adapters::process::{self, Program};
 use crate::diagnostic::Diagnostic;
+use crate::engine::slurm::refused::{self, Refusal};
 use crate::engine::slurm::script;
 use crate::engine::slurm::seen::{self, Line};
 use crate::env;
@@ -52,7 +53,9 @@ impl From<Away> for Diagnostic {
 pub(super) enum Submitted {
     As(u64),
     /// Surely not; what `sbatch` said.
-    Refused(script::Refusal, String),
+    Refused(Refusal, String),
+    /// Surely not: there is no `sbatch`.
+    NotAtAll(String),
     /// Nobody knows before somebody has looked.
     Unknown(String),
 }
@@ -95,7 +98,7 @@ impl Slurm {
     pub(super) async fn submit(&self, words: &[String]) -> Submitted {
         let answer = match self.call("sbatch", words, SUBMIT_LIMIT).await {
             Ok(answer) => answer,
-            Err(away) if away.why.contains("cannot start") => return Submitted::Unknown(away.to_string()),
+            Err(away) if away.why.contains("cannot start") => return Submitted::NotAtAll(away.to_string()),
             Err(away) => return Submitted::Unknown(away.to_string()),
         };
         if answer.code == Some(0)
@@ -104,7 +107,7 @@ impl Slurm {
             return Submitted::As(id);
         }
         let said = said(&answer);
-        match script::refusal(&said, answer.code) {
+        match refused::refusal(&said, answer.code) {
             Some(refusal) => Submitted::Refused(refusal, said),
             None => Submitted::Unknown(format!("`sbatch` said: {said}")),
         }
@@ -118,12 +121,10 @@ impl Slurm {
     }
 
     /// Ends jobs and array tasks; what is gone already is fine.
-    pub(super) async fn cancel(&self, ids: &[String], only_waiting: bool) -> Result<(), Away> {
+    pub(super) async fn cancel(&self, ids: &[String]) -> Result<(), Away> {
         for ids in ids.chunks(IDS_PER_CALL) {
-            let state = only_waiting.then(|| ["-t".to_owned(), "PENDING".to_owned()]);
-            let words: Vec<String> = state.into_iter().flatten().chain(ids.iter().cloned()).collect();
             // The exit code proves nothing: whoever cancels looks again.
-            self.call("scancel", &words, CALL_LIMIT).await?;
+            self.call("scancel", ids, CALL_LIMIT).await?;
         }
         Ok(())
     }
@@ -131,6 +132,12 @@ impl Slurm {
     /// Lets a task go on that Slurm holds; one that cannot be released is looked at again later.
     pub(super) async fn release(&self, task: &str) -> Result<(), Away> {
         self.call("scontrol", &["release".into(), task.into()], CALL_LIMIT).await.map(drop)
+    }
+
+    /// Keeps the tasks of an array that wait away from some nodes; those that run refuse, which is fine.
+    pub(super) async fn exclude(&self, array: u64, nodes: &str) -> Result<(), Away> {
+        let words = ["update".to_owned(), format!("JobId={array}"), format!("ExcNodeList={nodes}")];
+        self.call("scontrol", &words, CALL_LIMIT).await.map(drop)
     }
 
     /// What the accounting knows of the tasks of arrays: `ARRAY_INDEX` and the state. Nothing where there is none.
@@ -157,7 +164,7 @@ impl Slurm {
 
     async fn call(&self, program: &'static str, words: &[String], limit: Duration) -> Result<Answer, Away> {
         let mut command = Program::new(program).limit(limit);
-        if let Some(clusters) = self.clusters.as_ref().filter(|_| !matches!(program, "sbatch" | "scontrol")) {
+        if let Some(clusters) = self.clusters.as_ref().filter(|_| program != "sbatch") {
             command = command.arg("-M").arg(clusters);
         }
         for word in words {

@@ -4,11 +4,20 @@
 //! |---|---|
 //! | `args.rs`, `resolve.rs` | flags, and what they mean |
 //! | `array.rs` | names and index lists; pure |
+//! | `room.rs` | how limits are shared out over arrays; pure |
 //! | `script.rs` | the script of an array and the words of its `sbatch`; pure |
+//! | `refused.rs` | what `sbatch` says where it refuses |
 //! | `seen.rs` | what `squeue` says, and what it means; pure |
 //! | `cluster.rs` | the calls of Slurm's programs |
+//! | `limits.rs` | what the cluster keeps to, and what it would never run |
+//! | `record.rs` | what the run's directory remembers of an array |
+//! | `deal.rs` | from tasks to arrays |
 //! | `submit.rs` | submit an array once, or go on with the one that is there |
+//! | `handover.rs` | submit everything at once, and a job that sees to it |
 //! | `watch.rs` | watch arrays to their end |
+//! | `nodes.rs` | nodes on which task after task fails |
+//! | `waiting.rs` | what tasks wait for that have not started |
+//! | `end.rs` | cancel arrays |
 //! | `outage.rs` | a controller that does not answer |
 //!
 //! What counts is what workers publish; Slurm only says when to look, and why there is nothing. Its word alone never
@@ -17,29 +26,42 @@
 mod args;
 mod array;
 mod cluster;
+mod deal;
+mod end;
+mod handover;
+mod limits;
+mod nodes;
 mod outage;
+mod record;
+mod refused;
 mod resolve;
+mod room;
 mod script;
 mod seen;
 mod submit;
+mod waiting;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
 use crate::diagnostic::Diagnostic;
 use crate::engine::remote::files::RunFiles;
 pub(crate) use crate::engine::slurm::args::Args;
+use crate::engine::slurm::args::Settle;
 use crate::engine::slurm::cluster::Slurm;
+use crate::engine::slurm::deal::Dealer;
+use crate::engine::slurm::limits::Limits;
+use crate::engine::slurm::nodes::Nodes;
+use crate::engine::slurm::record::Record;
 use crate::engine::slurm::submit::Submitter;
 use crate::engine::slurm::watch::{Over, Watch};
-use crate::engine::{Channels, Engine, Failures, Flags as _, PhaseEnd};
-use crate::model::event::{Event, Stop, Task};
+use crate::engine::{Channels, Engine, Failures, Flags as _, HandedOver, PhaseEnd};
+use crate::env;
+use crate::model::event::{Stop, Task};
 use crate::state::paths::RunDir;
-
-/// How many failures on a node, with none elsewhere, keep later tasks away from it.
-const BAD_NODE: u32 = 2;
+use crate::state::run_lock::RunLock;
 
 /// What the engine is asked to keep to.
 #[derive(Clone, Debug)]
@@ -68,6 +90,8 @@ pub(crate) struct SlurmConfig {
     pub nice: Option<i32>,
     /// Tasks at a time; `None` leaves it to the scheduler.
     pub jobs: Option<usize>,
+    /// Who counts failures of a run that was handed over.
+    pub settle: Settle,
     /// The number of work items of a group that may run at the same time.
     pub groups: BTreeMap<String, usize>,
     /// End what runs after this many work items have failed.
@@ -78,83 +102,6 @@ pub(crate) struct SlurmConfig {
     pub poll: Duration,
     pub outage_limit: Duration,
     pub pending_limit: Duration,
-}
-
-/// What the cluster keeps to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
-    /// Tasks of an array.
-    pub array_size: usize,
-    /// How long a task has between TERM and KILL.
-    pub kill_wait: Duration,
-    pub has_accounting: bool,
-    pub confines_memory: bool,
-}
-
-impl Limits {
-    /// Reads them from the controller's configuration; what is not said is as Slurm has it by default.
-    fn of(configuration: &BTreeMap<String, String>) -> Limits {
-        let number =
-            |key: &str| configuration.get(key).and_then(|value| value.split(' ').next()?.parse::<usize>().ok());
-        let parameters = configuration.get("SchedulerParameters").map_or("", String::as_str);
-        let tasks = parameters.split(',').find_map(|word| word.strip_prefix("max_array_tasks=")?.parse::<usize>().ok());
-        let jobs = number("MaxJobCount").unwrap_or(10_000);
-        let array_size = number("MaxArraySize").unwrap_or(1001).min(tasks.unwrap_or(usize::MAX)).min(jobs / 2).max(1);
-        let is = |key: &str, words: &[&str]| {
-            configuration.get(key).is_some_and(|value| words.iter().any(|word| value.contains(word)))
-        };
-        Limits {
-            array_size,
-            kill_wait: Duration::from_secs(number("KillWait").unwrap_or(30) as u64),
-            has_accounting: is("AccountingStorageType", &["slurmdbd"]),
-            confines_memory: is("TaskPlugin", &["cgroup"]),
-        }
-    }
-}
-
-/// Refuses what `sbatch` would take and Slurm would never run.
-fn check_partition(partitions: &[BTreeMap<String, String>], args: &Args) -> Result<(), Diagnostic> {
-    let wanted = |partition: &&BTreeMap<String, String>| match &args.partition {
-        Some(name) => partition.get("PartitionName") == Some(name),
-        None => partition.get("Default").is_some_and(|value| value == "YES"),
-    };
-    // A list of partitions, or one that only a plugin of the site knows: Slurm decides.
-    let Some(partition) = partitions.iter().find(wanted) else { return Ok(()) };
-    let value = |key: &str| partition.get(key).map_or("", String::as_str);
-    let name = value("PartitionName");
-    if value("State") == "DOWN" || value("State") == "INACTIVE" {
-        return Err(Diagnostic::tool(format!("partition `{name}` is {}", value("State").to_lowercase()))
-            .hint("name another with `--partition`, or wait until the site has it up"));
-    }
-    let asked = args.time.as_deref().and_then(minutes);
-    if let (Some(asked), Some(most)) = (asked, minutes(value("MaxTime")))
-        && asked > most
-    {
-        return Err(Diagnostic::usage(format!("partition `{name}` does not run tasks for so long"))
-            .cause(format!("it allows {most} min, `--time` asks for {asked} min")));
-    }
-    Ok(())
-}
-
-/// The minutes of a time as Slurm writes it, or as we do.
-fn minutes(text: &str) -> Option<u64> {
-    if let Ok(minutes) = text.parse::<u64>() {
-        return Some(minutes);
-    }
-    if text.ends_with(|c: char| c.is_ascii_alphabetic()) {
-        return text.parse::<crate::model::duration::Limit>().ok().map(|limit| limit.seconds().div_ceil(60));
-    }
-    let (days, rest) = text.split_once('-').map_or((0, text), |(days, rest)| (days.parse().unwrap_or(0), rest));
-    let has_days = text.contains('-');
-    let parts: Vec<u64> = rest.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
-    let rest = match (has_days, parts.as_slice()) {
-        (true, [hours]) => hours * 60,
-        (true, [hours, minutes] | [hours, minutes, _]) => hours * 60 + minutes,
-        (false, [minutes, seconds]) => minutes + seconds.div_ceil(60),
-        (false, [hours, minutes, _]) => hours * 60 + minutes,
-        _ => return None,
-    };
-    Some(days * 24 * 60 + rest)
 }
 
 pub(crate) struct SlurmEngine {
@@ -178,49 +125,53 @@ impl SlurmEngine {
         if let Some(limits) = &self.limits {
             return Ok(limits.clone());
         }
-        let limits = Limits::of(&self.slurm.configuration().await?);
-        check_partition(&self.slurm.partitions().await?, &self.config.args)?;
+        let mut limits = Limits::of(&self.slurm.configuration().await?);
+        limits.look_at(&self.slurm.partitions().await?, &self.config.args)?;
         self.limits = Some(limits.clone());
         Ok(limits)
     }
 
     fn submitter<'a>(&'a self, limits: &'a Limits, phase: usize, channels: Channels) -> Submitter<'a> {
-        Submitter {
-            config: &self.config,
-            run: &self.run,
-            files: &self.files,
-            slurm: &self.slurm,
-            limits,
-            channels,
-            phase,
-            excluded: vec![],
+        let dealer =
+            Dealer { config: &self.config, run: &self.run, files: &self.files, limits, phase, excluded: vec![] };
+        Submitter { dealer, slurm: &self.slurm, channels, behind: vec![], is_patient: true }
+    }
+}
+
+impl SlurmEngine {
+    /// Ends what else is in the queue of a run that was handed over: later phases, and whatever launches it.
+    async fn end_rest(&self, limits: &Limits) -> Result<(), Diagnostic> {
+        let own = env::read_text(env::SLURM_JOB_ID).and_then(|id| id.parse::<u64>().ok());
+        let mut arrays = vec![];
+        for name in self.files.open_jobs()? {
+            let record = Record::of(&self.files, &name)?;
+            // This process may be the job's own.
+            let record = record.filter(|record| !own.is_some_and(|own| record.ids.contains(&own)));
+            arrays.extend(record.map(|record| (name, record)));
         }
+        end::all(&self.slurm, &arrays, limits.kill_wait).await?;
+        for (name, _) in &arrays {
+            self.files.close_job(name)?;
+        }
+        Ok(())
     }
 }
 
 impl Engine for SlurmEngine {
-    /// Submits a job that launches the run, so that nothing of it runs here.
-    async fn hand_over(&mut self) -> Result<Option<Vec<String>>, Diagnostic> {
-        let limits = self.limits().await?;
-        let (events, mut told) = tokio::sync::mpsc::unbounded_channel();
-        let stop = tokio::sync::watch::Sender::new(Stop::No);
-        let channels = Channels { events, stop: stop.subscribe() };
-        let id = self.submitter(&limits, 0, channels).controller().await?;
-        let mut lines = vec![];
-        while let Ok(Event::Noticed { message }) = told.try_recv() {
-            lines.push(message);
-        }
-        let run = &self.config.run;
-        lines.push(format!("job {id} launches run {run}: `dvc-fanout status` says how it stands"));
-        lines.push(format!(
-            "`dvc-fanout cancel {run}` ends it; its words are in `{}`",
-            self.run.job_output(&array::controller(run)).display()
-        ));
-        Ok(Some(lines))
+    async fn hand_over(&mut self, phases: Vec<(usize, Vec<Task>)>, lock: RunLock) -> Result<HandedOver, Diagnostic> {
+        Ok(HandedOver::There(self.submit_all(phases, lock).await?))
     }
 
     fn name(&self) -> &'static str {
         Args::NAME
+    }
+
+    fn unsettled(&self) -> Result<HashSet<usize>, Diagnostic> {
+        let mut found = HashSet::new();
+        for name in self.files.open_jobs()? {
+            found.extend(self.files.shards(&name)?.into_iter().flat_map(|shards| shards.items).map(|item| item.index));
+        }
+        Ok(found)
     }
 
     fn draining(&self) -> &'static str {
@@ -237,6 +188,7 @@ impl Engine for SlurmEngine {
         let mut by_index: BTreeMap<usize, Task> = tasks.iter().map(|task| (task.index, task.clone())).collect();
         let mut submitter = self.submitter(&limits, phase, channels.clone());
         let mut arrays = submitter.adopt(&mut tasks).await?;
+        let mut nodes = Nodes::of(limits.nodes);
         // Each round is a generation of arrays; what was lost, or not come to, in one is the next one's.
         for round in 1.. {
             arrays.extend(submitter.submit(std::mem::take(&mut tasks), round).await?);
@@ -247,12 +199,13 @@ impl Engine for SlurmEngine {
                 &limits,
                 channels.clone(),
                 &self.failures,
+                &mut nodes,
                 std::mem::take(&mut arrays),
             );
             match watch.run().await? {
                 Over::Ended => {}
-                Over::Stopped => return Ok(PhaseEnd::Done),
-                Over::GaveUp => return Ok(PhaseEnd::GaveUp),
+                Over::Stopped => return self.end_rest(&limits).await.map(|()| PhaseEnd::Done),
+                Over::GaveUp => return self.end_rest(&limits).await.map(|()| PhaseEnd::GaveUp),
                 Over::Detached => return Ok(PhaseEnd::Detached),
             }
             for index in watch.left() {
@@ -263,10 +216,7 @@ impl Engine for SlurmEngine {
             if tasks.is_empty() || *channels.stop.borrow() != Stop::No {
                 break;
             }
-            if let Some(node) = bad_node(&watch.blamed).filter(|node| !submitter.excluded.contains(node)) {
-                channels.notice(format!("node `{node}` fails again and again: later tasks are kept away from it"));
-                submitter.excluded.push(node);
-            }
+            submitter.dealer.excluded = nodes.bad().map(str::to_owned).collect();
         }
         Ok(if self.failures.are_too_many() { PhaseEnd::GaveUp } else { PhaseEnd::Done })
     }
@@ -287,64 +237,5 @@ impl Engine for SlurmEngine {
         let stop = tokio::sync::watch::Sender::new(Stop::No);
         let channels = Channels { events, stop: stop.subscribe() };
         self.submitter(&limits, phase, channels).print(tasks)
-    }
-}
-
-/// The node that all failures were on, where there are several.
-fn bad_node(blamed: &BTreeMap<String, u32>) -> Option<String> {
-    let mut nodes = blamed.iter();
-    let (node, count) = nodes.next()?;
-    (nodes.next().is_none() && *count >= BAD_NODE).then(|| node.clone())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn configuration(text: &str) -> BTreeMap<String, String> {
-        let pairs = text.lines().filter_map(|line| line.split_once('='));
-        pairs.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned())).collect()
-    }
-
-    #[test]
-    fn limits_are_those_of_the_cluster() {
-        let limits = Limits::of(&configuration(
-            "MaxArraySize = 1001\nMaxJobCount = 50\nKillWait = 5 sec\nTaskPlugin = task/cgroup\nSchedulerParameters = a,max_array_tasks=20",
-        ));
-        let (array_size, kill_wait) = (20, Duration::from_secs(5));
-        assert_eq!(limits, Limits { array_size, kill_wait, has_accounting: false, confines_memory: true });
-        assert_eq!(Limits::of(&BTreeMap::new()).array_size, 1001);
-    }
-
-    #[test]
-    fn times_of_slurm_are_read() {
-        let all = [("90", 90), ("1-12:00:00", 2160), ("2:30", 3), ("1:30:00", 90), ("1-6", 1800), ("36h", 2160)];
-        for (text, wanted) in all {
-            assert_eq!(minutes(text), Some(wanted), "{text}");
-        }
-        assert_eq!((minutes("UNLIMITED"), minutes("NONE")), (None, None));
-    }
-
-    #[test]
-    fn what_never_runs_is_refused() {
-        let partitions = [
-            configuration("PartitionName=main\nDefault=YES\nState=UP\nMaxTime=UNLIMITED"),
-            configuration("PartitionName=short\nDefault=NO\nState=UP\nMaxTime=00:01:00"),
-            configuration("PartitionName=closed\nDefault=NO\nState=DOWN\nMaxTime=UNLIMITED"),
-        ];
-        let check = |partition: Option<&str>, time: Option<&str>| {
-            let (partition, time) = (partition.map(str::to_owned), time.map(str::to_owned));
-            check_partition(&partitions, &Args { partition, time, ..Args::default() }).is_ok()
-        };
-        assert!(check(None, Some("1-0")) && check(Some("short"), Some("1")) && check(Some("other"), None));
-        assert!(!check(Some("short"), Some("2")) && !check(Some("closed"), None));
-    }
-
-    #[test]
-    fn a_node_is_bad_where_only_it_fails_and_more_than_once() {
-        let blamed = |nodes: &[(&str, u32)]| bad_node(&nodes.iter().map(|(n, c)| ((*n).to_owned(), *c)).collect());
-        assert_eq!(blamed(&[("n1", 2)]), Some("n1".to_owned()));
-        assert_eq!(blamed(&[("n1", 1)]), None);
-        assert_eq!(blamed(&[("n1", 5), ("n2", 1)]), None);
     }
 }

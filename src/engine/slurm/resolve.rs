@@ -11,10 +11,11 @@ use crate::diagnostic::Diagnostic;
 use crate::engine::args::RunningArgs;
 use crate::engine::remote::classes::digest;
 use crate::engine::remote::files::RunFiles;
-use crate::engine::slurm::args::{Args, CancelArgs};
+use crate::engine::slurm::args::{Args, CancelArgs, Settle};
 use crate::engine::slurm::cluster::Slurm;
-use crate::engine::slurm::submit::Record;
-use crate::engine::slurm::{Limits, SlurmConfig, SlurmEngine, check_partition, script, watch};
+use crate::engine::slurm::limits::Limits;
+use crate::engine::slurm::record::Record;
+use crate::engine::slurm::{SlurmConfig, SlurmEngine, end, script};
 use crate::engine::{Flags, Scene};
 use crate::env;
 use crate::model::duration::Limit;
@@ -50,8 +51,9 @@ impl Flags for Args {
         }
         let Some((_, first)) = arrays.first() else { return Ok(vec![]) };
         let slurm = Slurm::new(self.clusters.clone().or_else(|| first.clusters.clone()), "/".into());
-        let limits = Limits::of(&slurm.configuration().await?);
-        watch::end(&slurm, &arrays, limits.kill_wait).await?;
+        // Nothing but how long tasks may take to end depends on it.
+        let limits = Limits::of(&slurm.configuration().await.unwrap_or_default());
+        end::all(&slurm, &arrays, limits.kill_wait).await?;
         for (name, _) in &arrays {
             files.close_job(name)?;
         }
@@ -61,9 +63,9 @@ impl Flags for Args {
     async fn examine(&self, project: &ProjectHome) -> Result<Option<String>, Diagnostic> {
         let slurm = Slurm::new(self.clusters.clone(), project.root.clone());
         let configuration = slurm.configuration().await?;
-        let limits = Limits::of(&configuration);
+        let mut limits = Limits::of(&configuration);
         let value = |key: &str| configuration.get(key).map_or("?", String::as_str);
-        check_partition(&slurm.partitions().await?, self)?;
+        limits.look_at(&slurm.partitions().await?, self)?;
         let accounting = if limits.has_accounting { "with accounting" } else { "without accounting" };
         let memory = if limits.confines_memory { "limited" } else { "not limited, since there are no cgroups" };
         Ok(Some(format!(
@@ -105,6 +107,7 @@ fn config(args: &Args, scene: &Scene<'_>) -> Result<SlurmConfig, Diagnostic> {
         items.iter().filter_map(|item| Some((item.index, item.resources.timeout?.as_secs()))).collect();
     let folder_of = |program: &str| Path::new(program).parent().map(|folder| folder.display().to_string());
     let binds = [Some(root.clone()), Some(project.config.cache_dir.clone()), folder_of(&program)];
+    let max_failed = running.max_failed(plan.work_items);
     Ok(SlurmConfig {
         args: args.clone(),
         run: plan.run.clone(),
@@ -120,8 +123,13 @@ fn config(args: &Args, scene: &Scene<'_>) -> Result<SlurmConfig, Diagnostic> {
         timeouts,
         nice: running.nice,
         jobs: running.jobs.map(usize::from),
+        // Somebody has to count failures while there is something left to end.
+        settle: match max_failed {
+            Some(_) => Settle::EachPhase,
+            None => args.settle.unwrap_or_default(),
+        },
         groups: running.groups(),
-        max_failed: running.max_failed(plan.work_items),
+        max_failed,
         retries: running.retries,
         poll: args.poll.map_or(DEFAULT_POLL, |limit: Limit| limit.0),
         outage_limit: args.outage_limit.map_or(DEFAULT_LIMIT, |limit| limit.0),
@@ -133,7 +141,14 @@ fn config(args: &Args, scene: &Scene<'_>) -> Result<SlurmConfig, Diagnostic> {
 fn arguments(args: &Args, running: &RunningArgs) -> Vec<String> {
     // Values of variables are in a file that only the user may read; their names suffice.
     let job_env = args.job_env.iter().map(|variable| variable.split('=').next().unwrap_or_default().to_owned());
-    let args = Args { then: None, controller_time: None, job_env: job_env.collect(), ..args.clone() };
+    let args = Args {
+        then: None,
+        settle: None,
+        controller_time: None,
+        controller_partition: None,
+        job_env: job_env.collect(),
+        ..args.clone()
+    };
     let flags = [serde_json::to_value(args), serde_json::to_value(running)];
     let entries = flags.into_iter().flatten().filter_map(|flags| match flags {
         Json::Object(entries) => Some(entries),

@@ -20,7 +20,7 @@ pub(super) fn script(config: &SlurmConfig, name: &str, variables: Option<&str>) 
     let (run, job, program) = (quoted(&config.run), quoted(name), quoted(&config.program));
     let wrapper = wrapper(config);
     text.push_str(&format!(
-        "exec {wrapper}{program} work \"$SLURM_ARRAY_TASK_ID\" --run {run} --job {job}{scratch}{timeout}{nice}\n"
+        "exec {wrapper}{program} work \"$SLURM_ARRAY_TASK_ID\" --run {run} --job {job} --if-ready{scratch}{timeout}{nice}\n"
     ));
     text
 }
@@ -102,6 +102,24 @@ fn wrapper(config: &SlurmConfig) -> String {
         return format!("{runtime} exec{binds}{scratch}{more} {} ", quoted(image));
     }
     args.wrapper.as_ref().map(|words| format!("{words} ")).unwrap_or_default()
+}
+
+/// What keeps a second array of one name waiting until the first is over.
+pub(super) const SINGLETON: &str = "--dependency=singleton";
+
+/// The words of a `sbatch` for what is to begin when these jobs are over.
+pub(super) fn after(words: &[String], ids: &[String]) -> Vec<String> {
+    let ids = ids.iter().fold(String::new(), |ids, id| ids + ":" + id);
+    let waits = |word: &String| {
+        let is_it = word == SINGLETON && !ids.is_empty();
+        if is_it { format!("{SINGLETON},afterany{ids}") } else { word.clone() }
+    };
+    words.iter().map(waits).collect()
+}
+
+/// Whether a line of a script is made from the terminal that the launch was typed in, and not from options.
+pub(super) fn is_of_terminal(line: &str) -> bool {
+    line.starts_with("export PATH=")
 }
 
 /// A word as a shell reads it back.
@@ -191,63 +209,6 @@ pub(super) fn taken(word: &str) -> Option<&'static str> {
     TAKEN.into_iter().find(|taken| *taken == long)
 }
 
-/// What `sbatch` says where it refuses a job for good, and the flag that it is about.
-const REFUSALS: [(&str, &str); 14] = [
-    ("Invalid partition name specified", "partition"),
-    ("No partition specified or system default partition", "partition"),
-    ("User's group not permitted to use this partition", "partition"),
-    ("Invalid account or account/partition combination", "account"),
-    ("Invalid qos specification", "qos"),
-    ("Invalid feature specification", "constraint"),
-    ("Invalid license specification", "licenses"),
-    ("Requested reservation is invalid", "reservation"),
-    ("Access denied to requested reservation", "reservation"),
-    ("Invalid node name specified", "nodelist"),
-    ("Invalid generic resource (gres) specification", "gres"),
-    ("Requested time limit is invalid", "time"),
-    ("Requested node configuration is not available", "cpus-per-task"),
-    ("Memory specification can not be satisfied", "mem"),
-];
-
-/// Says that more was submitted than the site allows at a time.
-const TOO_MANY: [&str; 2] = ["QOSMaxSubmitJobPerUserLimit", "AssocMaxSubmitJobLimit"];
-/// Says that the controller has no room for more jobs.
-const NO_ROOM: &str = "Resource temporarily unavailable";
-/// Says that an array has more tasks than the cluster takes.
-const TOO_LARGE: &str = "Invalid job array specification";
-/// Says that an option is no option of this Slurm.
-const NO_OPTION: [&str; 3] = ["unrecognized option", "invalid option", "Invalid --"];
-
-/// Why `sbatch` submitted nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// This flag is wrong.
-    Flag(&'static str),
-    /// An option is none of this Slurm's, or its value is not.
-    Option,
-    /// Too many jobs at a time; fewer may go.
-    TooMany,
-    TooLarge,
-    NoRoom,
-}
-
-/// Tells from what `sbatch` said why it surely submitted nothing; `None` where it may have.
-pub(super) fn refusal(said: &str, code: Option<i32>) -> Option<Refusal> {
-    if let Some((_, flag)) = REFUSALS.iter().find(|(text, _)| said.contains(text)) {
-        return Some(Refusal::Flag(flag));
-    }
-    if TOO_MANY.iter().any(|text| said.contains(text)) {
-        return Some(Refusal::TooMany);
-    }
-    if said.contains(TOO_LARGE) {
-        return Some(Refusal::TooLarge);
-    }
-    if said.contains(NO_ROOM) {
-        return Some(Refusal::NoRoom);
-    }
-    (code == Some(255) || NO_OPTION.iter().any(|text| said.contains(text))).then_some(Refusal::Option)
-}
-
 /// The id of the job in what `sbatch --parsable` printed, beneath whatever banners the site has.
 pub(super) fn submitted(stdout: &str) -> Option<u64> {
     stdout.lines().rev().find_map(|line| {
@@ -269,20 +230,6 @@ mod tests {
         for none in ["", "Submitted batch job", "1 2", "-3", "5;"] {
             assert_eq!(submitted(none), None, "{none}");
         }
-    }
-
-    #[test]
-    fn only_what_is_surely_refused_counts_as_refused() {
-        let failed = |why: &str| refusal(&format!("sbatch: error: Batch job submission failed: {why}"), Some(1));
-        assert_eq!(failed("Invalid qos specification"), Some(Refusal::Flag("qos")));
-        assert_eq!(failed("Memory specification can not be satisfied"), Some(Refusal::Flag("mem")));
-        assert_eq!(failed("Invalid job array specification"), Some(Refusal::TooLarge));
-        assert_eq!(refusal("sbatch: error: QOSMaxSubmitJobPerUserLimit\nfailed", Some(1)), Some(Refusal::TooMany));
-        assert_eq!(refusal("sbatch: unrecognized option '--nonsense'", Some(1)), Some(Refusal::Option));
-        assert_eq!(failed("Socket timed out on send/recv operation"), None);
-        assert_eq!(failed("Unable to contact slurm controller (connect failure)"), None);
-        assert_eq!(failed("Zero Bytes were transmitted or received"), None);
-        assert_eq!(refusal("", None), None);
     }
 
     #[test]

@@ -8,19 +8,22 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::adapters::clock;
 use crate::diagnostic::Diagnostic;
 use crate::engine::remote::Late;
 use crate::engine::remote::files::RunFiles;
 use crate::engine::remote::items::ShardEnd;
+use crate::engine::slurm::SlurmConfig;
 use crate::engine::slurm::cluster::Slurm;
+use crate::engine::slurm::end;
+use crate::engine::slurm::limits::Limits;
+use crate::engine::slurm::nodes::Nodes;
 use crate::engine::slurm::outage::Outage;
-use crate::engine::slurm::seen::{self, End, Line, Obstacle, State};
+use crate::engine::slurm::seen::{self, End, Line, Meaning, State};
 use crate::engine::slurm::submit::Array;
-use crate::engine::slurm::{Limits, SlurmConfig};
 use crate::engine::{Channels, Failures};
 use crate::model::event::{Event, Stop};
 use crate::model::run::Ending;
-use crate::output::text::count;
 
 /// The first pause between two questions, and that after something has changed.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
@@ -28,20 +31,12 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a task may be absent from good answers before it counts as forgotten.
 const ABSENCE: Duration = Duration::from_secs(30);
-/// How long an array may be one that never runs; partitions are changed now and then.
-const DOOMED: Duration = Duration::from_secs(60);
-/// How often a task that Slurm holds is released.
-const MAX_RELEASES: u32 = 3;
 /// How often work items are submitted again that were lost to a machine.
 const MAX_LOST: u32 = 3;
 /// The same where a tool failed, unless somebody says otherwise.
 const DEFAULT_RETRIES: u32 = 2;
 /// How long the second Ctrl-C is waited for.
 const DETACH_DELAY: Duration = Duration::from_secs(5);
-/// How long tasks that were cancelled may take to end, beyond what Slurm gives them.
-const CANCELLATION: Duration = Duration::from_secs(60);
-/// How often is looked whether they have ended.
-const CANCEL_POLL: Duration = Duration::from_secs(1);
 
 /// How the watch ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,36 +48,38 @@ pub(super) enum Over {
 }
 
 /// An array, and what was seen of it.
-struct Tracked {
-    array: Array,
+pub(super) struct Tracked {
+    pub array: Array,
     /// The shards whose end was not taken in.
     open: BTreeSet<usize>,
     /// Those that ended well, whose results are not here yet.
     late: BTreeMap<usize, Late>,
-    releases: BTreeMap<usize, u32>,
-    /// Tasks that this launcher cancelled since they could not be released.
-    given_up: BTreeSet<usize>,
+    pub releases: BTreeMap<usize, u32>,
+    /// Those that were seen to run, and how often one has waited again afterwards.
+    pub started: BTreeSet<usize>,
+    pub restarts: BTreeMap<usize, u32>,
+    /// Tasks that this launcher cancelled since they do not come to their end by themselves.
+    pub given_up: BTreeSet<usize>,
     /// Since when good answers have left out tasks that are open, and how many did.
     absent: Option<(Instant, u32)>,
     /// Since when all of its tasks wait for what never comes.
-    doomed: Option<Instant>,
+    pub doomed: Option<Instant>,
 }
 
 pub(super) struct Watch<'a> {
-    config: &'a SlurmConfig,
+    pub config: &'a SlurmConfig,
     files: &'a RunFiles,
-    slurm: &'a Slurm,
+    pub slurm: &'a Slurm,
     limits: &'a Limits,
-    channels: Channels,
+    pub channels: Channels,
     failures: &'a Failures,
-    arrays: Vec<Tracked>,
-    outage: Outage,
+    pub arrays: Vec<Tracked>,
+    pub outage: Outage,
     /// Reasons that were told.
-    told: BTreeSet<String>,
+    pub told: BTreeSet<String>,
     /// The last time that something went on.
-    progress: Instant,
-    /// Nodes on which tasks failed, and how often.
-    pub blamed: BTreeMap<String, u32>,
+    pub progress: Instant,
+    nodes: &'a mut Nodes,
 }
 
 impl<'a> Watch<'a> {
@@ -93,6 +90,7 @@ impl<'a> Watch<'a> {
         limits: &'a Limits,
         channels: Channels,
         failures: &'a Failures,
+        nodes: &'a mut Nodes,
         arrays: Vec<Array>,
     ) -> Self {
         let track = |array: Array| Tracked {
@@ -100,6 +98,8 @@ impl<'a> Watch<'a> {
             array,
             late: BTreeMap::new(),
             releases: BTreeMap::new(),
+            started: BTreeSet::new(),
+            restarts: BTreeMap::new(),
             given_up: BTreeSet::new(),
             absent: None,
             doomed: None,
@@ -115,7 +115,7 @@ impl<'a> Watch<'a> {
             outage: Outage::new(config.outage_limit),
             told: BTreeSet::new(),
             progress: Instant::now(),
-            blamed: BTreeMap::new(),
+            nodes,
         }
     }
 
@@ -138,7 +138,7 @@ impl<'a> Watch<'a> {
             }
             pause = if has_changed { FIRST_PAUSE } else { pause * 2 }.min(self.config.poll);
             let mut stop = self.channels.stop.clone();
-            let next = Instant::now() + pause;
+            let next = Instant::now() + jittered(pause);
             while Instant::now() < next {
                 // Slurm's word is good already; only the file system lags.
                 let until = if self.is_late() { next.min(Instant::now() + LOOK) } else { next };
@@ -185,9 +185,13 @@ impl<'a> Watch<'a> {
                 // Before any of its tasks has started, a waiting array is one line.
                 seen.extend(line.indexes.iter().copied());
                 match &line.state {
-                    State::Waiting => waiting.push((number, line.clone())),
+                    State::Waiting => {
+                        self.count_restarts(number, line).await?;
+                        waiting.push((number, line.clone()));
+                    }
                     State::Running => {
                         runs = true;
+                        self.arrays[number].started.extend(&line.indexes);
                         self.look(number, line)?;
                     }
                     State::Ended(end) => ended.push((*end, line)),
@@ -202,6 +206,7 @@ impl<'a> Watch<'a> {
             self.forget(number, &seen).await?;
             self.close(number)?;
         }
+        self.keep_away(&waiting).await?;
         let after: usize = self.arrays.iter().map(|tracked| tracked.open.len()).sum();
         if runs || after < before {
             self.progress = Instant::now();
@@ -231,7 +236,7 @@ impl<'a> Watch<'a> {
             let name = &array.name;
             self.channels
                 .notice(format!("array `{name}` was submitted twice: job {} is cancelled", doubles.join(", ")));
-            if let Err(away) = self.slurm.cancel(&doubles, false).await {
+            if let Err(away) = self.slurm.cancel(&doubles).await {
                 self.outage.goes_on(away, &self.channels)?;
             }
         }
@@ -240,9 +245,9 @@ impl<'a> Watch<'a> {
 
     /// Looks what running tasks have done since the last look.
     fn look(&mut self, number: usize, line: &Line) -> Result<(), Diagnostic> {
-        let place = place(line.node.as_deref());
         let mut told = vec![];
         for &shard in &line.indexes {
+            let place = place(line.node.as_deref(), Some(line.array), shard);
             told.extend(self.arrays[number].array.items.look(shard, &place, self.files)?);
         }
         self.tell(told);
@@ -262,8 +267,12 @@ impl<'a> Watch<'a> {
         {
             message.push_str(&format!(": {error}"));
         }
-        if let Some(node) = node.filter(|_| meaning.blames_node) {
-            *self.blamed.entry(node.to_owned()).or_default() += 1;
+        let is_early =
+            end == End::Completed && self.files.were_skipped(&tracked.array.name, &tracked.array.shards, shard)?;
+        if is_early {
+            // It came before its turn: what it needs was lost, and is done by now or will be.
+            let message = "what it needs was not there when its task ran".to_owned();
+            meaning = Meaning { ending: Ending::Lost { message }, spares_others: true, blames_node: false };
         }
         let round = tracked.array.round;
         let again = match &meaning.ending {
@@ -273,17 +282,44 @@ impl<'a> Watch<'a> {
             Ending::Failed { .. } => self.config.retries.is_some_and(|retries| round <= retries),
             Ending::Stopped => false,
         };
+        if end == End::OutOfMemory && self.files.are_done(&tracked.array.shards, shard)? {
+            let place = place(node, tracked.array.record.ids.first().copied(), shard);
+            let asked =
+                tracked.array.asked.memory.as_ref().map_or_else(String::new, |asked| format!(" (--mem {asked})"));
+            self.channels.notice(format!(
+                "the kernel ended a process on {place} for want of memory{asked}; the stages ended well all the same"
+            ));
+        }
         let end = ShardEnd {
-            place: place(node),
-            ending: meaning.ending,
+            place: place(node, tracked.array.record.ids.first().copied(), shard),
+            ending: meaning.ending.clone(),
             again,
             spares_others: meaning.spares_others && round <= MAX_LOST,
         };
         match tracked.array.items.settle(shard, &end, self.files, true)? {
-            Some(events) => self.tell(events),
+            Some(events) => {
+                let is_done = tracked.array.items.is_done(shard);
+                if meaning.blames_node && is_own_failure(&events, is_done) {
+                    self.blame(node, &meaning.ending, events.is_empty());
+                }
+                self.tell(events);
+            }
             None => drop(tracked.late.insert(shard, Late::new(end))),
         }
         Ok(())
+    }
+
+    /// Takes in that a task failed for no reason of its work items'; said here where no attempt at them has begun.
+    fn blame(&mut self, node: Option<&str>, ending: &Ending, is_untold: bool) {
+        if let Some(node) = node {
+            self.nodes.blame(node);
+        }
+        if let Ending::ToolFailed { message } | Ending::Lost { message } = ending
+            && is_untold
+            && self.told.insert(message.clone())
+        {
+            self.channels.notice(format!("a task did not get to its work items, which are tried again: {message}"));
+        }
     }
 
     /// Looks for results that should be there.
@@ -313,6 +349,16 @@ impl<'a> Watch<'a> {
     /// Settles tasks that good answers have left out for a while: Slurm keeps ended jobs for some minutes only.
     async fn forget(&mut self, number: usize, seen: &BTreeSet<usize>) -> Result<(), Diagnostic> {
         let tracked = &mut self.arrays[number];
+        let mut told = vec![];
+        for shard in tracked.open.difference(seen).copied().collect::<Vec<_>>() {
+            told.extend(tracked.array.items.look(shard, &place(None, None, shard), self.files)?);
+            // Nobody has to wait for Slurm's word on what is done.
+            if tracked.array.items.is_done(shard) {
+                tracked.open.remove(&shard);
+            }
+        }
+        self.tell(told);
+        let tracked = &mut self.arrays[number];
         let absent: Vec<usize> = tracked.open.difference(seen).copied().collect();
         if absent.is_empty() {
             tracked.absent = None;
@@ -341,69 +387,6 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    /// Says what tasks wait for, lets those go on that Slurm holds, and gives up on those that never run.
-    async fn explain(&mut self, waiting: &[(usize, Line)], runs: bool) -> Result<(), Diagnostic> {
-        let mut is_site_asked = None;
-        let mut doomed: BTreeMap<usize, String> = BTreeMap::new();
-        for (number, line) in waiting {
-            let obstacle = seen::obstacle(&line.reason);
-            match obstacle {
-                Obstacle::RequeuedHeld => self.release(*number, line).await?,
-                Obstacle::Never => drop(doomed.insert(*number, line.reason.clone())),
-                Obstacle::Site | Obstacle::HeldByAdmin | Obstacle::Unknown => is_site_asked = Some(line.reason.clone()),
-                Obstacle::Turn | Obstacle::HeldByUser => {}
-            }
-            let is_news = obstacle != Obstacle::Turn || (!runs && !matches!(&*line.reason, "None" | "Dependency"));
-            if is_news && self.told.insert(line.reason.clone()) {
-                let tasks = count(line.indexes.len(), "task");
-                let (name, reason) = (&line.name, &line.reason);
-                self.channels.notice(format!("{tasks} of `{name}` wait: {reason} ({})", seen::explanation(reason)));
-            }
-        }
-        for number in 0..self.arrays.len() {
-            let Some(reason) = doomed.get(&number).filter(|_| !runs) else {
-                self.arrays[number].doomed = None;
-                continue;
-            };
-            let since = *self.arrays[number].doomed.get_or_insert_with(Instant::now);
-            if since.elapsed() >= DOOMED.min(self.config.pending_limit) {
-                let name = self.arrays[number].array.name.clone();
-                self.cancel().await?;
-                return Err(Diagnostic::usage(format!("the tasks of array `{name}` would never start: {reason}"))
-                    .cause(seen::explanation(reason))
-                    .hint("launch again with other options; the arrays were cancelled"));
-            }
-        }
-        if let Some(reason) = is_site_asked.filter(|_| self.progress.elapsed() > self.config.pending_limit) {
-            let waited = self.config.pending_limit.as_secs();
-            return Err(Diagnostic::tool(format!("nothing has run for {waited} s: {reason}"))
-                .cause(seen::explanation(&reason))
-                .hint("launch again when that has changed: the arrays were left as they are, and start when they can")
-                .hint(format!("or end them: `dvc-fanout cancel {}`", self.config.run)));
-        }
-        Ok(())
-    }
-
-    /// Lets tasks go on whose node could not start them; after some times, the next array is to have them.
-    async fn release(&mut self, number: usize, line: &Line) -> Result<(), Diagnostic> {
-        for &shard in &line.indexes {
-            let tracked = &mut self.arrays[number];
-            let task = format!("{}_{shard}", line.array);
-            let releases = tracked.releases.entry(shard).or_default();
-            *releases += 1;
-            let done = if *releases <= MAX_RELEASES {
-                self.slurm.release(&task).await
-            } else {
-                tracked.given_up.insert(shard);
-                self.slurm.cancel(&[task], false).await
-            };
-            if let Err(away) = done {
-                self.outage.goes_on(away, &self.channels)?;
-            }
-        }
-        Ok(())
-    }
-
     /// The first request lets the arrays go on unless a second one follows.
     async fn stop(&mut self, requested: Stop) -> Result<Over, Diagnostic> {
         let mut stop = self.channels.stop.clone();
@@ -419,11 +402,26 @@ impl<'a> Watch<'a> {
         Ok(Over::Detached)
     }
 
+    /// Keeps what waits away from a node on which task after task fails.
+    async fn keep_away(&mut self, waiting: &[(usize, Line)]) -> Result<(), Diagnostic> {
+        let Some(node) = self.nodes.newly_bad() else { return Ok(()) };
+        self.channels.notice(format!("node `{node}` fails again and again: later tasks are kept away from it"));
+        let excluded: Vec<&str> = self.config.args.exclude.iter().map(String::as_str).chain(self.nodes.bad()).collect();
+        let excluded = excluded.join(",");
+        let arrays: BTreeSet<u64> = waiting.iter().map(|(_, line)| line.array).collect();
+        for array in arrays {
+            if let Err(away) = self.slurm.exclude(array, &excluded).await {
+                self.outage.goes_on(away, &self.channels)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Ends all arrays, and waits until nothing of them runs.
-    async fn cancel(&mut self) -> Result<(), Diagnostic> {
+    pub(super) async fn cancel(&mut self) -> Result<(), Diagnostic> {
         let arrays = self.arrays.iter().filter(|tracked| !tracked.open.is_empty());
         let arrays = arrays.map(|tracked| (tracked.array.name.clone(), tracked.array.record.clone()));
-        end(self.slurm, &arrays.collect::<Vec<_>>(), self.limits.kill_wait).await?;
+        end::all(self.slurm, &arrays.collect::<Vec<_>>(), self.limits.kill_wait).await?;
         for number in 0..self.arrays.len() {
             let end = ShardEnd {
                 place: self.arrays[number].array.name.clone(),
@@ -448,38 +446,23 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// What a place is called.
-fn place(node: Option<&str>) -> String {
-    node.map_or_else(|| "a node".to_owned(), |node| format!("node {node}"))
+/// Whether a task failed, and not the stages of its work items: those would fail anywhere.
+fn is_own_failure(events: &[Event], is_done: bool) -> bool {
+    let ends = |wanted: fn(&Ending) -> bool| {
+        events.iter().any(|event| matches!(event, Event::AttemptFinished { ending, .. } if wanted(ending)))
+    };
+    ends(|ending| matches!(ending, Ending::ToolFailed { .. } | Ending::Lost { .. }))
+        || (!is_done && !ends(|ending| matches!(ending, Ending::Failed { .. })))
 }
 
-/// Ends arrays, by the ids that are theirs now, and waits until none of their tasks is left.
-pub(super) async fn end(
-    slurm: &Slurm,
-    arrays: &[(String, super::submit::Record)],
-    kill_wait: Duration,
-) -> Result<(), Diagnostic> {
-    if arrays.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<String> = arrays.iter().map(|(name, _)| name.clone()).collect();
-    let begun = Instant::now();
-    let mut asked: BTreeSet<u64> = BTreeSet::new();
-    loop {
-        let lines = slurm.list(&names).await?;
-        let is_alive = |line: &&Line| !matches!(line.state, State::Ended(_));
-        let is_own = |line: &&Line| arrays.iter().any(|(name, record)| *name == line.name && record.owns(line));
-        let alive: BTreeSet<u64> = lines.iter().filter(is_alive).filter(is_own).map(|line| line.array).collect();
-        if alive.is_empty() {
-            return Ok(());
-        }
-        let new: Vec<String> = alive.difference(&asked).map(u64::to_string).collect();
-        slurm.cancel(&new, false).await?;
-        asked.extend(alive);
-        if begun.elapsed() > kill_wait + CANCELLATION {
-            return Err(Diagnostic::tool("tasks were cancelled, but do not end")
-                .hint(format!("look at them with `squeue --me -n {}`", names.join(","))));
-        }
-        tokio::time::sleep(CANCEL_POLL).await;
-    }
+/// A pause of about this length, so that not all launchers of a site ask at the same time.
+fn jittered(pause: Duration) -> Duration {
+    let percent = 80 + u32::try_from(clock::nanoseconds() / 1000 % 41).unwrap_or(20);
+    pause * percent / 100
+}
+
+/// What the place of a task is called.
+fn place(node: Option<&str>, array: Option<u64>, shard: usize) -> String {
+    let node = node.map_or_else(|| "a node".to_owned(), |node| format!("node {node}"));
+    array.map_or_else(|| node.clone(), |array| format!("{node}, task {array}_{shard}"))
 }

@@ -223,6 +223,11 @@ impl Items {
         self.shards.iter().enumerate().filter(move |(_, items)| is_open(items)).map(|(shard, _)| shard)
     }
 
+    /// Whether all of a shard has ended for good.
+    pub(crate) fn is_done(&self, shard: usize) -> bool {
+        self.shards.get(shard).into_iter().flatten().all(|item| item.is_done)
+    }
+
     fn left_of(&mut self, shard: usize) -> impl Iterator<Item = &mut Item> {
         self.shards.get_mut(shard).into_iter().flatten().filter(|item| !item.is_done)
     }

@@ -1,0 +1,197 @@
+//! The Slurm engine where nodes, daemons, workers and launchers go away.
+
+use crate::support::Ran;
+use crate::support::same::assert_clean;
+use crate::support::slurm::{Slurm, attempts, gated, journal, keys, spawn, stand_in, wait_for};
+
+#[test]
+fn a_node_that_dies_loses_nothing() {
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    let (project, go) = gated(2);
+    let mut launcher = spawn(&slurm, &project, &["run", "--partition", "flaky"]);
+    wait_for("both tasks run", || slurm.runs(2));
+    let node = slurm.node(4);
+    slurm.signal(&format!("slurmd.{node}"), "-KILL");
+    wait_for("the tasks wait again", || slurm.call("squeue", &["-h", "-t", "PD", "-o", "%K"]).lines().count() > 0);
+    std::fs::write(&go, "").expect("written");
+    slurm.start_again(&["node", "4"]);
+    assert!(launcher.wait().expect("waited for").success());
+    assert_clean(&project, &[]);
+}
+
+#[test]
+fn a_controller_that_goes_away_comes_back_to_the_same_arrays() {
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    let (project, go) = gated(3);
+    let mut launcher = spawn(&slurm, &project, &["run"]);
+    wait_for("all tasks run", || slurm.runs(3));
+    slurm.signal("slurmctld", "-KILL");
+    wait_for("the launcher notices", || journal(&project).contains("does not answer"));
+    std::fs::write(&go, "").expect("written");
+    slurm.start_again(&["controller"]);
+    assert!(launcher.wait().expect("waited for").success());
+    assert_clean(&project, &[]);
+}
+
+#[test]
+fn preempted_tasks_start_again_by_themselves() {
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    let (project, go) = gated(1);
+    let mut launcher = spawn(&slurm, &project, &["run", "--partition", "low", "--cpus-per-task", "8"]);
+    wait_for("the task runs", || slurm.runs(1));
+    let id = slurm.call("sbatch", &["--parsable", "-p", "high", "-c", "8", "-o", "/dev/null", "--wrap", "sleep 1"]);
+    wait_for("the other one has run", || {
+        slurm.call("squeue", &["-h", "-t", "CD", "-j", id.trim()]).contains(id.trim())
+    });
+    std::fs::write(&go, "").expect("written");
+    assert!(launcher.wait().expect("waited for").success());
+    assert_eq!(slurm.arrays().len(), 2, "Slurm starts it again, the launcher does not");
+    assert_clean(&project, &[]);
+}
+
+/// Whether the shell goes on after the kernel has ended a process of it is the shell's business, as under `dvc repro`.
+#[test]
+fn a_task_that_needs_too_much_memory_says_so() {
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    if !slurm.limits_memory() {
+        return;
+    }
+    let hungry = "python3 -c \"x = bytearray(900 << 20)\"";
+    let command = format!("'{hungry}; test $? = 0 -o ${{item}} = k1 && echo ${{item}} > ${{item}}.txt'");
+    let project = keys(2, &command);
+    let ran = slurm.fanout(&project, &["run", "--mem", "300M"]);
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    assert!(ran.stderr.contains("k0: FAILED") && ran.stderr.contains("out of memory"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("ended a process on node"), "{}", ran.stderr);
+    assert!(project.path("k1.txt").is_file());
+}
+
+/// As after a prolog that failed: Slurm holds the task, and it would never go on by itself.
+#[test]
+fn tasks_that_slurm_holds_after_a_failure_of_a_node_are_released() {
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    let (project, go) = gated(1);
+    let mut launcher = spawn(&slurm, &project, &["run"]);
+    wait_for("the task runs", || slurm.runs(1));
+    let id = slurm.arrays().concat();
+    slurm.call("scontrol", &["requeuehold", &id]);
+    std::fs::write(&go, "").expect("written");
+    assert!(launcher.wait().expect("waited for").success());
+    assert_eq!(slurm.arrays().len(), 1);
+    assert_clean(&project, &[]);
+}
+
+#[test]
+fn a_launcher_that_was_killed_is_followed_by_one_that_goes_on() {
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    let (project, go) = gated(3);
+    project.fanout(["plan"]).succeeded();
+    let mut first = spawn(&slurm, &project, &["launch"]);
+    wait_for("all tasks run", || slurm.runs(3));
+    first.kill().expect("killed");
+    first.wait().expect("waited for");
+    let ran = slurm.fanout(&project, &["launch", "--mem", "700M"]);
+    assert_eq!(ran.code, Some(2), "{ran:#?}");
+    assert!(ran.stderr.contains("is under way already, made from other options"), "{}", ran.stderr);
+    let mut second = spawn(&slurm, &project, &["launch"]);
+    wait_for("the second launcher goes on", || journal(&project).contains("going on with array"));
+    std::fs::write(&go, "").expect("written");
+    assert!(second.wait().expect("waited for").success());
+    assert_eq!(slurm.arrays().len(), 1);
+    assert_eq!(attempts(&project), [1, 1, 1]);
+}
+
+/// Its worker cannot even start there; left alone, such a node takes whatever waits.
+#[test]
+fn a_node_that_fails_every_task_is_kept_out() {
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    let project = keys(8, "echo ${item} > ${item}.txt");
+    let prologue = format!("test \"$SLURMD_NODENAME\" != {}", slurm.node(1));
+    let ran = slurm.fanout(&project, &["run", "--cpus-per-task", "8", "--mem", "500M", "--prologue", &prologue]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.stderr.contains(&format!("node `{}` fails again and again", slurm.node(1))), "{}", ran.stderr);
+    assert_clean(&project, &[]);
+}
+
+/// Slurm drains the node and holds the task, which would never go on by itself.
+#[test]
+fn a_prolog_that_fails_costs_a_node_and_no_work_item() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let prolog = folder.path().join("prolog");
+    let script = format!("#!/bin/sh\nmkdir {}/failed 2>/dev/null || exit 0\nexit 1\n", folder.path().display());
+    std::fs::write(&prolog, script).expect("written");
+    std::fs::set_permissions(&prolog, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+    let Some(slurm) = Slurm::start(&[("MORE", &format!("Prolog={}", prolog.display()))]) else { return };
+    let project = keys(2, "echo ${item} > ${item}.txt");
+    let ran = slurm.fanout(&project, &["run"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(folder.path().join("failed").exists());
+    assert_eq!(slurm.arrays().len(), 1);
+    assert_clean(&project, &[]);
+}
+
+/// The controller hangs while it is asked to submit, and has taken the array all the same.
+#[test]
+fn a_controller_that_hangs_over_a_submission_does_not_submit_twice() {
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    let project = keys(2, "echo ${item} > ${item}.txt");
+    let controller = slurm.root().join("run/slurmctld");
+    let script = format!(
+        "mkdir {0}.once 2>/dev/null || exec /usr/bin/sbatch \"$@\"\nread -r id <{0}\nkill -STOP $id\n\
+         /usr/bin/sbatch \"$@\"\ncode=$?\nkill -CONT $id\nexit $code\n",
+        controller.display()
+    );
+    let path = stand_in(&project, "sbatch", &script);
+    let ran = Ran::of(slurm.command(&project, &["run"]).env("PATH", path));
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.stderr.contains("looking whether array"), "{}", ran.stderr);
+    assert_eq!(attempts(&project), [1, 1]);
+    assert_clean(&project, &[]);
+}
+
+/// Two views of one folder, as two machines have of it: a lock of the kernel that one takes is not seen by the other.
+#[test]
+fn a_launch_keeps_out_those_on_other_machines() {
+    let (project, go) = gated(1);
+    project.fanout(["plan"]).succeeded();
+    let view = project.root().with_file_name("view");
+    let mut options = vec!["attr_timeout=5", "entry_timeout=5", "negative_timeout=5"];
+    options.insert(0, "-o");
+    std::fs::create_dir(&view).expect("made");
+    let mounted = std::process::Command::new("bindfs")
+        .args(["-o", &options[1..].join(",")])
+        .arg(project.root())
+        .arg(&view)
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        crate::support::say("skipped: no `bindfs`, or nothing to mount it with");
+        return;
+    }
+    let mut launcher = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
+    let mut launcher = launcher.args(["launch", "--quiet"]).spawn().expect("started");
+    wait_for("the stage runs", || journal(&project).contains("attempt_started"));
+    let mut other = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
+    let ran = Ran::of(other.arg("launch").current_dir(&view));
+    std::fs::write(&go, "").expect("written");
+    let ended = launcher.wait().expect("waited for");
+    let unmounted = std::process::Command::new("umount").arg("-l").arg(&view).status();
+    assert!(unmounted.is_ok_and(|status| status.success()));
+    assert_eq!(ran.code, Some(5), "{ran:#?}");
+    assert!(ran.stderr.contains("is being launched already"), "{ran:#?}");
+    assert!(ended.success());
+}
+
+#[test]
+fn a_claim_of_a_machine_that_is_gone_is_void_after_a_while() {
+    let project = keys(1, "echo ${item} > ${item}.txt");
+    project.fanout(["plan"]).succeeded();
+    let claim = crate::support::slurm::run_folder(&project).join("launch.claim");
+    std::fs::write(&claim, "login9 4711 another-kernel.1.2 abc\n").expect("written");
+    let ran = project.fanout(["launch"]);
+    assert_eq!(ran.code, Some(5), "{ran:#?}");
+    assert!(ran.stderr.contains("by process 4711 on login9"), "{}", ran.stderr);
+    let touched = std::process::Command::new("touch").args(["-d", "11 minutes ago"]).arg(&claim).status();
+    assert!(touched.is_ok_and(|status| status.success()));
+    project.fanout(["launch"]).succeeded();
+    assert!(!claim.exists());
+}
