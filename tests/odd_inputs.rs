@@ -49,6 +49,12 @@ fn project() -> Project {
     project
 }
 
+/// An input stays as it is, so another try would fail as well.
+fn assert_tried_once(project: &Project) {
+    let logs = Ran::of(project.command("find").args([".dvc/fanout/runs", "-name", "2.log"])).succeeded();
+    assert_eq!(logs, "", "work items that were tried again");
+}
+
 #[test]
 fn inputs_that_dvc_fails_at_fail_their_own_stages() {
     for is_tracked in [true, false] {
@@ -63,6 +69,7 @@ fn inputs_that_dvc_fails_at_fail_their_own_stages() {
         let repro = Ran::of(serial.command("dvc").args(["repro", "--keep-going"]));
         assert_ne!(repro.code, Some(0), "{repro:#?}");
         fails_with(&fanned, 1, ["run", "-j", "1"]);
+        assert_tried_once(&fanned);
         assert_eq!(fanned.read("dvc.lock"), serial.read("dvc.lock"), "tracked: {is_tracked}");
         assert_eq!(fanned.read("hidden.out").trim(), "2", "the command sees what DVC does not");
         let again = fails_with(&fanned, 1, ["run", "-j", "1"]);
@@ -75,6 +82,7 @@ fn a_stage_whose_dep_is_a_fifo_fails_and_waits_for_nobody() {
     let project = project();
     let made = std::process::Command::new("mkfifo").arg(project.path("in/plain/pipe")).status();
     assert!(made.expect("mkfifo starts").success());
-    fails_with(&project, 1, ["run", "-j", "2", "count@plain", "count@hidden", "--retries", "0"]);
+    fails_with(&project, 1, ["run", "-j", "2", "count@plain", "count@hidden"]);
+    assert_tried_once(&project);
     assert!(project.read("dvc.lock").contains("count@hidden") && !project.path("plain.out").exists());
 }

@@ -121,9 +121,16 @@ impl ReproLog {
     }
 }
 
-/// Whether a stage's failure was not its command's.
+/// What the system says of a path that is not there, may not be read, or is something else than what is looked for.
+const OF_INPUTS: [&str; 6] = ["[Errno 2]", "[Errno 6]", "[Errno 13]", "[Errno 20]", "[Errno 21]", "[Errno 40]"];
+/// Parts of the paths of DVC's own files.
+const DVCS_OWN: [&str; 3] = ["/files/md5/", "/.dvc/tmp/", "/site-cache/"];
+
+/// Whether a stage's failure was not its command's, nor one of its inputs, which another try would find as they are.
 pub(crate) fn is_own_failure(reason: &str) -> bool {
-    reason.starts_with("[Errno ") || reason.contains("without a confirmation")
+    let is_of_input =
+        OF_INPUTS.iter().any(|error| reason.starts_with(error)) && !DVCS_OWN.iter().any(|own| reason.contains(own));
+    (reason.starts_with("[Errno ") && !is_of_input) || reason.contains("without a confirmation")
 }
 
 /// What stands between a phrase and the end of a line.
@@ -169,6 +176,13 @@ mod tests {
         let said = ReproLog::read("Running stage 'a':\n> x\nERROR: getpwuid(): uid not found: 12345\n");
         assert_eq!(said.nameless_user(), None);
         let said = ReproLog::read("ERROR: failed to reproduce 'a': [Errno 28] No space left on device\n");
+        assert!(said.is_own_failure("a"));
+        let said =
+            ReproLog::read("ERROR: failed to reproduce 'a': [Errno 2] No such file or directory: '/p/raw/fifo'\n");
+        assert!(!said.is_own_failure("a"));
+        let said = ReproLog::read(
+            "ERROR: failed to reproduce 'a': [Errno 2] No such file or directory: '/p/.dvc/cache/files/md5/ab/c'\n",
+        );
         assert!(said.is_own_failure("a"));
     }
 
