@@ -28,6 +28,34 @@ fn a_failure_leaves_what_repro_keep_going_leaves() {
     assert_same(&serial, &fanned, "after a failure");
 }
 
+/// Of a key's stages those run that do not need what failed, be it all of a folder that one of them reads.
+#[test]
+fn what_does_not_need_a_failed_stage_runs_though_others_of_its_key_do() {
+    let made = || {
+        let project = Project::without_init();
+        project.write(
+            "dvc.yaml",
+            "stages:\n  good:\n    cmd: mkdir -p parts && echo good > parts/good\n    outs: [parts/good]\n  bad:\n    cmd: mkdir -p parts && test -e cure && echo bad > parts/bad\n    \
+             outs: [parts/bad]\n  alone:\n    foreach: [a, b]\n    do:\n      cmd: echo ${item} > ${item}.alone\n      \
+             outs: ['${item}.alone']\n  reads:\n    foreach: [a, b]\n    do:\n      cmd: cat parts/* > ${item}.reads\n      \
+             deps: [parts]\n      outs: ['${item}.reads']\n  behind:\n    foreach: [a, b]\n    do:\n      \
+             cmd: cp ${item}.reads ${item}.behind\n      deps: ['${item}.reads']\n      outs: ['${item}.behind']\n",
+        );
+        project.commit("one shared stage fails");
+        project
+    };
+    let (serial, fanned) = (made(), made());
+    let kept = Ran::of(serial.command("dvc").args(["repro", "--keep-going"]));
+    assert_ne!(kept.code, Some(0), "{kept:#?}");
+    let ran = fails_with(&fanned, 1, ["run", "-j", "2"]);
+    assert!(ran.stderr.contains("stage `reads@a` did not run, since what it needs was not made"), "{ran:#?}");
+    assert_same_after_failure(&serial, &fanned, "one shared stage fails");
+    fanned.write("cure", "");
+    fanned.fanout(["run", "-j", "2"]).succeeded();
+    assert_eq!(fanned.read("b.behind"), "bad\ngood\n");
+    assert_clean(&fanned, &[]);
+}
+
 #[test]
 fn what_a_command_says_of_stages_is_not_what_dvc_says() {
     let (serial, fanned) = (Project::from_fixture("sessions"), Project::from_fixture("sessions"));

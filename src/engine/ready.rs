@@ -7,12 +7,12 @@ use crate::model::event::Task;
 use crate::state::format::{Phase, Plan, WorkItem};
 use crate::state::needs::Needed;
 use crate::state::paths::RunDir;
-use crate::state::{results, status};
+use crate::state::{results, status, worklist};
 
 /// What a phase begins with.
 pub(super) struct Ready {
     pub tasks: Vec<Task>,
-    /// Work items that cannot run, each with those that it waits for in vain.
+    /// Work items of which no stage can run, each with those that it waits for in vain.
     pub skipped: Vec<(usize, Vec<usize>)>,
     /// The number of work items whose failure stands.
     pub given_up: usize,
@@ -37,7 +37,8 @@ pub(super) fn of_phase(
             continue;
         }
         let because = needed.lacking(run, plan, item)?;
-        if because.is_empty() {
+        // What its stages are is left out of what a launch reads.
+        if because.is_empty() || !needed.blocked(run, plan, &worklist::read_one(run, plan, index)?)?.is_all {
             ready.tasks.push(task(run, item)?);
         } else {
             ready.skipped.push((index, because));

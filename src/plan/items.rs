@@ -20,7 +20,7 @@ use crate::model::requests::{self, GroupClash};
 use crate::model::result_path;
 use crate::model::run::Resources;
 use crate::plan::requests::of_stage;
-use crate::state::format::{self, FileDigest, Input, PlannedOut, PlannedStage, TextFile, VERSION, WorkItem};
+use crate::state::format::{self, FileDigest, Input, PlannedOut, PlannedStage, Source, TextFile, VERSION, WorkItem};
 
 /// The work items of a plan.
 pub(super) struct Made {
@@ -95,8 +95,10 @@ impl Maker<'_> {
         let own: HashSet<usize> = stages.iter().copied().collect();
         let mut inputs: BTreeMap<(String, Option<String>), Input> = BTreeMap::new();
         let mut directories = BTreeSet::new();
+        let mut reads: Vec<Vec<Source>> = vec![];
         for &stage in stages {
             let needed = self.inputs.of_stage(stage, &own, &self.item_of)?;
+            reads.push(sources(&needed.inputs));
             for input in needed.inputs {
                 inputs.insert((input.path().to_owned(), input.member().map(str::to_owned)), input);
             }
@@ -112,7 +114,11 @@ impl Maker<'_> {
             .map(|(_, input)| input)
             .collect();
         let needs: BTreeSet<usize> = inputs.iter().flat_map(Input::sources).map(|(index, _)| index).collect();
-        let planned = stages.iter().map(|stage| self.planned_stage(*stage, stages)).collect::<Result<Vec<_>, _>>()?;
+        let mut planned =
+            stages.iter().map(|stage| self.planned_stage(*stage, stages)).collect::<Result<Vec<_>, _>>()?;
+        if stages.len() > 1 {
+            planned.iter_mut().zip(reads).for_each(|(stage, reads)| stage.reads = reads);
+        }
         let (files, are_whole) = self.files(stages)?;
         let one_by_one = are_whole || inputs.iter().any(|input| self.situation.dvc_files.contains_key(input.path()));
         Ok(WorkItem {
@@ -226,6 +232,7 @@ impl Maker<'_> {
             base,
             outs,
             after: (0..own.len()).filter(|at| self.situation.graph.needs(index).contains(&own[*at])).collect(),
+            reads: vec![],
             reason: report::reason(self.situation.project, self.situation.changes, index),
             restores: matches!(outlook, Some(Outlook::Restore(_))),
             records: matches!(outlook, Some(Outlook::Record)),
@@ -274,4 +281,11 @@ impl Maker<'_> {
             before,
         })
     }
+}
+
+/// The stages of earlier work items that inputs come from, each once.
+fn sources(inputs: &[Input]) -> Vec<Source> {
+    let all = inputs.iter().flat_map(Input::sources);
+    let all: BTreeSet<Source> = all.map(|(index, stage)| Source { index, stage: stage.to_owned() }).collect();
+    all.into_iter().collect()
 }

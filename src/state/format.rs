@@ -180,6 +180,9 @@ pub(crate) struct PlannedStage {
     /// The stages of the same work item that it needs, by their place in it.
     #[serde(default)]
     pub after: Vec<usize>,
+    /// The stages of earlier work items that it reads from, in work items of several stages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reads: Vec<Source>,
     /// Why it runs or may run, one line.
     pub reason: String,
     /// Whether DVC would take its outs from the run cache.
@@ -190,6 +193,15 @@ pub(crate) struct PlannedStage {
     /// runs then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub distrusted: bool,
+}
+
+/// A stage of another work item.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Source {
+    /// The work item.
+    pub index: usize,
+    /// The address.
+    pub stage: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -353,6 +365,14 @@ pub(crate) struct StageResult {
     /// What did it.
     #[serde(default)]
     pub executor: Executed,
+}
+
+impl StageResult {
+    /// That of a stage that had no turn.
+    pub(crate) fn not_run(address: &str) -> StageResult {
+        let (address, state, executor) = (address.to_owned(), StageState::NotRun, Executed::default());
+        StageResult { address, state, entry: None, dvc_file: None, executable: vec![], empty: vec![], executor }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! Whether what a work item needs of earlier ones is there.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::adapters::fs::FsError;
 use crate::model::run::PhaseKind;
@@ -14,6 +14,15 @@ use crate::state::results;
 /// thousand.
 #[derive(Debug, Default)]
 pub(crate) struct Needed(HashMap<usize, Vec<String>>);
+
+/// The stages of a work item that cannot run, since what they read of earlier work items was not made.
+#[derive(Debug, Default)]
+pub(crate) struct Blocked {
+    /// Their places in the work item.
+    pub stages: BTreeSet<usize>,
+    /// Whether that is all of them.
+    pub is_all: bool,
+}
 
 impl Needed {
     /// The work items that have no good result of a stage that this one needs, unless it may do without.
@@ -28,10 +37,47 @@ impl Needed {
         if plan.options.allow_missing_keys && is_shared {
             return Ok(vec![]);
         }
-        let is_bad = |(index, stage): &(usize, &str)| !self.0[index].iter().any(|good| good == stage);
+        let sources = item.inputs.iter().flat_map(Input::sources);
         let mut lacking: Vec<usize> =
-            item.inputs.iter().flat_map(Input::sources).filter(is_bad).map(|(index, _)| index).collect();
+            sources.filter(|(index, stage)| !self.has(*index, stage)).map(|(index, _)| index).collect();
         lacking.dedup();
         Ok(lacking)
     }
+
+    /// The stages of a work item that lacks something which cannot run, and those behind them.
+    pub(crate) fn blocked(&mut self, run: &RunDir, plan: &Plan, item: &WorkItem) -> Result<Blocked, FsError> {
+        if self.lacking(run, plan, item)?.is_empty() {
+            return Ok(Blocked::default());
+        }
+        let mut stages = BTreeSet::new();
+        for (at, stage) in item.stages.iter().enumerate() {
+            let lacks = stage.reads.iter().any(|source| !self.has(source.index, &source.stage));
+            if lacks || stage.after.iter().any(|need| stages.contains(need)) {
+                stages.insert(at);
+            }
+        }
+        // A plan of before does not say which of them it is.
+        let is_all = stages.is_empty() || stages.len() == item.stages.len();
+        Ok(Blocked { stages, is_all })
+    }
+
+    fn has(&self, index: usize, stage: &str) -> bool {
+        self.0.get(&index).is_some_and(|good| good.iter().any(|good| good == stage))
+    }
+}
+
+/// A work item without stages that are blocked, and without what only they read.
+pub(crate) fn without(item: &WorkItem, blocked: &BTreeSet<usize>) -> WorkItem {
+    let places: Vec<usize> = (0..item.stages.len()).filter(|at| !blocked.contains(at)).collect();
+    let mut left = item.clone();
+    left.stages = places.iter().map(|at| item.stages[*at].clone()).collect();
+    for stage in &mut left.stages {
+        stage.after = stage.after.iter().filter_map(|need| places.binary_search(need).ok()).collect();
+    }
+    let reads = places.iter().flat_map(|at| &item.stages[*at].reads);
+    let read: BTreeSet<(usize, &str)> = reads.map(|source| (source.index, source.stage.as_str())).collect();
+    left.inputs.retain(|input| input.sources().iter().all(|source| read.contains(source)));
+    // The stage files still have the others.
+    left.one_by_one = true;
+    left
 }

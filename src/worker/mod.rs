@@ -23,6 +23,7 @@ use crate::diagnostic::Diagnostic;
 use crate::model::run::{Executed, Outcome, StageState};
 use crate::state::dvc_version::DvcVersion;
 use crate::state::format::{Input, StageResult, VERSION, WorkItem, WorkResult};
+use crate::state::needs::{self, Blocked, Needed};
 use crate::state::paths::{FanoutDir, SlotDir};
 use crate::state::published;
 use crate::state::results::{self, Draft, Durability};
@@ -60,7 +61,7 @@ pub(crate) struct Attempt<'a> {
     pub environment: &'a [(OsString, OsString)],
 }
 
-/// Makes an attempt and publishes what came of it.
+/// Makes an attempt and publishes what came of it; stages that cannot run are left out, and the others run.
 pub(crate) fn attempt(
     bench: &Bench<'_>,
     item: &WorkItem,
@@ -69,6 +70,15 @@ pub(crate) fn attempt(
     watch: &mut Watch,
 ) -> Result<Outcome, Diagnostic> {
     let sources = bench.sources;
+    let whole = item;
+    let blocked = match whole.stages.len() {
+        0 | 1 => Blocked::default(),
+        _ => Needed::default().blocked(sources.run, sources.plan, whole)?,
+    };
+    // Where nothing can run, what is missing is said when it is looked for.
+    let is_part = !blocked.stages.is_empty() && !blocked.is_all;
+    let part = is_part.then(|| needs::without(whole, &blocked.stages));
+    let item = part.as_ref().unwrap_or(whole);
     let begun = Begun::new(bench, item, attempt)?;
     // Before the slot is made anew, and before this attempt could begin without what is left elsewhere.
     salvage::take(bench.fanout, bench.slot, sources.placing.cache)?;
@@ -102,7 +112,7 @@ pub(crate) fn attempt(
     };
     let dvc_version = begun.version(&ran)?;
     let draft = begun.draft()?;
-    let (outcome, left) = match begun.harvest(&draft).take(&mut workspace, sources, &ran) {
+    let (mut outcome, mut left) = match begun.harvest(&draft).take(&mut workspace, sources, &ran) {
         Ok(left) => {
             let killed = memory.as_ref().filter(|memory| memory.kills() > kills_before);
             (begun.explained(outcome(item, &ran), killed)?, left)
@@ -114,6 +124,12 @@ pub(crate) fn attempt(
             (Outcome::ToolFailed { message: if is_gone { gone } else { error.one_line() } }, Left::default())
         }
     };
+    if is_part {
+        for &at in &blocked.stages {
+            left.stages.insert(at.min(left.stages.len()), StageResult::not_run(&whole.stages[at].address));
+        }
+        outcome = with_blocked(outcome, whole, &blocked);
+    }
     if let Some(transfer) = bench.transfer {
         transfer.push(outs(item, &left.stages, sources))?;
     }
@@ -319,6 +335,17 @@ fn outcome(item: &WorkItem, ran: &Ran) -> Outcome {
                 None => format!("`dvc repro` {ending}"),
             },
         },
+    }
+}
+
+/// How an attempt ended some of whose stages could not run.
+fn with_blocked(outcome: Outcome, item: &WorkItem, blocked: &Blocked) -> Outcome {
+    match (outcome, blocked.stages.first()) {
+        (Outcome::Succeeded, Some(&first)) => Outcome::StageFailed {
+            stage: item.stages[first].address.clone(),
+            message: "did not run, since what it needs was not made".to_owned(),
+        },
+        (outcome, _) => outcome,
     }
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::adapters::fs::{self, At as _};
 use crate::adapters::{clock, process};
 use crate::diagnostic::Diagnostic;
-use crate::model::run::{Executed, Outcome, StageState};
+use crate::model::run::Outcome;
 use crate::state::format::{Plan, StageResult, VERSION, WorkItem, WorkResult};
 use crate::state::paths::{FanoutDir, SlotDir};
 use crate::state::results::{Draft, Durability};
@@ -93,15 +93,6 @@ fn publish(fanout: &FanoutDir, slot: &SlotDir, cache: &Path, at_work: &AtWork) -
     if left.persisted.is_empty() {
         return Ok(());
     }
-    let not_run = |address: &String| StageResult {
-        address: address.clone(),
-        state: StageState::NotRun,
-        entry: None,
-        dvc_file: None,
-        executable: vec![],
-        empty: vec![],
-        executor: Executed::default(),
-    };
     draft.publish(
         &WorkResult {
             version: VERSION,
@@ -110,7 +101,7 @@ fn publish(fanout: &FanoutDir, slot: &SlotDir, cache: &Path, at_work: &AtWork) -
             id: item.id.clone(),
             attempt: at_work.attempt,
             outcome: Outcome::Interrupted { message: "its worker was killed".to_owned() },
-            stages: item.stages.iter().map(|stage| not_run(&stage.address)).collect(),
+            stages: item.stages.iter().map(|stage| StageResult::not_run(&stage.address)).collect(),
             files: vec![],
             partial: left.partial,
             persisted: left.persisted,

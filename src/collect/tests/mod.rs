@@ -182,6 +182,7 @@ fn item(index: usize) -> WorkItem {
             planned_out(format!("out/{index}.json"), false, before),
         ],
         after: vec![],
+        reads: vec![],
         reason: String::new(),
         restores: false,
         records: false,

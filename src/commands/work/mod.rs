@@ -199,11 +199,12 @@ fn do_one(
     worker::attempt(bench, &item, &attempt, executor, watch)
 }
 
-/// Whether all that a work item needs is there, after some time for a file system that lags behind.
+/// Whether what a work item needs is there, at least for some of its stages, after some time for a file system that lags behind.
 fn is_ready(config: &WorkConfig, item: &WorkItem, watch: &mut Watch) -> Result<bool, Diagnostic> {
     let begun = Instant::now();
     loop {
-        let lacking = Needed::default().lacking(&config.run, &config.plan, item)?;
+        let mut needed = Needed::default();
+        let lacking = needed.lacking(&config.run, &config.plan, item)?;
         let mut may_come = false;
         for &need in &lacking {
             // Where there is a result, it is one that does not help; one that was left alone leaves none.
@@ -212,7 +213,7 @@ fn is_ready(config: &WorkConfig, item: &WorkItem, watch: &mut Watch) -> Result<b
         }
         if !may_come || config.has_waited.get() || begun.elapsed() > LAG_LIMIT {
             config.has_waited.set(config.has_waited.get() || may_come);
-            return Ok(lacking.is_empty());
+            return Ok(!needed.blocked(&config.run, &config.plan, item)?.is_all);
         }
         if watch.wait_for(async { tokio::time::sleep(LOOK).await }).is_err() {
             return Ok(false);
