@@ -89,7 +89,7 @@ enum Shape {
     SomeOf(&'static Shape),
     /// The same, one entry at most.
     AtMostOneOf(&'static Shape),
-    Fields(&'static [Field]),
+    Fields(Fields),
     OneOf(&'static [Shape]),
     /// A stage, or a foreach with its template.
     StageOrForeach,
@@ -113,7 +113,34 @@ const TEXTS: Shape = Shape::ListOf(&Shape::Text);
 const TEXT_OR_LIST: Shape = Shape::OneOf(&[Shape::Text, Shape::List]);
 const VARS: Shape = Shape::ListOf(&Shape::OneOf(&[Shape::Text, Shape::Map]));
 
-const PIPELINE: &[Field] = &[
+/// The fields of a map: groups of them, as DVC's own schema is put together.
+type Fields = &'static [&'static [Field]];
+
+/// What is recorded of a file or folder.
+const RECORD: &[Field] = &[
+    may("md5", Shape::Checksum),
+    may("checksum", Shape::Checksum),
+    may("etag", Shape::Checksum),
+    may("size", Shape::Int),
+    may("nfiles", Shape::Int),
+    may("isexec", Shape::Flag),
+    may("version_id", Shape::Text),
+];
+
+/// What people say of an out.
+const ANNOTATIONS: &[Field] =
+    &[may("desc", Shape::Text), may("type", Shape::Text), may("labels", TEXTS), may("meta", Shape::Anything)];
+
+/// Where an out is kept.
+const KEEPING: &[Field] = &[
+    may("cache", Shape::Flag),
+    may("persist", Shape::Flag),
+    may("checkpoint", Shape::Flag),
+    may("remote", Shape::Text),
+    may("push", Shape::Flag),
+];
+
+const PIPELINE: Fields = &[&[
     may("vars", VARS),
     may("stages", Shape::MapOf(&Shape::StageOrForeach)),
     may("params", TEXTS),
@@ -121,28 +148,22 @@ const PIPELINE: &[Field] = &[
     may("plots", Shape::ListOf(&Shape::OneOf(&[Shape::Text, Shape::SomeOf(&TOP_PLOT)]))),
     may("artifacts", Shape::MapOf(&Shape::Fields(ARTIFACT))),
     may("datasets", Shape::Anything),
-];
+]];
 
 const TOP_PLOT: Shape = Shape::OneOf(&[Shape::Null, Shape::Fields(TOP_PLOT_FIELDS)]);
 
-const TOP_PLOT_FIELDS: &[Field] = &[
+const TOP_PLOT_FIELDS: Fields = &[&[
     may("x", Shape::OneOf(&[Shape::Text, Shape::MapOf(&Shape::Text)])),
     may("y", Shape::OneOf(&[Shape::Text, TEXTS, Shape::MapOf(&Shape::OneOf(&[Shape::Text, TEXTS]))])),
     may("x_label", Shape::Text),
     may("y_label", Shape::Text),
     may("title", Shape::Text),
     may("template", Shape::Text),
-];
+]];
 
-const ARTIFACT: &[Field] = &[
-    must("path", Shape::Text),
-    may("desc", Shape::Text),
-    may("type", Shape::Text),
-    may("labels", TEXTS),
-    may("meta", Shape::Anything),
-];
+const ARTIFACT: Fields = &[&[must("path", Shape::Text)], ANNOTATIONS];
 
-const STAGE: &[Field] = &[
+const STAGE: Fields = &[&[
     must("cmd", TEXT_OR_LIST),
     may("matrix", Shape::MapOf(&TEXT_OR_LIST)),
     may("wdir", Shape::Text),
@@ -156,45 +177,30 @@ const STAGE: &[Field] = &[
     may("outs", Shape::ListOf(&Shape::OneOf(&[Shape::Text, Shape::MapOf(&Shape::Fields(OUT_FLAGS))]))),
     may("metrics", Shape::ListOf(&Shape::OneOf(&[Shape::Text, Shape::MapOf(&Shape::Fields(OUT_FLAGS))]))),
     may("plots", Shape::ListOf(&Shape::OneOf(&[Shape::Text, Shape::MapOf(&STAGE_PLOT)]))),
-];
+]];
 
 const STAGE_PLOT: Shape = Shape::OneOf(&[Shape::Fields(PLOT_FLAGS), Shape::ListOf(&Shape::Fields(PLOT_FLAGS))]);
 
-const FOREACH: &[Field] =
-    &[must("foreach", Shape::OneOf(&[Shape::Map, Shape::List, Shape::Text])), must("do", Shape::Fields(STAGE))];
+const FOREACH: Fields =
+    &[&[must("foreach", Shape::OneOf(&[Shape::Map, Shape::List, Shape::Text])), must("do", Shape::Fields(STAGE))]];
 
-const OUT_FLAGS: &[Field] = &[
-    may("desc", Shape::Text),
-    may("type", Shape::Text),
-    may("labels", TEXTS),
-    may("meta", Shape::Anything),
-    may("cache", Shape::Flag),
-    may("persist", Shape::Flag),
-    may("checkpoint", Shape::Flag),
-    may("remote", Shape::Text),
-    may("push", Shape::Flag),
+const OUT_FLAGS: Fields = &[ANNOTATIONS, KEEPING];
+
+const PLOT_FLAGS: Fields = &[
+    ANNOTATIONS,
+    KEEPING,
+    &[
+        may("template", Shape::Text),
+        may("x", Shape::Text),
+        may("y", Shape::Text),
+        may("x_label", Shape::Text),
+        may("y_label", Shape::Text),
+        may("title", Shape::Text),
+        may("header", Shape::Flag),
+    ],
 ];
 
-const PLOT_FLAGS: &[Field] = &[
-    may("desc", Shape::Text),
-    may("type", Shape::Text),
-    may("labels", TEXTS),
-    may("meta", Shape::Anything),
-    may("cache", Shape::Flag),
-    may("persist", Shape::Flag),
-    may("checkpoint", Shape::Flag),
-    may("remote", Shape::Text),
-    may("push", Shape::Flag),
-    may("template", Shape::Text),
-    may("x", Shape::Text),
-    may("y", Shape::Text),
-    may("x_label", Shape::Text),
-    may("y_label", Shape::Text),
-    may("title", Shape::Text),
-    may("header", Shape::Flag),
-];
-
-const DVC_FILE: &[Field] = &[
+const DVC_FILE: Fields = &[&[
     may("md5", Shape::Checksum),
     may("wdir", Shape::OneOf(&[Shape::Text, Shape::Null])),
     may("deps", Shape::OneOf(&[Shape::ListOf(&Shape::Fields(DVC_FILE_DEP)), Shape::Null])),
@@ -204,114 +210,78 @@ const DVC_FILE: &[Field] = &[
     may("meta", Shape::Anything),
     may("always_changed", Shape::Flag),
     may("desc", Shape::Text),
+]];
+
+const DVC_FILE_DEP: Fields = &[
+    RECORD,
+    &[
+        may("path", Shape::Text),
+        may("persist", Shape::Flag),
+        may("cloud", CLOUD),
+        may("hash", Shape::Text),
+        may("repo", Shape::Fields(REPO)),
+        may("db", Shape::Fields(DB)),
+        may("files", Shape::ListOf(&Shape::Fields(DIR_FILE))),
+        may("fs_config", Shape::Map),
+    ],
 ];
 
-const DVC_FILE_DEP: &[Field] = &[
-    may("md5", Shape::Checksum),
-    may("checksum", Shape::Checksum),
-    may("etag", Shape::Checksum),
-    may("size", Shape::Int),
-    may("nfiles", Shape::Int),
-    may("isexec", Shape::Flag),
-    may("version_id", Shape::Text),
-    may("path", Shape::Text),
-    may("persist", Shape::Flag),
-    may("cloud", CLOUD),
-    may("hash", Shape::Text),
-    may("repo", Shape::Fields(REPO)),
-    may("db", Shape::Fields(DB)),
-    may("files", Shape::ListOf(&Shape::Fields(DIR_FILE))),
-    may("fs_config", Shape::Map),
+const DVC_FILE_OUT: Fields = &[
+    RECORD,
+    &[may("path", Shape::Text), may("persist", Shape::Flag), may("cloud", CLOUD), may("hash", Shape::Text)],
+    ANNOTATIONS,
+    &[
+        may("cache", Shape::Flag),
+        may("remote", Shape::Text),
+        may("push", Shape::Flag),
+        may("files", Shape::ListOf(&Shape::Fields(DIR_FILE))),
+        may("fs_config", Shape::Map),
+    ],
 ];
 
-const DVC_FILE_OUT: &[Field] = &[
-    may("md5", Shape::Checksum),
-    may("checksum", Shape::Checksum),
-    may("etag", Shape::Checksum),
-    may("size", Shape::Int),
-    may("nfiles", Shape::Int),
-    may("isexec", Shape::Flag),
-    may("version_id", Shape::Text),
-    may("path", Shape::Text),
-    may("persist", Shape::Flag),
-    may("cloud", CLOUD),
-    may("hash", Shape::Text),
-    may("desc", Shape::Text),
-    may("type", Shape::Text),
-    may("labels", TEXTS),
-    may("meta", Shape::Anything),
-    may("cache", Shape::Flag),
-    may("remote", Shape::Text),
-    may("push", Shape::Flag),
-    may("files", Shape::ListOf(&Shape::Fields(DIR_FILE))),
-    may("fs_config", Shape::Map),
-];
-
-const REPO: &[Field] = &[
+const REPO: Fields = &[&[
     must("url", Shape::Text),
     may("rev", Shape::Text),
     may("rev_lock", Shape::Text),
     may("config", Shape::OneOf(&[Shape::Text, Shape::Map])),
     may("remote", Shape::OneOf(&[Shape::Text, Shape::Map])),
-];
+]];
 
-const DB: &[Field] = &[
+const DB: Fields = &[&[
     may("query", Shape::Text),
     may("connection", Shape::Text),
     may("file_format", Shape::Text),
     may("table", Shape::Text),
-];
+]];
 
 const CLOUD: Shape = Shape::AtMostOneOf(&Shape::Fields(CLOUD_ENTRY));
 
-const CLOUD_ENTRY: &[Field] = &[
-    may("md5", Shape::Checksum),
-    may("checksum", Shape::Checksum),
-    may("etag", Shape::Checksum),
-    may("size", Shape::Int),
-    may("nfiles", Shape::Int),
-    may("isexec", Shape::Flag),
-    may("version_id", Shape::Text),
-];
+const CLOUD_ENTRY: Fields = &[RECORD];
 
-const DIR_FILE: &[Field] = &[
-    must("relpath", Shape::Text),
-    may("md5", Shape::Checksum),
-    may("checksum", Shape::Checksum),
-    may("etag", Shape::Checksum),
-    may("size", Shape::Int),
-    may("nfiles", Shape::Int),
-    may("isexec", Shape::Flag),
-    may("version_id", Shape::Text),
-    may("cloud", CLOUD),
-];
+const DIR_FILE: Fields = &[&[must("relpath", Shape::Text)], RECORD, &[may("cloud", CLOUD)]];
 
-const LOCK: &[Field] = &[
+const LOCK: Fields = &[&[
     must("schema", Shape::LockVersion),
     may("datasets", Shape::Anything),
     may("stages", Shape::MapOf(&Shape::Fields(LOCK_ENTRY))),
-];
+]];
 
-const LOCK_ENTRY: &[Field] = &[
+const LOCK_ENTRY: Fields = &[&[
     must("cmd", TEXT_OR_LIST),
     may("deps", Shape::ListOf(&Shape::Fields(LOCK_ITEM))),
     may("params", Shape::MapOf(&Shape::MapOf(&Shape::Anything))),
     may("outs", Shape::ListOf(&Shape::Fields(LOCK_ITEM))),
-];
+]];
 
-const LOCK_ITEM: &[Field] = &[
-    must("path", Shape::Text),
-    may("md5", Shape::Checksum),
-    may("checksum", Shape::Checksum),
-    may("etag", Shape::Checksum),
-    may("size", Shape::Int),
-    may("nfiles", Shape::Int),
-    may("isexec", Shape::Flag),
-    may("version_id", Shape::Text),
-    may("cloud", CLOUD),
-    may("files", Shape::ListOf(&Shape::Fields(DIR_FILE))),
-    may("hash", Shape::Text),
-    may("dataset", Shape::Map),
+const LOCK_ITEM: Fields = &[
+    &[must("path", Shape::Text)],
+    RECORD,
+    &[
+        may("cloud", CLOUD),
+        may("files", Shape::ListOf(&Shape::Fields(DIR_FILE))),
+        may("hash", Shape::Text),
+        may("dataset", Shape::Map),
+    ],
 ];
 
 fn check(node: &Node, shape: &Shape) -> Result<(), SchemaError> {
@@ -385,17 +355,18 @@ impl Checker {
         }
     }
 
-    fn check_fields(&mut self, node: &Node, fields: &[Field]) {
+    fn check_fields(&mut self, node: &Node, fields: Fields) {
+        let fields = || fields.iter().copied().flatten();
         for (key, entry) in node.as_map().into_iter().flatten() {
             let name = key.as_str().unwrap_or_default();
-            if let Some(field) = fields.iter().find(|field| field.name == name) {
+            if let Some(field) = fields().find(|field| field.name == name) {
                 self.within(name, |checker| checker.check(&entry.node, &field.shape));
             } else {
-                let hint = suggest::hint(&suggest::misses(name, fields.iter().map(|field| field.name)));
+                let hint = suggest::hint(&suggest::misses(name, fields().map(|field| field.name)));
                 self.violation(entry.key_position, format!("`{}` is not allowed here", written(key)), hint);
             }
         }
-        for field in fields.iter().filter(|field| field.required && node.get(field.name).is_none()) {
+        for field in fields().filter(|field| field.required && node.get(field.name).is_none()) {
             self.violation(node.position, format!("`{}` is missing", field.name), None);
         }
     }
