@@ -8,7 +8,6 @@ use serde_json::Value as Json;
 
 use crate::adapters::{fs, process};
 use crate::diagnostic::Diagnostic;
-use crate::dvc::yaml;
 use crate::engine::args::RunningArgs;
 use crate::engine::kubernetes::api::Access;
 use crate::engine::kubernetes::args::{Args, CancelArgs, DataArg, KeepArg, SecurityArg};
@@ -254,9 +253,8 @@ fn toleration(text: &str) -> Result<Json, Diagnostic> {
 /// A value given as YAML, which JSON is too.
 fn structure(flag: &str, text: Option<&String>) -> Result<Option<Json>, Diagnostic> {
     let Some(text) = text else { return Ok(None) };
-    let value = yaml::load(text.as_bytes())
-        .map_err(|error| Diagnostic::usage(format!("the value of `{flag}` is no YAML")).cause(error.message))?;
-    Ok(Some(value.to_json()))
+    let value = serde_yaml::from_str(text);
+    value.map(Some).map_err(|error| Diagnostic::usage(format!("the value of `{flag}` is no YAML")).source(&error))
 }
 
 /// `NAME=VALUE`, or a name whose value is taken from here.

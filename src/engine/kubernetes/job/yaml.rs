@@ -1,7 +1,8 @@
 //! Writes JSON as YAML that every reader takes for the same thing.
 //!
 //! kubectl reads YAML 1.1, where `on`, `y` and `1_000` are no texts; so every text that is not plainly a word is
-//! quoted, as JSON quotes it.
+//! quoted, as JSON quotes it. `serde_yaml` leaves all three as they are, and a variable `MODE=on` would reach the cluster as
+//! `true`, which it refuses.
 
 use std::fmt::Write as _;
 
@@ -100,5 +101,7 @@ mod tests {
         let written = write(&value);
         insta::assert_snapshot!(written);
         assert_eq!(serde_yaml::from_str::<Value>(&written).expect("YAML"), value);
+        let by_crate = ["on", "y", "1_000"].map(|text| serde_yaml::to_string(text).expect("written"));
+        assert_eq!(by_crate, ["on\n", "y\n", "1_000\n"], "the crate quotes them now: let it write manifests");
     }
 }
