@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::adapters::fs::{self, FsError};
-use crate::dvc::lockfile::Lockfile;
+use crate::dvc::lockfile::EntryRef;
 use crate::dvc::pipeline::path::is_within;
 use crate::dvc::pipeline::read::dvc_file::recorded_outs;
 use crate::dvc::pipeline::stage::Recorded;
@@ -128,9 +128,7 @@ pub(crate) fn recorded_out(stages: &[StageResult], address: &str, out: &str) -> 
     if let Some(text) = &stage.dvc_file {
         return recorded_outs(text).into_iter().find(|(path, _)| path == out).map(|(_, recorded)| recorded);
     }
-    let text = crate::dvc::lockfile::splice(None, &[(stage_name(address), stage.entry.as_deref()?)]).ok()?;
-    let lock = Lockfile::parse(&text).ok()?;
-    let entry = lock.entry(stage_name(address))?.parse().ok()?;
+    let entry = EntryRef::of(stage_name(address), stage.entry.as_deref()?).parse().ok()?;
     entry.outs.into_iter().find(|item| item.path == out).map(|item| item.recorded)
 }
 
