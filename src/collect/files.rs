@@ -7,7 +7,7 @@ use similar::TextDiff;
 use super::{Believed, Change, CollectConfig, Good, Outcome, Resolution, change};
 use crate::adapters::beneath::{Beneath, Seen};
 use crate::adapters::fs;
-use crate::adapters::git::{self, Store, linked};
+use crate::adapters::git::{self, Git, Store, linked};
 use crate::collect::apply::{After, Content, content};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::lockfile::conflict::{Conflict, Difference, Reason, Subject};
@@ -33,7 +33,7 @@ struct Candidate<'a> {
 
 type Candidates<'a> = BTreeMap<&'a str, Candidate<'a>>;
 
-/// Adds the changes of files, removals first.
+/// Adds the changes of files. Removals come first: a file may be made where a directory was, and the other way round.
 pub(super) fn merge(
     project: &ProjectHome,
     plan: &Plan,
@@ -47,9 +47,11 @@ pub(super) fn merge(
     for good in good {
         declared(good, &mut candidates);
     }
-    if !config.declared_only {
+    // After the declared ones: what a stage declares is its own, whoever else wrote there.
+    if !config.declared_only && believed.iter().any(has_undeclared) {
+        let git = project.git()?;
         for result in believed {
-            undeclared(project, plan, result, &mut candidates, outcome)?;
+            undeclared(project, &git, plan, result, &mut candidates, outcome)?;
         }
     }
     let versions = versions(believed);
@@ -59,49 +61,74 @@ pub(super) fn merge(
         let is_own = versions.get(path).is_some_and(|versions| versions.contains(&ours));
         let has_strangers =
             candidate.source.is_some() && ours == Content::Directory && has_strangers(project, path, &candidates)?;
-        let merged = merge_value(Some(&candidate.base), Some(&ours), &[Some(&candidate.theirs)], |a, b| a == b);
-        let takes_theirs = match merged {
-            Merge::Merged(value) => value == Some(&candidate.theirs),
-            Merge::Conflicted { .. } if is_own => true,
-            Merge::Conflicted { .. } => match config.resolution {
-                Resolution::Ours => false,
-                Resolution::Theirs => true,
-                Resolution::Report => {
-                    outcome.collection.conflicts.push(explain(tree, path, candidate, &ours));
-                    continue;
-                }
-            },
-        };
-        if !takes_theirs || config.resolution == Resolution::Ours && has_strangers {
-            continue;
-        }
-        if has_strangers {
-            outcome.collection.conflicts.push(explain(tree, path, candidate, &ours));
-            continue;
-        }
-        let Some((file, published)) = candidate.source else {
-            if ours != candidate.theirs {
-                removals.push(change(path, After::Nothing, None));
-            }
-            continue;
-        };
-        let executable = file.symlink.is_none().then_some(file.executable);
-        let mode = file.mode.filter(|_| file.symlink.is_none()).map(|mode| mode & 0o777);
-        let is_remade = file.stage.is_some();
-        let make = |after: After| Change { mode, is_remade, ..change(path, after, executable) };
-        if ours != candidate.theirs {
-            let after = match &file.symlink {
-                Some(target) => After::Symlink(target.clone()),
-                None => After::Copy { from: published.blob(file), md5: file.md5.clone() },
-            };
-            writes.push(make(after));
-        } else if has_other_mode(tree, path, executable, mode)? {
-            writes.push(make(After::Same));
+        match choose(candidate, &ours, is_own, has_strangers, config.resolution) {
+            Choice::Ours => {}
+            Choice::Theirs if candidate.source.is_none() => removals.extend(change_of(tree, path, candidate, &ours)?),
+            Choice::Theirs => writes.extend(change_of(tree, path, candidate, &ours)?),
+            Choice::Neither => outcome.collection.conflicts.push(explain(tree, path, candidate, &ours)),
         }
     }
     outcome.changes.extend(removals);
     outcome.changes.extend(writes);
     Ok(())
+}
+
+/// Whose version of a path stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    Ours,
+    Theirs,
+    /// A person has to say.
+    Neither,
+}
+
+fn choose(
+    candidate: &Candidate<'_>,
+    ours: &Content,
+    is_own: bool,
+    has_strangers: bool,
+    resolution: Resolution,
+) -> Choice {
+    let merged = merge_value(Some(&candidate.base), Some(ours), &[Some(&candidate.theirs)], |a, b| a == b);
+    let choice = match merged {
+        Merge::Merged(value) if value == Some(&candidate.theirs) => Choice::Theirs,
+        Merge::Merged(_) => Choice::Ours,
+        // An earlier collection of this run put it there, so nobody's own work is lost.
+        Merge::Conflicted { .. } if is_own => Choice::Theirs,
+        Merge::Conflicted { .. } => match resolution {
+            Resolution::Ours => Choice::Ours,
+            Resolution::Theirs => Choice::Theirs,
+            Resolution::Report => Choice::Neither,
+        },
+    };
+    match (choice, resolution) {
+        // To make the file would be to remove a directory with things in it that this run knows nothing of.
+        (Choice::Theirs, Resolution::Ours) if has_strangers => Choice::Ours,
+        (Choice::Theirs, Resolution::Theirs | Resolution::Report) if has_strangers => Choice::Neither,
+        (choice, _) => choice,
+    }
+}
+
+/// What has to be done so that the project has a candidate; `None` where it has it.
+fn change_of(
+    tree: &Beneath,
+    path: &str,
+    candidate: &Candidate<'_>,
+    ours: &Content,
+) -> Result<Option<Change>, Diagnostic> {
+    let is_there = *ours == candidate.theirs;
+    let Some((file, published)) = candidate.source else {
+        return Ok((!is_there).then(|| change(path, After::Nothing, None)));
+    };
+    let executable = file.symlink.is_none().then_some(file.executable);
+    let mode = file.mode.filter(|_| file.symlink.is_none()).map(|mode| mode & 0o777);
+    let after = match &file.symlink {
+        _ if is_there && !has_other_mode(tree, path, executable, mode)? => return Ok(None),
+        _ if is_there => After::Same,
+        Some(target) => After::Symlink(target.clone()),
+        None => After::Copy { from: published.blob(file), md5: file.md5.clone() },
+    };
+    Ok(Some(Change { mode, is_remade: file.stage.is_some(), ..change(path, after, executable) }))
 }
 
 /// What a stage made of its outs that are not cached; what was there before and was not made again goes.
@@ -139,11 +166,18 @@ fn declared<'a>(good: &Good<'a>, candidates: &mut Candidates<'a>) {
     }
 }
 
+/// Whether a work item did anything to files that no stage declares.
+fn has_undeclared(result: &Believed<'_>) -> bool {
+    let result = &result.published.result;
+    !result.deleted.is_empty() || result.files.iter().any(|file| file.stage.is_none())
+}
+
 /// What the commands of a work item did to files that no stage declares.
 ///
 /// Of several work items that wrote one file the last in the order of `dvc repro` counts, as it would have been then.
 fn undeclared<'a>(
     project: &ProjectHome,
+    (git, prefix): &(Git, String),
     plan: &Plan,
     result: &'a Believed<'_>,
     candidates: &mut Candidates<'a>,
@@ -157,13 +191,9 @@ fn undeclared<'a>(
             candidates.insert(path, candidate);
         }
     };
-    if files.is_empty() && published.result.deleted.is_empty() {
-        return Ok(());
-    }
-    let (git, prefix) = project.git()?;
     let ignores = git.ignores();
     for file in files {
-        if ignores.is_ignored(&path::join(&prefix, &file.path))? {
+        if ignores.is_ignored(&path::join(prefix, &file.path))? {
             let content = published.blob(file);
             outcome.collection.left_out.push(LeftOut {
                 index: result.item.index,
@@ -182,7 +212,7 @@ fn undeclared<'a>(
         // A run that was finalized with everything done has no snapshot, and nothing to delete any more.
         let Ok(store) = Store::open(&project.fanout().run(&plan.run).snapshot()) else { break };
         let snapshot = plan.snapshot.as_deref().unwrap_or_default();
-        let inside = path::join(&prefix, path);
+        let inside = path::join(prefix, path);
         let Some((_, file)) = store.files_at(snapshot, &inside)?.into_iter().find(|(file, _)| *file == inside) else {
             continue;
         };
