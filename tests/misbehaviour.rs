@@ -144,7 +144,7 @@ fn each_command_fails_in_its_own_way_and_the_others_go_on() {
         ("good", "done 1"),
         ("hangs", "failed 1 it took longer than 5 s"),
         ("killed", "done 2"),
-        ("kills", "failed 3 `dvc repro` was ended by signal 9 (KILL, perhaps because memory ran out)"),
+        ("kills", "failed 4 the worker was ended by signal 9"),
         ("long", "failed 1 stage `w@long` failed to run: "),
         ("loud", "failed 1 stage `w@loud` failed to run: "),
         ("memory", "failed 1 stage `w@memory` failed to run: "),
@@ -203,7 +203,8 @@ fn a_full_disk_and_a_read_only_one_are_named() {
     let cache = project.path(".dvc/cache");
     let Some(mounted) = Mounted::at(&cache, "size=1m") else { return };
     let ran = fails_with(&project, 1, ["run", "-j", "1"]);
-    assert_eq!(standings(&project)["full"], "failed 3 stage `w@full`: [Errno 28] No space left on device", "{ran:#?}");
+    let full = &standings(&project)["full"];
+    assert!(full.starts_with("failed 3 stage `w@full`: [Errno 28] No space left on device"), "{full} {ran:#?}");
     assert_eq!(standings(&project)["first"], "done 1");
     drop(mounted);
     let Some(mounted) = Mounted::at(&cache, "ro") else { return };

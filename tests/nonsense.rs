@@ -102,7 +102,7 @@ fn what_the_surroundings_lack_is_said_or_not_missed() {
         command.args(arguments);
         command
     };
-    let ran = Ran::of(fanout(&["plan"]).env("PATH", "/nowhere"));
+    let ran = Ran::of(fanout(&["plan", "--executor", "dvc"]).env("PATH", "/nowhere"));
     assert!(
         ran.code == Some(4) && ran.stderr.contains("no `dvc` on the PATH") && ran.stderr.contains("hint: "),
         "{ran:#?}"

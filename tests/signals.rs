@@ -229,7 +229,7 @@ fn a_dvc_that_hangs_is_ended_with_all_that_came_of_it() {
         let mut command = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
         Ran::of(command.args(arguments).env("DVC_FANOUT_DVC", &hanging))
     };
-    with(&["plan"]).succeeded();
+    with(&["plan", "--executor", "dvc"]).succeeded();
     std::fs::write(project.path("../hang"), "").expect("written");
     let ran = with(&["launch", "-j", "4", "--timeout", "1s", "--retries", "0"]);
     assert_eq!(ran.code, Some(1), "{ran:#?}");

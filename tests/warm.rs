@@ -67,7 +67,7 @@ fn ways(project: &Project) -> Vec<String> {
 /// Runs the project in one slot.
 fn run(project: &Project, change: impl for<'a> Fn(&'a mut Command) -> &'a mut Command) -> Ran {
     let mut command = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
-    command.args(["run", "-j", "1"]);
+    command.args(["run", "-j", "1", "--executor", "dvc"]);
     change(&mut command);
     Ran::of(&mut command)
 }
@@ -262,7 +262,7 @@ fn a_forked_dvc_ends_with_its_launcher_and_at_its_timeout() {
     wait_until_nothing_runs(&project.path(".."));
 
     let mut launcher = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
-    launcher.args(["run", "-j", "2", "--force"]).stdout(Stdio::null()).stderr(Stdio::null());
+    launcher.args(["run", "-j", "2", "--force", "--executor", "dvc"]).stdout(Stdio::null()).stderr(Stdio::null());
     let mut launcher = launcher.spawn().expect("started");
     let limit = Instant::now() + Duration::from_mins(2);
     while ways(&project).len() == before.len() {

@@ -179,7 +179,7 @@ fn a_missing_or_old_dvc_is_named() {
     std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o755)).expect("set");
     let plan = |dvc: &str| {
         let mut command = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
-        crate::support::Ran::of(command.arg("plan").env("DVC_FANOUT_DVC", dvc))
+        crate::support::Ran::of(command.args(["plan", "--executor", "dvc"]).env("DVC_FANOUT_DVC", dvc))
     };
     let ran = plan(&old.display().to_string());
     assert!(ran.code == Some(4) && ran.stderr.contains("DVC 2.58.2 is too old"), "{ran:#?}");

@@ -150,7 +150,7 @@ pub(crate) fn merge(
     uncommitted::note(project, &changes.iter().map(|change| change.path.as_str()).collect::<Vec<_>>())?;
     apply::apply(&project.root, &changes, &lock)?;
     drop(lock);
-    stage_in_git(project, &changes)?;
+    stage_in_git(project, changes.iter().map(|change| change.path.as_str()))?;
     let (stages, files) = (collection.stages.len(), collection.files.len());
     Journal::open(run)?.append(Journaled::Collected { stages, files })?;
     Ok(collection)
@@ -292,7 +292,10 @@ fn is_in_the_way(busy: &Busy, project: &ProjectHome, believed: &[Believed<'_>], 
 }
 
 /// Stages what DVC would stage, where `core.autostage` says so.
-fn stage_in_git(project: &ProjectHome, changes: &[Change]) -> Result<(), Diagnostic> {
+pub(crate) fn stage_in_git<'c>(
+    project: &ProjectHome,
+    changed: impl Iterator<Item = &'c str>,
+) -> Result<(), Diagnostic> {
     if !project.config.autostage {
         return Ok(());
     }
@@ -301,7 +304,7 @@ fn stage_in_git(project: &ProjectHome, changes: &[Change]) -> Result<(), Diagnos
         let name = path.rsplit('/').next().unwrap_or_default();
         name == "dvc.lock" || name == ".gitignore" || has_dvc_extension(name)
     };
-    let staged = changes.iter().map(|change| change.path.as_str()).filter(|path| is_dvcs(path));
+    let staged = changed.filter(|path| is_dvcs(path));
     let staged: Vec<String> = staged.map(|path| path::join(&prefix, path)).collect();
     Ok(git.stage(&staged)?)
 }

@@ -105,8 +105,8 @@ impl Watched {
         Ok(Watched { before: stamps(project.git()?.0.workdir()).ok() })
     }
 
-    /// Notes what has changed since.
-    pub(crate) fn end(self, project: &ProjectHome) -> Result<(), Diagnostic> {
+    /// Notes what has changed since, and returns it.
+    pub(crate) fn end(self, project: &ProjectHome) -> Result<Vec<String>, Diagnostic> {
         let (git, prefix) = project.git()?;
         let Some((before, after)) = self.before.zip(stamps(git.workdir()).ok()) else { return Ok(()) };
         let before: HashSet<_> = before.iter().collect();
@@ -116,7 +116,8 @@ impl Watched {
             prefix => Some(path.strip_prefix(prefix)?.strip_prefix('/')?.to_owned()),
         };
         let changed: Vec<String> = changed.filter_map(inside).collect();
-        uncommitted::note(project, &changed.iter().map(String::as_str).collect::<Vec<_>>())
+        uncommitted::note(project, &changed.iter().map(String::as_str).collect::<Vec<_>>())?;
+        Ok(changed)
     }
 }
 

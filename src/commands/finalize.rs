@@ -76,7 +76,9 @@ pub(crate) fn finalize(
         let scene = Scene { project, run, plan, running, detach: false, in_project };
         let watched = if in_project && !project.config.no_scm { Some(Watched::begin(project)?) } else { None };
         let launched = launch::launch(cli, &scene, &[phase], &mut AnyEngine::local(&scene)?)?;
-        watched.map_or(Ok(()), |watched| watched.end(project))?;
+        if let Some(watched) = watched {
+            collect::stage_in_git(project, watched.end(project)?.iter().map(String::as_str))?;
+        }
         if matches!(launched.exit, Exit::Signal(_)) {
             return Ok(launched.exit);
         }
@@ -235,7 +237,7 @@ fn full(project: &ProjectHome, plan: &Plan) -> Result<(), Diagnostic> {
     let program = Dvc::find()?.command(&arguments);
     let watched = if project.config.no_scm { None } else { Some(Watched::begin(project)?) };
     let said = commit::said_by(&program, &project.root.join(&plan.options.cwd), " after everything was collected")?;
-    watched.map_or(Ok(()), |watched| watched.end(project))?;
+    watched.map_or(Ok(vec![]), |watched| watched.end(project))?;
     let ran = said.lines().filter(|line| line.starts_with("Running stage '")).count();
     text::note(&match ran {
         0 => "dvc repro found nothing to do".to_owned(),

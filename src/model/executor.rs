@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Executor {
     /// This program where it is sure of the result, else DVC
+    #[default]
     Auto,
     /// This program; a stage that only DVC can do fails
     Native,
     /// DVC
-    #[default]
     Dvc,
 }

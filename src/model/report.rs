@@ -48,6 +48,23 @@ pub(crate) struct Provenance {
     /// The images of workers in a cluster.
     pub images: Vec<String>,
     pub hosts: Vec<String>,
+    pub executors: Executors,
+}
+
+/// What did the stages that had their turn.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Executors {
+    /// How many stages this program did by itself.
+    pub native: usize,
+    /// How many stages DVC did, by the reason for it.
+    pub dvc: BTreeMap<String, usize>,
+}
+
+impl Executors {
+    /// How many stages DVC did.
+    pub(crate) fn by_dvc(&self) -> usize {
+        self.dvc.values().sum()
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -391,6 +408,7 @@ pub(crate) mod tests {
                 commit: Some("0123456789abcdef0123456789abcdef01234567".into()),
                 engines: vec!["local".into()],
                 hosts: vec!["host".into()],
+                executors: Executors { native: 1, dvc: BTreeMap::from([("it is an import".into(), 2)]) },
                 ..Provenance::default()
             },
             phases: vec![

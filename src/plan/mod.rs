@@ -92,6 +92,7 @@ pub(crate) fn make_and_keep(
         // Perhaps no stage needs DVC: it is not asked for what is not known.
         let known = Dvc::find().ok().and_then(|dvc| version.known(&dvc)).unwrap_or_default();
         let planned = write_down(home, targets, options, requests, known, &survey)?;
+        warn_of_problems(&survey);
         return Ok((survey, planned));
     }
     let dvc = Dvc::find()?;

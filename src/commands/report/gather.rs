@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::adapters::clock;
 use crate::diagnostic::Diagnostic;
-use crate::model::report::{Attempt, Failure, Outcome, Phase, Provenance, Report, Stage, WorkItem, plain};
+use crate::model::report::{Attempt, Executors, Failure, Outcome, Phase, Provenance, Report, Stage, WorkItem, plain};
 use crate::model::run::{self, EndingKind, StageState};
 use crate::model::status::ItemState;
 use crate::state::format::{self, Plan, PlannedStage};
@@ -52,6 +52,7 @@ pub(super) fn gather(run: &RunDir, plan: &Plan) -> Result<Report, Diagnostic> {
         engines: distinct(history.engines.iter().cloned()),
         images: distinct(history.images.iter().cloned()),
         hosts: distinct(history.hosts.iter().cloned().chain(hosts)),
+        executors: executors(published().flat_map(|published| &published.result.stages)),
     };
     let ends = found.iter().flat_map(|found| &found.work_item.attempts).map(|attempt| attempt.begin + attempt.seconds);
     Ok(Report {
@@ -71,6 +72,18 @@ pub(super) fn gather(run: &RunDir, plan: &Plan) -> Result<Report, Diagnostic> {
 struct Found {
     work_item: WorkItem,
     examined: Examined,
+}
+
+/// Counts what did the stages of results.
+fn executors<'r>(stages: impl Iterator<Item = &'r format::StageResult>) -> Executors {
+    let mut executors = Executors::default();
+    for stage in stages.filter(|stage| stage.state != format::StageState::NotRun) {
+        match &stage.executor {
+            format::Executed::Native => executors.native += 1,
+            format::Executed::Dvc { why } => *executors.dvc.entry(why.clone()).or_default() += 1,
+        }
+    }
+    executors
 }
 
 /// Each text once, in the order of their first mention.

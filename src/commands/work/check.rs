@@ -8,6 +8,7 @@ use crate::adapters::{clock, fs, process};
 use crate::cli::work::WorkArgs;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
+use crate::model::executor::Executor;
 use crate::output::text;
 use crate::state::home::ProjectHome;
 use crate::state::worklist;
@@ -15,7 +16,9 @@ use crate::state::worklist;
 /// Fails with what is wrong; leaves a file in the run's directory that the launcher looks for.
 pub(super) fn run(project: &ProjectHome, args: &WorkArgs) -> Result<Exit, Diagnostic> {
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
-    Dvc::find()?;
+    if plan.options.executor == Executor::Dvc {
+        Dvc::find()?;
+    }
     if let Some(commit) = &plan.snapshot {
         let store = Store::open(&run.snapshot())?;
         store.look_for(commit).map_err(|error| {

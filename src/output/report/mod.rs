@@ -25,7 +25,7 @@ pub(crate) use markdown::render as markdown;
 pub(crate) use prometheus::render as prometheus;
 pub(crate) use text::render as text;
 
-use crate::model::report::{Report, Template};
+use crate::model::report::{Executors, Report, Template};
 use crate::model::run::StageState;
 use crate::output::text::{count, grouped};
 
@@ -108,8 +108,22 @@ fn provenance(report: &Report) -> Vec<(&'static str, String)> {
         ("DVC", from.dvc.join(", ")),
         ("dvc-fanout", from.program.clone()),
         ("hosts", hosts),
+        ("stages done by", executors(&from.executors)),
     ];
     all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+}
+
+/// What did the stages: "3 dvc-fanout, 2 DVC (it is an import)"; nothing where no stage had its turn.
+fn executors(executors: &Executors) -> String {
+    let mut texts = vec![];
+    if executors.native > 0 {
+        texts.push(format!("{} dvc-fanout", grouped(executors.native)));
+    }
+    if executors.by_dvc() > 0 {
+        let reasons: Vec<&str> = executors.dvc.keys().map(String::as_str).collect();
+        texts.push(format!("{} DVC ({})", grouped(executors.by_dvc()), reasons.join("; ")));
+    }
+    texts.join(", ")
 }
 
 #[cfg(test)]
@@ -123,6 +137,12 @@ mod tests {
         let mut report = sample();
         report.work_items.truncate(1);
         assert_eq!(headline(&report), "1 work item succeeded");
+    }
+
+    #[test]
+    fn what_did_the_stages_is_said_with_its_reasons() {
+        assert_eq!(executors(&sample().provenance.executors), "1 dvc-fanout, 2 DVC (it is an import)");
+        assert_eq!(executors(&Executors::default()), "");
     }
 
     #[test]

@@ -48,6 +48,10 @@ pub(crate) fn render(report: &Report) -> String {
             metrics.sample("dvc_fanout_stages", &labels, float(number));
         }
     }
+    metrics.begin("dvc_fanout_stages_done", "Stages that had their turn by what did them.");
+    for (executor, number) in [("native", from.executors.native), ("dvc", from.executors.by_dvc())] {
+        metrics.sample("dvc_fanout_stages_done", &[("executor", executor)], float(number));
+    }
     metrics.text
 }
 
@@ -93,6 +97,7 @@ mod tests {
         let text = render(&report);
         assert!(text.contains("\ndvc_fanout_work_items{project=\"a\\\"b\\\\c\\nd\",outcome=\"failed\"} 1\n"), "{text}");
         assert!(text.contains("dvc_fanout_attempts{project=\"a\\\"b\\\\c\\nd\",end=\"tool_failed\"} 1\n"), "{text}");
+        assert!(text.contains("dvc_fanout_stages_done{project=\"a\\\"b\\\\c\\nd\",executor=\"dvc\"} 2\n"), "{text}");
         for line in text.lines() {
             let sample = line.split_once("} ").is_some_and(|(_, value)| value.parse::<f64>().is_ok());
             assert!(line.starts_with("# ") || line.starts_with("dvc_fanout_") && sample, "{line}");

@@ -72,7 +72,7 @@ impl<'a> NativeExecutor<'a> {
 
     /// Opens the repository of the workspace, unless it is the one from before.
     fn open_git(&mut self, root: &Path) -> Result<(), Diagnostic> {
-        if self.git.as_ref().is_none_or(|(known, _)| known != root) {
+        if !self.config.no_scm && self.git.as_ref().is_none_or(|(known, _)| known != root) {
             self.git = Some((root.to_owned(), Git::discover(root)?));
         }
         Ok(())
@@ -128,7 +128,7 @@ impl Executor for NativeExecutor<'_> {
         let place =
             Place { root: scene.root, root_text, cwd: "", store: &self.store, params: &self.params, shell: &shell };
         let prefix = prefix_of(scene, self.git.as_ref().map(|(_, git)| git));
-        let git = self.git.as_ref().filter(|_| !self.config.no_scm).map(|(_, git)| (git, prefix.as_str()));
+        let git = self.git.as_ref().map(|(_, git)| (git, prefix.as_str()));
         let mut ignores = Ignores::new(scene.root, git);
         let lock = scene.in_project.then(|| lock_project(scene.root, self.config)).transpose()?;
         let locks = Locks::read(scene.root, stages.iter().map(|at| &project.stages[*at]));
@@ -187,7 +187,7 @@ fn end(outcome: Option<Outcome>) -> StageEnd {
 /// Adds to the failure of a command what its code may mean; 137 is what a shell says of one that was killed.
 fn with_kill(reason: String) -> String {
     let is_killed = reason.ends_with("exited with -9") || reason.ends_with("exited with 137");
-    if is_killed { format!("{reason} (killed, perhaps since memory ran out)") } else { reason }
+    if is_killed { format!("{reason} (killed, perhaps because memory ran out)") } else { reason }
 }
 
 /// The stages that a failed one takes with it.
