@@ -21,6 +21,7 @@ mod jenkins;
 mod kubernetes;
 mod last_stages;
 mod licences;
+mod looking_around;
 mod manual;
 mod merge_driver;
 mod misbehaviour;

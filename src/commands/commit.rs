@@ -108,7 +108,7 @@ impl Watched {
     /// Notes what has changed since, and returns it.
     pub(crate) fn end(self, project: &ProjectHome) -> Result<Vec<String>, Diagnostic> {
         let (git, prefix) = project.git()?;
-        let Some((before, after)) = self.before.zip(stamps(git.workdir()).ok()) else { return Ok(()) };
+        let Some((before, after)) = self.before.zip(stamps(git.workdir()).ok()) else { return Ok(vec![]) };
         let before: HashSet<_> = before.iter().collect();
         let changed = after.iter().filter(|entry| !before.contains(entry)).map(|(path, _)| path.as_str());
         let inside = |path: &'_ str| match prefix.as_str() {

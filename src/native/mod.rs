@@ -46,7 +46,9 @@ pub(crate) struct Interrupted;
 pub(crate) struct Place<'a> {
     /// The project's root, absolute, without symlinks.
     pub root: &'a Path,
-    /// The same as text.
+    /// The folder below which lock files lie as in the project: the root, or another for them alone.
+    pub locks: &'a Path,
+    /// The root as text.
     pub root_text: &'a str,
     /// The directory that addresses are seen from, relative to the root.
     pub cwd: &'a str,

@@ -162,7 +162,7 @@ pub(crate) struct Locks {
 }
 
 impl Locks {
-    /// Reads the lock files of some stages.
+    /// Reads the lock files of some stages below a folder.
     pub(crate) fn read<'s>(root: &Path, stages: impl Iterator<Item = &'s Stage>) -> Locks {
         let mut files: BTreeMap<String, (Option<String>, Option<String>)> = BTreeMap::new();
         let mut locks = Locks::default();

@@ -371,7 +371,7 @@ impl Doing<'_, '_> {
 
     fn lock(&self) -> PathBuf {
         let file = self.stage.file.strip_suffix("yaml").unwrap_or(&self.stage.file);
-        self.place.root.join(format!("{file}lock"))
+        self.place.locks.join(format!("{file}lock"))
     }
 
     /// Puts the entry into the lock file as it is now.
@@ -389,6 +389,9 @@ impl Doing<'_, '_> {
             return Ok(());
         }
         log.line(&format!("Updating lock file '{shown}'"));
+        if let Some(folder) = lock.parent() {
+            fs::create_dir(folder).map_err(failed)?;
+        }
         fs::replace(&lock, after.as_bytes()).map_err(failed)
     }
 

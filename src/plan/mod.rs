@@ -193,8 +193,10 @@ fn write_down(
         (plan.phases, items, plan.pulled) = (made.phases, made.items, made.pulled);
         plan.work_items = items.len();
         let outs = outs(project);
+        // Where DVC does all stages it reads all that are there.
+        let projected = if plan.options.executor == Executor::Dvc { &dvc_files } else { &HashMap::new() };
         (plan.linked, plan.nested) = (work_tree.linked.clone(), work_tree.nested.clone());
-        let snapshot = store.snapshot(&plan.run, work_tree, &|path| is_left_out(path, &prefix, &dvc_files, &outs))?;
+        let snapshot = store.snapshot(&plan.run, work_tree, &|path| is_left_out(path, &prefix, projected, &outs))?;
         plan.snapshot = Some(snapshot.commit);
         plan.workspace = Some(snapshot.workspace);
         fs::write(&run.declared(), &serde_json::to_vec(&declared).expect("paths are plain data"))?;
@@ -265,7 +267,7 @@ fn is_left_out(file: &str, prefix: &str, own: &HashMap<String, DvcFile>, outs: &
     let inside =
         if prefix.is_empty() { Some(file) } else { file.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/')) };
     let Some(inside) = inside else { return false };
-    // What DVC reads is written for each work item, as it needs it.
+    // What DVC reads is written where it does a stage, as it needs it.
     if inside == ".dvc/config" || own.contains_key(inside) {
         return true;
     }

@@ -269,6 +269,11 @@ impl SlotDir {
         self.0.join("clean")
     }
 
+    /// The lock entries of the stages that are done here, as lock files that lie there as in the project.
+    pub(crate) fn locks(&self) -> PathBuf {
+        self.0.join("locks")
+    }
+
     /// Names the attempt whose commands run here, of a work item with outs that persist.
     pub(crate) fn at_work(&self) -> PathBuf {
         self.0.join("at-work")

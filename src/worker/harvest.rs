@@ -15,6 +15,7 @@ use crate::state::format::{self, IgnoreLines, PathMode, PlannedOut, ResultFile, 
 use crate::state::published;
 use crate::state::results::Draft;
 use crate::worker::executor::Ran;
+use crate::worker::workspace::projection::{Projection, is_stage_file};
 use crate::worker::workspace::{self, Sources, Workspace};
 
 /// Bytes that a result brings at most of what failed stages had written.
@@ -44,18 +45,25 @@ pub(super) struct Harvest<'a> {
 
 impl Harvest<'_> {
     /// Takes what goes back to the project out of the workspace.
-    pub(super) fn take(&self, workspace: &mut Workspace, sources: &Sources<'_>, ran: &Ran) -> Result<Left, Diagnostic> {
+    pub(super) fn take(
+        &self,
+        workspace: &mut Workspace,
+        sources: &Sources<'_>,
+        ran: &Ran,
+        projection: &Projection<'_>,
+    ) -> Result<Left, Diagnostic> {
         let root = workspace.root();
-        let mut left = self.take_stages(&root, ran, true)?;
-        self.take_others(workspace, sources, &mut left)?;
+        let mut left = self.take_stages(&root, projection.locks(), ran, true)?;
+        self.take_others(workspace, sources, projection.has_entered(), &mut left)?;
         self.take_partial(&root, ran, &mut left)?;
         Ok(left)
     }
 
-    /// Takes what became of the stages; `files` says whether what they declare and DVC does not cache comes along.
-    pub(super) fn take_stages(&self, root: &Path, ran: &Ran, files: bool) -> Result<Left, Diagnostic> {
+    /// Takes what became of the stages, whose entries lie below `locks`; `files` says whether what they declare and DVC
+    /// does not cache comes along.
+    pub(super) fn take_stages(&self, root: &Path, locks: &Path, ran: &Ran, files: bool) -> Result<Left, Diagnostic> {
         let mut left = Left::default();
-        let entries = workspace::entries(root, self.item)?;
+        let entries = workspace::entries(locks, self.item)?;
         for ((stage, end), entry) in self.item.stages.iter().zip(&ran.stages).zip(entries) {
             let (address, state) = (stage.address.clone(), end.state);
             let executor = end.executed.clone();
@@ -157,7 +165,15 @@ impl Harvest<'_> {
     }
 
     /// Takes lines of `.gitignore` files and other files that changed and that git does not ignore.
-    fn take_others(&self, workspace: &mut Workspace, sources: &Sources<'_>, left: &mut Left) -> Result<(), Diagnostic> {
+    ///
+    /// Where DVC was shown other stage files than the project's, these are nothing that a command has written.
+    fn take_others(
+        &self,
+        workspace: &mut Workspace,
+        sources: &Sources<'_>,
+        are_projected: bool,
+        left: &mut Left,
+    ) -> Result<(), Diagnostic> {
         let root = workspace.root();
         let below =
             |path: &str, top: &str| path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -170,7 +186,8 @@ impl Harvest<'_> {
         let known = |path: &str| {
             path == ".dvc"
                 || path.starts_with(".dvc/")
-                || written.iter().any(|file| path == *file || path == path::lock_path(file))
+                || (are_projected && is_stage_file(path))
+                || written.iter().any(|file| path == path::lock_path(file))
                 || outs.iter().chain(&inputs).any(|top| below(path, top))
         };
         let changes = workspace.changes(&known)?;

@@ -32,6 +32,7 @@ use crate::worker::earlier::Earlier;
 use crate::worker::executor::{Executor, Ran, Scene, StageEnd};
 use crate::worker::harvest::{Harvest, IgnoresBefore, Left};
 use crate::worker::transfer::{Object, Transfer};
+use crate::worker::workspace::projection::Projection;
 use crate::worker::workspace::{Sources, Workspace};
 
 /// What all attempts of a worker share.
@@ -91,8 +92,8 @@ pub(crate) fn attempt(
     if let Some(transfer) = bench.transfer {
         transfer.fetch(inputs(item, sources)?)?;
     }
-    let root = workspace.root();
-    let scene = begun.scene(&root, false, &earlier.distrusted);
+    let (root, projection) = (workspace.root(), Projection::of(&workspace, item));
+    let scene = begun.scene(&root, &projection, &earlier.distrusted);
     executor.prepare(&scene, watch);
     let filled = workspace.fill(item, sources).and_then(|()| workspace.go_on_from(&earlier.published));
     if let Err(error) = filled {
@@ -112,7 +113,7 @@ pub(crate) fn attempt(
     };
     let dvc_version = begun.version(&ran)?;
     let draft = begun.draft()?;
-    let (mut outcome, mut left) = match begun.harvest(&draft).take(&mut workspace, sources, &ran) {
+    let (mut outcome, mut left) = match begun.harvest(&draft).take(&mut workspace, sources, &ran, &projection) {
         Ok(left) => {
             let killed = memory.as_ref().filter(|memory| memory.kills() > kills_before);
             (begun.explained(outcome(item, &ran), killed)?, left)
@@ -155,14 +156,15 @@ pub(crate) fn in_project(
     let begun = Begun::new(bench, item, attempt)?;
     fs::create_dir(bench.slot.path())?;
     // What an earlier attempt left in the project is there.
+    let projection = Projection::none(project, item);
     let distrusted: Vec<bool> = item.stages.iter().map(|stage| stage.distrusted).collect();
-    let scene = begun.scene(project, true, &distrusted);
+    let scene = begun.scene(project, &projection, &distrusted);
     executor.prepare(&scene, watch);
     let ignores = IgnoresBefore::read(project, item)?;
     let ran = executor.run(&scene, watch)?;
     let dvc_version = begun.version(&ran)?;
     let draft = begun.draft()?;
-    let mut left = begun.harvest(&draft).take_stages(project, &ran, false)?;
+    let mut left = begun.harvest(&draft).take_stages(project, project, &ran, false)?;
     left.ignore = ignores.added(project)?;
     let outcome = outcome(item, &ran);
     begun.publish(draft, &outcome, left, true, dvc_version)?;
@@ -189,12 +191,13 @@ impl<'a> Begun<'a> {
     }
 
     /// What an executor is told: the stages run at `root`, which is the project itself or a workspace.
-    fn scene<'s>(&'s self, root: &'s Path, in_project: bool, distrusted: &'s [bool]) -> Scene<'s> {
+    fn scene<'s>(&'s self, root: &'s Path, projection: &'s Projection<'s>, distrusted: &'s [bool]) -> Scene<'s> {
         Scene {
             item: self.item,
             options: &self.bench.sources.plan.options,
             root,
-            in_project,
+            in_project: projection.is_none(),
+            projection,
             slot: self.bench.slot,
             log: &self.log,
             log_path: &self.log_path,

@@ -79,11 +79,14 @@ fn publish(fanout: &FanoutDir, slot: &SlotDir, cache: &Path, at_work: &AtWork) -
     let item = worklist::read_one(&run, &plan, at_work.index)?;
     let root = slot.workspace().join(&plan.prefix);
     // A lock file that DVC was just writing says nothing; then no stage is known to be done.
-    let entries = workspace::entries(&root, &item).unwrap_or_else(|_| vec![None; item.stages.len()]);
+    let none = || vec![None; item.stages.len()];
+    let [own, by_dvc] = [&slot.locks(), &root].map(|locks| workspace::entries(locks, &item).unwrap_or_else(|_| none()));
+    let is_new = |entry: &Option<String>, base: &Option<String>| entry.is_some() && entry != base;
     let path = run.log(item.index, at_work.attempt);
     let begun = log::begun(&path).at("read", &path)?;
-    let ends = item.stages.iter().zip(entries).map(|(stage, entry)| StageEnd {
-        has_begun: begun.contains(&stage.address) && entry == stage.base,
+    let entries = own.iter().zip(&by_dvc);
+    let ends = item.stages.iter().zip(entries).map(|(stage, (own, by_dvc))| StageEnd {
+        has_begun: begun.contains(&stage.address) && !is_new(own, &stage.base) && !is_new(by_dvc, &stage.base),
         ..StageEnd::not_run()
     });
     let ran = Ran { stopped: Stopped::Signalled(9), stages: ends.collect(), error: None };

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::adapters::clock;
 use crate::diagnostic::Diagnostic;
 use crate::model::report::{Attempt, Executors, Failure, Outcome, Phase, Provenance, Report, Stage, WorkItem, plain};
-use crate::model::run::{self, EndingKind, StageState};
+use crate::model::run::{self, EndingKind, Executed, StageState};
 use crate::model::status::ItemState;
 use crate::state::format::{self, Plan, PlannedStage};
 use crate::state::journal::{self, Journaled, Line};
@@ -77,10 +77,10 @@ struct Found {
 /// Counts what did the stages of results.
 fn executors<'r>(stages: impl Iterator<Item = &'r format::StageResult>) -> Executors {
     let mut executors = Executors::default();
-    for stage in stages.filter(|stage| stage.state != format::StageState::NotRun) {
+    for stage in stages.filter(|stage| stage.state != StageState::NotRun) {
         match &stage.executor {
-            format::Executed::Native => executors.native += 1,
-            format::Executed::Dvc { why } => *executors.dvc.entry(why.clone()).or_default() += 1,
+            Executed::Native => executors.native += 1,
+            Executed::Dvc { why } => *executors.dvc.entry(why.clone()).or_default() += 1,
         }
     }
     executors

@@ -1,7 +1,7 @@
 //! What runs the stages of a work item in a workspace that is filled.
 //!
 //! An executor keeps to this: it changes nothing outside of the workspace but DVC's cache and the log; afterwards the
-//! workspace's lock files hold the entries of the stages that are good, and their outs are in the cache. What the commands
+//! lock files of the projection hold the entries of the stages that are good, and their outs are in the cache. What the commands
 //! left in the workspace is nobody's business here; it is taken out by `harvest`.
 
 pub(crate) mod dvc;
@@ -16,6 +16,7 @@ use crate::model::run::{Executed, StageState};
 use crate::state::format::{PlanOptions, WorkItem};
 use crate::state::paths::SlotDir;
 use crate::worker::child::{Stopped, Watch};
+use crate::worker::workspace::projection::Projection;
 
 /// Runs the stages of one work item after another.
 pub(crate) trait Executor {
@@ -37,6 +38,8 @@ pub(crate) struct Scene<'a> {
     pub root: &'a Path,
     /// Whether the workspace is the project itself, with all its stages.
     pub in_project: bool,
+    /// Where lock entries are, and what DVC is shown.
+    pub projection: &'a Projection<'a>,
     pub slot: &'a SlotDir,
     /// Takes all that is printed, by commands and by the executor.
     pub log: &'a File,

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use super::{Sources, Workspace, WorkspaceError};
+use super::{Sources, Workspace, WorkspaceError, projection};
 use crate::adapters::dvc::place::{CachedOut, make_empty, object_path, place_cached};
 use crate::adapters::fs::{self, FoundKind, FsError};
 use crate::adapters::git::{Content, linked};
@@ -18,7 +18,7 @@ use crate::state::published::Published;
 use crate::state::results;
 
 impl Workspace {
-    /// Puts in what a work item needs: DVC's config, projected stages, lock entries, inputs.
+    /// Puts in what a work item needs: DVC's config, inputs, and beside it the lock entries.
     pub(crate) fn fill(&self, item: &WorkItem, sources: &Sources<'_>) -> Result<(), WorkspaceError> {
         let root = self.root();
         let inputs = item.inputs.iter().map(Input::path);
@@ -34,12 +34,7 @@ impl Workspace {
         for directory in &item.directories {
             fs::create_dir(&root.join(directory))?;
         }
-        for file in &item.files {
-            fs::write_plain(&root.join(&file.path), file.text.as_bytes())?;
-        }
-        for (path, text) in base_locks(item)? {
-            fs::write_plain(&root.join(path), text.as_bytes())?;
-        }
+        projection::begin(&self.slot, base_locks(item)?)?;
         let mut results: HashMap<usize, Published> = HashMap::new();
         for &index in &item.needs {
             if let Some(published) = results::best(sources.run, index)? {

@@ -9,10 +9,12 @@ mod changes;
 mod fill;
 mod leftovers;
 mod look;
+pub(crate) mod projection;
 
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use crate::adapters::dvc::place::{PlaceError, Placing};
 use crate::adapters::fs::{self, Found, FsError};
@@ -92,6 +94,8 @@ pub(crate) struct Workspace {
     /// What was found in it after the commands had ended, until the reset: looking again would take as long.
     found: Option<Vec<Found>>,
     watching: Watching,
+    /// The project's stage files and lock files in it, relative to the project's root.
+    stage_files: Rc<[String]>,
 }
 
 impl Workspace {
@@ -136,7 +140,22 @@ impl Workspace {
         let mut carried = Carried::new(sources.plan, sources.project, &top);
         carried.place(sources.run)?;
         let (has_odd_names, found, watching) = (Cell::new(false), None, Watching::default());
-        Ok(Workspace { slot, top, prefix, nested, project, store, manifest, carried, has_odd_names, found, watching })
+        let mut workspace = Workspace {
+            slot,
+            top,
+            prefix,
+            nested,
+            project,
+            store,
+            manifest,
+            carried,
+            has_odd_names,
+            found,
+            watching,
+            stage_files: Rc::new([]),
+        };
+        workspace.stage_files = workspace.find_stage_files();
+        Ok(workspace)
     }
 
     /// Looks for what other workers have put in the project.
@@ -181,7 +200,7 @@ fn marker(sources: &Sources<'_>) -> Result<String, FsError> {
     Ok(format!("{tree} {head} {} {carried} {}\n", plan.setting, machine::boot()))
 }
 
-/// The lock entries that a work item's stages have in a workspace, in its order.
+/// The entries that a work item's stages have in lock files below a folder, in its order.
 pub(crate) fn entries(root: &Path, item: &WorkItem) -> Result<Vec<Option<String>>, WorkspaceError> {
     let mut files: HashMap<&str, HashMap<String, String>> = HashMap::new();
     for stage in item.stages.iter().filter(|stage| stage.name.is_some()) {

@@ -65,7 +65,7 @@ impl<'a> DvcExecutor<'a> {
     ) -> Result<(Stopped, StageEnd), Diagnostic> {
         let stage = &scene.item.stages[at];
         let (stopped, said) = self.start(scene, Some(&[&stage.address]), scene.distrusted[at], watch)?;
-        let entries = workspace::entries(scene.root, scene.item);
+        let entries = workspace::entries(scene.projection.locks(), scene.item);
         let entry = entries.ok().and_then(|mut entries| entries.swap_remove(at));
         let mut end = end(stage, entry.as_ref(), &stopped, &said);
         if !stopped.is_success() && end.message.is_none() {
@@ -125,6 +125,7 @@ impl<'a> DvcExecutor<'a> {
         let length = || scene.log.metadata().at("look at", scene.log_path).map(|metadata| metadata.len());
         let before = length()?;
         let program = self.program(scene, one_by_one, is_distrusted)?;
+        scene.projection.enter()?;
         let spared = self.spared();
         let begin = begin(&mut self.warm, self.script.as_ref(), &program, scene);
         let stopped = watch.watch(begin, spared, scene.timeout_seconds);
@@ -134,6 +135,8 @@ impl<'a> DvcExecutor<'a> {
         }
         let stopped =
             stopped.map_err(|error| Diagnostic::tool(format!("cannot run `{}`", program.shown())).source(&error))?;
+        // A command may have removed the workspace: then no stage is done, and that is said where the result is made.
+        drop(scene.projection.leave());
         let own = length()?.saturating_sub(before).min(LOG_TAIL);
         Ok((stopped, ReproLog::read(&String::from_utf8_lossy(&fs::read_tail(scene.log_path, own)?))))
     }
@@ -191,8 +194,8 @@ impl Executor for DvcExecutor<'_> {
             return Err(nameless_user(error));
         }
         // A command may have removed the workspace; what is said of its stages then does not matter.
-        let entries =
-            workspace::entries(scene.root, scene.item).unwrap_or_else(|_| vec![None; scene.item.stages.len()]);
+        let entries = workspace::entries(scene.projection.locks(), scene.item)
+            .unwrap_or_else(|_| vec![None; scene.item.stages.len()]);
         let ends =
             scene.item.stages.iter().zip(entries).map(|(stage, entry)| end(stage, entry.as_ref(), &stopped, &said));
         let stages = ends.collect();

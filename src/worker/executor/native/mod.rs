@@ -125,13 +125,20 @@ impl Executor for NativeExecutor<'_> {
             return self.leave(scene, watch, "the path of the workspace is not UTF-8");
         };
         let shell = Shell::find(environment(scene));
-        let place =
-            Place { root: scene.root, root_text, cwd: "", store: &self.store, params: &self.params, shell: &shell };
+        let place = Place {
+            root: scene.root,
+            locks: scene.projection.locks(),
+            root_text,
+            cwd: "",
+            store: &self.store,
+            params: &self.params,
+            shell: &shell,
+        };
         let prefix = prefix_of(scene, self.git.as_ref().map(|(_, git)| git));
         let git = self.git.as_ref().map(|(_, git)| (git, prefix.as_str()));
         let mut ignores = Ignores::new(scene.root, git);
         let lock = scene.in_project.then(|| lock_project(scene.root, self.config)).transpose()?;
-        let locks = Locks::read(scene.root, stages.iter().map(|at| &project.stages[*at]));
+        let locks = Locks::read(scene.projection.locks(), stages.iter().map(|at| &project.stages[*at]));
         let turn = |(at, stage): (usize, &usize)| Turn {
             stage: &project.stages[*stage],
             entry: locks.entry(at),

@@ -1,0 +1,85 @@
+//! Commands that look around: what they see of the project in a workspace is what they would see under `dvc repro`.
+
+use crate::support::Project;
+use crate::support::same::{assert_clean, assert_same};
+
+/// What a command can ask of the stages of the whole project, not of its own alone.
+const SHOW: &str = r#"
+import hashlib, json, pathlib, subprocess, sys
+import dvc.api
+
+digest = {name: hashlib.md5(pathlib.Path(name).read_bytes()).hexdigest() for name in ("dvc.yaml", "sub/dvc.yaml")}
+stages = subprocess.run(["dvc", "stage", "list", "--all", "--name-only"], capture_output=True, text=True).stdout
+status = subprocess.run(["git", "status", "--porcelain", "dvc.yaml", "sub"], capture_output=True, text=True).stdout
+print(json.dumps({
+    "all": dvc.api.params_show(), "first": dvc.api.params_show(stages="first"),
+    "digest": digest, "stages": stages, "status": status,
+}, sort_keys=True))
+"#;
+
+fn looking() -> Project {
+    let project = Project::empty();
+    project.write("params.yaml", "alpha: 1\nkeys: [p, q]\n");
+    project.write("conf/extra.yaml", "beta: 2\n");
+    project.write("show.py", SHOW);
+    project.write("raw/own.txt", "own\n");
+    project.write(
+        "dvc.yaml",
+        "stages:\n  first:\n    cmd: echo x > first.txt\n    params:\n    - alpha\n    - conf/extra.yaml: [beta]\n    outs: \
+         [first.txt]\n  use:\n    foreach: ${keys}\n    do:\n      cmd: python show.py > ${item}.json\n      deps: [first.txt, \
+         show.py]\n      params: [alpha]\n      outs: [\"${item}.json\"]\n",
+    );
+    project.write("sub/dvc.yaml", "stages:\n  other:\n    cmd: echo other > other.txt\n    outs: [other.txt]\n");
+    project.commit("scripts that look around");
+    project
+}
+
+#[test]
+fn the_stages_of_the_whole_project_are_there() {
+    let (serial, fanned) = (looking(), looking());
+    for change in ["alpha: 1", "alpha: 2"] {
+        for project in [&serial, &fanned] {
+            project.edit("params.yaml", "alpha: 1", change);
+        }
+        serial.dvc(["repro", "-P"]);
+        fanned.fanout(["run", "--all-pipelines", "-j", "2"]).succeeded();
+        assert_same(&serial, &fanned, change);
+        assert_clean(&fanned, &["-P"]);
+    }
+}
+
+#[test]
+fn a_stage_that_only_dvc_can_do_finds_the_entries_of_those_before_it() {
+    let make = || {
+        let project = Project::empty();
+        project.write("params.yaml", "keys: [p, q]\n");
+        // A param that is a pattern is left to DVC.
+        project.write(
+            "dvc.yaml",
+            "stages:\n  first:\n    foreach: ${keys}\n    do:\n      cmd: cat ${item}.txt > first-${item}\n      deps: \
+             [\"${item}.txt\"]\n      outs: [\"first-${item}\"]\n  second:\n    foreach: ${keys}\n    do:\n      cmd: cat \
+             first-${item} dvc.yaml > second-${item}\n      deps: [\"first-${item}\"]\n      params: [\"key?\"]\n      outs: \
+             [\"second-${item}\"]\n  third:\n    foreach: ${keys}\n    do:\n      cmd: cat second-${item} second-${item} > \
+             third-${item}\n      deps: [\"second-${item}\"]\n      outs: [\"third-${item}\"]\n",
+        );
+        project.write("p.txt", "p\n");
+        project.write("q.txt", "q\n");
+        project.commit("three in a row");
+        project
+    };
+    let (serial, fanned) = (make(), make());
+    for text in ["p\n", "another p\n"] {
+        for project in [&serial, &fanned] {
+            project.write("p.txt", text);
+        }
+        serial.dvc(["repro"]);
+        fanned.fanout(["run", "-j", "2"]).succeeded();
+        // What such a stage sees is the projected file, so its own out may differ: the entries must not.
+        let names = |project: &Project| -> Vec<String> {
+            let lock = project.read("dvc.lock");
+            lock.lines().filter(|line| line.ends_with(':') && line.starts_with("  ")).map(str::to_owned).collect()
+        };
+        assert_eq!(names(&serial), names(&fanned));
+        assert_clean(&fanned, &[]);
+    }
+}
