@@ -3,9 +3,8 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
-use super::fill::make_parent;
 use super::look::low;
-use super::{Workspace, WorkspaceError};
+use super::{Workspace, WorkspaceError, make_parent};
 use crate::adapters::fs::{self, Found, FoundKind};
 use crate::adapters::git::{ManifestFile, linked};
 use crate::dvc::pipeline::path::{is_within, join};

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use super::{Sources, Workspace, WorkspaceError, projection};
+use super::{Sources, Workspace, WorkspaceError, make_parent, projection};
 use crate::adapters::dvc::place::{CachedOut, make_empty, object_path, place_cached};
 use crate::adapters::fs::{self, FoundKind, FsError};
 use crate::adapters::git::{Content, linked};
@@ -272,10 +272,6 @@ fn base_locks(item: &WorkItem) -> Result<Vec<(String, String)>, WorkspaceError> 
             Err(_) => Err(WorkspaceError::Lock { path }),
         })
         .collect()
-}
-
-pub(super) fn make_parent(path: &Path) -> Result<(), FsError> {
-    path.parent().map_or(Ok(()), fs::create_dir)
 }
 
 /// Copies a file, a symlink or a tree, with executable bits.

@@ -219,3 +219,7 @@ fn read_entries(root: &Path, file: &str) -> Result<HashMap<String, String>, Work
     let lock = Lockfile::parse(&text).map_err(|_| WorkspaceError::Lock { path })?;
     Ok(lock.names().filter_map(|name| Some((name.to_owned(), lock.entry(name)?.text().to_owned()))).collect())
 }
+
+fn make_parent(path: &Path) -> Result<(), FsError> {
+    path.parent().map_or(Ok(()), fs::create_dir)
+}

@@ -8,8 +8,7 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::fill::make_parent;
-use super::{Workspace, WorkspaceError};
+use super::{Workspace, WorkspaceError, make_parent};
 use crate::adapters::fs;
 use crate::dvc::pipeline::path::{file_name, is_within, lock_path};
 use crate::state::format::{Input, WorkItem};
