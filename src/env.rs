@@ -52,8 +52,16 @@ pub(crate) const XDG_CONFIG_DIRS: &str = "XDG_CONFIG_DIRS";
 /// Where programs are looked for.
 pub(crate) const PATH: &str = "PATH";
 
-/// Set where this process runs inside of a Slurm job.
+/// Set where this process runs inside of a Slurm job: the job's own id.
 pub(crate) const SLURM_JOB_ID: &str = "SLURM_JOB_ID";
+/// Set by Slurm in the tasks of a job array: the array's id.
+pub(crate) const SLURM_ARRAY_JOB_ID: &str = "SLURM_ARRAY_JOB_ID";
+/// Set by Slurm in a job that it has started again: how often.
+pub(crate) const SLURM_RESTART_COUNT: &str = "SLURM_RESTART_COUNT";
+/// Set by Slurm: the node.
+pub(crate) const SLURMD_NODENAME: &str = "SLURMD_NODENAME";
+/// Set by Slurm: the CPUs that the job has on this node.
+pub(crate) const SLURM_CPUS_ON_NODE: &str = "SLURM_CPUS_ON_NODE";
 
 /// The names of all variables.
 pub(crate) fn names() -> Vec<String> {

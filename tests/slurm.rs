@@ -26,6 +26,14 @@ pub(crate) fn same_through_slurm(
 fn a_project_with_sessions_ends_as_dvc_repro_leaves_it() {
     let Some((slurm, project)) = same_through_slurm("sessions", &[], &[]) else { return };
     assert_eq!(attempts(&project)[..4], [1, 1, 1, 1]);
+    let report = slurm.fanout(&project, &["report", "--format", "json"]).succeeded();
+    let report: serde_json::Value = serde_json::from_str(&report).expect("it is JSON");
+    let item = &report["work_items"][0];
+    assert_eq!(item["used"]["cpus"], 1.0, "{item}");
+    assert!(item["attempts"][0]["place"].as_str().is_some_and(|place| place.contains(", task 1_")), "{item}");
+    let text = slurm.fanout(&project, &["report"]).succeeded();
+    assert!(text.contains("of the CPUs that were asked for"), "{text}");
+    assert!(!slurm.limits_memory() || text.contains("% of the memory ("), "{text}");
     let status = slurm.fanout(&project, &["doctor", "--engine", "slurm"]).stdout;
     assert!(status.contains("Slurm 2") && status.contains("arrays of up to 1001 tasks"), "{status}");
 }

@@ -90,6 +90,8 @@ fn a_launcher_that_was_killed_is_followed_by_one_that_goes_on() {
     wait_for("all tasks run", || slurm.runs(3));
     first.kill().expect("killed");
     first.wait().expect("waited for");
+    let status = slurm.fanout(&project, &["status", "--live"]).succeeded();
+    assert!(status.contains("-p0-g1: 3 running"), "{status}");
     let ran = slurm.fanout(&project, &["launch", "--mem", "700M"]);
     assert_eq!(ran.code, Some(2), "{ran:#?}");
     assert!(ran.stderr.contains("is under way already, made from other options"), "{}", ran.stderr);
@@ -194,4 +196,85 @@ fn a_claim_of_a_machine_that_is_gone_is_void_after_a_while() {
     assert!(touched.is_ok_and(|status| status.success()));
     project.fanout(["launch"]).succeeded();
     assert!(!claim.exists());
+}
+
+/// How many rounds of faults; more are for a long evening.
+const ROUNDS: &str = "DVC_FANOUT_TEST_ROUNDS";
+
+/// Launchers, workers, nodes and the controller are killed, tasks are cancelled and requeued, in an order that depends on
+/// the round; whoever launches again until all is done finds the project as `dvc repro` would have left it.
+#[test]
+fn whatever_is_killed_the_run_comes_to_the_same_end() {
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    let rounds: u32 = std::env::var(ROUNDS).ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(1);
+    let project = crate::support::Project::empty();
+    let template = |name: &str, deps: &str, out: &str, command: &str| {
+        format!(
+            "  {name}:\n    foreach: [k0, k1, k2, k3]\n    do:\n      cmd: sleep 0.5; {command}\n      deps: [{deps}]\n      outs: ['{out}']\n"
+        )
+    };
+    let first = template("a", "seed", "a-${item}", "cat seed > a-${item}; echo ${item} >> a-${item}");
+    let join = "  b:\n    cmd: cat a-k0 a-k1 a-k2 a-k3 > b\n    deps: [a-k0, a-k1, a-k2, a-k3]\n    outs: [b]\n";
+    let last = template("c", "b", "c-${item}", "cat b > c-${item}; echo ${item} >> c-${item}");
+    project.write("dvc.yaml", &format!("stages:\n{first}{join}{last}"));
+    for round in 0..rounds {
+        project.write("seed", &format!("{round}\n"));
+        project.commit("a round");
+        let mut faults = (0..5).map(|number| (round * 5 + number) % 6);
+        let mut launches = 0;
+        loop {
+            launches += 1;
+            assert!(launches < 12, "round {round} comes to no end");
+            let mut launcher = spawn(&slurm, &project, &["run"]);
+            let Some(fault) = faults.next() else {
+                if launcher.wait().expect("waited for").success() {
+                    break;
+                }
+                continue;
+            };
+            let mut over = None;
+            wait_for("a task runs, or all is done", || {
+                over = launcher.try_wait().expect("looked at");
+                over.is_some() || !slurm.call("squeue", &["-h", "-t", "R", "-o", "%K"]).is_empty()
+            });
+            if over.is_none() {
+                strike(&slurm, &project, fault);
+            }
+            if fault == 0 {
+                launcher.kill().expect("killed");
+            }
+            if launcher.wait().expect("waited for").success() {
+                break;
+            }
+        }
+        assert_clean(&project, &[]);
+        assert_eq!(project.read("c-k3"), format!("{0}\nk0\n{0}\nk1\n{0}\nk2\n{0}\nk3\nk3\n", round));
+    }
+}
+
+/// Does something bad to the cluster.
+fn strike(slurm: &Slurm, project: &crate::support::Project, fault: u32) {
+    let task = || {
+        let running = slurm.call("squeue", &["-h", "-t", "R", "-o", "%A"]);
+        running.lines().next().unwrap_or("999999").to_owned()
+    };
+    match fault {
+        1 => {
+            let worker = project.processes().into_iter().find(|(_, line)| line.contains(" work "));
+            let killed =
+                worker.map(|(id, _)| std::process::Command::new("kill").args(["-9", &id.to_string()]).status());
+            assert!(killed.is_none_or(|killed| killed.is_ok()));
+        }
+        2 => {
+            slurm.signal("slurmctld", "-KILL");
+            slurm.start_again(&["controller"]);
+        }
+        3 => {
+            slurm.signal(&format!("slurmd.{}", slurm.node(1)), "-KILL");
+            slurm.start_again(&["node", "1"]);
+        }
+        4 => drop(slurm.call("scancel", &[&task()])),
+        5 => drop(slurm.call("scontrol", &["requeue", &task()])),
+        _ => {}
+    }
 }

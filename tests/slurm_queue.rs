@@ -174,8 +174,8 @@ fn controller_said(project: &Project) -> String {
 #[test]
 fn a_run_that_was_handed_over_ends_as_dvc_repro_leaves_it() {
     let Some(slurm) = Slurm::start(&[]) else { return };
-    for settle in ["end", "each-phase"] {
-        let (serial, fanned) = (Project::from_fixture("split-merge"), Project::from_fixture("split-merge"));
+    for (settle, fixture) in [("end", "split-merge"), ("each-phase", "window")] {
+        let (serial, fanned) = (Project::from_fixture(fixture), Project::from_fixture(fixture));
         serial.dvc(["repro"]);
         fanned.fanout(["plan"]).succeeded();
         let ran = slurm.fanout(&fanned, &["launch", "--detach", "--settle", settle, "--then", "finalize"]);

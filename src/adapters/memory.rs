@@ -39,6 +39,13 @@ impl MemoryGroup {
         text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
     }
 
+    /// The most bytes that its processes had at a time; `None` where the kernel does not count them.
+    pub(crate) fn peak(&self) -> Option<u64> {
+        let folder = self.events.parent()?;
+        let peaks = ["memory.peak", "memory.max_usage_in_bytes"].into_iter();
+        peaks.filter_map(|name| fs::read_to_string(folder.join(name)).ok()).find_map(|text| text.trim().parse().ok())
+    }
+
     /// The number of bytes that the processes of the group may have; `None` where nothing limits them.
     pub(crate) fn limit(&self) -> Option<u64> {
         let limits = self.limits.iter().filter_map(|limit| fs::read_to_string(limit).ok()?.trim().parse().ok());

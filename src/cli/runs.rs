@@ -18,6 +18,9 @@ pub(crate) struct StatusArgs {
     /// List every work item, including those that are waiting or done
     #[arg(short, long)]
     pub all: bool,
+    /// Also ask the cluster about what is in its queue; without, only the run's files are looked at
+    #[arg(long)]
+    pub live: bool,
 }
 
 /// Print the log of a work item

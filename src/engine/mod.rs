@@ -102,6 +102,13 @@ macro_rules! engines {
                 }
             }
 
+            /// What is in the queues of clusters of a run, one line for each job.
+            pub(crate) async fn queued(&self, run: &RunDir) -> Result<Vec<String>, Diagnostic> {
+                let mut said: Vec<String> = vec![];
+                $( $(#[cfg($cfg)])? said.extend(self.$module.queued(run).await?); )*
+                Ok(said)
+            }
+
             /// Looks whether engines can be used that were asked for or have a section.
             pub(crate) async fn examine(
                 &self,
@@ -217,6 +224,11 @@ pub(crate) trait Flags: Args + Serialize + DeserializeOwned + Clone + Default {
 
     /// Ends what earlier launches of a run left to a cluster; returns the names of what it ended.
     async fn cancel(&self, _run: &RunDir, _plan: &Plan) -> Result<Vec<String>, Diagnostic> {
+        Ok(vec![])
+    }
+
+    /// What is in the cluster's queue of a run, one line for each job whose end nobody has taken in.
+    async fn queued(&self, _run: &RunDir) -> Result<Vec<String>, Diagnostic> {
         Ok(vec![])
     }
 

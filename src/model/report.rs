@@ -87,6 +87,18 @@ pub(crate) struct WorkItem {
     pub log: Option<String>,
     /// The end of that log, of failures alone.
     pub tail: Vec<String>,
+    /// What the attempt that counts used of what it might use.
+    pub used: Option<Used>,
+}
+
+/// What an attempt used of what its process might use.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Used {
+    pub cpu_seconds: f64,
+    pub seconds: f64,
+    pub cpus: Option<f64>,
+    pub memory_mib: Option<u64>,
+    pub memory_limit_mib: Option<u64>,
 }
 
 impl WorkItem {
@@ -257,6 +269,24 @@ impl Report {
         self.work_items.iter().filter(|item| matches!(item.outcome, Outcome::Failed { .. }))
     }
 
+    /// What part of the CPU time that was asked for was used, from 0 to 1; `None` where none was asked for.
+    pub(crate) fn cpu_use(&self) -> Option<f64> {
+        let asked = self.work_items.iter().filter_map(|item| item.used.as_ref()).filter_map(|used| {
+            used.cpus
+                .filter(|cpus| *cpus > 0.0 && used.seconds > 0.0)
+                .map(|cpus| (used.cpu_seconds, cpus * used.seconds))
+        });
+        let (used, asked) = asked.fold((0.0, 0.0), |(used, all), (part, whole)| (used + part, all + whole));
+        (asked > 0.0).then_some(used / asked)
+    }
+
+    /// The work item that used most of the memory that it might use, with that and the limit, in mebibytes.
+    pub(crate) fn memory_use(&self) -> Option<(&WorkItem, u64, u64)> {
+        let of = |item: &WorkItem| item.used.as_ref().and_then(|used| Some((used.memory_mib?, used.memory_limit_mib?)));
+        let found = self.work_items.iter().filter_map(|item| of(item).map(|(used, limit)| (item, used, limit)));
+        found.filter(|(_, _, limit)| *limit > 0).max_by_key(|(_, used, limit)| used * 1000 / limit)
+    }
+
     /// The work items that took longest, the longest first.
     pub(crate) fn slowest(&self, number: usize) -> Vec<&WorkItem> {
         let mut items: Vec<&WorkItem> = self.work_items.iter().filter(|item| !item.attempts.is_empty()).collect();
@@ -378,7 +408,17 @@ pub(crate) mod tests {
             reason: format!("dep raw/{id}.txt"),
             state: if outcome == Outcome::Succeeded { StageState::Ran } else { StageState::Failed },
         };
-        WorkItem { index, id: id.into(), phase: 0, stages: vec![stage], outcome, attempts, log: None, tail: vec![] }
+        WorkItem {
+            index,
+            id: id.into(),
+            phase: 0,
+            stages: vec![stage],
+            outcome,
+            attempts,
+            log: None,
+            tail: vec![],
+            used: None,
+        }
     }
 
     fn attempt(number: u32, place: &str, begin: f64, seconds: f64, end: EndingKind) -> Attempt {
@@ -444,6 +484,23 @@ pub(crate) mod tests {
         let work_items = items.into_iter().map(|attempts| item(0, "a", Outcome::Succeeded, attempts)).collect();
         let (names, lanes) = Report { work_items, ..sample() }.lanes();
         assert_eq!((names, lanes), (vec!["worker 0".into(), "worker 1".into()], vec![vec![0], vec![1], vec![0]]));
+    }
+
+    #[test]
+    fn what_was_used_is_held_against_what_was_asked_for() {
+        let mut report = sample();
+        assert_eq!((report.cpu_use(), report.memory_use().is_none()), (None, true));
+        let used = |cpus, memory_mib| Used {
+            cpu_seconds: 2.0,
+            seconds: 4.0,
+            cpus: Some(cpus),
+            memory_mib: Some(memory_mib),
+            memory_limit_mib: Some(1000),
+        };
+        report.work_items[0].used = Some(used(1.0, 300));
+        report.work_items[1].used = Some(used(3.0, 700));
+        assert_eq!(report.cpu_use(), Some(0.25));
+        assert_eq!(report.memory_use().map(|(item, used, limit)| (item.index, used, limit)), Some((1, 700, 1000)));
     }
 
     #[test]

@@ -151,7 +151,7 @@ fn state(state: &RunState) -> String {
 }
 
 /// Renders a run as one JSON document.
-pub(crate) fn json(status: &RunStatus) -> String {
+pub(crate) fn json(status: &RunStatus, queued: Option<&[String]>) -> String {
     let mut document = summary(status);
     let phases = status.phases.iter().enumerate().map(|(number, phase)| {
         let own = Counts::of(status.items.iter().filter(|item| item.phase == number));
@@ -159,6 +159,9 @@ pub(crate) fn json(status: &RunStatus) -> String {
     });
     document["phases"] = phases.collect();
     document["items"] = status.items.iter().map(item_json).collect();
+    if let Some(queued) = queued {
+        document["queued"] = queued.into();
+    }
     document.to_string()
 }
 

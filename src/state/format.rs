@@ -341,11 +341,40 @@ pub(crate) struct WorkResult {
     /// Whether the stages ran in the project itself: then what they left is where it belongs, and nothing is collected.
     #[serde(default)]
     pub in_project: bool,
+    /// What its stages used of what was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// The task of a job array that it was done by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slurm: Option<SlurmTask>,
     pub dvc: String,
     pub host: String,
     /// RFC 3339.
     pub started: String,
     pub finished: String,
+}
+
+/// What the stages of an attempt used, and what its process may use.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Usage {
+    pub cpu_seconds: f64,
+    /// How long they took.
+    pub seconds: f64,
+    pub cpus: Option<f64>,
+    /// The most that this process and its stages had at a time, those of work items before it among them.
+    pub memory_mib: Option<u64>,
+    pub memory_limit_mib: Option<u64>,
+}
+
+/// Where Slurm ran an attempt, in Slurm's own words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SlurmTask {
+    pub job: String,
+    pub array: Option<String>,
+    pub task: Option<String>,
+    /// How often Slurm has started it again.
+    pub restart: u32,
+    pub node: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

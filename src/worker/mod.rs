@@ -8,6 +8,7 @@ mod first;
 mod harvest;
 pub(crate) mod salvage;
 pub(crate) mod transfer;
+mod usage;
 pub(crate) mod workspace;
 
 use std::cell::RefCell;
@@ -18,11 +19,12 @@ use std::time::Duration;
 
 use crate::adapters::dvc::Dvc;
 use crate::adapters::memory::{self, MemoryGroup};
+use crate::adapters::usage::children_cpu_seconds;
 use crate::adapters::{clock, fs, process, signals};
 use crate::diagnostic::Diagnostic;
 use crate::model::run::{Executed, Outcome, StageState};
 use crate::state::dvc_version::DvcVersion;
-use crate::state::format::{Input, StageResult, VERSION, WorkItem, WorkResult};
+use crate::state::format::{Input, StageResult, Usage, VERSION, WorkItem, WorkResult};
 use crate::state::needs::{self, Blocked, Needed};
 use crate::state::paths::{FanoutDir, SlotDir};
 use crate::state::published;
@@ -178,6 +180,8 @@ struct Begun<'a> {
     attempt: &'a Attempt<'a>,
     /// RFC 3339.
     started: String,
+    /// The CPU seconds of this process's children before.
+    cpu_before: f64,
     log: File,
     log_path: PathBuf,
 }
@@ -187,7 +191,8 @@ impl<'a> Begun<'a> {
         let started = clock::now();
         let log_path = bench.sources.run.log(item.index, attempt.number);
         let log = fs::append(&log_path)?;
-        Ok(Begun { bench, item, attempt, started, log, log_path })
+        let cpu_before = children_cpu_seconds();
+        Ok(Begun { bench, item, attempt, started, cpu_before, log, log_path })
     }
 
     /// What an executor is told: the stages run at `root`, which is the project itself or a workspace.
@@ -242,6 +247,11 @@ impl<'a> Begun<'a> {
         Ok(outcome)
     }
 
+    /// What the stages have used so far.
+    fn usage(&self) -> Usage {
+        usage::of(&self.item.resources, self.cpu_before, clock::seconds_between(&self.started, &clock::now()))
+    }
+
     /// Publishes the result.
     fn publish(
         &self,
@@ -267,6 +277,8 @@ impl<'a> Begun<'a> {
             deleted: left.deleted,
             ignore: left.ignore,
             in_project,
+            usage: Some(self.usage()),
+            slurm: usage::slurm_task(),
             dvc,
             host: process::host(),
             started: self.started.clone(),

@@ -112,6 +112,8 @@ fn publish(fanout: &FanoutDir, slot: &SlotDir, cache: &Path, at_work: &AtWork) -
             deleted: vec![],
             ignore: vec![],
             in_project: false,
+            usage: None,
+            slurm: None,
             dvc: plan.dvc,
             host: process::host(),
             started: clock::made(&path),

@@ -120,6 +120,8 @@ impl Fixture {
             deleted: vec![],
             ignore: vec![IgnoreLines { path: "data/.gitignore".into(), lines: vec![format!("/{index}")] }],
             in_project: false,
+            usage: None,
+            slurm: None,
             dvc: "3.67.1".into(),
             host: "h".into(),
             started: String::new(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::adapters::{fs, process};
+use crate::adapters::{file_system, fs, process};
 use serde_json::Value as Json;
 
 use crate::diagnostic::Diagnostic;
@@ -15,6 +15,7 @@ use crate::engine::slurm::args::{Args, CancelArgs, Settle};
 use crate::engine::slurm::cluster::Slurm;
 use crate::engine::slurm::limits::Limits;
 use crate::engine::slurm::record::Record;
+use crate::engine::slurm::seen::{self, Line};
 use crate::engine::slurm::{SlurmConfig, SlurmEngine, end, script};
 use crate::engine::{Flags, Scene};
 use crate::env;
@@ -26,6 +27,8 @@ use crate::state::worklist;
 
 const DEFAULT_POLL: Duration = Duration::from_secs(30);
 const DEFAULT_LIMIT: Duration = Duration::from_mins(15);
+/// What a worker takes that is told to end: its stage has some seconds, and then it publishes.
+const PUBLISHING: Duration = Duration::from_secs(20);
 /// The word for workspaces on the project's file system.
 const SHARED: &str = "shared";
 /// Where workspaces lie unless said otherwise.
@@ -60,6 +63,23 @@ impl Flags for Args {
         Ok(arrays.into_iter().map(|(name, _)| name).collect())
     }
 
+    async fn queued(&self, run: &RunDir) -> Result<Vec<String>, Diagnostic> {
+        let files = RunFiles::new(run, Self::NAME, Json::Null);
+        let mut arrays = vec![];
+        for name in files.open_jobs()? {
+            arrays.extend(Record::of(&files, &name)?.map(|record| (name, record)));
+        }
+        let Some((_, first)) = arrays.first() else { return Ok(vec![]) };
+        let slurm = Slurm::new(self.clusters.clone().or_else(|| first.clusters.clone()), "/".into());
+        let names: Vec<String> = arrays.iter().map(|(name, _)| name.clone()).collect();
+        let lines = slurm.list(&names).await?;
+        let own = |name: &str, record: &Record| {
+            let own: Vec<&Line> = lines.iter().filter(|line| line.name == name && record.owns(line)).collect();
+            format!("{name}: {}", seen::summary(&own))
+        };
+        Ok(arrays.iter().map(|(name, record)| own(name, record)).collect())
+    }
+
     async fn examine(&self, project: &ProjectHome) -> Result<Option<String>, Diagnostic> {
         let slurm = Slurm::new(self.clusters.clone(), project.root.clone());
         let configuration = slurm.configuration().await?;
@@ -68,12 +88,24 @@ impl Flags for Args {
         limits.look_at(&slurm.partitions().await?, self)?;
         let accounting = if limits.has_accounting { "with accounting" } else { "without accounting" };
         let memory = if limits.confines_memory { "limited" } else { "not limited, since there are no cgroups" };
-        Ok(Some(format!(
+        let mut said = format!(
             "Slurm {} of `{}`, {accounting}, arrays of up to {} tasks, memory of tasks is {memory}",
             value("SLURM_VERSION"),
             value("ClusterName"),
             limits.array_size,
-        )))
+        );
+        if limits.kill_wait < PUBLISHING {
+            let seconds = limits.kill_wait.as_secs();
+            said.push_str(&format!(
+                "; tasks that are ended have {seconds} s (KillWait), which may be too short to publish what they did"
+            ));
+        }
+        if let Some(kind) = file_system::of(&project.root) {
+            let locks =
+                if kind.has_local_locks { ", where locks may hold on one machine only: claims are used" } else { "" };
+            said.push_str(&format!("; the project is on {}{locks}", kind.name));
+        }
+        Ok(Some(said))
     }
 }
 

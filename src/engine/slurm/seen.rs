@@ -177,6 +177,23 @@ pub(super) fn explanation(reason: &str) -> &'static str {
     }
 }
 
+/// Says in a few words how the tasks of an array stand.
+pub(super) fn summary(lines: &[&Line]) -> String {
+    let number = |is: fn(&State) -> bool| -> usize {
+        lines.iter().filter(|line| is(&line.state)).map(|line| line.indexes.len().max(1)).sum()
+    };
+    let waiting = lines.iter().find(|line| line.state == State::Waiting);
+    let why = waiting.map_or_else(String::new, |line| format!(" ({}: {})", line.reason, explanation(&line.reason)));
+    let counts = [
+        (number(|state| matches!(state, State::Running | State::Unknown)), "running".to_owned()),
+        (number(|state| *state == State::Waiting), format!("waiting{why}")),
+        (number(|state| matches!(state, State::Ended(_))), "ended".to_owned()),
+    ];
+    let some: Vec<String> =
+        counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    if some.is_empty() { "Slurm does not know it any more".to_owned() } else { some.join(", ") }
+}
+
 /// What the end of a task means for its work items that left no result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Meaning {
@@ -246,6 +263,14 @@ mod tests {
         assert_eq!((lines[0].indexes.len(), &lines[0].state, &lines[0].node), (7, &State::Waiting, &None));
         assert_eq!((&lines[1].state, lines[1].node.as_deref()), (&State::Running, Some("n1")));
         assert_eq!((&lines[2].state, lines[2].comment.as_str()), (&State::Ended(End::Cancelled), "b|c"));
+    }
+
+    #[test]
+    fn tasks_are_summed_up() {
+        let lines = parse("1|2-4|1|PENDING|Priority|n/a|a|b\n1|0|2|RUNNING|None|n1|a|b\n1|1|3|COMPLETED|None|n1|a|b\n");
+        let lines: Vec<&Line> = lines.iter().collect();
+        assert_eq!(summary(&lines), "1 running, 3 waiting (Priority: others come first), 1 ended");
+        assert_eq!(summary(&[]), "Slurm does not know it any more");
     }
 
     #[test]

@@ -90,6 +90,15 @@ fn duration(seconds: f64) -> String {
     }
 }
 
+/// What was used of what was asked for.
+fn used(report: &Report) -> String {
+    let cpus = report.cpu_use().map(|part| format!("{:.0} % of the CPUs that were asked for", part * 100.0));
+    let memory = report.memory_use().map(|(item, used, limit)| {
+        format!("at most {} % of the memory ({}: {used} of {limit} MiB)", used * 100 / limit, item.id)
+    });
+    cpus.into_iter().chain(memory).collect::<Vec<_>>().join(", ")
+}
+
 /// Name and value of what says where results come from.
 fn provenance(report: &Report) -> Vec<(&'static str, String)> {
     let from = &report.provenance;
@@ -109,6 +118,7 @@ fn provenance(report: &Report) -> Vec<(&'static str, String)> {
         ("dvc-fanout", from.program.clone()),
         ("hosts", hosts),
         ("stages done by", executors(&from.executors)),
+        ("used", used(report)),
     ];
     all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
 }
