@@ -248,7 +248,7 @@ fn whatever_is_killed_the_run_comes_to_the_same_end() {
             }
         }
         assert_clean(&project, &[]);
-        assert_eq!(project.read("c-k3"), format!("{0}\nk0\n{0}\nk1\n{0}\nk2\n{0}\nk3\nk3\n", round));
+        assert_eq!(project.read("c-k3"), format!("{round}\nk0\n{round}\nk1\n{round}\nk2\n{round}\nk3\nk3\n"));
     }
 }
 

@@ -134,14 +134,18 @@ fn a_group_keeps_to_its_limit_over_several_arrays() {
         format!("  {name}:\n    foreach: [{keys}]\n    do:\n      cmd: {command}\n      outs:\n      - ${{item}}.txt\n")
     };
     project.write("dvc.yaml", &format!("stages:\n{}{}", template("small", "a0, a1"), template("large", "b0, b1")));
-    let settings = "stages:\n  small: {group: api, cpus: 1}\n  large: {group: api, cpus: 2}\n";
+    let settings =
+        "stages:\n  small: {group: api, cpus: 1}\n  large: {group: api, cpus: 2, slurm: {partition: high}}\n";
     project.write(".dvc/fanout/config.yaml", settings);
     project.commit("two templates");
     project.fanout(["plan"]).succeeded();
     let printed = slurm.fanout(&project, &["launch", "--group", "api=1", "--dry-run"]).succeeded();
     assert!(printed.contains("--array=0-1%1") && printed.contains("singleton,afterany:ID-OF-dvcf-"), "{printed}");
+    assert_eq!(printed.matches("--partition=high").count(), 1, "{printed}");
     let ran = slurm.fanout(&project, &["run", "--group", "api=1"]);
     assert_eq!(ran.code, Some(0), "{ran:#?}");
+    let partitions = slurm.call("squeue", &["-h", "-t", "all", "-o", "%P"]);
+    assert!(partitions.contains("main") && partitions.contains("high"), "{partitions}");
     assert_clean(&project, &[]);
 }
 

@@ -156,7 +156,7 @@ fn of_stages(project: &ProjectHome, settings: &Settings) -> Result<Vec<Setting>,
 
 /// Hints as a person would write them.
 fn spelled(resources: &Resources) -> Vec<(&'static str, Json)> {
-    let Resources { cpus, memory_mib, gpus, timeout, retries, group } = resources;
+    let Resources { cpus, memory_mib, gpus, timeout, retries, group, slurm } = resources;
     let all = [
         ("cpus", cpus.map(Json::from)),
         ("memory", memory_mib.map(|mib| format!("{mib}Mi").into())),
@@ -164,6 +164,10 @@ fn spelled(resources: &Resources) -> Vec<(&'static str, Json)> {
         ("timeout", timeout.map(|timeout| crate::model::duration::Limit(timeout).to_string().into())),
         ("retries", retries.map(Json::from)),
         ("group", group.clone().map(Json::from)),
+        (
+            "slurm",
+            (!slurm.is_empty()).then(|| slurm.iter().map(|(name, value)| (name.clone(), value.clone())).collect()),
+        ),
     ];
     all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
 }

@@ -8,9 +8,10 @@
 //! | `timeout` | `90s`, `15m`, `2h`; a number alone counts seconds |
 //! | `retries` | tries after the first, also after a failed command |
 //! | `group` | the name of a group with a limit of its own |
+//! | `slurm` | options of Slurm's `sbatch`: `{partition: gpu, gres: "gpu:a100:1"}` |
 //!
 //! A work item asks for the most that one of its stages asks for, since its stages run one after another; its timeout
-//! is the sum of theirs.
+//! is the sum of theirs. Where several name an option of `sbatch`, the first one's holds.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,7 +23,11 @@ use crate::model::quantity::{Memory, Quantity};
 use crate::model::run::Resources;
 
 /// The keys that a stage may set.
-pub(crate) const KEYS: [&str; 6] = ["cpus", "memory", "gpus", "timeout", "retries", "group"];
+pub(crate) const KEYS: [&str; 7] = ["cpus", "memory", "gpus", "timeout", "retries", "group", "slurm"];
+
+/// The options of `sbatch` that a stage may set.
+pub(crate) const SLURM_OPTIONS: [&str; 10] =
+    ["partition", "account", "qos", "reservation", "constraint", "nodelist", "licenses", "gres", "time", "tmp"];
 
 /// What is wrong with a hint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,10 +93,32 @@ pub(crate) fn parse(value: &Value) -> Result<Resources, RequestError> {
                 let name = text.clone().filter(|name| !name.is_empty());
                 resources.group = Some(name.ok_or_else(|| wrong("group", "not a name"))?);
             }
+            "slurm" => resources.slurm = slurm(value)?,
             key => return Err(RequestError::Unknown { key: key.to_owned() }),
         }
     }
     Ok(resources)
+}
+
+/// Reads the options of `sbatch`.
+fn slurm(value: &Value) -> Result<BTreeMap<String, String>, RequestError> {
+    let wrong = |value: String, expected| RequestError::Wrong { key: "slurm", value, expected };
+    let Value::Map(entries) = value else {
+        return Err(wrong(value.to_text().unwrap_or_default(), "not a mapping such as {partition: gpu}"));
+    };
+    let mut options = BTreeMap::new();
+    for (name, value) in entries.iter() {
+        let name = name.as_str().unwrap_or_default();
+        if !SLURM_OPTIONS.contains(&name) {
+            return Err(wrong(
+                name.to_owned(),
+                "a stage sets partition, account, qos, reservation, constraint, nodelist, licenses, gres, time or tmp",
+            ));
+        }
+        let text = value.to_text().filter(|text| !text.is_empty());
+        options.insert(name.to_owned(), text.ok_or_else(|| wrong(name.to_owned(), "it has no value"))?);
+    }
+    Ok(options)
 }
 
 /// Takes what is missing in the first from the second.
@@ -103,6 +130,7 @@ pub(crate) fn or(first: Resources, second: Resources) -> Resources {
         timeout: first.timeout.or(second.timeout),
         retries: first.retries.or(second.retries),
         group: first.group.or(second.group),
+        slurm: second.slurm.into_iter().chain(first.slurm).collect(),
     }
 }
 
@@ -123,6 +151,7 @@ pub(crate) fn join(stages: impl IntoIterator<Item = Resources>) -> Result<Resour
             timeout: sum(all.timeout, stage.timeout),
             retries: all.retries.max(stage.retries),
             group: all.group.or(stage.group),
+            slurm: stage.slurm.into_iter().chain(all.slurm).collect(),
         };
     }
     Ok(all)
@@ -141,6 +170,23 @@ mod tests {
     }
 
     #[test]
+    fn options_of_sbatch_are_taken_as_they_are() {
+        let found = read("{slurm: {partition: gpu, time: 30}}").expect("good requests").slurm;
+        assert_eq!(
+            found.into_iter().collect::<Vec<_>>(),
+            [("partition", "gpu"), ("time", "30")].map(|(a, b)| (a.into(), b.into()))
+        );
+        assert!(read("{slurm: {array: 1}}").is_err() && read("{slurm: gpu}").is_err());
+        let of = |name: &str, value: &str| Resources {
+            slurm: [(name.to_owned(), value.to_owned())].into(),
+            ..Resources::default()
+        };
+        let joined = join([of("partition", "a"), of("partition", "b"), of("qos", "c")]).expect("no clash");
+        assert_eq!((&*joined.slurm["partition"], &*joined.slurm["qos"]), ("a", "c"));
+        assert_eq!(or(of("qos", "meta"), of("qos", "file")).slurm["qos"], "meta");
+    }
+
+    #[test]
     fn hints_are_read_in_the_shapes_that_yaml_gives_them() {
         let all = read("{cpus: 4, memory: 10Gi, gpus: 1, timeout: 2h, retries: 2, group: api}").expect("good requests");
         let expected = Resources {
@@ -150,6 +196,7 @@ mod tests {
             timeout: Some(Duration::from_secs(7200)),
             retries: Some(2),
             group: Some("api".into()),
+            slurm: BTreeMap::new(),
         };
         assert_eq!(all, expected);
         assert_eq!(read("{cpus: 500m, timeout: 90}").expect("good requests").cpus, Some(0.5));

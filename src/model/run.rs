@@ -7,6 +7,7 @@
 //! | the engine | [`Ending`]: the worker's words, or what was seen of the machine where it left none | the journal |
 //! | the journal | [`EndingKind`] with the same words | people, reports, the next launch |
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,9 @@ pub(crate) struct Resources {
     pub timeout: Option<Duration>,
     pub retries: Option<u32>,
     pub group: Option<String>,
+    /// Options of Slurm's `sbatch`, by their long name; empty where nothing was said.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub slurm: BTreeMap<String, String>,
 }
 
 /// A time as a number of whole seconds.

@@ -179,10 +179,16 @@ pub(crate) fn schema() -> Json {
     let engines = EngineName::value_variants().iter().filter_map(ValueEnum::to_possible_value);
     let engines: Vec<String> = engines.map(|engine| engine.get_name().to_owned()).collect();
     top.insert(ENGINE.to_owned(), serde_json::json!({"enum": engines, "description": "What runs the work items"}));
+    let either = || serde_json::json!({"type": ["number", "string"]});
+    let options: Map<String, Json> =
+        requests::SLURM_OPTIONS.iter().map(|name| ((*name).to_owned(), either())).collect();
     let hint = |key: &&str| {
-        let kinds =
-            if matches!(*key, "group") { serde_json::json!("string") } else { serde_json::json!(["number", "string"]) };
-        ((*key).to_owned(), serde_json::json!({"type": kinds}))
+        let schema = match *key {
+            "group" => serde_json::json!({"type": "string"}),
+            "slurm" => serde_json::json!({"type": "object", "additionalProperties": false, "properties": options}),
+            _ => either(),
+        };
+        ((*key).to_owned(), schema)
     };
     let requests: Map<String, Json> = requests::KEYS.iter().map(hint).collect();
     let stage = serde_json::json!({"type": "object", "additionalProperties": false, "properties": requests});

@@ -52,7 +52,7 @@ pub(crate) fn split(tasks: Vec<Task>) -> Vec<Class> {
 /// Jobs are found again by the names that are made of this, also by later releases: what is digested is spelled
 /// `(Some(0.5), Some(4096), None, Some(2), Some("api"))` for ever.
 fn class_name(resources: &Resources) -> Option<String> {
-    let Resources { cpus, memory_mib, gpus, timeout: _, retries, group } = resources;
+    let Resources { cpus, memory_mib, gpus, timeout: _, retries, group, slurm } = resources;
     let asked = [
         cpus.map(decimal),
         memory_mib.map(|mib| mib.to_string()),
@@ -60,11 +60,12 @@ fn class_name(resources: &Resources) -> Option<String> {
         retries.map(|retries| retries.to_string()),
         group.as_deref().map(quoted),
     ];
-    if asked.iter().all(Option::is_none) {
+    if asked.iter().all(Option::is_none) && slurm.is_empty() {
         return None;
     }
     let spelled = asked.map(|value| value.map_or_else(|| "None".to_owned(), |value| format!("Some({value})")));
-    Some(digest(&format!("({})", spelled.join(", "))).chars().take(6).collect())
+    let options = slurm.iter().fold(String::new(), |all, (name, value)| format!("{all}, {name}={}", quoted(value)));
+    Some(digest(&format!("({}{options})", spelled.join(", "))).chars().take(6).collect())
 }
 
 /// A number with a decimal point.
@@ -121,7 +122,13 @@ mod tests {
             timeout: None,
             retries: Some(2),
             group,
+            slurm: std::collections::BTreeMap::new(),
         };
         check(&all, Some("74ed63"));
+        let on = |partition: &str| Resources {
+            slurm: [("partition".to_owned(), partition.to_owned())].into(),
+            ..Resources::default()
+        };
+        assert!(class_name(&on("gpu")).is_some_and(|name| Some(name) != class_name(&on("cpu"))));
     }
 }

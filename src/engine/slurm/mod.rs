@@ -192,16 +192,7 @@ impl Engine for SlurmEngine {
         // Each round is a generation of arrays; what was lost, or not come to, in one is the next one's.
         for round in 1.. {
             arrays.extend(submitter.submit(std::mem::take(&mut tasks), round).await?);
-            let mut watch = Watch::new(
-                &self.config,
-                &self.files,
-                &self.slurm,
-                &limits,
-                channels.clone(),
-                &self.failures,
-                &mut nodes,
-                std::mem::take(&mut arrays),
-            );
+            let mut watch = Watch::new(self, &limits, channels.clone(), &mut nodes, std::mem::take(&mut arrays));
             match watch.run().await? {
                 Over::Ended => {}
                 Over::Stopped => return self.end_rest(&limits).await.map(|()| PhaseEnd::Done),

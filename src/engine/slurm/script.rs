@@ -131,6 +131,7 @@ pub(super) fn quoted(word: &str) -> String {
 /// What `sbatch` is asked for, but for the script and what differs from one array to the next.
 pub(super) fn flags(config: &SlurmConfig, resources: &Resources, seconds: Option<u64>) -> Vec<String> {
     let args = &config.args;
+    let own = |name: &str| resources.slurm.get(name).cloned();
     let mut words = vec!["--nodes=1".to_owned(), "--ntasks=1".to_owned()];
     let mut flag = |name: &str, value: Option<String>| words.extend(value.map(|value| format!("--{name}={value}")));
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few CPUs, rounded up")]
@@ -146,9 +147,13 @@ pub(super) fn flags(config: &SlurmConfig, resources: &Resources, seconds: Option
         (Some(gpus), GpuFlag::Gres) => flag("gres", Some(format!("gpu:{gpus}"))),
         (Some(gpus), GpuFlag::Gpus) => flag("gpus", Some(gpus.to_string())),
         (Some(gpus), GpuFlag::GpusPerNode) => flag("gpus-per-node", Some(gpus.to_string())),
-        (None, _) => flag("gres", args.gres.clone()),
+        (None, _) if own("gres").is_none() => flag("gres", args.gres.clone()),
+        (None, _) => {}
     }
-    flag("time", args.time.as_deref().map(time).or_else(|| seconds.map(minutes)));
+    // What a stage says of itself holds before what is said for all.
+    flag("gres", own("gres"));
+    let limit = own("time").or_else(|| args.time.clone());
+    flag("time", limit.as_deref().map(time).or_else(|| seconds.map(minutes)));
     for (name, value) in [
         ("partition", &args.partition),
         ("account", &args.account),
@@ -163,7 +168,7 @@ pub(super) fn flags(config: &SlurmConfig, resources: &Resources, seconds: Option
         ("mail-user", &args.mail_user),
         ("tmp", &args.tmp),
     ] {
-        flag(name, value.clone());
+        flag(name, own(name).or_else(|| value.clone()));
     }
     flag("signal", Some(format!("B:{SIGNAL}@{}", args.signal.unwrap_or(120))));
     flag("export", Some(if args.export == Some(Export::None) { "NONE" } else { "ALL" }.to_owned()));

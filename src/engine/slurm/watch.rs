@@ -13,7 +13,6 @@ use crate::diagnostic::Diagnostic;
 use crate::engine::remote::Late;
 use crate::engine::remote::files::RunFiles;
 use crate::engine::remote::items::ShardEnd;
-use crate::engine::slurm::SlurmConfig;
 use crate::engine::slurm::cluster::Slurm;
 use crate::engine::slurm::end;
 use crate::engine::slurm::limits::Limits;
@@ -21,6 +20,7 @@ use crate::engine::slurm::nodes::Nodes;
 use crate::engine::slurm::outage::Outage;
 use crate::engine::slurm::seen::{self, End, Line, Meaning, State};
 use crate::engine::slurm::submit::Array;
+use crate::engine::slurm::{SlurmConfig, SlurmEngine};
 use crate::engine::{Channels, Failures};
 use crate::model::event::{Event, Stop};
 use crate::model::run::Ending;
@@ -84,12 +84,9 @@ pub(super) struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     pub(super) fn new(
-        config: &'a SlurmConfig,
-        files: &'a RunFiles,
-        slurm: &'a Slurm,
+        engine: &'a SlurmEngine,
         limits: &'a Limits,
         channels: Channels,
-        failures: &'a Failures,
         nodes: &'a mut Nodes,
         arrays: Vec<Array>,
     ) -> Self {
@@ -105,14 +102,14 @@ impl<'a> Watch<'a> {
             doomed: None,
         };
         Watch {
-            config,
-            files,
-            slurm,
+            config: &engine.config,
+            files: &engine.files,
+            slurm: &engine.slurm,
             limits,
             channels,
-            failures,
+            failures: &engine.failures,
             arrays: arrays.into_iter().map(track).collect(),
-            outage: Outage::new(config.outage_limit),
+            outage: Outage::new(engine.config.outage_limit),
             told: BTreeSet::new(),
             progress: Instant::now(),
             nodes,
