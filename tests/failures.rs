@@ -24,7 +24,7 @@ fn a_failure_leaves_what_repro_keep_going_leaves() {
     let kept = Ran::of(serial.command("dvc").args(["repro", "--keep-going"]));
     assert_ne!(kept.code, Some(0), "{kept:#?}");
     let ran = fails_with(&fanned, 1, ["run", "-j", "2"]);
-    assert!(ran.stderr.contains("summary: skipped, since s2 failed"), "{ran:#?}");
+    assert!(ran.stderr.contains("summary: skipped because s2 failed"), "{ran:#?}");
     assert_same(&serial, &fanned, "after a failure");
 }
 
@@ -48,7 +48,7 @@ fn what_does_not_need_a_failed_stage_runs_though_others_of_its_key_do() {
     let kept = Ran::of(serial.command("dvc").args(["repro", "--keep-going"]));
     assert_ne!(kept.code, Some(0), "{kept:#?}");
     let ran = fails_with(&fanned, 1, ["run", "-j", "2"]);
-    assert!(ran.stderr.contains("stage `reads@a` did not run, since what it needs was not made"), "{ran:#?}");
+    assert!(ran.stderr.contains("stage `reads@a` did not run because what it needs was not made"), "{ran:#?}");
     assert_same_after_failure(&serial, &fanned, "one shared stage fails");
     fanned.write("cure", "");
     fanned.fanout(["run", "-j", "2"]).succeeded();

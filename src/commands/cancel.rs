@@ -43,7 +43,7 @@ pub(crate) fn run(cli: &Cli, args: &CancelArgs) -> Result<Exit, Diagnostic> {
         (Format::Json, _) => {
             serde_json::json!({"version": 1, "run": plan.run, "cancelled": cancelled, "jobs": jobs}).to_string()
         }
-        (Format::Text, true) => format!("run {} has ended; `dvc-fanout launch` goes on with it", plan.run),
+        (Format::Text, true) => format!("run {} has ended; `dvc-fanout launch` resumes it", plan.run),
         (Format::Text, false) => format!("run {} is not on", plan.run),
     });
     Ok(Exit::Success)

@@ -188,7 +188,7 @@ fn runs(home: &ProjectHome) -> Finding {
         if is_over || plan.work_items == 0 || lines.is_empty() {
             return Ok(Finding::good("runs", found));
         }
-        let hint = format!("`dvc-fanout run` goes on with {}, `dvc-fanout status` says how it stands", run.name());
+        let hint = format!("`dvc-fanout run` resumes {}; `dvc-fanout status` shows how far it is", run.name());
         Ok(Finding::note("runs", format!("{found}; the last is not over"), hint))
     };
     look().unwrap_or_else(|error| Finding::bad("runs", error))

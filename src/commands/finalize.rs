@@ -122,7 +122,7 @@ pub(crate) fn finalize(
         if is_committed {
             commit::commit(project, &plan.run, message, ending.push)?;
         } else {
-            text::note("not committed, since not everything succeeded (--commit-partial commits anyway)");
+            text::note("not committed because not everything succeeded (`--commit-partial` commits anyway)");
         }
     }
     Ok(exit)

@@ -20,10 +20,10 @@ pub(crate) enum ProjectionError {
     #[error("the stages of `{group}` differ in shape, so they do not fit into one projected `dvc.yaml`")]
     Shape { group: String },
     /// A dataset's definition holds a value that JSON cannot be.
-    #[error("`datasets` holds a value that is no text")]
+    #[error("`datasets` holds a value that is not text")]
     Dataset,
     /// A command holds a value that neither JSON nor a shell command can be.
-    #[error("the command of `{address}` holds a value that is no text")]
+    #[error("the command of `{address}` holds a value that is not text")]
     Command { address: String },
 }
 

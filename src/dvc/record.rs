@@ -109,7 +109,7 @@ fn unusual(value: &Value) -> Option<&'static str> {
         Value::List(items) => items.iter().find_map(unusual),
         Value::Map(map) => map.iter().find_map(|(key, value)| match key {
             Value::Str(_) => unusual(value),
-            _ => Some("it has a key that is no text"),
+            _ => Some("it has a key that is not text"),
         }),
     }
 }

@@ -150,8 +150,9 @@ impl Launch<'_> {
         }
         if ready.given_up > 0 {
             let what = text::count(ready.given_up, "work item");
-            self.recorder
-                .advise(&format!("{what} failed before and will not run again (`dvc-fanout retry` wants them to)"));
+            self.recorder.advise(&format!(
+                "{what} failed before and will not run again (`dvc-fanout retry` has them run again)"
+            ));
             self.exit = Exit::WorkItemsFailed;
         }
         if phase.count > 0 {

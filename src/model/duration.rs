@@ -12,9 +12,9 @@ pub(crate) struct Limit(pub Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wait(pub Duration);
 
-/// Why a text is no duration, or none that can be meant.
+/// Why a text is not a duration, or none that can be meant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no duration such as `90s`, `15m`, `2h` or `1h30m`")]
+#[error("`{0}` is not a duration such as `90s`, `15m`, `2h` or `1h30m`")]
 pub(crate) struct DurationError(String);
 
 impl Limit {

@@ -67,7 +67,7 @@ impl FromStr for Memory {
     fn from_str(text: &str) -> Result<Memory, String> {
         let mib = Quantity::parse(text).map(|quantity| quantity.mib()).unwrap_or_default();
         if mib == 0 || !text.ends_with(|c: char| c.is_ascii_alphabetic()) {
-            return Err(format!("`{text}` is no amount of memory with a unit, such as 10Gi or 500M"));
+            return Err(format!("`{text}` is not an amount of memory with a unit, such as 10Gi or 500M"));
         }
         Ok(Memory { mib })
     }

@@ -32,7 +32,7 @@ pub(crate) const SLURM_OPTIONS: [&str; 10] =
 /// What is wrong with a hint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RequestError {
-    #[error("it is no mapping of {}", KEYS.join(", "))]
+    #[error("it is not a mapping of {}", KEYS.join(", "))]
     NoMapping,
     #[error("there is no `{key}`")]
     Unknown { key: String },
@@ -212,7 +212,7 @@ mod tests {
         assert!(message("memory: 10").contains("a unit"));
         assert!(message("gpus: 1.5").contains("whole number"));
         assert!(message("timeout: soon").contains("duration"));
-        assert!(message("[1]").contains("no mapping"));
+        assert!(message("[1]").contains("not a mapping"));
         assert!(message("cpus: [1]").contains("CPUs"));
     }
 

@@ -59,7 +59,7 @@ pub(super) fn unusual(place: &Place<'_>, stage: &Stage, entry: Option<&LockEntry
 
 fn unusual_dep(dep: &Dep) -> Option<String> {
     let is_usual = !dep.path.starts_with('/') && dep.resolved.as_deref().is_some_and(path::is_inside);
-    (!is_usual || dep.repo.is_some()).then(|| format!("its dep `{}` is no path in the project", dep.path))
+    (!is_usual || dep.repo.is_some()).then(|| format!("its dep `{}` is not a path in the project", dep.path))
 }
 
 fn unusual_params(params: &ParamsDep) -> Option<String> {
@@ -73,7 +73,7 @@ fn unusual_params(params: &ParamsDep) -> Option<String> {
 fn unusual_out(out: &Out) -> Option<String> {
     let is_usual = |resolved: &str| path::is_inside(resolved) && !resolved.is_empty();
     if out.path.starts_with('/') || !out.resolved.as_deref().is_some_and(is_usual) {
-        return Some(format!("its out `{}` is no path in the project", out.path));
+        return Some(format!("its out `{}` is not a path in the project", out.path));
     }
     let resolved = out.resolved.as_deref().unwrap_or_default();
     let is_odd = resolved.contains(['\\', '\n', '\r']) || resolved.ends_with(char::is_whitespace);

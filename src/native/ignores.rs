@@ -108,7 +108,7 @@ impl<'a> Ignores<'a> {
         let shown = |what: &str| Some(format!("`{file}` {what}"));
         match at.symlink_metadata() {
             Err(_) => None,
-            Ok(metadata) if !metadata.is_file() => shown("is no file"),
+            Ok(metadata) if !metadata.is_file() => shown("is not a file"),
             Ok(_) => match std::fs::read(&at).map(String::from_utf8) {
                 Ok(Ok(text)) if text.replace("\r\n", "").contains('\r') => shown("has a lone carriage return"),
                 Ok(Ok(text)) if text.starts_with('\u{feff}') => shown("begins with a byte order mark"),
@@ -116,7 +116,7 @@ impl<'a> Ignores<'a> {
                     shown("ends in a letter of several bytes")
                 }
                 Ok(Ok(_)) => None,
-                Ok(Err(_)) | Err(_) => shown("is no text"),
+                Ok(Err(_)) | Err(_) => shown("is not text"),
             },
         }
     }

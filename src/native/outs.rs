@@ -25,7 +25,7 @@ pub(super) fn unusual(place: &Place<'_>, out: &Out) -> Option<String> {
     }
     let above = Path::new(path).ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
     let mut above = above.map(|above| place.root.join(above));
-    above.any(|above| above.is_symlink()).then(|| format!("its out `{}` lies below a symlink", out.path))
+    above.any(|above| above.is_symlink()).then(|| format!("its out `{}` is below a symlink", out.path))
 }
 
 /// Removes an out before the command makes it; a persistent one is made writable instead.

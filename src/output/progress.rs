@@ -120,7 +120,7 @@ impl Progress {
     pub(crate) fn skipped(&mut self, id: &str, because: &str) {
         self.done += 1;
         self.skipped += 1;
-        self.note(&format!("{id}: skipped, since {because} failed"));
+        self.note(&format!("{id}: skipped because {because} failed"));
         self.redraw();
     }
 

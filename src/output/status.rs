@@ -97,7 +97,7 @@ pub(crate) fn text(status: &RunStatus, all: bool) -> String {
             _ => None,
         }),
         (true, |item| match &item.state {
-            ItemState::Skipped { because } => Some(format!("skipped, since {} failed", because.join(", "))),
+            ItemState::Skipped { because } => Some(format!("skipped because {} failed", because.join(", "))),
             _ => None,
         }),
     ];

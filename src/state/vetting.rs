@@ -32,7 +32,7 @@ pub(crate) enum Rejection {
     Unreadable(String),
     #[error("it is of format {0}, which this release does not know")]
     Version(u32),
-    #[error("it says to be {said}, but lies where {expected} belongs")]
+    #[error("it claims to be {said}, but is where {expected} belongs")]
     Misplaced { said: String, expected: String },
     #[error("it was made with DVC {theirs}, the plan with DVC {ours}")]
     OtherDvc { theirs: String, ours: String },
@@ -82,7 +82,7 @@ pub(crate) fn sound(result: &WorkResult, run: &str, index: usize, attempt: u32) 
         if file.blob.is_empty() || !file.blob.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(Rejection::Content {
                 path: file.path.clone(),
-                why: "its name in the result is no number".into(),
+                why: "its name in the result is not a number".into(),
             });
         }
     }
@@ -283,7 +283,7 @@ fn entry_fits(planned: &PlannedStage, stage: &StageResult) -> Result<(), Rejecti
     };
     let digests = entry.deps.iter().chain(&entry.outs).filter_map(|item| item.recorded.md5.as_deref());
     match digests.into_iter().find(|md5| !is_digest(md5)) {
-        Some(md5) => Err(refused(format!("`{md5}` is no digest"))),
+        Some(md5) => Err(refused(format!("`{md5}` is not a digest"))),
         None => Ok(()),
     }
 }

@@ -23,7 +23,7 @@ pub(crate) enum WorklistError {
     NoPlan,
     #[error("there is no run `{run}`")]
     NoRun { run: String, known: Vec<String> },
-    #[error("`{path}` is not readable as it is")]
+    #[error("`{path}` is damaged")]
     Broken { path: String, source: serde_json::Error },
     #[error("`{path}` was written by a newer release (format {version}, this one knows {VERSION})")]
     Newer { path: String, version: u32 },

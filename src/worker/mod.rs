@@ -287,10 +287,7 @@ impl<'a> Begun<'a> {
         let is_published = draft.publish(&result, self.bench.durability)?;
         if !is_published && !results::best(run, index)?.is_some_and(|published| published.succeeded()) {
             let place = run.attempt(index, self.attempt.number);
-            return Err(Diagnostic::tool(format!(
-                "something else lies where the result belongs: `{}`",
-                place.display()
-            )));
+            return Err(Diagnostic::tool(format!("something else is where the result belongs: `{}`", place.display())));
         }
         Ok(())
     }
@@ -328,7 +325,7 @@ fn outcome(item: &WorkItem, ran: &Ran) -> Outcome {
     let ending = match &ran.stopped {
         Stopped::TimedOut(seconds) => return Outcome::TimedOut { seconds: *seconds },
         Stopped::Signalled(signals::TIME_IS_UP) => {
-            return Outcome::Interrupted { message: "stopped since the time limit of its job was near".to_owned() };
+            return Outcome::Interrupted { message: "stopped because the time limit of its job was near".to_owned() };
         }
         Stopped::Signalled(signal) => return Outcome::Interrupted { message: format!("stopped by signal {signal}") },
         Stopped::Ended(_) if ran.stopped.is_success() => return Outcome::Succeeded,
@@ -358,7 +355,7 @@ fn with_blocked(outcome: Outcome, item: &WorkItem, blocked: &Blocked) -> Outcome
     match (outcome, blocked.stages.first()) {
         (Outcome::Succeeded, Some(&first)) => Outcome::StageFailed {
             stage: item.stages[first].address.clone(),
-            message: "did not run, since what it needs was not made".to_owned(),
+            message: "did not run because what it needs was not made".to_owned(),
         },
         (outcome, _) => outcome,
     }

@@ -165,7 +165,7 @@ fn an_interrupted_launcher_leaves_its_job_and_it_is_looked_after_later() {
     launch.signal(Signal::INT);
     let (code, said) = launch.wait();
     assert_eq!(code, Some(130), "{said}");
-    assert!(said.contains(&format!("Job `{job}` goes on without this launcher")), "{said}");
+    assert!(said.contains(&format!("Job `{job}` continues without this launcher")), "{said}");
     held.open();
     cluster.wait_for("the Job's end", "jobs", |jobs| !jobs[0]["status"]["completionTime"].is_null());
     held.finish(&cluster, &[1, 1]);

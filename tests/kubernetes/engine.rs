@@ -417,7 +417,7 @@ fn the_first_interrupt_leaves_the_job_alone() {
     let id = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(id, rustix::process::Signal::INT).expect("it runs");
     assert_eq!(child.wait().expect("it ends").code(), Some(130), "{}", bench.said());
-    assert!(bench.said().contains("goes on without this launcher"), "{}", bench.said());
+    assert!(bench.said().contains("continues without this launcher"), "{}", bench.said());
     assert_eq!(bench.server.objects("jobs").len(), 1);
 }
 

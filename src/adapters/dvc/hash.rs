@@ -28,7 +28,7 @@ pub(crate) enum HashError {
     Special { path: String },
     #[error("`{path}` has an entry whose name is not UTF-8")]
     Name { path: String },
-    #[error("`{path}/.dvcignore` lies in a directory that DVC hashes, where it must not be")]
+    #[error("`{path}/.dvcignore` is in a directory that DVC hashes, where it must not be")]
     IgnoreFileInside { path: String },
     #[error(transparent)]
     Ignore(#[from] IgnoreError),

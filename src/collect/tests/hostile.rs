@@ -125,7 +125,7 @@ fn links_that_lead_out_and_that_nobody_declares_do_not_come() {
 fn contents_that_are_not_what_the_document_says_are_rejected() {
     check_rejected("its MD5 is", |_, result| result.files[0].md5 = OLD.into());
     check_rejected("it has 3 bytes, not 4", |_, result| result.files[0].size = 4);
-    check_rejected("is no number", |_, result| result.files[0].blob = "../../x".into());
+    check_rejected("is not a number", |_, result| result.files[0].blob = "../../x".into());
     let blob = |directory: &Path| directory.join("files/0");
     check_rejected_on_disk(
         "it is missing",
@@ -188,8 +188,8 @@ fn more_files_than_the_limit_are_rejected() {
 #[test]
 fn documents_that_are_no_results_are_rejected() {
     check_rejected("format 2", |_, result| result.version = 2);
-    check_rejected("says to be work item 1 of run other", |_, result| result.run = "other".into());
-    check_rejected("says to be work item 2", |_, result| result.index = 2);
+    check_rejected("claims to be work item 1 of run other", |_, result| result.run = "other".into());
+    check_rejected("claims to be work item 2", |_, result| result.index = 2);
     check_rejected("attempt 9", |_, result| result.attempt = 9);
     check_rejected("made with DVC 2.58.2", |_, result| result.dvc = "2.58.2".into());
     let document = |text: &str, directory: &Path| std::fs::write(directory.join("result.json"), text).expect("written");
@@ -224,7 +224,7 @@ fn entries_that_are_not_the_stages_own_are_rejected() {
         (own("datasets: []\n"), "not as DVC writes it"),
         (own("    unknown: 1\n"), "unknown field"),
         (own("").replace("data/1", "data/2"), "its outs are not those of the stage"),
-        (own("").replace(NEW, "../../../../etc/passwd"), "is no digest"),
+        (own("").replace(NEW, "../../../../etc/passwd"), "is not a digest"),
         (own("").replace("run s1", "!!python/object/apply:os.system [x]"), "not as DVC writes it"),
         (own("").replace("run s1", "*id001"), "an alias without its anchor"),
         (own("").replace("cmd: run s1", "cmd: &a [x]"), "not as DVC writes it"),

@@ -37,7 +37,7 @@ fn hash(cli: &Cli, args: &HashArgs) -> Result<Exit, Diagnostic> {
     let path = path::resolve(&home.root.display().to_string(), &home.cwd, &args.path);
     let hashed = Hasher::new(&home.root, &memo).hash(&path, args.name);
     let hashed = hashed.map_err(|error| Diagnostic::project("it cannot be hashed").source(&error))?;
-    let hashed = hashed.ok_or_else(|| Diagnostic::usage(format!("nothing lies at `{}`", args.path)))?;
+    let hashed = hashed.ok_or_else(|| Diagnostic::usage(format!("there is nothing at `{}`", args.path)))?;
     json::hash(&hashed);
     Ok(Exit::Success)
 }

@@ -53,7 +53,7 @@ impl Settings {
         let entries = match &settings.file {
             Value::Null => return Ok(settings),
             Value::Map(entries) => entries,
-            _ => return Err(wrong("it is no mapping of settings")),
+            _ => return Err(wrong("it is not a mapping of settings")),
         };
         let known = top_level();
         for key in entries.keys() {
@@ -90,7 +90,7 @@ impl Settings {
         let entries = match self.file.get(STAGES) {
             None | Some(Value::Null) => return Ok(ByStage::new()),
             Some(Value::Map(entries)) => entries,
-            Some(_) => return Err(wrong(&format!("`{STAGES}` is no mapping of templates and stages"))),
+            Some(_) => return Err(wrong(&format!("`{STAGES}` is not a mapping of templates and stages"))),
         };
         let mut requests = ByStage::new();
         for (stage, value) in entries.iter() {
@@ -139,10 +139,10 @@ impl Settings {
                     all.insert(flag.get_long().unwrap_or_default().to_owned(), shaped(Kind::of(flag), value));
                 }
             }
-            Some(_) => return Err(wrong(&format!("`{}` is no mapping", section.unwrap_or_default()))),
+            Some(_) => return Err(wrong(&format!("`{}` is not a mapping", section.unwrap_or_default()))),
         }
         let Ok(Json::Object(typed)) = serde_json::to_value(typed) else {
-            return Err(Diagnostic::internal("flags are no mapping"));
+            return Err(Diagnostic::internal("flags are not a mapping"));
         };
         all.extend(typed);
         // One by one, so that the setting that is wrong can be named.

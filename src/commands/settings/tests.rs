@@ -32,11 +32,11 @@ fn a_flag_wins_over_the_file() {
 fn what_is_wrong_is_named() {
     let message = |text: &str| running(text).expect_err("a bad setting").message;
     let hint = |text: &str| running(text).expect_err("an unknown key").hints[0].clone();
-    assert!(message("timeout: soon").contains("`timeout`: `soon` is no duration"), "{}", message("timeout: soon"));
+    assert!(message("timeout: soon").contains("`timeout`: `soon` is not a duration"), "{}", message("timeout: soon"));
     assert!(message("memory: 10").contains("`memory`"));
     assert!(message("jobs: 0").contains("`jobs`"));
     assert!(message("groups: {api: 0}").contains("the limit of group `api`"));
-    assert!(message("[1]").contains("no mapping"));
+    assert!(message("[1]").contains("not a mapping"));
     assert_eq!(hint("job: 1"), "did you mean `jobs`?");
     assert_eq!(hint("max_failed: 1"), "did you mean `max-failed`?");
     assert!(hint("nonsense: 1").contains("dvc-fanout config"));

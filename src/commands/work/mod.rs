@@ -237,7 +237,7 @@ fn resolve(project: &ProjectHome, args: &WorkArgs) -> Result<WorkConfig, Diagnos
         (Some(index), _) => index,
         (None, Some((name, value))) => value
             .parse()
-            .map_err(|_| Diagnostic::usage(format!("{name} is `{value}`, which is no index of a work item")))?,
+            .map_err(|_| Diagnostic::usage(format!("{name} is `{value}`, which is not the index of a work item")))?,
         (None, None) => {
             return Err(Diagnostic::usage("no work item was named")
                 .hint("give its index: `dvc-fanout work INDEX`")

@@ -7,7 +7,7 @@ use crate::dvc::value::{StrKey, Value};
 /// A key that cannot be looked up; DVC crashes there.
 #[derive(Debug, thiserror::Error)]
 enum LookupError {
-    #[error("`{file}` is no map, so that it cannot be tracked as a whole")]
+    #[error("`{file}` is not a map, so it cannot be tracked as a whole")]
     NoMap { file: String },
     #[error("`{key}` matches several params of `{file}`")]
     Ambiguous { file: String, key: String },

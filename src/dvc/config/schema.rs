@@ -117,7 +117,7 @@ fn check_remote(name: &str, entry: &Entry) -> Result<(), ConfigError> {
     let Item::Section(section) = &entry.item else { return Err(error("is not a section")) };
     let url = match section.get("url").map(|entry| &entry.item) {
         Some(Item::Text(url)) => url,
-        Some(Item::List(_) | Item::Section(_)) => return Err(error("has a `url` that is no text")),
+        Some(Item::List(_) | Item::Section(_)) => return Err(error("has a `url` that is not text")),
         None => return Err(error("has no `url`")),
     };
     match url.split_once("://").filter(|(_, rest)| !rest.is_empty() && !rest.starts_with('/')) {
@@ -131,7 +131,7 @@ fn check_keys(section_name: &str, section: &Section, keys: &[Keys]) -> Result<()
     for (name, entry) in section {
         let error = |what: String| ConfigError::new(entry.place.clone(), format!("`{section_name}.{name}` {what}"));
         let Some((_, kind)) = keys.iter().copied().flatten().find(|(known, _)| known == name) else {
-            return Err(error("is no option of DVC".to_owned()));
+            return Err(error("is not an option of DVC".to_owned()));
         };
         let text = match (&entry.item, kind) {
             (Item::List(types), LinkTypes) => {

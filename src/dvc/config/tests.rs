@@ -66,7 +66,7 @@ fn what_configobj_refuses_is_refused_with_its_line() {
 #[test]
 fn what_dvc_does_not_know_is_refused() {
     refused("[core]\nno_scm = maybe", ".dvc/config:2: `core.no_scm` must be `true` or `false`, not `maybe`");
-    refused("[core]\nnoscm = true", ".dvc/config:2: `core.noscm` is no option of DVC");
+    refused("[core]\nnoscm = true", ".dvc/config:2: `core.noscm` is not an option of DVC");
     refused("[cor]\n", ".dvc/config:1: there is no section `cor`");
     refused("a = 1", ".dvc/config:1: `a` stands outside of a section");
     refused("[core]\nremote = a, b", ".dvc/config:2: `core.remote` must be one value, not a list");
@@ -77,7 +77,7 @@ fn what_dvc_does_not_know_is_refused() {
     );
     refused("['remote \"r\"']\njobs = 2", ".dvc/config:1: remote `r` has no `url`");
     refused("['remote \"r\"']\nurl = foo://x/y", ".dvc/config:1: remote `r` has a `url` of unknown type `foo://`");
-    refused("['remote \"r\"']\nurl = x\nuser = y", ".dvc/config:3: `remote \"r\".user` is no option of DVC");
+    refused("['remote \"r\"']\nurl = x\nuser = y", ".dvc/config:3: `remote \"r\".user` is not an option of DVC");
 }
 
 #[test]

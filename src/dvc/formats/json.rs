@@ -226,11 +226,11 @@ impl Parser<'_> {
             let second = self.hex(start)?;
             if (0xD800..0xDC00).contains(&first) && (0xDC00..0xE000).contains(&second) {
                 let code = 0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00);
-                return char::from_u32(code).ok_or_else(|| SyntaxError::new(start, "this escape is no character"));
+                return char::from_u32(code).ok_or_else(|| SyntaxError::new(start, "this escape is not a character"));
             }
         }
         // Python would make a string of a lone surrogate, which then cannot be written anywhere.
-        Err(SyntaxError::new(start, "this escape is no character"))
+        Err(SyntaxError::new(start, "this escape is not a character"))
     }
 
     fn hex(&mut self, start: usize) -> Result<u32, SyntaxError> {

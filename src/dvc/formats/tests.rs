@@ -54,7 +54,7 @@ fn json_is_pythons() {
     fails("p.json", "1 2", "1:3 end of the file");
     fails("p.json", "\u{feff}1", "1:1 expected a value");
     fails("p.json", "\"a\tb\"", "1:3 control character");
-    fails("p.json", r#""\ud800""#, "1:2 no character");
+    fails("p.json", r#""\ud800""#, "1:2 not a character");
     fails("p.json", "\"a", "1:1 does not end");
     fails("p.json", &"[".repeat(100_000), "1:202 nest deeper");
 }

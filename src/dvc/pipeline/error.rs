@@ -27,7 +27,7 @@ pub(crate) struct LoadError {
 
 #[derive(Debug, Error)]
 pub(crate) enum Problem {
-    #[error("this is no YAML that DVC can read")]
+    #[error("this is not YAML that DVC can read")]
     Yaml(#[source] YamlError),
     #[error("{0}")]
     Schema(SchemaError),

@@ -149,7 +149,7 @@ impl<'a> Scanner<'a> {
         }
         let code = u32::from_str_radix(digits, 16).expect("at most eight hexadecimal digits");
         // Python would make a string of a lone surrogate, which then cannot be written anywhere.
-        let c = char::from_u32(code).ok_or_else(|| at.error("this escape is no character"))?;
+        let c = char::from_u32(code).ok_or_else(|| at.error("this escape is not a character"))?;
         text.to_mut().push(c);
         Ok(())
     }

@@ -121,7 +121,7 @@ fn scalars_fold() {
     check("a: |2\n   b\n", r#"{"a": " b\n"}"#);
     fails("a: 'b", "1:4 does not end");
     fails(r#"a: "\q""#, "1:5 escape");
-    fails(r#"a: "\ud800""#, "1:5 no character");
+    fails(r#"a: "\ud800""#, "1:5 not a character");
     fails("a: |0\n b", "1:5 1 to 9");
 }
 

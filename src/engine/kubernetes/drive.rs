@@ -224,7 +224,7 @@ impl<'a> Drive<'a> {
         if timeout(DETACH_DELAY, stop.wait_for(|stop| *stop == Stop::Now)).await.is_ok() {
             return Over::Cancelled;
         }
-        self.channels.notice(format!("Job `{}` goes on without this launcher", self.job.name));
+        self.channels.notice(format!("Job `{}` continues without this launcher", self.job.name));
         Over::Detached
     }
 

@@ -180,7 +180,7 @@ fn pod_options(
         volumes,
         project,
         program: args.worker_program.clone().unwrap_or_else(|| "dvc-fanout".to_owned()),
-        script: script.map_err(|error| Diagnostic::usage("the script is no UTF-8 text").source(&error))?,
+        script: script.map_err(|error| Diagnostic::usage("the script is not UTF-8 text").source(&error))?,
         entrypoint: args.entrypoint.clone(),
         deadline_seconds: args.job_timeout.map(Limit::seconds),
         grace_seconds: seconds("--grace", args.grace)?.unwrap_or(DEFAULT_GRACE_SECONDS),
@@ -237,7 +237,7 @@ fn pairs(flag: &str, texts: &[String]) -> Result<Vec<(String, String)>, Diagnost
 fn toleration(text: &str) -> Result<Json, Diagnostic> {
     if text.starts_with('{') {
         return serde_json::from_str(text)
-            .map_err(|error| Diagnostic::usage(format!("`--toleration {text}` is no JSON")).source(&error));
+            .map_err(|error| Diagnostic::usage(format!("`--toleration {text}` is not JSON")).source(&error));
     }
     let (taint, effect) = text.split_once(':').map_or((text, None), |(taint, effect)| (taint, Some(effect)));
     let mut toleration = match taint.split_once('=') {
@@ -254,7 +254,7 @@ fn toleration(text: &str) -> Result<Json, Diagnostic> {
 fn structure(flag: &str, text: Option<&String>) -> Result<Option<Json>, Diagnostic> {
     let Some(text) = text else { return Ok(None) };
     let value = serde_yaml::from_str(text);
-    value.map(Some).map_err(|error| Diagnostic::usage(format!("the value of `{flag}` is no YAML")).source(&error))
+    value.map(Some).map_err(|error| Diagnostic::usage(format!("the value of `{flag}` is not YAML")).source(&error))
 }
 
 /// `NAME=VALUE`, or a name whose value is taken from here.

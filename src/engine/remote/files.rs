@@ -93,8 +93,8 @@ impl RunFiles {
         Ok(fs::remove(&self.run.check(job))?)
     }
 
-    #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "only pods check by themselves"))]
     /// Whether the worker of the check of this name has written to the directory.
+    #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "only pods check by themselves"))]
     pub(crate) fn was_checked(&self, job: &str) -> Result<bool, Diagnostic> {
         Ok(fs::read_text_if_any(&self.run.check(job))?.is_some())
     }

@@ -87,7 +87,7 @@ impl Flags for Args {
         let value = |key: &str| configuration.get(key).map_or("?", String::as_str);
         limits.look_at(&slurm.partitions().await?, self)?;
         let accounting = if limits.has_accounting { "with accounting" } else { "without accounting" };
-        let memory = if limits.confines_memory { "limited" } else { "not limited, since there are no cgroups" };
+        let memory = if limits.confines_memory { "limited" } else { "not limited, because there are no cgroups" };
         let mut said = format!(
             "Slurm {} of `{}`, {accounting}, arrays of up to {} tasks, memory of tasks is {memory}",
             value("SLURM_VERSION"),
@@ -120,7 +120,7 @@ fn config(args: &Args, scene: &Scene<'_>) -> Result<SlurmConfig, Diagnostic> {
     let program = match &args.job_program {
         Some(program) => program.clone(),
         None => process::own_path()
-            .map_err(|error| Diagnostic::tool("cannot tell where this program lies").source(&error))?
+            .map_err(|error| Diagnostic::tool("cannot tell where this program is").source(&error))?
             .display()
             .to_string(),
     };
@@ -206,7 +206,7 @@ fn prologue(text: &str) -> Result<String, Diagnostic> {
         return Ok(text.to_owned());
     }
     String::from_utf8(fs::read(path)?)
-        .map_err(|error| Diagnostic::usage(format!("the prologue `{text}` is no UTF-8 text")).source(&error))
+        .map_err(|error| Diagnostic::usage(format!("the prologue `{text}` is not UTF-8 text")).source(&error))
 }
 
 /// `NAME=VALUE`, or a name whose value is taken from here.

@@ -234,7 +234,7 @@ pub(super) fn meaning(end: End, node: Option<&str>, asked: &Asked) -> Meaning {
             let message = format!("out of memory{}", limit("--mem", asked.memory.as_ref()));
             (Ending::Failed { message }, true, false)
         }
-        End::Cancelled => (Ending::Lost { message: "its task was cancelled by somebody".to_owned() }, false, false),
+        End::Cancelled => (Ending::Lost { message: "somebody cancelled its task".to_owned() }, false, false),
         End::NodeFailed => (Ending::Lost { message: format!("the machine went away{on}") }, false, true),
         End::DeadlinePassed => (Ending::Failed { message: "its deadline has passed".to_owned() }, false, false),
         End::Forgotten => (Ending::Lost { message: "Slurm does not know it any more".to_owned() }, false, false),

@@ -394,7 +394,7 @@ impl<'a> Watch<'a> {
             return Ok(Over::Stopped);
         }
         for tracked in self.arrays.iter().filter(|tracked| !tracked.open.is_empty()) {
-            self.channels.notice(format!("array `{}` goes on without this launcher", tracked.array.name));
+            self.channels.notice(format!("array `{}` continues without this launcher", tracked.array.name));
         }
         Ok(Over::Detached)
     }

@@ -39,7 +39,7 @@ pub(crate) enum WorkspaceError {
     Place(#[from] PlaceError),
     #[error("work item {index} has no good result, but its `{path}` is needed")]
     NoResult { index: usize, path: String },
-    #[error("`{path}` is gone from the project since the plan was made")]
+    #[error("`{path}` has disappeared from the project since the plan was made")]
     Gone { path: String },
     #[error("the lock entries of `{path}` do not fit together")]
     Lock { path: String },

@@ -42,7 +42,7 @@ impl IgnoreFiles for OnDisk {
         match std::fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_symlink() => Ok(None),
             Ok(metadata) if metadata.is_file() => std::fs::read(&path).map(Some).map_err(unreadable),
-            Ok(_) => Err(unreadable(io::Error::other("it is no file"))),
+            Ok(_) => Err(unreadable(io::Error::other("it is not a file"))),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
             Err(error) => Err(unreadable(error)),
         }

@@ -281,7 +281,7 @@ fn unescape_text(body: &str) -> Result<String, &'static str> {
         match piece {
             Piece::Plain(plain) => text.push_str(plain),
             // Python would make a string of a lone surrogate, which then cannot be written anywhere.
-            Piece::Code(code) => text.push(char::from_u32(code).ok_or("an escape in this string is no character")?),
+            Piece::Code(code) => text.push(char::from_u32(code).ok_or("an escape in this string is not a character")?),
         }
         Ok(())
     })?;

@@ -30,7 +30,7 @@ pub(crate) enum IgnoreError {
         #[source]
         source: PatternError,
     },
-    #[error("line {line} of `{path}` is no pattern")]
+    #[error("line {line} of `{path}` is not a pattern")]
     Pattern {
         path: String,
         line: usize,
@@ -223,6 +223,6 @@ mod tests {
     fn a_bad_pattern_names_its_line() {
         let files = MemoryFiles::new(&[(".dvcignore", "ok\n!")]);
         let error = DvcIgnore::new(&files).ignored_by("a", false).expect_err("`!` alone");
-        assert_eq!(error.to_string(), "line 2 of `.dvcignore` is no pattern");
+        assert_eq!(error.to_string(), "line 2 of `.dvcignore` is not a pattern");
     }
 }

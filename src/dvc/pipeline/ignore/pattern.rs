@@ -38,7 +38,7 @@ enum Token {
 
 /// A line at which DVC fails.
 #[derive(Debug, PartialEq, Eq, Error)]
-#[error("`{0}` is no pattern")]
+#[error("`{0}` is not a pattern")]
 pub(crate) struct PatternError(pub String);
 
 impl Pattern {

@@ -30,7 +30,7 @@ pub(crate) struct Expression {
 
 /// An expression that does not follow the grammar.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("`${{{source_text}}}` is no expression: {problem}")]
+#[error("`${{{source_text}}}` is not an expression: {problem}")]
 pub(crate) struct SyntaxError {
     pub source_text: String,
     /// Where the problem is in `source_text`, in characters.

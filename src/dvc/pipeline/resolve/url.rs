@@ -29,7 +29,7 @@ pub(crate) enum UrlError {
     UnknownScheme { scheme: String },
     #[error("there is no remote `{name}`")]
     NoRemote { name: String },
-    #[error("`{text}` is no URL")]
+    #[error("`{text}` is not a URL")]
     Invalid { text: String },
 }
 
@@ -99,7 +99,7 @@ mod tests {
         check("S3://bucket/a", Ok(Location::Url { scheme: "s3" }));
         check("remote://Mine/x", Ok(Location::InRemote { path: "/mnt/x".to_owned() }));
         check("DS://dogs", Ok(Location::Dataset));
-        check("http://[x", Err("`http://[x` is no URL"));
+        check("http://[x", Err("`http://[x` is not a URL"));
         check("remote://other/x", Err("there is no remote `other`"));
         check("foo://b/a", Err("DVC knows no URL of the type `foo://`"));
         check(" s3://b", Ok(Location::Url { scheme: "s3" }));

@@ -53,7 +53,7 @@ impl Check {
     fn metadata(&mut self, field: &str, metadata: &Value) {
         for (key, value) in entries(&metadata["labels"]) {
             if !is_label_key(key) {
-                self.problem(format!("{field}.labels"), format!("`{key}` is no label key"));
+                self.problem(format!("{field}.labels"), format!("`{key}` is not a label key"));
             }
             if !value.as_str().is_some_and(is_label_value) {
                 let message = format!("`{key}` has the value {value}; a label takes at most 63 of `[A-Za-z0-9._-]`");
@@ -76,7 +76,7 @@ impl Check {
             self.problem("metadata.name", format!("pods cannot be named `{host}`: at most 63 of `[a-z0-9-]`"));
         }
         if let Some(namespace) = metadata["namespace"].as_str().filter(|namespace| !is_dns_label(namespace)) {
-            self.problem("metadata.namespace", format!("`{namespace}` is no namespace"));
+            self.problem("metadata.namespace", format!("`{namespace}` is not the name of a namespace"));
         }
     }
 
@@ -140,12 +140,12 @@ impl Check {
     fn pod(&mut self, field: &str, spec: &Value) {
         for name in ["serviceAccountName", "priorityClassName", "runtimeClassName"] {
             if let Some(value) = spec[name].as_str().filter(|value| !is_dns_subdomain(value)) {
-                self.problem(format!("{field}.{name}"), format!("`{value}` is no object's name"));
+                self.problem(format!("{field}.{name}"), format!("`{value}` is not the name of an object"));
             }
         }
         for (key, value) in entries(&spec["nodeSelector"]) {
             if !is_label_key(key) || !value.as_str().is_some_and(is_label_value) {
-                self.problem(format!("{field}.nodeSelector"), format!("`{key}={}` is no label", text(value)));
+                self.problem(format!("{field}.nodeSelector"), format!("`{key}={}` is not a label", text(value)));
             }
         }
         let volumes: HashSet<&str> = list(&spec["volumes"]).filter_map(|volume| volume["name"].as_str()).collect();
@@ -155,7 +155,7 @@ impl Check {
         for (index, volume) in list(&spec["volumes"]).enumerate() {
             let claim = volume["persistentVolumeClaim"]["claimName"].as_str();
             if let Some(claim) = claim.filter(|claim| !is_dns_subdomain(claim)) {
-                self.problem(format!("{field}.volumes[{index}]"), format!("`{claim}` is no claim's name"));
+                self.problem(format!("{field}.volumes[{index}]"), format!("`{claim}` is not the name of a claim"));
             }
         }
         if list(&spec["containers"]).next().is_none() {
@@ -182,7 +182,7 @@ impl Check {
         for variable in list(&container["env"]) {
             let name = text(&variable["name"]);
             if name.is_empty() || name.contains('=') || !name.chars().all(|c| c.is_ascii_graphic()) {
-                self.problem(format!("{field}.env"), format!("`{name}` is no variable's name"));
+                self.problem(format!("{field}.env"), format!("`{name}` is not the name of a variable"));
             }
             if name.len() + text(&variable["value"]).len() + 2 > MAX_ARGUMENT_BYTES {
                 self.problem(format!("{field}.env"), format!("`{name}` has {MAX_ARGUMENT_BYTES} bytes or more"));
