@@ -212,12 +212,16 @@ fn what_fails_in_a_run_that_was_handed_over_is_tried_again_with_what_needs_it() 
     );
     let join = "  b:\n    cmd: cat a-k0.txt a-k1.txt > b.txt\n    deps: [a-k0.txt, a-k1.txt]\n    outs: [b.txt]\n";
     let last = template("c", "cp b.txt c-${item}.txt", "b.txt", "'c-${item}.txt'");
-    project.write("dvc.yaml", &format!("stages:\n{first}{join}{last}"));
+    // In one work item with `c`, and with nothing to wait for when that has.
+    let beside = "  e:\n    cmd: echo e > e.txt\n    outs: [e.txt]\n".to_owned()
+        + &template("d", "cp e.txt d-${item}.txt", "e.txt", "'d-${item}.txt'");
+    project.write("dvc.yaml", &format!("stages:\n{first}{join}{last}{beside}"));
     project.commit("three phases");
     project.fanout(["plan"]).succeeded();
     let ran = slurm.fanout(&project, &["launch", "--detach", "--retries", "1", "--then", "finalize"]);
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     wait_for("everything has ended", || slurm.call("squeue", &["-h"]).is_empty());
-    assert_eq!(attempts(&project), [2, 2, 1, 1, 1], "{}", controller_said(&project));
+    let again = attempts(&project).into_iter().filter(|attempts| *attempts == 2).count();
+    assert_eq!(again, 2, "{:?} {}", attempts(&project), controller_said(&project));
     assert_clean(&project, &[]);
 }

@@ -213,7 +213,8 @@ fn is_ready(config: &WorkConfig, item: &WorkItem, watch: &mut Watch) -> Result<b
         }
         if !may_come || config.has_waited.get() || begun.elapsed() > LAG_LIMIT {
             config.has_waited.set(config.has_waited.get() || may_come);
-            return Ok(!needed.blocked(&config.run, &config.plan, item)?.is_all);
+            // Where some of its stages could run: whoever comes later knows whether the others ever will.
+            return Ok(lacking.is_empty());
         }
         if watch.wait_for(async { tokio::time::sleep(LOOK).await }).is_err() {
             return Ok(false);

@@ -41,6 +41,8 @@ pub(super) struct Dealer<'a> {
     pub phase: usize,
     /// Nodes that nothing is to run on.
     pub excluded: Vec<String>,
+    /// Whether arrays are submitted before anybody knows whether what they need will be made.
+    pub is_ahead: bool,
 }
 
 impl Dealer<'_> {
@@ -106,7 +108,7 @@ impl Dealer<'_> {
         let config = self.config;
         let name = self.free_name(resources, chunk)?;
         let variables = self.write_variables(&name)?;
-        let script = script::script(config, &name, variables.as_deref());
+        let script = script::script(config, &name, variables.as_deref(), self.is_ahead);
         let mut words = script::flags(config, resources, self.seconds(&shards));
         let value = |name: &str| {
             words.iter().rev().find_map(|word| word.strip_prefix(&format!("--{name}=")).map(str::to_owned))
@@ -153,7 +155,7 @@ impl Dealer<'_> {
     /// Stands for all that an array is made from, but for its name and what differs from one terminal to the next.
     pub(super) fn spec(&self, resources: &Resources, shards: &Shards, name: &str) -> String {
         let words = script::flags(self.config, resources, self.seconds(shards));
-        let script = script::script(self.config, name, None).replace(name, "");
+        let script = script::script(self.config, name, None, false).replace(name, "");
         let lines: Vec<&str> = script.lines().filter(|line| !script::is_of_terminal(line)).collect();
         let options = self.config.args.sbatch_options.join("\n");
         digest(&format!("{}\n{options}\n{}", words.join("\n"), lines.join("\n")))

@@ -70,11 +70,12 @@ impl SlurmEngine {
     ) -> Result<Vec<u64>, Diagnostic> {
         let mut behind: Vec<u64> = vec![];
         for (phase, mut tasks) in phases {
-            let submitter = Submitter {
+            let mut submitter = Submitter {
                 behind: behind.clone(),
                 is_patient: false,
                 ..self.submitter(limits, phase, channels.clone())
             };
+            submitter.dealer.is_ahead = true;
             let adopted = submitter.adopt(&mut tasks).await?;
             let names: Vec<String> = adopted.iter().map(|array| array.name.clone()).collect();
             // What Slurm does not know any more is over, and it refuses to wait for that.

@@ -132,8 +132,15 @@ impl SlurmEngine {
     }
 
     fn submitter<'a>(&'a self, limits: &'a Limits, phase: usize, channels: Channels) -> Submitter<'a> {
-        let dealer =
-            Dealer { config: &self.config, run: &self.run, files: &self.files, limits, phase, excluded: vec![] };
+        let dealer = Dealer {
+            config: &self.config,
+            run: &self.run,
+            files: &self.files,
+            limits,
+            phase,
+            excluded: vec![],
+            is_ahead: false,
+        };
         Submitter { dealer, slurm: &self.slurm, channels, behind: vec![], is_patient: true }
     }
 }

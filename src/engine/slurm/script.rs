@@ -4,6 +4,8 @@ use crate::engine::slurm::SlurmConfig;
 use crate::engine::slurm::args::{Export, GpuFlag, Then};
 use crate::model::run::Resources;
 
+/// What a worker is told that may come before what its work items need is made.
+pub(super) const AHEAD: &str = " --if-ready";
 /// What a job that gets `--signal` is sent.
 const SIGNAL: &str = "USR1";
 /// What a worker needs besides its work items, in seconds: to start, and to publish.
@@ -12,15 +14,16 @@ const OVERHEAD_SECONDS: u64 = 180;
 /// The script that each task of an array runs.
 ///
 /// The worker takes the shell's place, so that it gets the signals that Slurm sends to the batch shell.
-pub(super) fn script(config: &SlurmConfig, name: &str, variables: Option<&str>) -> String {
+pub(super) fn script(config: &SlurmConfig, name: &str, variables: Option<&str>, is_ahead: bool) -> String {
     let mut text = beginning(config, variables);
     let scratch = config.scratch.as_ref().map(|folder| format!(" --scratch \"{folder}\"")).unwrap_or_default();
     let timeout = config.timeout.map(|limit| format!(" --timeout {}", limit.as_secs())).unwrap_or_default();
     let nice = config.nice.map(|nice| format!(" --nice {nice}")).unwrap_or_default();
     let (run, job, program) = (quoted(&config.run), quoted(name), quoted(&config.program));
     let wrapper = wrapper(config);
+    let ahead = if is_ahead { AHEAD } else { "" };
     text.push_str(&format!(
-        "exec {wrapper}{program} work \"$SLURM_ARRAY_TASK_ID\" --run {run} --job {job} --if-ready{scratch}{timeout}{nice}\n"
+        "exec {wrapper}{program} work \"$SLURM_ARRAY_TASK_ID\" --run {run} --job {job}{ahead}{scratch}{timeout}{nice}\n"
     ));
     text
 }
