@@ -82,6 +82,22 @@ fn garbage_among_results_and_in_the_journal_is_passed_over() {
     assert_clean(&project, &[]);
 }
 
+/// What a file system may leave of the last files that were written when the power goes.
+#[test]
+fn a_result_that_a_power_cut_emptied_counts_as_not_there() {
+    let project = project(&["first", "second"]);
+    project.fanout(["plan"]).succeeded();
+    project.fanout(["launch", "-j", "2"]).succeeded();
+    let run = run_folder(&project);
+    std::fs::write(run.join("results/0/1/result.json"), "").expect("written");
+    std::fs::write(run.join("results/1/1/result.json"), [0; 512]).expect("written");
+    let ran = project.fanout(["run", "-j", "2"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(!ran.stderr.contains("rejected"), "{ran:#?}");
+    assert!(standings(&project).values().all(|standing| standing.starts_with("done")), "{:?}", standings(&project));
+    assert_clean(&project, &[]);
+}
+
 #[test]
 fn what_the_surroundings_lack_is_said_or_not_missed() {
     let project = project(&["first"]);

@@ -106,28 +106,33 @@ pub(crate) fn examine(run: &RunDir, index: usize) -> Result<Examined, FsError> {
     let mut examined = Examined::default();
     for attempt in numbers {
         match read(run, index, attempt) {
-            Ok(published) if examined.best.as_ref().is_some_and(Published::succeeded) => {
+            Ok(None) => {}
+            Ok(Some(published)) if examined.best.as_ref().is_some_and(Published::succeeded) => {
                 examined.others.push(published);
             }
-            Ok(published) => examined.others.extend(examined.best.replace(published)),
+            Ok(Some(published)) => examined.others.extend(examined.best.replace(published)),
             Err(rejection) => examined.rejected.push((attempt, rejection)),
         }
     }
     Ok(examined)
 }
 
-/// Reads a result and checks what can be checked without its work item.
-fn read(run: &RunDir, index: usize, attempt: u32) -> Result<Published, Rejection> {
+/// Reads a result and checks what can be checked without its work item; `None` where a power cut took its content: the
+/// attempt has published nothing then.
+fn read(run: &RunDir, index: usize, attempt: u32) -> Result<Option<Published>, Rejection> {
     let directory = run.attempt(index, attempt);
     let unreadable = |error: FsError| Rejection::Unreadable(format!("{error}: {}", error.source));
     let tree = Beneath::open(&directory).map_err(unreadable)?;
     let bytes = tree.read(RESULT, vetting::MAX_DOCUMENT).map_err(unreadable)?;
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Ok(None);
+    }
     let result: WorkResult =
         serde_json::from_slice(&bytes).map_err(|error| Rejection::Unreadable(error.to_string()))?;
     let mut published = Published { directory, result, left_out: vec![] };
     vetting::sift(&mut published);
     vetting::sound(&published.result, run.name(), index, attempt)?;
-    Ok(published)
+    Ok(Some(published))
 }
 
 /// Who sees to it that a published result outlives the machine.
