@@ -245,7 +245,12 @@ fn results_are_not_written_to_another_branch() {
     assert_eq!(project.git(["status", "--porcelain"]), "");
     let collected = project.fanout(["collect"]);
     assert_eq!(collected.code, Some(4), "{collected:#?}");
+    project.fanout(["collect", "--any-branch", "--dry-run"]).succeeded();
     project.git(["checkout", "--quiet", "main"]);
     project.fanout(["finalize"]).succeeded();
+    assert_whole(&project, "p\n");
+    project.git(["checkout", "--quiet", "--force", "other"]);
+    project.git(["clean", "-fdq"]);
+    project.fanout(["finalize", "--any-branch"]).succeeded();
     assert_whole(&project, "p\n");
 }

@@ -362,6 +362,9 @@ pub(crate) struct CollectArgs {
     /// Leave out files that no stage declares as an out
     #[arg(long)]
     pub declared_only: bool,
+    /// Write to the branch that is checked out, be it another than the run was planned on
+    #[arg(long)]
+    pub any_branch: bool,
     /// Wait at most this long for DVC's repository lock and for stages that `dvc` runs in the project itself
     #[arg(long, value_name = "DURATION", default_value = "1m")]
     pub lock_timeout: Wait,
@@ -409,6 +412,9 @@ pub(crate) struct EndingArgs {
     /// Commit even if some work items failed
     #[arg(long, requires = "commit")]
     pub commit_partial: bool,
+    /// Write to the branch that is checked out, be it another than the run was planned on
+    #[arg(long)]
+    pub any_branch: bool,
     /// After the commit, push data with `dvc push` and then commits with `git push`
     #[arg(long, requires = "commit")]
     pub push: bool,

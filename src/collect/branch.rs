@@ -33,5 +33,6 @@ pub(crate) fn check(git: &Git, plan: &Plan) -> Result<(), Diagnostic> {
     Err(Diagnostic::project(format!("run {run} was planned on {planned}, and the project is on {now} now"))
         .cause("its results would become changes of files that belong to something else; they are kept, and nothing is written")
         .hint(format!("check `{back}` out again, then run `dvc-fanout finalize {run}`"))
+        .hint(format!("or run `dvc-fanout finalize --any-branch {run}` to have them here"))
         .hint("or run `dvc-fanout run` for what is checked out now: stages with the same deps are restored from the run cache"))
 }

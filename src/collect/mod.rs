@@ -69,14 +69,18 @@ impl Default for CollectConfig {
     }
 }
 
-/// Collects everything there is, as a step of another command; conflicts are its error.
+/// Collects everything there is, as a step of another command, on any branch or on that of the plan; conflicts are its
+/// error.
 pub(crate) fn collect(
     project: &ProjectHome,
     run: &RunDir,
     plan: &Plan,
     items: &[WorkItem],
+    any_branch: bool,
 ) -> Result<Collection, Diagnostic> {
-    branch::check(&project.git()?.0, plan)?;
+    if !any_branch {
+        branch::check(&project.git()?.0, plan)?;
+    }
     let collection = merge(project, run, plan, items, &CollectConfig::default())?;
     if !collection.conflicts.is_empty() {
         return Err(output::collection::conflicts(&collection));

@@ -16,7 +16,7 @@ pub(crate) fn run(cli: &Cli, args: &CollectArgs) -> Result<Exit, Diagnostic> {
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
     let items = worklist::read_all(&run)?;
     let config = resolve(args, &items)?;
-    if !config.dry_run {
+    if !config.dry_run && !args.any_branch {
         branch::check(&project.git()?.0, &plan)?;
     }
     let collection = collect::merge(&project, &run, &plan, &items, &config)?;

@@ -60,7 +60,7 @@ pub(crate) fn finalize(
     let mut exit = Exit::Success;
     let mut rejected = vec![];
     salvage::all(&project.fanout(), &project.fanout().slots(), Path::new(&project.config.cache_dir))?;
-    let collected = collect::collect(project, run, plan, &items)?;
+    let collected = collect::collect(project, run, plan, &items, ending.any_branch)?;
     let mut is_whole = collected.left_out.is_empty();
     rejected.extend(collected.rejected);
     bring_outs(project, run, plan, &items, &rejected)?;
@@ -86,10 +86,10 @@ pub(crate) fn finalize(
         if in_project {
             if !is_last(&items, &items[plan.phases[phase].indexes()]) {
                 // Its entries and lines are the last ones, and are to be where `dvc repro` would have put them.
-                collect::collect(project, run, plan, &items)?;
+                collect::collect(project, run, plan, &items, ending.any_branch)?;
             }
         } else {
-            let collected = collect::collect(project, run, plan, &items)?;
+            let collected = collect::collect(project, run, plan, &items, ending.any_branch)?;
             is_whole &= collected.left_out.is_empty();
             rejected.extend(collected.rejected);
             bring_outs(project, run, plan, &items[plan.phases[phase].indexes()], &rejected)?;
