@@ -77,6 +77,13 @@ fn a_fresh_clone_pulls_what_a_single_item_needs() {
 }
 
 #[test]
+fn a_fresh_clone_pulls_what_changed_stages_need_and_allows_the_rest_to_be_missing() {
+    let flags = ["--pull", "--allow-missing"];
+    check(true, &|project| project.write("params.yaml", "alpha: 2\n"), &flags);
+    check(true, &|project| project.write("dvc.yaml", &PIPELINE.replace("cat raw/${", "cat  raw/${")), &flags);
+}
+
+#[test]
 fn data_that_is_only_missing_runs_nothing() {
     let edit = |project: &Project| project.write("raw/p.txt", "p\nmore\n");
     check(false, &|project| remove(project, &["q.made", ".dvc/cache"]), &["--allow-missing"]);

@@ -145,7 +145,8 @@ impl<'a> Inputs<'a> {
         }
         // DVC pulls a dep that is missing before it runs a stage, by what is recorded of its maker.
         let is_selected = self.situation.changes.forecasts[maker].is_some();
-        if self.situation.options.pull && !is_selected && out.cache && !self.exists(made) {
+        let is_expected = is_selected && !(self.situation.options.allow_missing && self.is_nowhere(maker, out));
+        if self.situation.options.pull && !is_expected && out.cache && !self.exists(made) {
             self.pulled.borrow_mut().insert(made.to_owned());
             return Ok(Some(Input::Workspace { path: made.to_owned() }));
         }
@@ -153,6 +154,12 @@ impl<'a> Inputs<'a> {
             Some(recorded) => self.cached(made, &recorded, member),
             None => Ok(self.as_it_is(made)),
         }
+    }
+
+    /// Whether the cache lacks what is recorded of an out.
+    fn is_nowhere(&self, maker: usize, out: &Out) -> bool {
+        let Some(recorded) = self.recorded(maker, out) else { return true };
+        recorded.md5.is_none_or(|md5| !self.is_in_cache(&md5, recorded.hash.is_none()))
     }
 
     /// What the lock file or `.dvc` file records of an out.
