@@ -11,6 +11,16 @@ const VERSIONS: [(&str, &str, &str, &str); 2] = [
 /// What cgroups write for no limit is more than any machine has.
 const NO_LIMIT: u64 = 1 << 60;
 
+/// Where a kernel counts all processes that it ended for want of memory, of whatever group.
+const OF_MACHINE: &str = "/proc/vmstat";
+
+/// How many processes the kernel has ended so far because memory ran out, anywhere on this machine; `None` where it does not
+/// tell.
+pub(crate) fn kills_of_machine() -> Option<u64> {
+    let text = fs::read_to_string(OF_MACHINE).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+}
+
 /// The control group that this process is in.
 #[derive(Debug)]
 pub(crate) struct MemoryGroup {

@@ -31,6 +31,7 @@ use crate::state::published;
 use crate::state::results::{self, Draft, Durability};
 use crate::worker::child::{Stopped, Watch};
 use crate::worker::earlier::Earlier;
+use crate::worker::executor::dvc::killed_by_somebody;
 use crate::worker::executor::{Executor, Ran, Scene, StageEnd};
 use crate::worker::harvest::{Harvest, IgnoresBefore, Left};
 use crate::worker::transfer::{Object, Transfer};
@@ -168,7 +169,7 @@ pub(crate) fn in_project(
     let draft = begun.draft()?;
     let mut left = begun.harvest(&draft).take_stages(project, project, &ran, false)?;
     left.ignore = ignores.added(project)?;
-    let outcome = outcome(item, &ran);
+    let outcome = begun.explained(outcome(item, &ran), None)?;
     begun.publish(draft, &outcome, left, true, dvc_version)?;
     Ok(outcome)
 }
@@ -182,6 +183,8 @@ struct Begun<'a> {
     started: String,
     /// The CPU seconds of this process's children before.
     cpu_before: f64,
+    /// How many processes the machine had ended by then for want of memory.
+    kills: Option<u64>,
     log: File,
     log_path: PathBuf,
 }
@@ -191,8 +194,8 @@ impl<'a> Begun<'a> {
         let started = clock::now();
         let log_path = bench.sources.run.log(item.index, attempt.number);
         let log = fs::append(&log_path)?;
-        let cpu_before = children_cpu_seconds();
-        Ok(Begun { bench, item, attempt, started, cpu_before, log, log_path })
+        let (cpu_before, kills) = (children_cpu_seconds(), memory::kills_of_machine());
+        Ok(Begun { bench, item, attempt, started, cpu_before, kills, log, log_path })
     }
 
     /// What an executor is told: the stages run at `root`, which is the project itself or a workspace.
@@ -232,6 +235,11 @@ impl<'a> Begun<'a> {
         Harvest { item: self.item, prefix: &sources.plan.prefix, draft, cache: sources.placing.cache }
     }
 
+    /// Whether the kernel may have ended a command for want of memory since the attempt began.
+    fn may_lack_memory(&self) -> bool {
+        self.kills.is_none() || memory::kills_of_machine() != self.kills
+    }
+
     /// Adds to an outcome what the stages themselves could not say; `killed` is where the kernel ended processes meanwhile.
     fn explained(&self, mut outcome: Outcome, killed: Option<&MemoryGroup>) -> Result<Outcome, Diagnostic> {
         // Another job would have no more time for it.
@@ -239,6 +247,12 @@ impl<'a> Begun<'a> {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of seconds")]
             let seconds = clock::seconds_between(&self.started, &clock::now()) as u64;
             outcome = Outcome::TimedOut { seconds };
+        }
+        if let (Outcome::StageFailed { stage, message }, None, false) = (&outcome, killed, self.may_lack_memory())
+            && let Some(message) = killed_by_somebody(message)
+        {
+            // Whoever ended the command (an administrator, or this worker's own end): trying again helps.
+            return Ok(Outcome::ToolFailed { message: format!("stage `{stage}`: {message}") });
         }
         if let Outcome::StageFailed { message, .. } = &mut outcome {
             message.extend(killed.map(out_of_memory));

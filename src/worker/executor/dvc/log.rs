@@ -107,9 +107,7 @@ impl ReproLog {
         let own = self.reasons.iter().rfind(|(stage, _)| stage == address);
         let any = own.or_else(|| self.reasons.last()).map(|(_, reason)| reason.clone());
         let reason = any.unwrap_or_else(|| "DVC gave no reason".to_owned());
-        // 137 is what a shell says of a command that was killed.
-        let is_killed = reason.ends_with("exited with -9") || reason.ends_with("exited with 137");
-        if is_killed { format!("{reason} (killed, perhaps because memory ran out)") } else { reason }
+        if is_kill(&reason) { reason + PERHAPS } else { reason }
     }
 
     /// Whether DVC itself failed at a stage, not the stage's command.
@@ -119,6 +117,20 @@ impl ReproLog {
     pub(super) fn is_own_failure(&self, address: &str) -> bool {
         is_own_failure(&self.reason(address))
     }
+}
+
+/// What is added to the reason where a command was killed.
+const PERHAPS: &str = " (killed, perhaps because memory ran out)";
+
+/// Whether a command was killed; 137 is what a shell says of one.
+fn is_kill(reason: &str) -> bool {
+    reason.ends_with("exited with -9") || reason.ends_with("exited with 137")
+}
+
+/// What to say of a command that was killed where memory is known not to be the reason; `None` of one that was not.
+pub(crate) fn killed_by_somebody(reason: &str) -> Option<String> {
+    let reason = reason.strip_suffix(PERHAPS).unwrap_or(reason);
+    is_kill(reason).then(|| format!("{reason} (killed, though memory did not run out)"))
 }
 
 /// What the system says of a path that is not there, may not be read, or is something else than what is looked for.

@@ -22,7 +22,7 @@ use crate::worker::workspace;
 use log::ReproLog;
 use rustix::process::Pid;
 
-pub(crate) use log::is_own_failure;
+pub(crate) use log::{is_own_failure, killed_by_somebody};
 
 /// Bytes at the end of what a `dvc repro` printed that are searched for DVC's own lines.
 const LOG_TAIL: u64 = 4 << 20;
