@@ -126,7 +126,7 @@ fn what_this_user_may_not_read_and_nobody_declares_is_left_out() {
     let known = [("HOME", home.as_str()), ("USER", "somebody")];
     let closed = |path: &str| {
         project.write(path, "secret\n");
-        std::fs::set_permissions(project.path(path), std::fs::Permissions::from_mode(0)).expect("set");
+        std::fs::set_permissions(project.path(path), std::fs::Permissions::from_mode(0o000)).expect("set");
     };
     closed("secret.key");
     closed("data/secret.key");
