@@ -26,11 +26,11 @@ fn contrib(file: &str) -> PathBuf {
 }
 
 #[test]
-fn the_image_works_on_a_shared_volume_as_its_user_and_as_any_other() {
+fn the_images_work_on_a_shared_volume_as_their_user_and_as_any_other() {
     let Some(images) = Images::new() else { return };
     images.make_debian();
     images.make_rust();
-    images.build_project();
+    images.build("Dockerfile", "project");
     let container = images.buildah(["from", "project"]);
     let container = container.trim();
 
@@ -57,6 +57,30 @@ fn the_image_works_on_a_shared_volume_as_its_user_and_as_any_other() {
         let status = project.dvc(["status", "extract@s1", "score@s1"]);
         assert!(status.contains("up to date"), "{status}");
     }
+    without_python(&images);
+}
+
+/// An image without Python does what needs no DVC.
+fn without_python(images: &Images) {
+    images.build("Dockerfile.native", "native");
+    let container = images.buildah(["from", "native"]);
+    let project = Project::from_fixture("sessions");
+    project.dvc(["config", "cache.shared", "group"]);
+    project.commit("for a shared volume");
+    project.fanout(["plan"]).succeeded();
+    for (program, arguments) in [("chgrp", ["-R", "0", "."]), ("chmod", ["-R", "g+rwX", "."])] {
+        Ran::of(project.command(program).args(arguments)).succeeded();
+    }
+    let root = project.root().to_str().expect("it is UTF-8");
+    let volume = format!("{root}:{root}");
+    let in_image =
+        |command: &[&str]| images.buildah([&["run", "--volume", &volume, container.trim(), "--"], command].concat());
+    assert_eq!(in_image(&["sh", "-c", "command -v python3 dvc; true"]), "");
+    in_image(&["dvc-fanout", "--cd", root, "work", "0"]);
+    project.fanout(["collect"]).succeeded();
+    project.dvc(["checkout", "--quiet", "extract@s1"]);
+    let status = project.dvc(["status", "extract@s1", "score@s1"]);
+    assert!(status.contains("up to date"), "{status}");
 }
 
 #[test]
@@ -136,9 +160,10 @@ impl Images {
         self.buildah(["build", "--quiet", "--tag", RUST, folder.to_str().expect("it is UTF-8")]);
     }
 
-    fn build_project(&self) {
+    /// Builds one of the project's own files.
+    fn build(&self, file: &str, name: &str) {
         let mut command = self.command("buildah");
-        command.args(["build", "--pull-never", "--tag", "project", "--file"]).arg(contrib("Dockerfile"));
+        command.args(["build", "--pull-never", "--tag", name, "--file"]).arg(contrib(file));
         command.arg("--build-context").arg(concat!("fanout=", env!("CARGO_MANIFEST_DIR")));
         if Path::new(AUTHORITIES).exists() {
             self.write("pip.conf", "[global]\ncert = /run/authorities.crt\n");

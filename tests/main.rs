@@ -46,5 +46,6 @@ mod support;
 mod tidy;
 mod users;
 mod warm;
+mod wheel;
 mod whole_job;
 mod workspaces;

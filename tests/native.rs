@@ -11,7 +11,10 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
+use serde_json::Value;
+
 use crate::support::oracle::Oracle;
+use crate::support::same::{assert_clean, assert_same};
 use crate::support::{Project, Ran, tool};
 
 /// Stages of every kind that is done without DVC.
@@ -394,4 +397,17 @@ fn a_kill_between_any_two_steps_leaves_nothing_or_the_whole() {
             }
         }
     }
+}
+
+#[test]
+fn a_run_needs_no_dvc_where_no_stage_does() {
+    let (serial, fanned) = (Project::from_fixture("sessions"), Project::from_fixture("sessions"));
+    serial.dvc(["repro"]);
+    let mut command = fanned.command(env!("CARGO_BIN_EXE_dvc-fanout"));
+    let ran = Ran::of(command.args(["run", "-j", "2"]).env("DVC_FANOUT_DVC", "/no/such/dvc"));
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert_same(&serial, &fanned, "without dvc");
+    assert_clean(&fanned, &[]);
+    let report: Value = serde_json::from_str(&fanned.fanout(["report", "--format", "json"]).succeeded()).expect("JSON");
+    assert_eq!(report["provenance"]["executors"], serde_json::json!({ "native": 9, "dvc": {} }));
 }

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::adapters::dvc::Dvc;
 use crate::adapters::dvc::files::DiskFiles;
 use crate::adapters::dvc::links;
+use crate::adapters::dvc::{Dvc, DvcError};
 use crate::adapters::machine;
 use crate::cli::{Cli, DoctorArgs, Format};
 use crate::commands::settings::{self, Settings};
@@ -55,6 +55,10 @@ fn dvc() -> Finding {
                 env::DVC_FANOUT_DVC
             );
             Finding::note("dvc", found, hint)
+        }
+        Err(DvcError::NotFound) => {
+            let hint = "stages that only DVC can do fail without it: install DVC 3, or set DVC_FANOUT_DVC to its path";
+            Finding::note("dvc", "no `dvc` on the PATH".to_owned(), hint.to_owned())
         }
         Err(error) => Finding::bad("dvc", error.into()),
     }
