@@ -178,7 +178,11 @@ impl Drop for Killed {
 fn project() -> Project {
     let project = Project::from_fixture("sessions");
     // The home is each project's own, so that the command is the same in both.
-    project.edit("dvc.yaml", "cmd: mkdir -p work &&", "cmd: echo ${item} >> $HOME/ran && sleep 0.3 && mkdir -p work &&");
+    project.edit(
+        "dvc.yaml",
+        "cmd: mkdir -p work &&",
+        "cmd: echo ${item} >> $HOME/ran && sleep 0.3 && mkdir -p work &&",
+    );
     project.edit("params.yaml", "s1, s2, s3, s4", "s1, s2, s3");
     project.commit("it notes what runs");
     project

@@ -70,7 +70,7 @@ fn a_run_with_a_failure_is_told_in_every_form() {
     if Ran::of(project.command("python3").args(["-c", "import prometheus_client"])).code == Some(0) {
         let metrics = std::fs::File::open(folder.join("metrics.prom")).expect("finalize left it");
         let families = Ran::of(project.command("python3").args(["-c", reader]).stdin(metrics)).succeeded();
-        assert_eq!(families, "8\n");
+        assert_eq!(families, "9\n");
     } else {
         assert!(
             std::env::var_os("CI").is_none(),

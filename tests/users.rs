@@ -102,7 +102,14 @@ fn what_dvc_needs_of_a_nameless_user_is_said_after_one_try() {
     for environment in [&[][..], &[("HOME", home)]] {
         let serial = Ran::of(nameless.command(&project, "dvc", environment).arg("repro"));
         assert_eq!(serial.code, Some(255), "{serial:#?}");
-        let ran = Ran::of(nameless.command(&project, program, environment).args(["run", "-j", "1", "-q"]));
+        let ran = Ran::of(nameless.command(&project, program, environment).args([
+            "run",
+            "-j",
+            "1",
+            "-q",
+            "--executor",
+            "dvc",
+        ]));
         assert_eq!(ran.code, Some(1), "{ran:#?}");
         assert!(ran.stderr.contains("hint: set USER to any name and HOME"), "{ran:#?}");
         let logs = |index: usize| {
@@ -113,9 +120,12 @@ fn what_dvc_needs_of_a_nameless_user_is_said_after_one_try() {
         };
         assert_eq!((logs(0), logs(1)), (1, 1), "each work item is tried once");
     }
-    let known = [("HOME", home), ("USER", "somebody")];
-    Ran::of(nameless.command(&project, program, &known).args(["run", "-j", "2", "-f"])).succeeded();
-    assert_eq!(project.read("q.out"), "q\n");
+    // What needs no DVC needs none of this.
+    for (environment, executor) in [(&[][..], "native"), (&[("HOME", home), ("USER", "somebody")], "dvc")] {
+        let mut run = nameless.command(&project, program, environment);
+        Ran::of(run.args(["run", "-j", "2", "-f", "--executor", executor])).succeeded();
+        assert_eq!(project.read("q.out"), "q\n");
+    }
 }
 
 #[test]
