@@ -10,9 +10,16 @@ use crate::support::{Project, Ran};
 fn a_wheel_brings_the_program_next_to_dvc() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().expect("a temporary folder");
-    // The tests' own build, which is there already; a release is made of another.
     let mut make = Command::new(root.join("contrib/wheel"));
-    make.arg("--out").arg(folder.path()).args(["--profile", "dev", "--compatibility", "linux"]);
+    make.arg("--out").arg(folder.path()).args([
+        "--profile",
+        "dev",
+        "--compatibility",
+        "linux",
+        "--no-default-features",
+    ]);
+    // In a folder of its own: the other tests use the program meanwhile that they were built with.
+    make.env("CARGO_TARGET_DIR", root.join("target/wheel"));
     let wheel = Ran::of(&mut make).succeeded();
     let environment = folder.path().join("venv");
     Ran::of(Command::new("python3").args(["-m", "venv"]).arg(&environment)).succeeded();
