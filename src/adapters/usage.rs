@@ -2,23 +2,19 @@
 
 use std::fs;
 
+use crate::adapters::process::descendants;
+
 /// Ticks of a second in `/proc/PID/stat`; the kernel shows the same everywhere.
 const TICKS: f64 = 100.0;
 
 /// The CPU time, in seconds, of all children so far: of those that have ended, and of those that run.
 pub(crate) fn children_cpu_seconds() -> f64 {
     let ended = times("self").map_or(0, |[_, _, user, system]| user + system);
-    let running: u64 = children().iter().filter_map(|id| times(id)).map(|times| times.iter().sum::<u64>()).sum();
+    let children = descendants::children().into_iter().map(|child| child.as_raw_nonzero().to_string());
+    let running: u64 = children.filter_map(|id| times(&id)).map(|times| times.iter().sum::<u64>()).sum();
     #[expect(clippy::cast_precision_loss, reason = "a number of hundredths of a second")]
     let ticks = (ended + running) as f64;
     ticks / TICKS
-}
-
-/// The ids of the children of all threads of this process.
-fn children() -> Vec<String> {
-    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-    lists.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
 /// The ticks of a process in user and system mode, and those of the children that it has waited for.

@@ -32,7 +32,7 @@ pub(super) fn of_phase(
     let mut needed = Needed::default();
     for index in phase.indexes() {
         let item = &items[index];
-        let is_done = results::best(run, index)?.is_some_and(|published| published.succeeded());
+        let is_done = results::is_done(run, index)?;
         if is_done || given_up.contains(&index) {
             continue;
         }
@@ -63,7 +63,7 @@ pub(super) fn in_advance(
         let mut tasks = vec![];
         for index in phase.indexes().filter(|index| !given_up.contains(index)) {
             let item = &items[index];
-            let is_done = results::best(run, index)?.is_some_and(|published| published.succeeded());
+            let is_done = results::is_done(run, index)?;
             if is_done || needed.lacking(run, plan, item)?.iter().any(|need| !coming.contains(need)) {
                 continue;
             }

@@ -87,6 +87,11 @@ pub(crate) fn best(run: &RunDir, index: usize) -> Result<Option<Published>, FsEr
     Ok(examine(run, index)?.best)
 }
 
+/// Whether a work item has succeeded.
+pub(crate) fn is_done(run: &RunDir, index: usize) -> Result<bool, FsError> {
+    Ok(best(run, index)?.is_some_and(|published| published.succeeded()))
+}
+
 /// What lies in the directory of a work item.
 #[derive(Debug, Default)]
 pub(crate) struct Examined {

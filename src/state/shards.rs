@@ -33,6 +33,13 @@ impl Shards {
     pub(crate) fn of(&self, shard: usize) -> impl Iterator<Item = &ShardItem> {
         self.items.iter().skip(shard).step_by(self.count.max(1))
     }
+
+    /// One of several parts, each with its share of the work items.
+    pub(crate) fn part(&self, number: usize, parts: usize) -> Shards {
+        let items: Vec<ShardItem> = self.items.iter().skip(number).step_by(parts).copied().collect();
+        let count = self.count.div_ceil(parts).min(items.len());
+        Shards { count, items, retry_commands: self.retry_commands }
+    }
 }
 
 /// The engine of jobs whose file does not name it.
@@ -86,9 +93,9 @@ pub(crate) fn open(run: &RunDir) -> Result<Vec<String>, FsError> {
     Ok(jobs.filter(|job| !run.job_over(job).exists()).map(str::to_owned).collect())
 }
 
-/// Remembers that a Job is over.
+/// Remembers that a Job is over; engines say so of one at every look.
 pub(crate) fn close(run: &RunDir, job: &str) -> Result<(), FsError> {
-    if run.job(job).exists() { fs::write(&run.job_over(job), b"") } else { Ok(()) }
+    if run.job(job).exists() && !run.job_over(job).exists() { fs::write(&run.job_over(job), b"") } else { Ok(()) }
 }
 
 /// The open jobs of an engine.

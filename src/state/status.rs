@@ -215,7 +215,7 @@ pub(crate) fn is_uncollected(run: &RunDir, plan: &Plan) -> Result<bool, FsError>
         return Ok(false);
     }
     for index in 0..plan.work_items {
-        if results::best(run, index)?.is_some_and(|published| published.succeeded()) {
+        if results::is_done(run, index)? {
             return Ok(true);
         }
     }

@@ -47,7 +47,7 @@ pub(super) fn bury_orphans(own: Option<Pid>) {
 }
 
 /// The children of this process, by all of its threads.
-fn children() -> Vec<Pid> {
+pub(crate) fn children() -> Vec<Pid> {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     tasks
         .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())

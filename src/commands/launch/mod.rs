@@ -2,6 +2,7 @@
 
 pub(crate) mod base;
 
+use std::collections::HashMap;
 use std::io::IsTerminal as _;
 
 use crate::adapters::{fs, signals};
@@ -16,6 +17,7 @@ use crate::env;
 use crate::exit::Exit;
 use crate::output::progress::Style;
 use crate::output::text;
+use crate::state::format::WorkItem;
 use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
 use crate::state::run_lock::RunLock;
@@ -45,23 +47,14 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
     let mut engine = args.engine.completed(&settings)?.resolve(&scene)?;
     if args.dry_run {
         let items = worklist::read_all(&run)?;
-        let work = Work {
-            run: &run,
-            plan: &plan,
-            items: &items,
-            phases: &phases,
-            expected: &std::collections::HashMap::new(),
-        };
+        let work = Work { run: &run, plan: &plan, items: &items, phases: &phases, expected: &HashMap::new() };
         engine::dry_run(work, &mut engine)?.iter().for_each(|manifest| text::result(manifest));
         return Ok(Exit::Success);
     }
     let mut lock = hold(&run)?;
+    let items = prepare(&scene, &phases)?;
     if args.detach {
-        let items = worklist::read_briefly(&run)?;
-        data::pull(&project, &plan)?;
-        data::check(&project, phases.iter().flat_map(|phase| &items[plan.phases[*phase].indexes()]))?;
-        let expected = durations::before(&project.fanout(), &plan.run)?;
-        let work = Work { run: &run, plan: &plan, items: &items, phases: &phases, expected: &expected };
+        let work = Work { run: &run, plan: &plan, items: &items, phases: &phases, expected: &HashMap::new() };
         match engine::hand_over(work, &mut engine, lock)? {
             HandedOver::Here(back) => lock = back,
             HandedOver::There(said) => {
@@ -71,7 +64,7 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
         }
     }
     let _lock = lock;
-    let Launched { exit, .. } = launch(cli, &scene, &phases, &mut engine)?;
+    let Launched { exit, .. } = start(cli, &scene, &phases, &items, &mut engine)?;
     if cli.format == Format::Text {
         summary::print(&run, &plan, &phases)?;
     }
@@ -96,14 +89,32 @@ pub(crate) fn launch(
     phases: &[usize],
     engine: &mut AnyEngine,
 ) -> Result<Launched, Diagnostic> {
-    let Scene { project, run, plan, running, .. } = *scene;
+    let items = prepare(scene, phases)?;
+    start(cli, scene, phases, &items, engine)
+}
+
+/// Reads the work items, and sees to the data that those of the phases need.
+fn prepare(scene: &Scene<'_>, phases: &[usize]) -> Result<Vec<WorkItem>, Diagnostic> {
+    let Scene { project, run, plan, .. } = *scene;
     let items = worklist::read_briefly(run)?;
     data::pull(project, plan)?;
     data::check(project, phases.iter().flat_map(|phase| &items[plan.phases[*phase].indexes()]))?;
+    Ok(items)
+}
+
+/// Runs work items that were read.
+fn start(
+    cli: &Cli,
+    scene: &Scene<'_>,
+    phases: &[usize],
+    items: &[WorkItem],
+    engine: &mut AnyEngine,
+) -> Result<Launched, Diagnostic> {
+    let Scene { project, run, plan, running, .. } = *scene;
     let is_json = cli.format == Format::Json;
     let is_ci = env::read(env::CI).is_some();
     let style = Style::choose(running.quiet || is_json, std::io::stderr().is_terminal(), is_ci);
     let expected = durations::before(&project.fanout(), &plan.run)?;
-    let work = Work { run, plan, items: &items, phases, expected: &expected };
+    let work = Work { run, plan, items, phases, expected: &expected };
     engine::launch(work, Audience { style, prints_events: is_json }, engine)
 }

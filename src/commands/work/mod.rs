@@ -173,7 +173,7 @@ fn do_one(
     executor: &mut dyn Executor,
     watch: &mut Watch,
 ) -> Result<Outcome, Diagnostic> {
-    if results::best(&config.run, index)?.is_some_and(|published| published.succeeded()) {
+    if results::is_done(&config.run, index)? {
         text::note(&format!("work item {index} is done already"));
         return Ok(Outcome::Succeeded);
     }

@@ -28,7 +28,7 @@ use crate::engine::kubernetes::{KubernetesConfig, drive};
 use crate::engine::remote::classes::Class;
 use crate::engine::remote::files::RunFiles;
 use crate::model::quantity::Quantity;
-use crate::model::run::{self};
+use crate::model::run;
 
 /// How often one phase of a run may be launched again.
 const MAX_GENERATIONS: u32 = 100;

@@ -51,7 +51,7 @@ pub(crate) fn split(tasks: Vec<Task>) -> Vec<Class> {
 ///
 /// Jobs are found again by the names that are made of this, also by later releases: what is digested is spelled
 /// `(Some(0.5), Some(4096), None, Some(2), Some("api"))` for ever.
-fn class_name(resources: &Resources) -> Option<String> {
+pub(crate) fn class_name(resources: &Resources) -> Option<String> {
     let Resources { cpus, memory_mib, gpus, timeout: _, retries, group, slurm } = resources;
     let asked = [
         cpus.map(decimal),

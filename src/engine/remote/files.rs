@@ -66,7 +66,7 @@ impl RunFiles {
     /// Whether all work items of a shard have succeeded.
     pub(crate) fn are_done(&self, list: &Shards, shard: usize) -> Result<bool, Diagnostic> {
         for item in list.of(shard) {
-            if !results::best(&self.run, item.index)?.is_some_and(|published| published.succeeded()) {
+            if !results::is_done(&self.run, item.index)? {
                 return Ok(false);
             }
         }

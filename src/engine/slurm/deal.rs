@@ -2,7 +2,7 @@
 
 use crate::adapters::fs;
 use crate::diagnostic::Diagnostic;
-use crate::engine::remote::classes::{Class, digest, split};
+use crate::engine::remote::classes::{Class, class_name, digest, split};
 use crate::engine::remote::files::RunFiles;
 use crate::engine::slurm::limits::Limits;
 use crate::engine::slurm::record::{Record, RecordState};
@@ -67,17 +67,11 @@ impl Dealer<'_> {
         let dealt = class.shards(workers, self.config.retries.is_some());
         let most = self.limits.array_size.min(self.config.args.array_size.unwrap_or(usize::MAX)).max(1);
         let arrays = dealt.count.div_ceil(most).max(1);
-        let count = dealt.count.div_ceil(arrays);
-        let part = |part: usize| {
-            let items: Vec<ShardItem> = dealt.items.iter().skip(part).step_by(arrays).copied().collect();
-            Shards { count: count.min(items.len()), items, retry_commands: dealt.retry_commands }
-        };
-        (0..arrays).map(part).collect()
+        (0..arrays).map(|number| dealt.part(number, arrays)).collect()
     }
 
     /// Two arrays instead of one that was refused as a whole; `chunk` numbers the first of them.
     pub(super) fn halves(&self, whole: &Planned, chunk: usize) -> Result<[Planned; 2], Diagnostic> {
-        let count = whole.shards.count.div_ceil(2);
         let mut rooms = [whole.room.clone(), whole.room.clone()];
         match whole.room.at_a_time {
             Some(most) if most > 1 => {
@@ -89,8 +83,7 @@ impl Dealer<'_> {
         }
         let [first, second] = rooms;
         let half = |number: usize, room: Room| {
-            let items: Vec<ShardItem> = whole.shards.items.iter().skip(number).step_by(2).copied().collect();
-            let shards = Shards { count: count.min(items.len()), items, retry_commands: whole.shards.retry_commands };
+            let shards = whole.shards.part(number, 2);
             self.planned(&whole.resources, shards, room, whole.place, chunk + number, RecordState::Submitting)
         };
         Ok([half(0, first)?, half(1, second)?])
@@ -134,14 +127,7 @@ impl Dealer<'_> {
 
     /// A name that no array of the run has had.
     fn free_name(&self, resources: &Resources, chunk: usize) -> Result<String, Diagnostic> {
-        let class = split(vec![Task {
-            index: 0,
-            id: String::new(),
-            attempt: 1,
-            resources: resources.clone(),
-            expected_seconds: None,
-        }]);
-        let class = class.first().and_then(|class| class.name.clone());
+        let class = class_name(resources);
         for generation in 1..=MAX_GENERATIONS {
             let name = array::name(&self.config.run, self.phase, class.as_deref(), generation, chunk);
             if self.files.shards(&name)?.is_none() {

@@ -20,7 +20,7 @@ use crate::engine::slurm::limits::Limits;
 use crate::engine::slurm::record::{Record, RecordState};
 use crate::engine::slurm::refused::refused;
 use crate::engine::slurm::submit::Submitter;
-use crate::engine::slurm::{SlurmEngine, array, script};
+use crate::engine::slurm::{Args, SlurmEngine, array, script};
 use crate::engine::{Channels, Flags as _};
 use crate::model::event::{Event, Stop, Task};
 use crate::output::text::count;
@@ -55,7 +55,7 @@ impl SlurmEngine {
         let run = &self.config.run;
         let when = if submitter.behind.is_empty() { "launches" } else { "then sees to the end of" };
         lines.push(format!("job {id} {when} run {run}: `dvc-fanout status` says how it stands"));
-        let name = Self::engine_name();
+        let name = Args::NAME;
         lines.push(format!("`dvc-fanout launch {run} --engine {name}` watches it, `dvc-fanout cancel {run}` ends it"));
         lines.push(format!("what goes wrong is in `{}`", self.run.job_output(&array::controller(run)).display()));
         Ok(lines)
@@ -96,10 +96,6 @@ impl SlurmEngine {
             }
         }
         Ok(behind)
-    }
-
-    fn engine_name() -> &'static str {
-        super::Args::NAME
     }
 }
 

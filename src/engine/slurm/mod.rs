@@ -149,13 +149,9 @@ impl SlurmEngine {
     /// Ends what else is in the queue of a run that was handed over: later phases, and whatever launches it.
     async fn end_rest(&self, limits: &Limits) -> Result<(), Diagnostic> {
         let own = env::read_text(env::SLURM_JOB_ID).and_then(|id| id.parse::<u64>().ok());
-        let mut arrays = vec![];
-        for name in self.files.open_jobs()? {
-            let record = Record::of(&self.files, &name)?;
-            // This process may be the job's own.
-            let record = record.filter(|record| !own.is_some_and(|own| record.ids.contains(&own)));
-            arrays.extend(record.map(|record| (name, record)));
-        }
+        let mut arrays = Record::open(&self.files)?;
+        // This process may be the job's own.
+        arrays.retain(|(_, record)| !own.is_some_and(|own| record.ids.contains(&own)));
         end::all(&self.slurm, &arrays, limits.kill_wait).await?;
         for (name, _) in &arrays {
             self.files.close_job(name)?;

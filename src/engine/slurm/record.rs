@@ -42,6 +42,15 @@ impl Record {
         Ok(files.cluster_of(name)?.and_then(|json| serde_json::from_value(json).ok()))
     }
 
+    /// The arrays of a run whose end nobody has taken in, by name.
+    pub(super) fn open(files: &RunFiles) -> Result<Vec<(String, Record)>, Diagnostic> {
+        let mut arrays = vec![];
+        for name in files.open_jobs()? {
+            arrays.extend(Record::of(files, &name)?.map(|record| (name, record)));
+        }
+        Ok(arrays)
+    }
+
     pub(super) fn to_json(&self) -> serde_json::Value {
         serde_json::to_value(self).expect("it is plain data")
     }

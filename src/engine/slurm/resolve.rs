@@ -48,10 +48,7 @@ impl Flags for Args {
     /// Cancels the arrays that nobody watches.
     async fn cancel(&self, run: &RunDir, _plan: &Plan) -> Result<Vec<String>, Diagnostic> {
         let files = RunFiles::new(run, Self::NAME, Json::Null);
-        let mut arrays = vec![];
-        for name in files.open_jobs()? {
-            arrays.extend(Record::of(&files, &name)?.map(|record| (name, record)));
-        }
+        let arrays = Record::open(&files)?;
         let Some((_, first)) = arrays.first() else { return Ok(vec![]) };
         let slurm = Slurm::new(self.clusters.clone().or_else(|| first.clusters.clone()), "/".into());
         // Nothing but how long tasks may take to end depends on it.
@@ -65,10 +62,7 @@ impl Flags for Args {
 
     async fn queued(&self, run: &RunDir) -> Result<Vec<String>, Diagnostic> {
         let files = RunFiles::new(run, Self::NAME, Json::Null);
-        let mut arrays = vec![];
-        for name in files.open_jobs()? {
-            arrays.extend(Record::of(&files, &name)?.map(|record| (name, record)));
-        }
+        let arrays = Record::open(&files)?;
         let Some((_, first)) = arrays.first() else { return Ok(vec![]) };
         let slurm = Slurm::new(self.clusters.clone().or_else(|| first.clusters.clone()), "/".into());
         let names: Vec<String> = arrays.iter().map(|(name, _)| name.clone()).collect();
