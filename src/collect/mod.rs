@@ -127,8 +127,9 @@ pub(crate) fn merge(
     let examined = examine(run, plan, items, config, &mut outcome.collection)?;
     let (there, believed): (Vec<_>, Vec<_>) =
         examined.into_iter().partition(|result| is_there_already(plan, result.item, &result.published));
-    let good = good_stages(&believed);
     let all = good_stages(believed.iter().chain(&there));
+    let is_new = |good: &Good<'_>| !is_there_already(plan, good.result.item, &good.result.published);
+    let good: Vec<Good<'_>> = all.iter().copied().filter(is_new).collect();
     let lock = lock_when_quiet(project, &believed, &good, config.lock_limit)?;
     outcome.collection.left_alone = apply::recover(&project.root, &lock)?;
     let tree = Beneath::open(&project.root)?;

@@ -11,6 +11,7 @@ use crate::adapters::dvc::Dvc;
 use crate::adapters::fs;
 use crate::adapters::process::{self, Program};
 use crate::diagnostic::Diagnostic;
+use crate::dvc::pipeline::path;
 use crate::output::text::{self, count};
 use crate::state::home::ProjectHome;
 use crate::state::uncommitted::{self, Uncommitted};
@@ -90,7 +91,7 @@ pub(crate) fn said_by(program: &Program, directory: &Path, when: &str) -> Result
 
 /// What a program that is not this one changes, found by looking before and after.
 ///
-/// Where git cannot tell (another user's repository, no `git` program) nothing is noted: then a commit fails too.
+/// Where git cannot tell (no repository, another user's, no `git` program) nothing is noted: then a commit fails too.
 pub(crate) struct Watched {
     before: Option<Stamps>,
 }
@@ -102,20 +103,18 @@ type Stamp = (u64, u64, i64, i64);
 
 impl Watched {
     pub(crate) fn begin(project: &ProjectHome) -> Result<Watched, Diagnostic> {
-        Ok(Watched { before: stamps(project.git()?.0.workdir()).ok() })
+        let before = if project.config.no_scm { None } else { stamps(project.git()?.0.workdir()).ok() };
+        Ok(Watched { before })
     }
 
     /// Notes what has changed since, and returns it.
     pub(crate) fn end(self, project: &ProjectHome) -> Result<Vec<String>, Diagnostic> {
+        let Some(before) = self.before else { return Ok(vec![]) };
         let (git, prefix) = project.git()?;
-        let Some((before, after)) = self.before.zip(stamps(git.workdir()).ok()) else { return Ok(vec![]) };
+        let Ok(after) = stamps(git.workdir()) else { return Ok(vec![]) };
         let before: HashSet<_> = before.iter().collect();
         let changed = after.iter().filter(|entry| !before.contains(entry)).map(|(path, _)| path.as_str());
-        let inside = |path: &'_ str| match prefix.as_str() {
-            "" => Some(path.to_owned()),
-            prefix => Some(path.strip_prefix(prefix)?.strip_prefix('/')?.to_owned()),
-        };
-        let changed: Vec<String> = changed.filter_map(inside).collect();
+        let changed: Vec<String> = changed.filter_map(|path| path::inside(&prefix, path)).map(str::to_owned).collect();
         uncommitted::note(project, &changed.iter().map(String::as_str).collect::<Vec<_>>())?;
         Ok(changed)
     }

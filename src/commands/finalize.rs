@@ -74,7 +74,7 @@ pub(crate) fn finalize(
     }
     for phase in trailing {
         let scene = Scene { project, run, plan, running, detach: false, in_project };
-        let watched = if in_project && !project.config.no_scm { Some(Watched::begin(project)?) } else { None };
+        let watched = in_project.then(|| Watched::begin(project)).transpose()?;
         let launched = launch::launch(cli, &scene, &[phase], &mut AnyEngine::local(&scene)?)?;
         if let Some(watched) = watched {
             collect::stage_in_git(project, watched.end(project)?.iter().map(String::as_str))?;
@@ -235,9 +235,9 @@ fn full(project: &ProjectHome, plan: &Plan) -> Result<(), Diagnostic> {
     }
     arguments.extend(plan.targets.iter().map(String::as_str));
     let program = Dvc::find()?.command(&arguments);
-    let watched = if project.config.no_scm { None } else { Some(Watched::begin(project)?) };
+    let watched = Watched::begin(project)?;
     let said = commit::said_by(&program, &project.root.join(&plan.options.cwd), " after everything was collected")?;
-    watched.map_or(Ok(vec![]), |watched| watched.end(project))?;
+    watched.end(project)?;
     let ran = said.lines().filter(|line| line.starts_with("Running stage '")).count();
     text::note(&match ran {
         0 => "dvc repro found nothing to do".to_owned(),

@@ -3,6 +3,8 @@
 //! It is a guess, and only decides whether the first work item gets a head start: a wrong one costs seconds, or has several
 //! work items make the same.
 
+use crate::dvc::pipeline::path::file_name;
+
 /// Programs that make folders which no command names, such as `.venv` and `node_modules`.
 const MAKERS: [&str; 45] = [
     "bazel",
@@ -63,7 +65,7 @@ const CALLS: [&str; 7] = ["Path(", "dir.create", "exists", "isdir", "makedirs", 
 /// Whether a text names a path: with a name such as `.venv` it does where it has that word; a common word such as `build`
 /// must be used as a path.
 pub(crate) fn names(text: &str, path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or(path);
+    let name = file_name(path);
     text.lines().any(|line| line.match_indices(name).any(|(at, _)| is_named(line, at, name)))
 }
 
@@ -90,7 +92,7 @@ pub(crate) fn runs_a_maker(script: &str) -> bool {
     script.split(['\n', ';', '&', '|', '(', '{', '`']).any(|command| {
         let mut words = command.split_whitespace().skip_while(|word| word.contains('=') || BEFORE.contains(word));
         let program = words.next().unwrap_or_default();
-        MAKERS.contains(&program.rsplit('/').next().unwrap_or(program))
+        MAKERS.contains(&file_name(program))
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 
-use crate::model::run::{EndingKind, PhaseKind, StageState};
+use crate::model::run::{EndingKind, PhaseKind, StageState, Usage};
 
 /// Reasons that are shown of a template, the most frequent first.
 const REASONS: usize = 5;
@@ -88,17 +88,7 @@ pub(crate) struct WorkItem {
     /// The end of that log, of failures alone.
     pub tail: Vec<String>,
     /// What the attempt that counts used of what it might use.
-    pub used: Option<Used>,
-}
-
-/// What an attempt used of what its process might use.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Used {
-    pub cpu_seconds: f64,
-    pub seconds: f64,
-    pub cpus: Option<f64>,
-    pub memory_mib: Option<u64>,
-    pub memory_limit_mib: Option<u64>,
+    pub used: Option<Usage>,
 }
 
 impl WorkItem {
@@ -490,7 +480,7 @@ pub(crate) mod tests {
     fn what_was_used_is_held_against_what_was_asked_for() {
         let mut report = sample();
         assert_eq!((report.cpu_use(), report.memory_use().is_none()), (None, true));
-        let used = |cpus, memory_mib| Used {
+        let used = |cpus, memory_mib| Usage {
             cpu_seconds: 2.0,
             seconds: 4.0,
             cpus: Some(cpus),

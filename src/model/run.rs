@@ -238,3 +238,14 @@ impl EndingKind {
         }
     }
 }
+/// What the stages of an attempt used, and what its process may use.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Usage {
+    pub cpu_seconds: f64,
+    /// How long they took.
+    pub seconds: f64,
+    pub cpus: Option<f64>,
+    /// The most that this process and its stages had at a time, those of work items before it among them.
+    pub memory_mib: Option<u64>,
+    pub memory_limit_mib: Option<u64>,
+}

@@ -9,6 +9,7 @@ use crate::adapters::fs::{self, FsError};
 use crate::dvc::changed::Subject;
 use crate::dvc::ignore_lines;
 use crate::dvc::lockfile::{LockEntry, Lockfile};
+use crate::dvc::pipeline::path::lock_path;
 use crate::dvc::pipeline::stage::Stage;
 
 /// Starts commands, and DVC where it is wanted.
@@ -199,9 +200,4 @@ impl Locks {
     pub(crate) fn unusual(&self, at: usize) -> Option<&str> {
         self.unusual[at].as_deref()
     }
-}
-
-/// The lock file beside a `dvc.yaml`.
-fn lock_path(file: &str) -> String {
-    format!("{}lock", file.strip_suffix("yaml").unwrap_or(file))
 }

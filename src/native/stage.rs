@@ -370,8 +370,7 @@ impl Doing<'_, '_> {
     }
 
     fn lock(&self) -> PathBuf {
-        let file = self.stage.file.strip_suffix("yaml").unwrap_or(&self.stage.file);
-        self.place.locks.join(format!("{file}lock"))
+        self.place.locks.join(path::lock_path(&self.stage.file))
     }
 
     /// Puts the entry into the lock file as it is now.
@@ -381,7 +380,7 @@ impl Doing<'_, '_> {
         let lines = render_entry(name, entry).map_err(failed)?;
         let before = fs::read_text_if_any(&lock).map_err(failed)?;
         let after = splice(before.as_deref(), &[(name, &lines)]).map_err(failed)?;
-        let shown = self.shown(&format!("{}lock", self.stage.file.strip_suffix("yaml").unwrap_or_default()));
+        let shown = self.shown(&path::lock_path(&self.stage.file));
         if before.is_none() {
             log.line(&format!("Generating lock file '{shown}'"));
         }

@@ -98,10 +98,7 @@ impl Search<'_> {
 
 /// A path as seen from the project's root where it lies in the project, else from the top of the work tree.
 fn from_root<'p>(prefix: &str, path: &'p str) -> &'p str {
-    if prefix.is_empty() {
-        return path;
-    }
-    path.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/')).unwrap_or(path)
+    path::inside(prefix, path).unwrap_or(path)
 }
 
 /// What ignore files name, without wildcards, and what is not there: beside an ignore file, in the project's root, and

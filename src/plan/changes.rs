@@ -18,6 +18,7 @@ use crate::dvc::changed::{FactError, Forecast, Forecasts, Observation, Selection
 use crate::dvc::lockfile::{LockEntry, Lockfile, LockfileError};
 use crate::dvc::pipeline::graph::Graph;
 use crate::dvc::pipeline::ignore::DvcIgnore;
+use crate::dvc::pipeline::path::lock_path;
 use crate::dvc::pipeline::project::Project;
 use crate::dvc::pipeline::source::ProjectFiles;
 use crate::dvc::pipeline::stage::Stage;
@@ -180,9 +181,4 @@ fn read_locks(
         }
     }
     Ok(entries)
-}
-
-/// The lock file beside a `dvc.yaml`.
-fn lock_path(pipeline: &str) -> String {
-    format!("{}lock", pipeline.strip_suffix("yaml").unwrap_or(pipeline))
 }

@@ -1,8 +1,8 @@
 //! What the first work item may make for all: of what git ignores and what is not there, that which commands may make.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::Situation;
+use super::{Situation, survey};
 use crate::adapters::fs;
 use crate::dvc::pipeline::path;
 use crate::dvc::value::Value;
@@ -24,21 +24,24 @@ pub(super) fn expected(situation: &Situation<'_>, awaited: &[String]) -> Vec<Str
         return awaited.to_vec();
     }
     let mut left: Vec<&String> = awaited.iter().collect();
-    let mut seen = BTreeSet::new();
+    let root = situation.home.root.to_string_lossy();
+    let (mut tried, mut scripts) = (HashSet::new(), 0);
     while let Some((folder, text)) = texts.pop_front() {
         left.retain(|path| !making::names(&text, path));
         for word in making::paths(&text) {
-            let script = path::resolve(&situation.home.root.to_string_lossy(), &folder, word);
-            if seen.len() < MAX_SCRIPTS
-                && !seen.contains(&script)
-                && let Some(text) = read(situation, &script)
-            {
-                if making::is_script(&script, &text) && making::runs_a_maker(&text) {
-                    return awaited.to_vec();
-                }
-                texts.push_back((folder.clone(), text));
-                seen.insert(script);
+            if scripts == MAX_SCRIPTS {
+                break;
             }
+            let script = path::resolve(&root, &folder, word);
+            if !tried.insert(script.clone()) {
+                continue;
+            }
+            let Some(text) = read(situation, &script) else { continue };
+            if making::is_script(&script, &text) && making::runs_a_maker(&text) {
+                return awaited.to_vec();
+            }
+            texts.push_back((folder.clone(), text));
+            scripts += 1;
         }
     }
     awaited.iter().filter(|path| !left.contains(path)).cloned().collect()
@@ -46,12 +49,11 @@ pub(super) fn expected(situation: &Situation<'_>, awaited: &[String]) -> Vec<Str
 
 /// The commands of stages that may run, some of each template, each with the folder that it runs in.
 fn commands(situation: &Situation<'_>) -> Vec<(String, String)> {
-    let mut counts: HashMap<(&str, &str), usize> = HashMap::new();
+    let mut counts: HashMap<String, usize> = HashMap::new();
     let mut commands = vec![];
     for (stage, forecast) in situation.project.stages.iter().zip(&situation.changes.forecasts) {
         let Some(cmd) = stage.cmd.as_ref().filter(|_| forecast.is_some()) else { continue };
-        let template = stage.generated.as_ref().map(|generated| generated.group.as_str()).or(stage.name.as_deref());
-        let count = counts.entry((&stage.file, template.unwrap_or_default())).or_default();
+        let count = counts.entry(survey::template(stage)).or_default();
         *count += 1;
         if *count <= OF_TEMPLATE {
             commands.extend(texts(cmd).map(|text| (stage.wdir.clone(), text.to_owned())));

@@ -98,7 +98,9 @@ impl Maker<'_> {
         let mut reads: Vec<Vec<Source>> = vec![];
         for &stage in stages {
             let needed = self.inputs.of_stage(stage, &own, &self.item_of)?;
-            reads.push(sources(&needed.inputs));
+            if stages.len() > 1 {
+                reads.push(sources(&needed.inputs));
+            }
             for input in needed.inputs {
                 inputs.insert((input.path().to_owned(), input.member().map(str::to_owned)), input);
             }
@@ -116,9 +118,7 @@ impl Maker<'_> {
         let needs: BTreeSet<usize> = inputs.iter().flat_map(Input::sources).map(|(index, _)| index).collect();
         let mut planned =
             stages.iter().map(|stage| self.planned_stage(*stage, stages)).collect::<Result<Vec<_>, _>>()?;
-        if stages.len() > 1 {
-            planned.iter_mut().zip(reads).for_each(|(stage, reads)| stage.reads = reads);
-        }
+        planned.iter_mut().zip(reads).for_each(|(stage, reads)| stage.reads = reads);
         let (files, are_whole) = self.files(stages)?;
         let one_by_one = are_whole || inputs.iter().any(|input| self.situation.dvc_files.contains_key(input.path()));
         Ok(WorkItem {
@@ -162,15 +162,14 @@ impl Maker<'_> {
             .iter()
             .map(|stage| of_stage(self.stage(*stage), &self.situation.requests))
             .collect::<Result<Vec<_>, _>>()?;
-        let all = requests::join(own).map_err(|GroupClash(a, b)| {
+        requests::join(own).map_err(|GroupClash(a, b)| {
             let last = stages.last().map(|stage| self.stage(*stage).address.to_string()).unwrap_or_default();
             Diagnostic::project(format!(
                 "the stages up to `{last}` are one work item, but in two groups: `{a}` and `{b}`"
             ))
             .cause("a work item counts against the limit of one group")
             .hint("name one group for all of them")
-        })?;
-        Ok(all)
+        })
     }
 
     /// The stage files: a `dvc.yaml` with just these stages, and `.dvc` files as they are; says also whether a

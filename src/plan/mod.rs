@@ -264,9 +264,7 @@ fn dvc_files(project: &Project) -> HashMap<String, DvcFile> {
 
 /// Whether slots begin without a file of the git work tree: DVC's own, outs and what lies below them.
 fn is_left_out(file: &str, prefix: &str, own: &HashMap<String, DvcFile>, outs: &HashSet<&str>) -> bool {
-    let inside =
-        if prefix.is_empty() { Some(file) } else { file.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/')) };
-    let Some(inside) = inside else { return false };
+    let Some(inside) = path::inside(prefix, file) else { return false };
     // What DVC reads is written where it does a stage, as it needs it.
     if inside == ".dvc/config" || own.contains_key(inside) {
         return true;

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::executor::Executor;
-use crate::model::run::{Executed, Outcome, PhaseKind, Resources, StageState};
+use crate::model::run::{Executed, Outcome, PhaseKind, Resources, StageState, Usage};
 
 /// The version of everything here.
 pub(crate) const VERSION: u32 = 1;
@@ -352,18 +352,6 @@ pub(crate) struct WorkResult {
     /// RFC 3339.
     pub started: String,
     pub finished: String,
-}
-
-/// What the stages of an attempt used, and what its process may use.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Usage {
-    pub cpu_seconds: f64,
-    /// How long they took.
-    pub seconds: f64,
-    pub cpus: Option<f64>,
-    /// The most that this process and its stages had at a time, those of work items before it among them.
-    pub memory_mib: Option<u64>,
-    pub memory_limit_mib: Option<u64>,
 }
 
 /// Where Slurm ran an attempt, in Slurm's own words.

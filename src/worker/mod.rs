@@ -22,9 +22,9 @@ use crate::adapters::memory::{self, MemoryGroup};
 use crate::adapters::usage::children_cpu_seconds;
 use crate::adapters::{clock, fs, process, signals};
 use crate::diagnostic::Diagnostic;
-use crate::model::run::{Executed, Outcome, StageState};
+use crate::model::run::{Executed, Outcome, StageState, Usage};
 use crate::state::dvc_version::DvcVersion;
-use crate::state::format::{Input, StageResult, Usage, VERSION, WorkItem, WorkResult};
+use crate::state::format::{Input, StageResult, VERSION, WorkItem, WorkResult};
 use crate::state::needs::{self, Blocked, Needed};
 use crate::state::paths::{FanoutDir, SlotDir};
 use crate::state::published;
@@ -204,7 +204,6 @@ impl<'a> Begun<'a> {
             item: self.item,
             options: &self.bench.sources.plan.options,
             root,
-            in_project: projection.is_none(),
             projection,
             slot: self.bench.slot,
             log: &self.log,
@@ -248,8 +247,10 @@ impl<'a> Begun<'a> {
             let seconds = clock::seconds_between(&self.started, &clock::now()) as u64;
             outcome = Outcome::TimedOut { seconds };
         }
-        if let (Outcome::StageFailed { stage, message }, None, false) = (&outcome, killed, self.may_lack_memory())
+        if let Outcome::StageFailed { stage, message } = &outcome
             && let Some(message) = killed_by_somebody(message)
+            && killed.is_none()
+            && !self.may_lack_memory()
         {
             // Whoever ended the command (an administrator, or this worker's own end): trying again helps.
             return Ok(Outcome::ToolFailed { message: format!("stage `{stage}`: {message}") });
@@ -299,7 +300,7 @@ impl<'a> Begun<'a> {
             finished: clock::now(),
         };
         let is_published = draft.publish(&result, self.bench.durability)?;
-        if !is_published && !results::best(run, index)?.is_some_and(|published| published.succeeded()) {
+        if !is_published && !results::is_done(run, index)? {
             let place = run.attempt(index, self.attempt.number);
             return Err(Diagnostic::tool(format!("something else is where the result belongs: `{}`", place.display())));
         }

@@ -3,8 +3,8 @@
 use crate::adapters::memory::MemoryGroup;
 use crate::adapters::usage::children_cpu_seconds;
 use crate::env;
-use crate::model::run::Resources;
-use crate::state::format::{SlurmTask, Usage};
+use crate::model::run::{Resources, Usage};
+use crate::state::format::SlurmTask;
 
 /// What was used since this process's children had so many CPU seconds.
 pub(super) fn of(asked: &Resources, cpu_before: f64, seconds: f64) -> Usage {

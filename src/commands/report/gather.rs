@@ -7,9 +7,7 @@ use rayon::prelude::*;
 
 use crate::adapters::clock;
 use crate::diagnostic::Diagnostic;
-use crate::model::report::{
-    Attempt, Executors, Failure, Outcome, Phase, Provenance, Report, Stage, Used, WorkItem, plain,
-};
+use crate::model::report::{Attempt, Executors, Failure, Outcome, Phase, Provenance, Report, Stage, WorkItem, plain};
 use crate::model::run::{self, EndingKind, Executed, StageState};
 use crate::model::status::ItemState;
 use crate::state::format::{self, Plan, PlannedStage};
@@ -190,13 +188,7 @@ impl Sources<'_> {
             attempts: attempts.into_values().collect(),
             log: log.and_then(|log| Some(log.strip_prefix(self.run.path()).ok()?.display().to_string())),
             tail: vec![],
-            used: best.and_then(|result| result.usage.as_ref()).map(|usage| Used {
-                cpu_seconds: usage.cpu_seconds,
-                seconds: usage.seconds,
-                cpus: usage.cpus,
-                memory_mib: usage.memory_mib,
-                memory_limit_mib: usage.memory_limit_mib,
-            }),
+            used: best.and_then(|result| result.usage.clone()),
         };
         Ok(Found { work_item, examined })
     }

@@ -85,6 +85,11 @@ pub(crate) fn is_within(path: &str, directory: &str) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// A path as seen from a directory that it lies in, `""` for the top; `None` where it lies elsewhere.
+pub(crate) fn inside<'p>(directory: &str, path: &'p str) -> Option<&'p str> {
+    if directory.is_empty() { Some(path) } else { path.strip_prefix(directory)?.strip_prefix('/') }
+}
+
 /// Whether the text is relative and already normalised (or empty).
 fn is_plain(path: &str) -> bool {
     path.is_empty() || path.split('/').all(|part| !matches!(part, "" | "." | ".."))

@@ -77,13 +77,7 @@ fn work_item(item: &WorkItem, lanes: &[usize]) -> Value {
         "stages": stages,
         "log": item.log,
         "tail": item.tail,
-        "used": item.used.as_ref().map(|used| json!({
-            "cpu_seconds": used.cpu_seconds,
-            "seconds": used.seconds,
-            "cpus": used.cpus,
-            "memory_mib": used.memory_mib,
-            "memory_limit_mib": used.memory_limit_mib,
-        })),
+        "used": item.used,
     })
 }
 

@@ -1,8 +1,8 @@
 //! What runs the stages of a work item in a workspace that is filled.
 //!
 //! An executor keeps to this: it changes nothing outside of the workspace but DVC's cache and the log; afterwards the
-//! lock files of the projection hold the entries of the stages that are good, and their outs are in the cache. What the commands
-//! left in the workspace is nobody's business here; it is taken out by `harvest`.
+//! lock files of the projection hold the entries of the stages that are good, and their outs are in the cache. What the
+//! commands left in the workspace is nobody's business here; it is taken out by `harvest`.
 
 pub(crate) mod dvc;
 pub(crate) mod native;
@@ -36,8 +36,6 @@ pub(crate) struct Scene<'a> {
     pub options: &'a PlanOptions,
     /// The project's root in the workspace.
     pub root: &'a Path,
-    /// Whether the workspace is the project itself, with all its stages.
-    pub in_project: bool,
     /// Where lock entries are, and what DVC is shown.
     pub projection: &'a Projection<'a>,
     pub slot: &'a SlotDir,
@@ -52,6 +50,13 @@ pub(crate) struct Scene<'a> {
     /// Of each stage whether the run cache must not be asked: what it knows may come from an attempt that was cut off, and
     /// nobody has the files that the stage makes beside its outs.
     pub distrusted: &'a [bool],
+}
+
+impl Scene<'_> {
+    /// Whether the workspace is the project itself, with all its stages.
+    pub(crate) fn in_project(&self) -> bool {
+        self.projection.is_none()
+    }
 }
 
 /// How the stages of a work item came to their end.

@@ -15,6 +15,7 @@ use std::path::Path;
 
 use super::{Sources, Workspace, WorkspaceError};
 use crate::adapters::fs::{self, Found, FoundKind, FsError, Moved};
+use crate::dvc::pipeline::path::inside;
 use crate::model::carry::{Carry, has_below, is_at_or_below};
 
 /// The longest file in which the old place is looked for.
@@ -106,10 +107,7 @@ impl Workspace {
 
     /// The path in the project of a path in the workspace, if it lies there.
     pub(super) fn in_project(&self, path: &str) -> Option<String> {
-        if self.prefix.is_empty() {
-            return Some(path.to_owned());
-        }
-        path.strip_prefix(&self.prefix)?.strip_prefix('/').map(str::to_owned)
+        inside(&self.prefix, path).map(str::to_owned)
     }
 }
 

@@ -140,7 +140,8 @@ impl Workspace {
         let mut carried = Carried::new(sources.plan, sources.project, &top);
         carried.place(sources.run)?;
         let (has_odd_names, found, watching) = (Cell::new(false), None, Watching::default());
-        let mut workspace = Workspace {
+        let stage_files = projection::stage_files(&manifest, &prefix);
+        Ok(Workspace {
             slot,
             top,
             prefix,
@@ -152,10 +153,8 @@ impl Workspace {
             has_odd_names,
             found,
             watching,
-            stage_files: Rc::new([]),
-        };
-        workspace.stage_files = workspace.find_stage_files();
-        Ok(workspace)
+            stage_files,
+        })
     }
 
     /// Looks for what other workers have put in the project.

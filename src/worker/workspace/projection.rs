@@ -10,7 +10,8 @@ use std::rc::Rc;
 
 use super::{Workspace, WorkspaceError, make_parent};
 use crate::adapters::fs;
-use crate::dvc::pipeline::path::{file_name, is_within, lock_path};
+use crate::adapters::git::ManifestFile;
+use crate::dvc::pipeline::path::{file_name, inside, is_within, lock_path};
 use crate::state::format::{Input, WorkItem};
 use crate::state::paths::SlotDir;
 use crate::state::vetting::has_dvc_extension;
@@ -96,12 +97,10 @@ impl<'a> Projection<'a> {
     }
 }
 
-impl Workspace {
-    /// The files of the snapshot that DVC reads stages and their entries from, relative to the project's root.
-    pub(super) fn find_stage_files(&self) -> Rc<[String]> {
-        let inside = self.manifest.iter().filter_map(|file| self.in_project(&file.path));
-        inside.filter(|path| is_stage_file(path)).collect()
-    }
+/// The files of the snapshot that DVC reads stages and their entries from, relative to the project's root.
+pub(super) fn stage_files(manifest: &[ManifestFile], prefix: &str) -> Rc<[String]> {
+    let all = manifest.iter().filter_map(|file| inside(prefix, &file.path));
+    all.filter(|path| is_stage_file(path)).map(str::to_owned).collect()
 }
 
 /// Whether DVC would read stages or their entries from a file of this name.

@@ -6,6 +6,7 @@ use super::schema;
 use crate::dvc::lockfile::Lockfile;
 use crate::dvc::pipeline::env::Env;
 use crate::dvc::pipeline::error::{Fault, LoadError, Problem, StageProblem};
+use crate::dvc::pipeline::path::lock_path;
 use crate::dvc::pipeline::source::FileKind;
 use crate::dvc::pipeline::stage::Stage;
 use crate::dvc::value::Value;
@@ -20,7 +21,7 @@ pub(super) struct UnusualLock {
 
 /// Checks the lock file of a `dvc.yaml`; `None` if there is none, or nothing more to check in it.
 pub(super) fn check(env: &Env<'_>, pipeline: &str) -> Result<Option<UnusualLock>, LoadError> {
-    let path = format!("{}lock", pipeline.strip_suffix("yaml").unwrap_or(pipeline));
+    let path = lock_path(pipeline);
     let is_git_ignored = env.files.is_git_ignored(&path, false);
     if is_git_ignored.map_err(|error| Fault::new(Problem::Read(error)).in_file(&path, b""))? {
         return Err(Fault::new(Problem::GitIgnored).in_file(&path, b""));

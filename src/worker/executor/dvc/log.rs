@@ -107,7 +107,7 @@ impl ReproLog {
         let own = self.reasons.iter().rfind(|(stage, _)| stage == address);
         let any = own.or_else(|| self.reasons.last()).map(|(_, reason)| reason.clone());
         let reason = any.unwrap_or_else(|| "DVC gave no reason".to_owned());
-        if is_kill(&reason) { reason + PERHAPS } else { reason }
+        with_kill(reason)
     }
 
     /// Whether DVC itself failed at a stage, not the stage's command.
@@ -125,6 +125,11 @@ const PERHAPS: &str = " (killed, perhaps because memory ran out)";
 /// Whether a command was killed; 137 is what a shell says of one.
 fn is_kill(reason: &str) -> bool {
     reason.ends_with("exited with -9") || reason.ends_with("exited with 137")
+}
+
+/// Adds to the failure of a command what its code may mean.
+pub(crate) fn with_kill(reason: String) -> String {
+    if is_kill(&reason) { reason + PERHAPS } else { reason }
 }
 
 /// What to say of a command that was killed where memory is known not to be the reason; `None` of one that was not.

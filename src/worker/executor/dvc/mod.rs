@@ -22,7 +22,7 @@ use crate::worker::workspace;
 use log::ReproLog;
 use rustix::process::Pid;
 
-pub(crate) use log::{is_own_failure, killed_by_somebody};
+pub(crate) use log::{is_own_failure, killed_by_somebody, with_kill};
 
 /// Bytes at the end of what a `dvc repro` printed that are searched for DVC's own lines.
 const LOG_TAIL: u64 = 4 << 20;
@@ -149,7 +149,7 @@ impl<'a> DvcExecutor<'a> {
         is_distrusted: bool,
     ) -> Result<Program, Diagnostic> {
         // In the project DVC finds what it remembers of it.
-        let site_cache = (!scene.in_project).then(|| scene.slot.site_cache()).flatten();
+        let site_cache = (!scene.in_project()).then(|| scene.slot.site_cache()).flatten();
         let options = ReproOptions {
             force: scene.options.force,
             no_run_cache: scene.options.no_run_cache || is_distrusted,
@@ -187,7 +187,7 @@ impl Executor for DvcExecutor<'_> {
     }
 
     fn run(&mut self, scene: &Scene<'_>, watch: &mut Watch) -> Result<Ran, Diagnostic> {
-        let by_name = scene.item.one_by_one || scene.in_project || scene.distrusted.contains(&true);
+        let by_name = scene.item.one_by_one || scene.in_project() || scene.distrusted.contains(&true);
         let (stopped, said) =
             if by_name { self.one_by_one(scene, watch)? } else { self.start(scene, None, false, watch)? };
         if let Some(error) = said.nameless_user().filter(|_| !stopped.is_success()) {

@@ -30,7 +30,7 @@ use crate::native::repro::{self, Locks, Outcome, Turn};
 use crate::native::{Became, Commands, Ignores, Interrupted, Log, OnFailure, Options, ParamsMemory, Place, Shell};
 use crate::output::text;
 use crate::worker::child::{Stopped, Watch};
-use crate::worker::executor::dvc::{DvcExecutor, is_own_failure};
+use crate::worker::executor::dvc::{DvcExecutor, is_own_failure, with_kill};
 use crate::worker::executor::{Executor, Ran, Scene, StageEnd};
 use files::ItemFiles;
 
@@ -137,7 +137,7 @@ impl Executor for NativeExecutor<'_> {
         let prefix = prefix_of(scene, self.git.as_ref().map(|(_, git)| git));
         let git = self.git.as_ref().map(|(_, git)| (git, prefix.as_str()));
         let mut ignores = Ignores::new(scene.root, git);
-        let lock = scene.in_project.then(|| lock_project(scene.root, self.config)).transpose()?;
+        let lock = scene.in_project().then(|| lock_project(scene.root, self.config)).transpose()?;
         let locks = Locks::read(scene.projection.locks(), stages.iter().map(|at| &project.stages[*at]));
         let turn = |(at, stage): (usize, &usize)| Turn {
             stage: &project.stages[*stage],
@@ -191,12 +191,6 @@ fn end(outcome: Option<Outcome>) -> StageEnd {
     StageEnd { state, has_begun, message: message.map(with_kill), is_own_failure, executed }
 }
 
-/// Adds to the failure of a command what its code may mean; 137 is what a shell says of one that was killed.
-fn with_kill(reason: String) -> String {
-    let is_killed = reason.ends_with("exited with -9") || reason.ends_with("exited with 137");
-    if is_killed { format!("{reason} (killed, perhaps because memory ran out)") } else { reason }
-}
-
 /// The stages that a failed one takes with it.
 fn dependents(scene: &Scene<'_>, failed: usize) -> Vec<usize> {
     let mut lost: HashSet<usize> = HashSet::from([failed]);
@@ -221,7 +215,7 @@ fn environment(scene: &Scene<'_>) -> Vec<(std::ffi::OsString, std::ffi::OsString
 /// The project's folder in the work tree of git.
 fn prefix_of(scene: &Scene<'_>, git: Option<&Git>) -> String {
     let slot = scene.slot.workspace();
-    let top = if scene.in_project { git.map(Git::workdir) } else { Some(slot.as_path()) };
+    let top = if scene.in_project() { git.map(Git::workdir) } else { Some(slot.as_path()) };
     let prefix = top.and_then(|top| scene.root.strip_prefix(top).ok()).unwrap_or(Path::new(""));
     prefix.to_string_lossy().into_owned()
 }
