@@ -35,16 +35,7 @@ fn the_images_work_on_a_shared_volume_as_their_user_and_as_any_other() {
     let container = container.trim();
 
     for (user, id) in [(&[][..], "10001\n"), (&["--user", "12345:0"], "12345\n")] {
-        let project = Project::from_fixture("sessions");
-        project.dvc(["config", "cache.shared", "group"]);
-        project.commit("for a shared volume");
-        project.fanout(["plan"]).succeeded();
-        // As the volume of the README.
-        let run = |program: &str, arguments: &[&str]| Ran::of(project.command(program).args(arguments)).succeeded();
-        run("chgrp", &["-R", "0", "."]);
-        run("chmod", &["-R", "g+rwX", "."]);
-        run("find", &[".", "-type", "d", "-exec", "chmod", "g+s", "{}", "+"]);
-
+        let project = on_a_shared_volume();
         let root = project.root().to_str().expect("it is UTF-8");
         let volume = format!("{root}:{root}");
         let in_image = |command: &[&str]| {
@@ -52,10 +43,7 @@ fn the_images_work_on_a_shared_volume_as_their_user_and_as_any_other() {
         };
         assert_eq!(in_image(&["id", "-u"]), id);
         in_image(&["dvc-fanout", "--cd", root, "work", "0"]);
-        project.fanout(["collect"]).succeeded();
-        project.dvc(["checkout", "--quiet", "extract@s1"]);
-        let status = project.dvc(["status", "extract@s1", "score@s1"]);
-        assert!(status.contains("up to date"), "{status}");
+        assert_the_first_is_done(&project);
     }
     without_python(&images);
 }
@@ -64,19 +52,31 @@ fn the_images_work_on_a_shared_volume_as_their_user_and_as_any_other() {
 fn without_python(images: &Images) {
     images.build("Dockerfile.native", "native");
     let container = images.buildah(["from", "native"]);
-    let project = Project::from_fixture("sessions");
-    project.dvc(["config", "cache.shared", "group"]);
-    project.commit("for a shared volume");
-    project.fanout(["plan"]).succeeded();
-    for (program, arguments) in [("chgrp", ["-R", "0", "."]), ("chmod", ["-R", "g+rwX", "."])] {
-        Ran::of(project.command(program).args(arguments)).succeeded();
-    }
+    let project = on_a_shared_volume();
     let root = project.root().to_str().expect("it is UTF-8");
     let volume = format!("{root}:{root}");
     let in_image =
         |command: &[&str]| images.buildah([&["run", "--volume", &volume, container.trim(), "--"], command].concat());
     assert_eq!(in_image(&["sh", "-c", "command -v python3 dvc; true"]), "");
     in_image(&["dvc-fanout", "--cd", root, "work", "0"]);
+    assert_the_first_is_done(&project);
+}
+
+/// A planned project, as on the volume of the README.
+fn on_a_shared_volume() -> Project {
+    let project = Project::from_fixture("sessions");
+    project.dvc(["config", "cache.shared", "group"]);
+    project.commit("for a shared volume");
+    project.fanout(["plan"]).succeeded();
+    let run = |program: &str, arguments: &[&str]| Ran::of(project.command(program).args(arguments)).succeeded();
+    run("chgrp", &["-R", "0", "."]);
+    run("chmod", &["-R", "g+rwX", "."]);
+    run("find", &[".", "-type", "d", "-exec", "chmod", "g+s", "{}", "+"]);
+    project
+}
+
+#[track_caller]
+fn assert_the_first_is_done(project: &Project) {
     project.fanout(["collect"]).succeeded();
     project.dvc(["checkout", "--quiet", "extract@s1"]);
     let status = project.dvc(["status", "extract@s1", "score@s1"]);

@@ -1,16 +1,9 @@
 //! State files that are broken, cut off or of another release, and surroundings that lack something: every error says
 //! what, where, why and what to do, and nothing breaks for good.
 
-use std::path::PathBuf;
-
 use crate::misbehaviour::{project, standings};
 use crate::support::same::{assert_clean, fails_with};
-use crate::support::{Project, Ran};
-
-fn run_folder(project: &Project) -> PathBuf {
-    let runs = std::fs::read_dir(project.path(".dvc/fanout/runs")).expect("listed").flatten();
-    runs.map(|run| run.path()).max().expect("a run")
-}
+use crate::support::{Project, Ran, run_folder};
 
 /// Runs it and expects an error that has these parts, and a hint.
 #[track_caller]

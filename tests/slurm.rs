@@ -1,9 +1,9 @@
 //! The Slurm engine on a real Slurm: real arrays, real nodes that die, and afterwards the project is what `dvc repro`
 //! would have left.
 
-use crate::support::Project;
 use crate::support::same::{assert_clean, assert_same};
-use crate::support::slurm::{Slurm, attempts, keys, spawn, wait_for};
+use crate::support::slurm::{Slurm, keys, spawn, wait_for};
+use crate::support::{Project, attempts};
 
 /// Runs a fixture with `dvc repro` and through the cluster, and holds the two against each other.
 #[track_caller]

@@ -1,8 +1,8 @@
 //! The Slurm engine where nodes, daemons, workers and launchers go away.
 
-use crate::support::Ran;
 use crate::support::same::assert_clean;
-use crate::support::slurm::{Slurm, attempts, gated, journal, keys, spawn, stand_in, wait_for};
+use crate::support::slurm::{Slurm, gated, journal, keys, spawn, stand_in, wait_for};
+use crate::support::{Ran, attempts};
 
 #[test]
 fn a_node_that_dies_loses_nothing() {
@@ -157,11 +157,9 @@ fn a_launch_keeps_out_those_on_other_machines() {
     let (project, go) = gated(1);
     project.fanout(["plan"]).succeeded();
     let view = project.root().with_file_name("view");
-    let mut options = vec!["attr_timeout=5", "entry_timeout=5", "negative_timeout=5"];
-    options.insert(0, "-o");
     std::fs::create_dir(&view).expect("made");
     let mounted = std::process::Command::new("bindfs")
-        .args(["-o", &options[1..].join(",")])
+        .args(["-o", "attr_timeout=5,entry_timeout=5,negative_timeout=5"])
         .arg(project.root())
         .arg(&view)
         .status();
@@ -187,7 +185,7 @@ fn a_launch_keeps_out_those_on_other_machines() {
 fn a_claim_of_a_machine_that_is_gone_is_void_after_a_while() {
     let project = keys(1, "echo ${item} > ${item}.txt");
     project.fanout(["plan"]).succeeded();
-    let claim = crate::support::slurm::run_folder(&project).join("launch.claim");
+    let claim = crate::support::run_folder(&project).join("launch.claim");
     std::fs::write(&claim, "login9 4711 another-kernel.1.2 abc\n").expect("written");
     let ran = project.fanout(["launch"]);
     assert_eq!(ran.code, Some(5), "{ran:#?}");

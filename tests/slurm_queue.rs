@@ -1,8 +1,8 @@
 //! What the Slurm engine puts into the queue, and what becomes of it where it is refused, lost or handed over.
 
 use crate::support::same::{assert_clean, assert_same};
-use crate::support::slurm::{Slurm, attempts, keys, run_folder, stand_in, wait_for};
-use crate::support::{Project, Ran};
+use crate::support::slurm::{Slurm, keys, stand_in, wait_for};
+use crate::support::{Project, Ran, attempts, run_folder};
 
 #[test]
 fn arrays_are_as_large_as_the_cluster_takes() {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Project, Ran, say, tool};
+use crate::support::{Project, Ran, attempts, say, tool};
 
 const NAMELESS: &str = "12345";
 
@@ -112,13 +112,7 @@ fn what_dvc_needs_of_a_nameless_user_is_said_after_one_try() {
         ]));
         assert_eq!(ran.code, Some(1), "{ran:#?}");
         assert!(ran.stderr.contains("hint: set USER to any name and HOME"), "{ran:#?}");
-        let logs = |index: usize| {
-            let runs = project.path(".dvc/fanout/runs").read_dir().expect("listed");
-            let run = runs.map(|entry| entry.expect("listed").path()).max().expect("there is one");
-            let results = run.join(format!("results/{index}")).read_dir().expect("listed");
-            results.filter(|entry| entry.as_ref().expect("listed").path().extension().is_some()).count()
-        };
-        assert_eq!((logs(0), logs(1)), (1, 1), "each work item is tried once");
+        assert_eq!(attempts(&project), [1, 1], "each work item is tried once");
     }
     // What needs no DVC needs none of this.
     for (environment, executor) in [(&[][..], "native"), (&[("HOME", home), ("USER", "somebody")], "dvc")] {

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::same::{assert_clean, assert_same};
-use crate::support::{Project, Ran};
+use crate::support::{Project, Ran, run_folder};
 
 /// What a command can see of the process that it is, and of the `dvc` above it.
 const PROBE: &str = r#"
@@ -70,12 +70,6 @@ fn run(project: &Project, change: impl for<'a> Fn(&'a mut Command) -> &'a mut Co
     command.args(["run", "-j", "1", "--executor", "dvc"]);
     change(&mut command);
     Ran::of(&mut command)
-}
-
-/// The one run's folder.
-fn run_folder(project: &Project) -> std::path::PathBuf {
-    let mut runs = std::fs::read_dir(project.path(".dvc/fanout/runs")).expect("listed");
-    runs.find_map(Result::ok).expect("a run").path()
 }
 
 /// The logs of the first attempts, by index.

@@ -209,3 +209,21 @@ fn copy_tree(from: &Path, to: &Path) {
         }
     }
 }
+
+/// The folder of the latest run.
+pub(crate) fn run_folder(project: &Project) -> std::path::PathBuf {
+    let runs = std::fs::read_dir(project.path(".dvc/fanout/runs")).expect("there are runs");
+    runs.map(|run| run.expect("listed").path()).max().expect("one")
+}
+
+/// How many attempts at each work item have begun.
+pub(crate) fn attempts(project: &Project) -> Vec<usize> {
+    let results = run_folder(project).join("results");
+    let mut folders: Vec<_> = std::fs::read_dir(results).expect("results").map(|f| f.expect("listed").path()).collect();
+    folders.sort();
+    let is_log = |name: std::ffi::OsString| name.to_string_lossy().ends_with(".log");
+    let count = |folder: &std::path::PathBuf| {
+        std::fs::read_dir(folder).expect("listed").filter(|f| is_log(f.as_ref().expect("listed").file_name())).count()
+    };
+    folders.iter().map(count).collect()
+}

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Project, Ran, say};
+use super::{Project, Ran, run_folder, say};
 
 /// The most that anything here is waited for; the machine may be slow.
 const LIMIT: Duration = Duration::from_mins(4);
@@ -135,7 +135,7 @@ impl Drop for Slurm {
     }
 }
 
-/// A project of one template with some keys, each of which runs a command. `wait KEY` runs until `go` is there.
+/// A project of one template with some keys, each of which runs a command.
 pub(crate) fn keys(count: usize, command: &str) -> Project {
     let project = Project::empty();
     let keys: Vec<String> = (0..count).map(|key| format!("k{key}")).collect();
@@ -147,24 +147,6 @@ pub(crate) fn keys(count: usize, command: &str) -> Project {
     );
     project.commit("keys");
     project
-}
-
-/// The folder of the latest run.
-pub(crate) fn run_folder(project: &Project) -> std::path::PathBuf {
-    let runs = std::fs::read_dir(project.path(".dvc/fanout/runs")).expect("there are runs");
-    runs.map(|run| run.expect("listed").path()).max().expect("one")
-}
-
-/// How many attempts at each work item have begun.
-pub(crate) fn attempts(project: &Project) -> Vec<usize> {
-    let results = run_folder(project).join("results");
-    let mut folders: Vec<_> = std::fs::read_dir(results).expect("results").map(|f| f.expect("listed").path()).collect();
-    folders.sort();
-    let is_log = |name: std::ffi::OsString| name.to_string_lossy().ends_with(".log");
-    let count = |folder: &std::path::PathBuf| {
-        std::fs::read_dir(folder).expect("listed").filter(|f| is_log(f.as_ref().expect("listed").file_name())).count()
-    };
-    folders.iter().map(count).collect()
 }
 
 pub(crate) fn spawn(slurm: &Slurm, project: &Project, arguments: &[&str]) -> Child {
