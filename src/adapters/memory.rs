@@ -18,6 +18,11 @@ const OF_MACHINE: &str = "/proc/vmstat";
 /// tell.
 pub(crate) fn kills_of_machine() -> Option<u64> {
     let text = fs::read_to_string(OF_MACHINE).ok()?;
+    kills_in(&text)
+}
+
+/// The number of processes that were ended for want of memory, in the words of a control group or of the machine.
+fn kills_in(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
@@ -46,7 +51,7 @@ impl MemoryGroup {
     /// How many processes the kernel ended so far because the group was out of memory.
     pub(crate) fn kills(&self) -> u64 {
         let text = fs::read_to_string(&self.events).unwrap_or_default();
-        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
+        kills_in(&text).unwrap_or(0)
     }
 
     /// The most bytes that its processes had at a time; `None` where the kernel does not count them.

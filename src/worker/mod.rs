@@ -104,8 +104,7 @@ pub(crate) fn attempt(
         drop(workspace.discard());
         return Err(error.into());
     }
-    let memory = MemoryGroup::find();
-    let kills_before = memory.as_ref().map_or(0, MemoryGroup::kills);
+    let kills_before = begun.memory.as_ref().map_or(0, MemoryGroup::kills);
     salvage::begin(bench.slot, sources.plan, item, attempt.number)?;
     let turn = first::wait_for_turn(sources, bench.slot, watch)?;
     // What the first work item has made is there now.
@@ -118,7 +117,7 @@ pub(crate) fn attempt(
     let draft = begun.draft()?;
     let (mut outcome, mut left) = match begun.harvest(&draft).take(&mut workspace, sources, &ran, &projection) {
         Ok(left) => {
-            let killed = memory.as_ref().filter(|memory| memory.kills() > kills_before);
+            let killed = begun.memory.as_ref().filter(|memory| memory.kills() > kills_before);
             (begun.explained(outcome(item, &ran), killed)?, left)
         }
         // A command may have removed the workspace itself: the attempt failed, and says why.
@@ -185,6 +184,8 @@ struct Begun<'a> {
     cpu_before: f64,
     /// How many processes the machine had ended by then for want of memory.
     kills: Option<u64>,
+    /// The control group of this process.
+    memory: Option<MemoryGroup>,
     log: File,
     log_path: PathBuf,
 }
@@ -195,7 +196,7 @@ impl<'a> Begun<'a> {
         let log_path = bench.sources.run.log(item.index, attempt.number);
         let log = fs::append(&log_path)?;
         let (cpu_before, kills) = (children_cpu_seconds(), memory::kills_of_machine());
-        Ok(Begun { bench, item, attempt, started, cpu_before, kills, log, log_path })
+        Ok(Begun { bench, item, attempt, started, cpu_before, kills, memory: MemoryGroup::find(), log, log_path })
     }
 
     /// What an executor is told: the stages run at `root`, which is the project itself or a workspace.
@@ -264,7 +265,8 @@ impl<'a> Begun<'a> {
 
     /// What the stages have used so far.
     fn usage(&self) -> Usage {
-        usage::of(&self.item.resources, self.cpu_before, clock::seconds_between(&self.started, &clock::now()))
+        let seconds = clock::seconds_between(&self.started, &clock::now());
+        usage::of(self.memory.as_ref(), &self.item.resources, self.cpu_before, seconds)
     }
 
     /// Publishes the result.

@@ -7,11 +7,10 @@ use crate::model::run::{Resources, Usage};
 use crate::state::format::SlurmTask;
 
 /// What was used since this process's children had so many CPU seconds.
-pub(super) fn of(asked: &Resources, cpu_before: f64, seconds: f64) -> Usage {
-    let group = MemoryGroup::find();
-    let limit = group.as_ref().and_then(MemoryGroup::limit);
+pub(super) fn of(group: Option<&MemoryGroup>, asked: &Resources, cpu_before: f64, seconds: f64) -> Usage {
+    let limit = group.and_then(MemoryGroup::limit);
     // Without a limit of its own, the group may be that of much else.
-    let peak = group.filter(|_| limit.is_some()).and_then(|group| group.peak());
+    let peak = group.filter(|_| limit.is_some()).and_then(MemoryGroup::peak);
     let cpus = env::read_text(env::SLURM_CPUS_ON_NODE).and_then(|cpus| cpus.parse().ok());
     let hundredths = |seconds: f64| (seconds * 100.0).round() / 100.0;
     Usage {
