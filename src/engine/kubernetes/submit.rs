@@ -25,7 +25,7 @@ use crate::engine::kubernetes::job::observed::SeenJob;
 use crate::engine::kubernetes::job::options::{JobPlan, PodOptions};
 use crate::engine::kubernetes::submitted::{DELETION_LIMIT, DELETION_POLL, Submitted, cancel};
 use crate::engine::kubernetes::{KubernetesConfig, drive};
-use crate::engine::remote::classes::Class;
+use crate::engine::remote::classes::{Class, class_name};
 use crate::engine::remote::files::RunFiles;
 use crate::model::quantity::Quantity;
 use crate::model::run;
@@ -212,7 +212,7 @@ pub(super) fn job_plan(
     let mut plan = JobPlan {
         run: config.run.clone(),
         part: format!("p{phase}"),
-        class: class.name.clone(),
+        class: class_name(&class.resources),
         generation,
         shards: u32::try_from(shards).unwrap_or(u32::MAX),
         resources: pod_resources(&class.resources),

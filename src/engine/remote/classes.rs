@@ -12,8 +12,6 @@ use crate::state::shards::{ShardItem, Shards};
 /// Work items that become one Job.
 #[derive(Debug)]
 pub(crate) struct Class {
-    /// Stands for what they ask for, the same whatever other classes there are; `None` where they ask for nothing.
-    pub name: Option<String>,
     /// What each of them asks for; the timeout is each one's own.
     pub resources: Resources,
     /// In order of their index.
@@ -32,13 +30,8 @@ impl Class {
 pub(crate) fn split(tasks: Vec<Task>) -> Vec<Class> {
     let mut classes: BTreeMap<Option<String>, Class> = BTreeMap::new();
     for task in tasks {
-        let name = class_name(&task.resources);
-        let new = || Class {
-            name: name.clone(),
-            resources: Resources { timeout: None, ..task.resources.clone() },
-            tasks: vec![],
-        };
-        classes.entry(name.clone()).or_insert_with(new).tasks.push(task);
+        let new = || Class { resources: Resources { timeout: None, ..task.resources.clone() }, tasks: vec![] };
+        classes.entry(class_name(&task.resources)).or_insert_with(new).tasks.push(task);
     }
     let mut classes: Vec<Class> = classes.into_values().collect();
     for class in &mut classes {
@@ -47,7 +40,8 @@ pub(crate) fn split(tasks: Vec<Task>) -> Vec<Class> {
     classes
 }
 
-/// A worker keeps to an item's timeout by itself, so that does not tell classes apart.
+/// Stands for what the work items of a class ask for, the same whatever other classes there are; `None` where they ask for
+/// nothing. A worker keeps to an item's timeout by itself, so that does not tell classes apart.
 ///
 /// Jobs are found again by the names that are made of this, also by later releases: what is digested is spelled
 /// `(Some(0.5), Some(4096), None, Some(2), Some("api"))` for ever.
@@ -101,7 +95,10 @@ mod tests {
         assert_eq!(shown[0], (None, vec![0, 2]));
         assert!(shown.contains(&(Some(4.0), vec![1])) && shown.contains(&(Some(0.5), vec![3])), "{shown:?}");
         let alone = split(vec![task(1, Some(4.0))]);
-        assert!(classes.iter().any(|class| class.name == alone[0].name), "a class keeps its name beside others");
+        assert!(
+            classes.iter().any(|class| class_name(&class.resources) == class_name(&alone[0].resources)),
+            "a class keeps its name beside others"
+        );
     }
     #[test]
     fn a_class_is_called_the_same_in_every_release() {
