@@ -73,6 +73,28 @@ fn what_shells_and_globs_replace() {
     check("two\nlines");
 }
 
+/// What git has seen at rest is not read again, but borrowed from its objects.
+#[test]
+fn what_git_has_is_found_wherever_the_folders_are() {
+    let settled = |name: &str| {
+        let project = project(OsStr::new(name));
+        std::thread::sleep(std::time::Duration::from_millis(1_100));
+        project.write("late.txt", "late\n");
+        project.commit("two");
+        project
+    };
+    let with_a_line_end = settled("two\nlines");
+    let behind_a_symlink = settled("project");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    std::os::unix::fs::symlink(elsewhere.path(), behind_a_symlink.path(".dvc/fanout")).expect("linked");
+    for project in [with_a_line_end, behind_a_symlink] {
+        let ran = project.fanout(["run", "-j", "2"]);
+        assert_eq!(ran.code, Some(0), "{ran:#?}");
+        assert_eq!(project.read("all.out"), "p\nq\n");
+        same::assert_clean(&project, &[]);
+    }
+}
+
 #[test]
 fn a_store_with_an_odd_name_is_pulled_from() {
     let project = project(OsStr::new("%(a)s, # b"));

@@ -12,7 +12,7 @@ use std::path::Path;
 use git2::{Index, IndexEntry, IndexEntryExtendedFlag, IndexTime, Repository, RepositoryInitOptions};
 use rayon::prelude::*;
 
-use super::store::{Store, TreeEntry};
+use super::store::{Alternate, Store, TreeEntry};
 use super::{Doing as _, EXECUTABLE, Git, GitError, SUBMODULE, SYMLINK, linked};
 use crate::adapters::fs::{self, At as _};
 
@@ -90,8 +90,9 @@ impl Git {
         let mut options = RepositoryInitOptions::new();
         options.external_template(false).mkpath(true).no_reinit(true);
         let repository = Repository::init_opts(to, &options).doing("make a slot's repository")?;
-        let objects = opened.common.join("objects");
-        write(&repository, "objects/info/alternates", format!("{}\n", objects.display()).as_bytes())?;
+        let objects = Alternate::new(&repository.path().join("objects"), &opened.common.join("objects"));
+        let line = objects.map(|objects| objects.line + "\n").unwrap_or_default();
+        write(&repository, "objects/info/alternates", line.as_bytes())?;
         self.imitate_index(begin, prefix, manifest, &repository.path().join("index"))?;
         self.imitate_refs(head, &repository)?;
         self.imitate_settings(to, &repository)

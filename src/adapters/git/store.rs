@@ -73,21 +73,18 @@ impl Store {
         &self.path
     }
 
-    /// Has the objects of other repositories too. Paths below the project are written so that they hold wherever it is
-    /// mounted.
-    pub(super) fn borrow_from(&self, objects: &[PathBuf]) -> Result<(), GitError> {
-        let own = self.path.join("objects");
-        let mut text = String::new();
-        for directory in objects {
-            // Git reads a list of lines.
-            if let Some(shown) = directory.to_str().filter(|shown| !shown.contains('\n')) {
-                let odb = self.repository.odb().doing("borrow objects")?;
-                odb.add_disk_alternate(shown).doing("borrow objects")?;
-                text.push_str(&relative(&own, directory).unwrap_or_else(|| shown.to_owned()));
-                text.push('\n');
-            }
+    /// Has the objects of other repositories too.
+    pub(super) fn borrow_from(&self, lenders: &[Alternate]) -> Result<(), GitError> {
+        let odb = self.repository.odb().doing("borrow objects")?;
+        for lender in lenders {
+            odb.add_disk_alternate(&lender.objects).doing("borrow objects")?;
         }
-        Ok(fs::write_plain(&own.join("info/alternates"), text.as_bytes())?)
+        let text: String = lenders.iter().map(|lender| format!("{}\n", lender.line)).collect();
+        Ok(fs::write_plain(&self.objects().join("info/alternates"), text.as_bytes())?)
+    }
+
+    pub(super) fn objects(&self) -> PathBuf {
+        self.path.join("objects")
     }
 
     /// Records a content.
@@ -218,9 +215,28 @@ pub(super) struct TreeEntry {
     pub mode: u32,
 }
 
-/// The way from one directory to another, where they have more than the root in common.
-fn relative(from: &Path, to: &Path) -> Option<String> {
-    let common = from.ancestors().find(|above| to.starts_with(above)).filter(|common| common.parent().is_some())?;
-    let up = from.strip_prefix(common).ok()?.components().count();
-    Some("../".repeat(up) + to.strip_prefix(common).ok()?.to_str()?)
+/// An object directory that another repository has objects from, as its `info/alternates` names it.
+#[derive(Clone, Debug)]
+pub(super) struct Alternate {
+    objects: String,
+    pub line: String,
+}
+
+impl Alternate {
+    /// How a repository with the object directory `own` names another one; `None` where a line cannot say it. Paths are
+    /// relative where the two have more than the root in common, so that they hold wherever the project is mounted.
+    pub(super) fn new(own: &Path, objects: &Path) -> Option<Alternate> {
+        // Git follows symlinks before it goes up.
+        let (own, objects) = (own.canonicalize().ok()?, objects.canonicalize().ok()?);
+        let common = own.ancestors().find(|above| objects.starts_with(above)).filter(|common| common.parent().is_some());
+        let line = match common {
+            Some(common) => {
+                let up = own.strip_prefix(common).ok()?.components().count();
+                "../".repeat(up) + objects.strip_prefix(common).ok()?.to_str()?
+            }
+            None => objects.to_str()?.to_owned(),
+        };
+        // Git reads a list of lines.
+        Some(Alternate { objects: objects.to_str()?.to_owned(), line }).filter(|named| !named.line.contains('\n'))
+    }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | git tracks, unchanged by its stat data | as the blob that git has |
 //! | git tracks, changed, or hidden from git (*skip-worktree*, *assume-unchanged*, *intent to add*, unmerged) | as it is |
+//! | git tracks, in a repository that a list of paths cannot name | as it is |
 //! | git keeps with other contents than the work tree has (line ends, filters) | as it is |
 //! | git does not know | as it is |
 //! | lies in a submodule, a clone or another work tree of its own | as the repository there sees it |
@@ -25,7 +26,7 @@ use git2::{
 };
 use rayon::prelude::*;
 
-use super::store::Store;
+use super::store::{Alternate, Store};
 use super::{Doing as _, EXECUTABLE, FILE, Git, GitError, SUBMODULE, SYMLINK, linked, stage_of};
 use crate::adapters::fs;
 use crate::adapters::git::tree::{Skip, WorkTree};
@@ -38,10 +39,10 @@ const MAX_COPIED: u64 = 64 << 20;
 impl Git {
     /// Reads the work tree, and records the contents that git does not have in a store, if there is one.
     pub(crate) fn work_tree(&self, store: Option<&Store>, skip: &Skip<'_>) -> Result<WorkTree, GitError> {
-        let mut seen = Seen::default();
+        let mut seen = Seen { own: store.map(Store::objects), ..Seen::default() };
         seen.read(self, b"", skip)?;
         if let Some(store) = store {
-            store.borrow_from(&seen.objects)?;
+            store.borrow_from(&seen.lenders)?;
         }
         let linked = seen.set_links();
         let unreadable = seen.record(&self.workdir, store)?;
@@ -62,8 +63,10 @@ struct Seen {
     /// Those that have to be read, with what was found there.
     unread: Vec<(Vec<u8>, Metadata)>,
     nested: Vec<Vec<u8>>,
-    /// The object directories that have the blobs.
-    objects: Vec<PathBuf>,
+    /// The object directory of the store, if there is one.
+    own: Option<PathBuf>,
+    /// Those that it has blobs from.
+    lenders: Vec<Alternate>,
 }
 
 impl Seen {
@@ -73,7 +76,7 @@ impl Seen {
         let Some(opened) = &git.opened else {
             return self.take_all(&git.workdir, prefix, skip);
         };
-        self.objects.push(opened.common.join("objects"));
+        let is_lent = self.borrow_from(&opened.common.join("objects"));
         let mut index = opened.repository.index().doing("read the index")?;
         index.read(true).doing("read the index")?;
         let tracked: Vec<IndexEntry> = index.iter().collect();
@@ -109,7 +112,7 @@ impl Seen {
                 continue;
             }
             let Some(found) = found.filter(|found| mode(found).is_some()) else { continue };
-            if is_unchanged(entry, &found, written.as_ref()) && git.is_kept_as_is(entry, &found, converting) {
+            if is_lent && is_unchanged(entry, &found, written.as_ref()) && git.is_kept_as_is(entry, &found, converting) {
                 self.files.insert(path, (entry.id, mode(&found).unwrap_or(entry.mode)));
             } else {
                 self.unread.push((path, found));
@@ -123,6 +126,15 @@ impl Seen {
             }
         }
         Ok(())
+    }
+
+    /// Whether blobs of an object directory need not be recorded again.
+    fn borrow_from(&mut self, objects: &Path) -> bool {
+        let Some(own) = &self.own else { return true };
+        let lender = Alternate::new(own, objects);
+        let is_lent = lender.is_some();
+        self.lenders.extend(lender);
+        is_lent
     }
 
     /// Takes the files of a folder that has a repository of its own, at a path and at one relative to `git`'s top.
