@@ -9,6 +9,7 @@ mod collect;
 mod committing;
 mod conformance;
 mod data;
+mod edited_texts;
 mod elsewhere;
 mod failures;
 mod flags;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use similar::TextDiff;
 
+use super::texts::Texts;
 use super::{Believed, Change, CollectConfig, Good, Outcome, Resolution, change};
 use crate::adapters::beneath::{Beneath, Seen};
 use crate::adapters::fs;
@@ -29,6 +30,10 @@ struct Candidate<'a> {
     theirs: Content,
     /// Where the content lies; `None` where the path goes.
     source: Option<(&'a ResultFile, &'a Published)>,
+    /// What it is together with the work of others; `source` has this work item's part of it.
+    united: Option<String>,
+    /// Work items made it differently, and none of their versions may stand for all.
+    is_disputed: bool,
 }
 
 type Candidates<'a> = BTreeMap<&'a str, Candidate<'a>>;
@@ -47,14 +52,18 @@ pub(super) fn merge(
     for good in good {
         declared(good, &mut candidates);
     }
+    let versions = versions(believed);
+    outcome.collection.contested = contested(believed);
     // After the declared ones: what a stage declares is its own, whoever else wrote there.
     if !config.declared_only && believed.iter().any(has_undeclared) {
         let git = project.git()?;
         for result in believed {
             undeclared(project, &git, plan, result, &mut candidates, outcome)?;
         }
+        let united = Uniting { project, plan, prefix: &git.1, tree, versions: &versions, texts: Texts::of(believed) }
+            .unite(&mut candidates)?;
+        outcome.collection.contested.retain(|path| !united.contains(path));
     }
-    let versions = versions(believed);
     let (mut removals, mut writes) = (vec![], vec![]);
     for (path, candidate) in &candidates {
         let ours = content(tree, path)?;
@@ -71,6 +80,57 @@ pub(super) fn merge(
     outcome.changes.extend(removals);
     outcome.changes.extend(writes);
     Ok(())
+}
+
+/// Unites the texts that several work items edited, or that the project has otherwise by now.
+struct Uniting<'a> {
+    project: &'a ProjectHome,
+    plan: &'a Plan,
+    prefix: &'a str,
+    tree: &'a Beneath,
+    versions: &'a HashMap<&'a str, HashSet<Content>>,
+    texts: Texts<'a>,
+}
+
+impl Uniting<'_> {
+    /// Returns the paths whose candidates are united texts now.
+    fn unite(&self, candidates: &mut Candidates<'_>) -> Result<HashSet<String>, Diagnostic> {
+        let mut united = HashSet::new();
+        for (path, candidate) in candidates {
+            if candidate.source.is_none_or(|(file, _)| file.stage.is_some()) {
+                continue;
+            }
+            let ours = content(self.tree, path)?;
+            let is_own = self.versions.get(path).is_some_and(|versions| versions.contains(&ours));
+            let has_moved = !is_own && ours != candidate.base;
+            let are_several = self.texts.are_several(path);
+            if !(are_several || has_moved) {
+                continue;
+            }
+            match self.text(path, has_moved)? {
+                Some(text) => {
+                    candidate.base = ours;
+                    candidate.theirs = Content::File { md5: fs::digest_bytes(text.as_bytes()) };
+                    candidate.united = Some(text);
+                    united.insert((*path).to_owned());
+                }
+                // Half of what commands listed there would be no version that any `dvc repro` leaves.
+                None => candidate.is_disputed = are_several && path::file_name(path) == "dvc.yaml",
+            }
+        }
+        Ok(united)
+    }
+
+    fn text(&self, path: &str, has_moved: bool) -> Result<Option<String>, Diagnostic> {
+        let ours = if has_moved {
+            let read = self.tree.read(path, MAX_DIFFED).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+            let Some(ours) = read else { return Ok(None) };
+            Some(ours)
+        } else {
+            None
+        };
+        self.texts.unite(self.project, self.plan, self.prefix, path, ours.as_deref())
+    }
 }
 
 /// Whose version of a path stays.
@@ -91,11 +151,11 @@ fn choose(
 ) -> Choice {
     let merged = merge_value(Some(&candidate.base), Some(ours), &[Some(&candidate.theirs)], |a, b| a == b);
     let choice = match merged {
-        Merge::Merged(value) if value == Some(&candidate.theirs) => Choice::Theirs,
-        Merge::Merged(_) => Choice::Ours,
+        Merge::Merged(value) if value == Some(&candidate.theirs) && !candidate.is_disputed => Choice::Theirs,
+        Merge::Merged(_) if !candidate.is_disputed => Choice::Ours,
         // An earlier collection of this run put it there, so nobody's own work is lost.
-        Merge::Conflicted { .. } if is_own => Choice::Theirs,
-        Merge::Conflicted { .. } => match resolution {
+        Merge::Conflicted { .. } if is_own && !candidate.is_disputed => Choice::Theirs,
+        Merge::Merged(_) | Merge::Conflicted { .. } => match resolution {
             Resolution::Ours => Choice::Ours,
             Resolution::Theirs => Choice::Theirs,
             Resolution::Report => Choice::Neither,
@@ -126,7 +186,10 @@ fn change_of(
         _ if is_there && !has_other_mode(tree, path, executable, mode)? => return Ok(None),
         _ if is_there => After::Same,
         Some(target) => After::Symlink(target.clone()),
-        None => After::Copy { from: published.blob(file), md5: file.md5.clone() },
+        None => match &candidate.united {
+            Some(text) => After::Bytes(text.clone().into_bytes()),
+            None => After::Copy { from: published.blob(file), md5: file.md5.clone() },
+        },
     };
     Ok(Some(Change { mode, is_remade: file.stage.is_some(), ..change(path, after, executable) }))
 }
@@ -146,14 +209,23 @@ fn declared<'a>(good: &Good<'a>, candidates: &mut Candidates<'a>) {
                 None if before.keys().any(|other| is_below(other, path)) => Content::Directory,
                 None => Content::Nothing,
             };
-            candidates
-                .insert(path, Candidate { order, base, theirs: made_content(file), source: Some((file, published)) });
+            candidates.insert(
+                path,
+                Candidate {
+                    order,
+                    base,
+                    theirs: made_content(file),
+                    source: Some((file, published)),
+                    united: None,
+                    is_disputed: false,
+                },
+            );
         }
         for (path, md5) in before.iter().filter(|(path, _)| !made.contains_key(*path)) {
             let becomes_directory = made.keys().any(|other| is_below(other, path));
             let theirs = if becomes_directory { Content::Directory } else { Content::Nothing };
             let base = Content::File { md5: (*md5).to_owned() };
-            candidates.insert(path, Candidate { order, base, theirs, source: None });
+            candidates.insert(path, Candidate { order, base, theirs, source: None, united: None, is_disputed: false });
         }
     }
     // A `.dvc` file, which DVC rewrote; the worklist has it as it was.
@@ -162,7 +234,10 @@ fn declared<'a>(good: &Good<'a>, candidates: &mut Candidates<'a>) {
         let base =
             before.map_or(Content::Nothing, |text| Content::File { md5: fs::digest_bytes(text.text.as_bytes()) });
         let theirs = made_content(file);
-        candidates.insert(&file.path, Candidate { order, base, theirs, source: Some((file, published)) });
+        candidates.insert(
+            &file.path,
+            Candidate { order, base, theirs, source: Some((file, published)), united: None, is_disputed: false },
+        );
     }
 }
 
@@ -184,7 +259,7 @@ fn undeclared<'a>(
     outcome: &mut Outcome,
 ) -> Result<(), Diagnostic> {
     let published = &result.published;
-    let order = result.item.stages.iter().map(|stage| stage.order).max().unwrap_or(0);
+    let order = result.order();
     let files: Vec<_> = published.result.files.iter().filter(|file| file.stage.is_none()).collect();
     let mut add = |path: &'a str, candidate: Candidate<'a>| {
         if candidates.get(path).is_none_or(|other| other.order <= candidate.order) {
@@ -206,7 +281,17 @@ fn undeclared<'a>(
             continue;
         }
         let base = file.before.clone().map_or(Content::Nothing, |md5| Content::File { md5 });
-        add(&file.path, Candidate { order, base, theirs: made_content(file), source: Some((file, published)) });
+        add(
+            &file.path,
+            Candidate {
+                order,
+                base,
+                theirs: made_content(file),
+                source: Some((file, published)),
+                united: None,
+                is_disputed: false,
+            },
+        );
     }
     for path in &published.result.deleted {
         // A run that was finalized with everything done has no snapshot, and nothing to delete any more.
@@ -229,7 +314,7 @@ fn undeclared<'a>(
                 Content::File { md5: fs::digest(&at)?.0 }
             }
         };
-        add(path, Candidate { order, base, theirs: Content::Nothing, source: None });
+        add(path, Candidate { order, base, theirs: Content::Nothing, source: None, united: None, is_disputed: false });
     }
     Ok(())
 }
@@ -237,7 +322,7 @@ fn undeclared<'a>(
 /// The files that no stage declares and that work items of one phase made differently, sorted.
 ///
 /// Several may have appended to a log. Whether they did, or wrote it anew each, cannot be told where there was none.
-pub(super) fn contested(believed: &[Believed<'_>]) -> Vec<String> {
+fn contested(believed: &[Believed<'_>]) -> Vec<String> {
     let mut made: BTreeMap<(&str, usize), HashSet<Content>> = BTreeMap::new();
     for result in believed {
         for file in result.published.result.files.iter().filter(|file| file.stage.is_none()) {

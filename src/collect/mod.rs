@@ -11,6 +11,7 @@ mod locks;
 pub(crate) mod place;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -97,6 +98,13 @@ struct Believed<'a> {
     others: Vec<Published>,
 }
 
+impl Believed<'_> {
+    /// The place of the work item in the order of `dvc repro`.
+    fn order(&self) -> usize {
+        self.item.stages.iter().map(|stage| stage.order).max().unwrap_or(0)
+    }
+}
+
 /// A good stage of a result.
 #[derive(Clone, Copy)]
 struct Good<'a> {
@@ -140,7 +148,6 @@ pub(crate) fn merge(
     let is_lock = |path: &str| path == "dvc.lock" || path.ends_with("/dvc.lock");
     collection.files = changes.iter().map(|change| change.path.clone()).filter(|path| !is_lock(path)).collect();
     collection.files.sort_unstable();
-    collection.contested = files::contested(&believed);
     collection.contested.retain(|path| collection.files.contains(path));
     if !collection.conflicts.is_empty() || config.dry_run {
         return Ok(collection);

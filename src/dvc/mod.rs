@@ -13,6 +13,7 @@ pub(crate) mod pipeline;
 pub(crate) mod projection;
 pub(crate) mod python_text;
 pub(crate) mod record;
+pub(crate) mod stage_file;
 pub(crate) mod suggest;
 pub(crate) mod value;
 pub(crate) mod yaml;

@@ -410,6 +410,9 @@ pub(crate) struct ResultFile {
     pub hidden: bool,
     /// The target, where it is a symlink; the blob is empty then.
     pub symlink: Option<String>,
+    /// Whether it is what a command made of a stage file that a real DVC was shown in place of the project's own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub projected: bool,
     /// The stage that declares it; `None` for any other file that changed.
     pub stage: Option<String>,
     /// The MD5 of what was there when the work item began.

@@ -155,14 +155,14 @@ impl<'a> Allowed<'a> {
             let why = if let Rejection::NotAllowed { why, .. } = why { why.to_owned() } else { why.to_string() };
             left_out.push(LeftOut { path: path.to_owned(), file, why });
         };
-        result.files.retain(|file| match self.undeclared_fits(&file.path) {
+        result.files.retain(|file| match self.undeclared_file_fits(file) {
             Err(why) if file.stage.is_none() => {
                 leave(&file.path, blob(directory, file), why);
                 false
             }
             Ok(()) | Err(_) => true,
         });
-        result.deleted.retain(|path| match self.undeclared_fits(path) {
+        result.deleted.retain(|path| match self.deletion_fits(path) {
             Err(why) => {
                 leave(path, None, why);
                 false
@@ -219,6 +219,19 @@ impl<'a> Allowed<'a> {
         Ok(())
     }
 
+    fn undeclared_file_fits(&self, file: &ResultFile) -> Result<(), Rejection> {
+        if file.projected {
+            let why = "DVC itself ran its stage, and is shown a file with that work item's stages alone";
+            return Err(Rejection::NotAllowed { path: file.path.clone(), why });
+        }
+        self.undeclared_fits(&file.path)
+    }
+
+    fn deletion_fits(&self, path: &str) -> Result<(), Rejection> {
+        let refused = |why| Err(Rejection::NotAllowed { path: path.to_owned(), why });
+        if self.base.contains(path) { refused("the plan was made from it") } else { self.undeclared_fits(path) }
+    }
+
     /// Checks a path that no stage of the work item declares.
     fn undeclared_fits(&self, path: &str) -> Result<(), Rejection> {
         let refused = |why| Err(Rejection::NotAllowed { path: path.to_owned(), why });
@@ -226,8 +239,8 @@ impl<'a> Allowed<'a> {
         if name == ".gitignore" {
             return refused("its lines come one by one");
         }
-        // New ones are files like others: of a project inside, or what `DVCLive` writes.
-        let is_dvcs = matches!(name, "dvc.yaml" | "dvc.lock" | ".dvcignore") || has_dvc_extension(name);
+        // New ones are files like others: of a project inside, or what `DVCLive` writes. So are edits of a `dvc.yaml`.
+        let is_dvcs = matches!(name, "dvc.lock" | ".dvcignore") || has_dvc_extension(name);
         if is_dvcs && self.base.contains(path) {
             return refused("it is a file that the plan was made from, which only DVC writes");
         }

@@ -211,6 +211,9 @@ impl Harvest<'_> {
                 file.before = before;
             }
         }
+        if are_projected {
+            self.take_edits(&root, left)?;
+        }
         left.deleted = changes.deleted;
         let usual = self.draft.usual_mode()?;
         let has_files =
@@ -221,6 +224,17 @@ impl Harvest<'_> {
         workspace.bring_leftovers(sources, &known)?;
         // Without git, DVC writes no such lines.
         if git.is_there() { self.take_lines(&ignores, left) } else { Ok(()) }
+    }
+
+    /// Takes what commands wrote into a `dvc.yaml` that shows DVC the stages of this work item alone: it cannot become
+    /// the project's own, but nobody shall miss it.
+    fn take_edits(&self, root: &Path, left: &mut Left) -> Result<(), Diagnostic> {
+        for file in self.item.files.iter().filter(|file| path::file_name(&file.path) == "dvc.yaml") {
+            if fs::read_text_if_any(&root.join(&file.path))?.is_some_and(|now| now != file.text) {
+                self.publish(root, &file.path, None, &mut left.files, 0)?.projected = true;
+            }
+        }
+        Ok(())
     }
 
     /// Adds the `.gitignore` lines for outs of good stages that DVC took out again when another stage failed.
@@ -363,6 +377,7 @@ fn publish_file(
         mode,
         hidden: false,
         symlink,
+        projected: false,
         stage: stage.map(str::to_owned),
         before: None,
     })

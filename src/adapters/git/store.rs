@@ -228,7 +228,8 @@ impl Alternate {
     pub(super) fn new(own: &Path, objects: &Path) -> Option<Alternate> {
         // Git follows symlinks before it goes up.
         let (own, objects) = (own.canonicalize().ok()?, objects.canonicalize().ok()?);
-        let common = own.ancestors().find(|above| objects.starts_with(above)).filter(|common| common.parent().is_some());
+        let common =
+            own.ancestors().find(|above| objects.starts_with(above)).filter(|common| common.parent().is_some());
         let line = match common {
             Some(common) => {
                 let up = own.strip_prefix(common).ok()?.components().count();

@@ -112,7 +112,8 @@ impl Seen {
                 continue;
             }
             let Some(found) = found.filter(|found| mode(found).is_some()) else { continue };
-            if is_lent && is_unchanged(entry, &found, written.as_ref()) && git.is_kept_as_is(entry, &found, converting) {
+            if is_lent && is_unchanged(entry, &found, written.as_ref()) && git.is_kept_as_is(entry, &found, converting)
+            {
                 self.files.insert(path, (entry.id, mode(&found).unwrap_or(entry.mode)));
             } else {
                 self.unread.push((path, found));

@@ -100,11 +100,14 @@ fn files_that_are_not_the_work_items_to_write_do_not_come() {
     for path in ["out/2.json", "out/2.json/below", "data/2"] {
         check_left_out("an out that another way brings", |result| result.files.push(file(path, "1", "new", None)));
     }
-    for path in ["dvc.yaml", "dvc.lock"] {
-        check_left_out("which only DVC writes", |result| result.files.push(file(path, "1", "new", None)));
-    }
+    check_left_out("which only DVC writes", |result| result.files.push(file("dvc.lock", "1", "new", None)));
+    check_left_out("DVC itself ran its stage", |result| {
+        result.files.push(ResultFile { projected: true, ..file("dvc.yaml", "1", "new", None) });
+    });
     check_left_out("its lines come one by one", |result| result.files.push(file("x/.gitignore", "1", "new", None)));
-    check_left_out("which only DVC writes", |result| result.deleted.push("dvc.lock".into()));
+    for path in ["dvc.yaml", "dvc.lock"] {
+        check_left_out("the plan was made from it", |result| result.deleted.push(path.into()));
+    }
     check_rejected("names it twice", |_, result| result.files.push(file("out/1.json", "1", "new", Some("s1"))));
     check_rejected("not a `.gitignore`", |_, result| result.ignore[0].path = "data/x".into());
     check_rejected("not a `.gitignore`", |_, result| result.ignore[0].lines.push("a\nb".into()));

@@ -215,6 +215,7 @@ fn file(path: &str, blob: &str, text: &str, stage: Option<&str>) -> ResultFile {
         executable: false,
         mode: None,
         hidden: false,
+        projected: false,
         symlink: None,
         stage: stage.map(str::to_owned),
         before: None,

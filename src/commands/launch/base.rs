@@ -8,8 +8,9 @@ use crate::adapters::fs;
 use crate::adapters::git::Store;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::lockfile::Lockfile;
-use crate::dvc::pipeline::path::{join, lock_path};
+use crate::dvc::pipeline::path::{file_name, join, lock_path};
 use crate::dvc::pipeline::project::Project;
+use crate::dvc::stage_file::has_same_stages;
 use crate::plan::Unseen;
 use crate::state::format::{BaseFile, Plan};
 use crate::state::home::ProjectHome;
@@ -20,12 +21,17 @@ use crate::state::{results, worklist};
 const NAMED: usize = 5;
 
 /// Refuses a plan whose base has moved on.
-pub(crate) fn check(root: &Path, run: &RunDir, plan: &Plan) -> Result<(), Diagnostic> {
+pub(crate) fn check(project: &ProjectHome, run: &RunDir, plan: &Plan) -> Result<(), Diagnostic> {
+    let root = &project.root;
     let is_moved = |file: &&BaseFile| fs::digest(&root.join(&file.path)).ok().map(|(md5, _)| md5) != file.md5;
     let mut moved: Vec<&BaseFile> = plan.base.iter().filter(is_moved).collect();
     if moved.iter().any(|file| file.path.ends_with("dvc.lock")) {
         let collected = Collected::read(run)?;
         moved.retain(|file| !collected.explains(root, file));
+    }
+    if moved.iter().any(|file| file_name(&file.path) == "dvc.yaml") {
+        let planned = Planned::read(project, run, plan)?;
+        moved.retain(|file| !planned.explains(root, file));
     }
     if moved.is_empty() {
         return Ok(());
@@ -42,7 +48,7 @@ pub(crate) fn check(root: &Path, run: &RunDir, plan: &Plan) -> Result<(), Diagno
 /// Whether the workspace is still the one that was planned: nothing but what was collected has changed.
 pub(crate) fn is_as_planned(project: &ProjectHome, run: &RunDir, plan: &Plan) -> Result<bool, Diagnostic> {
     let Some(snapshot) = &plan.snapshot else { return Ok(false) };
-    if check(&project.root, run, plan).is_err() {
+    if check(project, run, plan).is_err() {
         return Ok(false);
     }
     let (git, prefix) = project.git()?;
@@ -65,6 +71,35 @@ pub(crate) fn is_as_planned(project: &ProjectHome, run: &RunDir, plan: &Plan) ->
         }
     }
     Ok(changed.iter().all(|path| collected.contains(path)))
+}
+
+/// The stage files as they were planned, where the snapshot has them.
+struct Planned<'a> {
+    store: Option<Store>,
+    commit: &'a str,
+    /// The project's root relative to the top of the work tree.
+    prefix: String,
+}
+
+impl Planned<'_> {
+    fn read<'a>(project: &ProjectHome, run: &RunDir, plan: &'a Plan) -> Result<Planned<'a>, Diagnostic> {
+        let store = Store::open(&run.snapshot()).ok();
+        Ok(Planned { store, commit: plan.snapshot.as_deref().unwrap_or_default(), prefix: project.git()?.1 })
+    }
+
+    /// Whether a stage file still says the same of stages: commands may list what they made beside them.
+    fn explains(&self, root: &Path, file: &BaseFile) -> bool {
+        let planned = || {
+            let path = join(&self.prefix, &file.path);
+            let found = self.store.as_ref()?.files_at(self.commit, &path).ok()?;
+            found.into_iter().find(|(found, _)| *found == path).map(|(_, file)| file.bytes().to_vec())
+        };
+        file_name(&file.path) == "dvc.yaml"
+            && fs::read_text_if_any(&root.join(&file.path)).ok().flatten().zip(planned()).is_some_and(|(now, then)| {
+                file.md5.as_ref() == Some(&fs::digest_bytes(&then))
+                    && has_same_stages(&now, &String::from_utf8_lossy(&then))
+            })
+    }
 }
 
 /// The lock entries that `collect` may have written: by lock file and stage name, those of all attempts.

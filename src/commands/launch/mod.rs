@@ -39,7 +39,7 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
         Some(phase) => vec![phase],
         None => (0..plan.phases.len()).filter(|phase| !plan.phases[*phase].trailing).collect(),
     };
-    base::check(&project.root, &run, &plan)?;
+    base::check(&project, &run, &plan)?;
     let settings = Settings::read(&project.root)?;
     let running = settings.running(&args.running)?;
     let scene =

@@ -1,0 +1,108 @@
+//! Commands that edit texts of the project which no stage declares: what several sessions did to one is united as if they
+//! had run one after the other.
+
+use crate::support::Project;
+use crate::support::same::{assert_clean, assert_same};
+
+/// Lists what a session made in the `dvc.yaml`, in the place of what it listed before; then edits two other texts.
+const TRAIN: &str = r#"
+import pathlib, sys
+from ruamel.yaml import YAML
+
+key = sys.argv[1]
+yaml = YAML()
+path = pathlib.Path("dvc.yaml")
+project = yaml.load(path)
+for section, name in ("params", "params.yaml"), ("metrics", "metrics.json"):
+    listed = [item for item in project.get(section, []) if not item.startswith(f"live/{key}/")]
+    project[section] = listed + [f"live/{key}/{name}"]
+plots = [item for item in project.get("plots", []) if f"live/{key}/plots" not in item]
+project["plots"] = plots + [{f"live/{key}/plots": {"x": "step"}}]
+yaml.dump(project, path)
+live = pathlib.Path("live") / key
+live.mkdir(parents=True, exist_ok=True)
+for name, text in ("params.yaml", "a: 1\n"), ("metrics.json", "{}"), ("plots", "step\n1\n"):
+    (live / name).write_text(text)
+with open("notes.txt", "a") as notes:
+    notes.write(f"trained {key}\n")
+table = pathlib.Path("table.txt")
+table.write_text(table.read_text().replace(f"{key}: open", f"{key}: done"))
+pathlib.Path(f"{key}.model").write_text(pathlib.Path(f"{key}.txt").read_text())
+"#;
+
+const PIPELINE: &str = "# ours\nstages:\n  train:\n    foreach: [p, q, r]\n    do:\n      cmd: python train.py ${item}\n      deps: \
+                        [\"${item}.txt\", train.py]\n      outs:\n      - ${item}.model\n  count:\n    cmd: grep -c live dvc.yaml > \
+                        count.txt\n    deps: [p.model, q.model, r.model]\n    outs: [count.txt]\n";
+
+fn project(script: &str) -> Project {
+    let project = Project::empty();
+    project.write("dvc.yaml", PIPELINE);
+    project.write("train.py", script);
+    project.write("notes.txt", "begun\n");
+    project.write("table.txt", "p: open\n-\nq: open\n-\nr: open\n-\nmine: open\n");
+    for key in ["p", "q", "r"] {
+        project.write(&format!("{key}.txt"), key);
+    }
+    project.commit("sessions that write into the project's texts");
+    project
+}
+
+#[test]
+fn what_sessions_add_to_one_text_is_united() {
+    let (serial, fanned) = (project(TRAIN), project(TRAIN));
+    for round in ["all", "one again"] {
+        serial.dvc(["repro"]);
+        let ran = fanned.fanout(["run", "-j", "2"]);
+        assert_eq!(ran.code, Some(0), "{ran:#?}");
+        assert!(!ran.stderr.contains("notes.txt"), "{ran:#?}");
+        assert_same(&serial, &fanned, round);
+        assert_clean(&fanned, &[]);
+        for project in [&serial, &fanned] {
+            project.write("p.txt", "other");
+        }
+    }
+    assert!(fanned.read("dvc.yaml").contains("- live/q/plots:\n    x: step\n"));
+    assert_eq!(fanned.read("table.txt"), "p: done\n-\nq: done\n-\nr: done\n-\nmine: open\n");
+}
+
+#[test]
+fn results_that_come_later_are_added_to_what_is_there() {
+    let fanned = project(TRAIN);
+    fanned.fanout(["plan"]).succeeded();
+    fanned.fanout(["launch", "-j", "2"]).succeeded();
+    fanned.fanout(["collect", "--only", "r"]).succeeded();
+    assert_eq!(fanned.read("notes.txt"), "begun\ntrained r\n");
+    let mine = fanned.read("table.txt").replace("mine: open", "mine: done");
+    fanned.write("table.txt", &mine);
+    for _ in 0..2 {
+        fanned.fanout(["collect"]).succeeded();
+        assert_eq!(fanned.read("notes.txt"), "begun\ntrained p\ntrained q\ntrained r\n");
+        assert_eq!(fanned.read("table.txt"), "p: done\n-\nq: done\n-\nr: done\n-\nmine: done\n");
+    }
+    assert!(fanned.read("dvc.yaml").contains("- live/p/metrics.json\n- live/q/metrics.json\n"));
+    fanned.fanout(["finalize"]).succeeded();
+    assert_clean(&fanned, &[]);
+}
+
+#[test]
+fn edits_of_a_pipeline_that_cannot_be_united_are_shown() {
+    let script = "import sys\nkey = sys.argv[1]\ntext = open('dvc.yaml').read()\nopen('dvc.yaml', 'w').write(text.replace('# ours', \
+                  'artifacts: {best: {path: ' + key + '.model}}'))\nopen(key + '.model', 'w').write(key)\n";
+    let fanned = project(script);
+    let ran = fanned.fanout(["run", "-j", "2"]);
+    assert_eq!(ran.code, Some(3), "{ran:#?}");
+    for part in ["dvc.yaml", "+artifacts: {best: {path: r.model}}"] {
+        assert!(ran.stdout.contains(part) || ran.stderr.contains(part), "{part}: {ran:#?}");
+    }
+    assert_eq!(fanned.read("dvc.yaml"), PIPELINE);
+}
+
+#[test]
+fn edits_of_stages_that_dvc_is_shown_are_refused_by_name() {
+    let fanned = project(TRAIN);
+    let ran = fanned.fanout(["run", "-j", "2", "--executor", "dvc"]);
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    assert!(ran.stderr.contains("`dvc.yaml` is refused: DVC itself ran its stage"), "{ran:#?}");
+    assert_eq!(fanned.read("dvc.yaml"), PIPELINE);
+    assert_eq!(fanned.read("p.model"), "p");
+}
