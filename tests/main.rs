@@ -5,6 +5,7 @@ mod attempts;
 mod carry;
 mod changed;
 mod chaos;
+mod check;
 mod collect;
 mod committing;
 mod conformance;

@@ -409,5 +409,5 @@ fn a_run_needs_no_dvc_where_no_stage_does() {
     assert_same(&serial, &fanned, "without dvc");
     assert_clean(&fanned, &[]);
     let report: Value = serde_json::from_str(&fanned.fanout(["report", "--format", "json"]).succeeded()).expect("JSON");
-    assert_eq!(report["provenance"]["executors"], serde_json::json!({ "native": 9, "dvc": {} }));
+    assert_eq!(report["provenance"]["executors"], serde_json::json!({ "native": 9, "dvc": {}, "check": 0 }));
 }

@@ -41,7 +41,7 @@ fn a_run_with_a_failure_is_told_in_every_form() {
     }
     let json: serde_json::Value = serde_json::from_str(&report("json")).expect("a document");
     assert_eq!(json["counts"]["failed"], 1);
-    assert_eq!(json["provenance"]["executors"], serde_json::json!({ "native": 7, "dvc": {} }));
+    assert_eq!(json["provenance"]["executors"], serde_json::json!({ "native": 7, "dvc": {}, "check": 0 }));
     assert_eq!(json["provenance"]["commit"].as_str().map(str::len), Some(40));
     assert_eq!(json["ended"], true);
     let tail = json["work_items"][2]["tail"].as_array().expect("a log");
@@ -70,7 +70,7 @@ fn a_run_with_a_failure_is_told_in_every_form() {
     if Ran::of(project.command("python3").args(["-c", "import prometheus_client"])).code == Some(0) {
         let metrics = std::fs::File::open(folder.join("metrics.prom")).expect("finalize left it");
         let families = Ran::of(project.command("python3").args(["-c", reader]).stdin(metrics)).succeeded();
-        assert_eq!(families, "9\n");
+        assert_eq!(families, "10\n");
     } else {
         assert!(
             std::env::var_os("CI").is_none(),

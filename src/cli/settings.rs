@@ -40,7 +40,8 @@ pub(crate) struct PlanningArgs {
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', allow_hyphen_values = true)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub carry: Vec<String>,
-    /// What does the stages: this program where it is sure of DVC's result and DVC else (auto), or only one of them
+    /// What does the stages: this program where it is sure of DVC's result and DVC else (auto), only one of them, or both
+    /// to be compared (check)
     #[arg(long, value_enum, value_name = "EXECUTOR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub executor: Option<Executor>,

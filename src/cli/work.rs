@@ -66,7 +66,7 @@ pub(crate) struct WorkArgs {
     /// Lower the priority of the stages by this much, as nice(1) does
     #[arg(long, value_name = "N")]
     pub nice: Option<i32>,
-    /// What does the stages, if not what the plan says: auto, native or dvc
+    /// What does the stages, if not what the plan says: auto, native, dvc or check
     #[arg(long, value_enum, value_name = "EXECUTOR")]
     pub executor: Option<Executor>,
     /// The process whose end ends this one

@@ -11,7 +11,7 @@ use crate::cli::{Cli, EndingArgs, FinalizeArgs, Format};
 use crate::collect::{self, place};
 use crate::commands::commit::{self, Watched};
 use crate::commands::settings::Settings;
-use crate::commands::{launch, report, summary};
+use crate::commands::{differences, launch, report, summary};
 use crate::diagnostic::Diagnostic;
 use crate::engine::args::RunningArgs;
 use crate::engine::{AnyEngine, Scene};
@@ -125,7 +125,7 @@ pub(crate) fn finalize(
             text::note("not committed because not everything succeeded (`--commit-partial` commits anyway)");
         }
     }
-    Ok(exit)
+    differences::tell(project, run, plan, exit)
 }
 
 /// Whether `dvc repro` runs the stages of these work items behind all others.

@@ -6,6 +6,7 @@ mod commit;
 mod complete;
 mod config;
 mod debug;
+mod differences;
 mod doctor;
 mod finalize;
 mod guard;

@@ -72,7 +72,8 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     }
     let trailing = if launched.gave_up { Trailing::Leave } else { Trailing::Run };
     let finalized = finalize::finalize(cli, &project, &lock, &plan, &running, &args.ending, trailing)?;
-    Ok(if launched.exit == Exit::Success || matches!(finalized, Exit::Signal(_)) { finalized } else { launched.exit })
+    let is_worse = matches!(finalized, Exit::Signal(_) | Exit::Internal);
+    Ok(if launched.exit == Exit::Success || is_worse { finalized } else { launched.exit })
 }
 
 /// Leaves in the project what the latest run made of outs that persist, if it was cut off.

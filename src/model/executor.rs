@@ -14,4 +14,16 @@ pub(crate) enum Executor {
     Native,
     /// DVC
     Dvc,
+    /// Both, one after the other, to be compared; the result is DVC's
+    Check,
+}
+
+impl Executor {
+    /// Whether DVC does every stage.
+    pub(crate) fn is_always_dvc(self) -> bool {
+        match self {
+            Executor::Dvc | Executor::Check => true,
+            Executor::Auto | Executor::Native => false,
+        }
+    }
 }

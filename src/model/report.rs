@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 
-use crate::model::run::{EndingKind, PhaseKind, StageState, Usage};
+use crate::model::run::{Difference, EndingKind, PhaseKind, StageState, Usage};
 
 /// Reasons that are shown of a template, the most frequent first.
 const REASONS: usize = 5;
@@ -58,6 +58,8 @@ pub(crate) struct Executors {
     pub native: usize,
     /// How many stages DVC did, by the reason for it.
     pub dvc: BTreeMap<String, usize>,
+    /// How many stages both did, to be compared.
+    pub check: usize,
 }
 
 impl Executors {
@@ -89,6 +91,8 @@ pub(crate) struct WorkItem {
     pub tail: Vec<String>,
     /// What the attempt that counts used of what it might use.
     pub used: Option<Usage>,
+    /// What this program and DVC did differently, where both did it.
+    pub difference: Option<Difference>,
 }
 
 impl WorkItem {
@@ -408,6 +412,7 @@ pub(crate) mod tests {
             log: None,
             tail: vec![],
             used: None,
+            difference: None,
         }
     }
 
@@ -438,7 +443,7 @@ pub(crate) mod tests {
                 commit: Some("0123456789abcdef0123456789abcdef01234567".into()),
                 engines: vec!["local".into()],
                 hosts: vec!["host".into()],
-                executors: Executors { native: 1, dvc: BTreeMap::from([("it is an import".into(), 2)]) },
+                executors: Executors { native: 1, dvc: BTreeMap::from([("it is an import".into(), 2)]), check: 0 },
                 ..Provenance::default()
             },
             phases: vec![

@@ -71,6 +71,17 @@ pub(crate) enum Executed {
     Native,
     /// DVC, and why it had to.
     Dvc { why: String },
+    /// DVC, and this program before, so that both could be compared.
+    Check,
+}
+
+/// What was not the same when a work item was done twice, by this program and by DVC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Difference {
+    /// The folder, in the run's, with the folders `native` and `dvc`: what each has left.
+    pub kept: String,
+    /// What differs, a line each.
+    pub found: Vec<String>,
 }
 
 /// What became of a stage.

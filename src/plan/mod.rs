@@ -86,7 +86,7 @@ pub(crate) fn make_and_keep(
     requests: ByStage,
 ) -> Result<(Survey, Planned), Diagnostic> {
     let version = DvcVersion::new(home.fanout().dvc_version());
-    if options.executor != Executor::Dvc {
+    if !options.executor.is_always_dvc() {
         let survey = Survey::of(home, targets, &options)?;
         preflight::refuse(home, &survey, &options)?;
         // Perhaps no stage needs DVC: it is not asked for what is not known.

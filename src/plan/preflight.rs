@@ -21,7 +21,6 @@ use crate::dvc::changed::Expected;
 use crate::dvc::pipeline::path;
 use crate::dvc::pipeline::path::join;
 use crate::dvc::pipeline::stage::{Out, Stage};
-use crate::model::executor::Executor;
 use crate::output::text::count;
 use crate::state::format::PlanOptions;
 use crate::state::home::ProjectHome;
@@ -33,7 +32,7 @@ pub(crate) fn look(
     targets: &[String],
     options: &PlanOptions,
 ) -> Result<(Vec<Diagnostic>, usize), Diagnostic> {
-    if options.executor == Executor::Dvc {
+    if options.executor.is_always_dvc() {
         Dvc::find()?.version()?;
     }
     let survey = Survey::of(home, targets, options)?;

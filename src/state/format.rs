@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::executor::Executor;
-use crate::model::run::{Executed, Outcome, PhaseKind, Resources, StageState, Usage};
+use crate::model::run::{Difference, Executed, Outcome, PhaseKind, Resources, StageState, Usage};
 
 /// The version of everything here.
 pub(crate) const VERSION: u32 = 1;
@@ -338,6 +338,9 @@ pub(crate) struct WorkResult {
     pub modes: Vec<PathMode>,
     /// Lines that DVC added to `.gitignore` files.
     pub ignore: Vec<IgnoreLines>,
+    /// What this program and DVC did differently, where both did the work item; the result is DVC's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub difference: Option<Difference>,
     /// Whether the stages ran in the project itself: then what they left is where it belongs, and nothing is collected.
     #[serde(default)]
     pub in_project: bool,

@@ -29,6 +29,7 @@
 //!                  first.over        others need not wait for it
 //!                  remote            present where workers leave outs in the project's remote
 //!                  results/INDEX/ATTEMPT.log
+//!                  results/INDEX/ATTEMPT.check/{native,dvc}/   what both have left, where it was not the same
 //!                  results/INDEX/ATTEMPT/result.json
 //!                  results/INDEX/ATTEMPT/files/N
 //! ```
@@ -235,6 +236,11 @@ impl RunDir {
         self.work_item(index).join("skipped")
     }
 
+    /// What this program and DVC have left in one attempt, where it was not the same.
+    pub(crate) fn both_sides(&self, index: usize, attempt: u32) -> PathBuf {
+        self.work_item(index).join(format!("{attempt}.check"))
+    }
+
     /// The published result of one attempt.
     pub(crate) fn attempt(&self, index: usize, attempt: u32) -> PathBuf {
         self.work_item(index).join(attempt.to_string())
@@ -272,6 +278,11 @@ impl SlotDir {
     /// The lock entries of the stages that are done here, as lock files that lie there as in the project.
     pub(crate) fn locks(&self) -> PathBuf {
         self.0.join("locks")
+    }
+
+    /// What this program made of a work item, to be compared with what DVC makes of it.
+    pub(crate) fn aside(&self) -> PathBuf {
+        self.0.join("aside")
     }
 
     /// Names the attempt whose commands run here, of a work item with outs that persist.

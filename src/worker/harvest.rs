@@ -10,7 +10,7 @@ use crate::diagnostic::Diagnostic;
 use crate::dvc::hash::HashName;
 use crate::dvc::ignore_lines;
 use crate::dvc::pipeline::path;
-use crate::model::run::StageState;
+use crate::model::run::{Difference, StageState};
 use crate::state::format::{self, IgnoreLines, PathMode, PlannedOut, ResultFile, StageResult, WorkItem};
 use crate::state::published;
 use crate::state::results::Draft;
@@ -31,6 +31,8 @@ pub(super) struct Left {
     pub modes: Vec<PathMode>,
     pub deleted: Vec<String>,
     pub ignore: Vec<IgnoreLines>,
+    /// Where the work item was done twice.
+    pub difference: Option<Difference>,
 }
 
 /// Takes things out of the workspace in which a work item's stages ran.
@@ -40,21 +42,24 @@ pub(super) struct Harvest<'a> {
     pub prefix: &'a str,
     pub draft: &'a Draft,
     /// DVC's cache.
-    pub cache: &'a Path,
+    pub cache: Cache,
 }
 
 impl Harvest<'_> {
-    /// Takes what goes back to the project out of the workspace.
+    /// Takes what goes back to the project out of the workspace. `sources` is `None` where the stages were done only to be
+    /// compared: then nothing comes into the project here.
     pub(super) fn take(
         &self,
         workspace: &mut Workspace,
-        sources: &Sources<'_>,
+        sources: Option<&Sources<'_>>,
         ran: &Ran,
         projection: &Projection<'_>,
     ) -> Result<Left, Diagnostic> {
         let root = workspace.root();
         let mut left = self.take_stages(&root, projection.locks(), ran, true)?;
-        self.take_others(workspace, sources, projection.has_entered(), &mut left)?;
+        // What DVC is shown is not compared with what is there without it.
+        let are_projected = projection.has_entered() || sources.is_none();
+        self.take_others(workspace, sources, are_projected, &mut left)?;
         self.take_partial(&root, ran, &mut left)?;
         Ok(left)
     }
@@ -125,7 +130,7 @@ impl Harvest<'_> {
     fn members(&self, made: &StageResult, out: &PlannedOut) -> Option<HashSet<String>> {
         let recorded = published::recorded_out(std::slice::from_ref(made), &made.address, &out.path)?;
         let name = if recorded.hash.is_none() { HashName::Md5Dos2unix } else { HashName::Md5 };
-        let members = Cache::new(self.cache).members(&recorded.md5?, name)?;
+        let members = self.cache.members(&recorded.md5?, name)?;
         Some(members.into_iter().map(|member| member.relpath).collect())
     }
 
@@ -170,7 +175,7 @@ impl Harvest<'_> {
     fn take_others(
         &self,
         workspace: &mut Workspace,
-        sources: &Sources<'_>,
+        sources: Option<&Sources<'_>>,
         are_projected: bool,
         left: &mut Left,
     ) -> Result<(), Diagnostic> {
@@ -221,7 +226,7 @@ impl Harvest<'_> {
         let directories = changes.directories.into_iter();
         let modes: Vec<_> = directories.filter(|found| found.mode != usual && has_files(&found.path)).collect();
         left.modes.extend(modes);
-        workspace.bring_leftovers(sources, &known)?;
+        sources.map_or(Ok(()), |sources| workspace.bring_leftovers(sources, &known))?;
         // Without git, DVC writes no such lines.
         if git.is_there() { self.take_lines(&ignores, left) } else { Ok(()) }
     }

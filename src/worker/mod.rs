@@ -1,6 +1,7 @@
 //! One attempt at one work item: a slot's workspace is filled, an executor runs the stages in it, and what they left is
 //! published as a result.
 
+pub(crate) mod check;
 pub(crate) mod child;
 mod earlier;
 pub(crate) mod executor;
@@ -14,10 +15,12 @@ pub(crate) mod workspace;
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::adapters::dvc::Dvc;
+use crate::adapters::dvc::cache::Cache;
 use crate::adapters::memory::{self, MemoryGroup};
 use crate::adapters::usage::children_cpu_seconds;
 use crate::adapters::{clock, fs, process, signals};
@@ -29,6 +32,7 @@ use crate::state::needs::{self, Blocked, Needed};
 use crate::state::paths::{FanoutDir, SlotDir};
 use crate::state::published;
 use crate::state::results::{self, Draft, Durability};
+use crate::worker::check::{Check, Side, Tried};
 use crate::worker::child::{Stopped, Watch};
 use crate::worker::earlier::Earlier;
 use crate::worker::executor::dvc::killed_by_somebody;
@@ -46,6 +50,8 @@ pub(crate) struct Bench<'a> {
     pub version: &'a DvcVersion,
     /// Where the cache is this machine's own.
     pub transfer: Option<&'a Transfer<'a>>,
+    /// Where work items are done twice, to be compared.
+    pub check: Option<&'a Check<'a>>,
     pub slot: &'a SlotDir,
     pub fanout: &'a FanoutDir,
     /// The workspace as the last attempt of this process left it.
@@ -91,10 +97,11 @@ pub(crate) fn attempt(
         salvage::all(bench.fanout, slots, sources.placing.cache)?;
     }
     let earlier = Earlier::of(sources.run, item, attempt.number)?;
-    let mut workspace = Workspace::open(bench.slot.clone(), sources, bench.last.take())?;
     if let Some(transfer) = bench.transfer {
         transfer.fetch(inputs(item, sources)?)?;
     }
+    let mut tried = bench.check.map(|check| check.try_first(&begun, &earlier, watch)).transpose()?;
+    let mut workspace = Workspace::open(bench.slot.clone(), sources, bench.last.take())?;
     let (root, projection) = (workspace.root(), Projection::of(&workspace, item));
     let scene = begun.scene(&root, &projection, &earlier.distrusted);
     executor.prepare(&scene, watch);
@@ -106,17 +113,24 @@ pub(crate) fn attempt(
     }
     let kills_before = begun.memory.as_ref().map_or(0, MemoryGroup::kills);
     salvage::begin(bench.slot, sources.plan, item, attempt.number)?;
-    let turn = first::wait_for_turn(sources, bench.slot, watch)?;
+    let turn = match tried.as_mut().and_then(Tried::turn) {
+        Some(turn) => turn,
+        None => first::wait_for_turn(sources, bench.slot, watch)?,
+    };
     // What the first work item has made is there now.
     workspace.refresh(sources)?;
-    let ran = match turn.as_ref() {
+    let mut ran = match turn.as_ref() {
         Ok(_) => executor.run(&scene, watch)?,
         Err(asked) => Ran::none(item, Stopped::Signalled(asked.signal())),
     };
+    tried.iter().for_each(|tried| tried.name_executors(&mut ran));
     let dvc_version = begun.version(&ran)?;
     let draft = begun.draft()?;
-    let (mut outcome, mut left) = match begun.harvest(&draft).take(&mut workspace, sources, &ran, &projection) {
-        Ok(left) => {
+    let (mut outcome, mut left) = match begun.harvest(&draft).take(&mut workspace, Some(sources), &ran, &projection) {
+        Ok(mut left) => {
+            if let Some(tried) = &tried {
+                left.difference = tried.compare(&Side::of(&begun, &root, projection.locks(), &left, true), &ran)?;
+            }
             let killed = begun.memory.as_ref().filter(|memory| memory.kills() > kills_before);
             (begun.explained(outcome(item, &ran), killed)?, left)
         }
@@ -157,17 +171,23 @@ pub(crate) fn in_project(
     let project = bench.sources.project;
     let begun = Begun::new(bench, item, attempt)?;
     fs::create_dir(bench.slot.path())?;
+    let earlier = Earlier::of(bench.sources.run, item, attempt.number)?;
+    let tried = bench.check.map(|check| check.try_first(&begun, &earlier, watch)).transpose()?;
     // What an earlier attempt left in the project is there.
     let projection = Projection::none(project, item);
     let distrusted: Vec<bool> = item.stages.iter().map(|stage| stage.distrusted).collect();
     let scene = begun.scene(project, &projection, &distrusted);
     executor.prepare(&scene, watch);
     let ignores = IgnoresBefore::read(project, item)?;
-    let ran = executor.run(&scene, watch)?;
+    let mut ran = executor.run(&scene, watch)?;
+    tried.iter().for_each(|tried| tried.name_executors(&mut ran));
     let dvc_version = begun.version(&ran)?;
     let draft = begun.draft()?;
     let mut left = begun.harvest(&draft).take_stages(project, project, &ran, false)?;
     left.ignore = ignores.added(project)?;
+    if let Some(tried) = &tried {
+        left.difference = tried.compare(&Side::of(&begun, project, project, &left, false), &ran)?;
+    }
     let outcome = begun.explained(outcome(item, &ran), None)?;
     begun.publish(draft, &outcome, left, true, dvc_version)?;
     Ok(outcome)
@@ -218,7 +238,7 @@ impl<'a> Begun<'a> {
 
     /// The version of DVC, where it did a stage; else nothing.
     fn version(&self, ran: &Ran) -> Result<String, Diagnostic> {
-        let is_by_dvc = |end: &StageEnd| matches!(end.executed, Executed::Dvc { .. });
+        let is_by_dvc = |end: &StageEnd| end.executed != Executed::Native;
         let Some(dvc) = self.bench.dvc.filter(|_| ran.stages.iter().any(is_by_dvc)) else { return Ok(String::new()) };
         let limit = Duration::from_secs(self.attempt.timeout_seconds.unwrap_or(u64::MAX));
         let version = self.bench.version.of(dvc, limit)?;
@@ -231,8 +251,18 @@ impl<'a> Begun<'a> {
     }
 
     fn harvest<'d>(&'d self, draft: &'d Draft) -> Harvest<'d> {
-        let sources = self.bench.sources;
-        Harvest { item: self.item, prefix: &sources.plan.prefix, draft, cache: sources.placing.cache }
+        self.harvest_from(draft, Cache::new(self.bench.sources.placing.cache))
+    }
+
+    /// The same where outs went into another cache than the project's.
+    fn harvest_from<'d>(&'d self, draft: &'d Draft, cache: Cache) -> Harvest<'d> {
+        Harvest { item: self.item, prefix: &self.bench.sources.plan.prefix, draft, cache }
+    }
+
+    /// Writes a line to the log; one that cannot be written does not stop the attempt.
+    fn say(&self, line: &str) {
+        let mut log = &self.log;
+        drop(log.write_all(format!("{line}\n").as_bytes()));
     }
 
     /// Whether the kernel may have ended a command for want of memory since the attempt began.
@@ -293,6 +323,7 @@ impl<'a> Begun<'a> {
             modes: left.modes,
             deleted: left.deleted,
             ignore: left.ignore,
+            difference: left.difference,
             in_project,
             usage: Some(self.usage()),
             slurm: usage::slurm_task(),

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::adapters::dvc::cache::Cache;
 use crate::adapters::fs::{self, At as _};
 use crate::adapters::{clock, process};
 use crate::diagnostic::Diagnostic;
@@ -92,7 +93,8 @@ fn publish(fanout: &FanoutDir, slot: &SlotDir, cache: &Path, at_work: &AtWork) -
     let ran = Ran { stopped: Stopped::Signalled(9), stages: ends.collect(), error: None };
     let draft = Draft::begin(&run, item.index, at_work.attempt)?;
     let mut left = Left::default();
-    Harvest { item: &item, prefix: &plan.prefix, draft: &draft, cache }.take_partial(&root, &ran, &mut left)?;
+    Harvest { item: &item, prefix: &plan.prefix, draft: &draft, cache: Cache::new(cache) }
+        .take_partial(&root, &ran, &mut left)?;
     if left.persisted.is_empty() {
         return Ok(());
     }
@@ -111,6 +113,7 @@ fn publish(fanout: &FanoutDir, slot: &SlotDir, cache: &Path, at_work: &AtWork) -
             modes: vec![],
             deleted: vec![],
             ignore: vec![],
+            difference: None,
             in_project: false,
             usage: None,
             slurm: None,

@@ -11,7 +11,7 @@
 
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
@@ -27,22 +27,40 @@ const MANY: usize = 256;
 
 /// The cache of a project.
 #[derive(Clone, Debug)]
-pub(crate) struct Cache(PathBuf);
+pub(crate) struct Cache {
+    dir: PathBuf,
+    /// Another cache that has what this one has not.
+    behind: Option<PathBuf>,
+}
 
 impl Cache {
     /// The cache in the directory `cache.dir`.
     pub(crate) fn new(dir: impl Into<PathBuf>) -> Self {
-        Cache(dir.into())
+        Cache { dir: dir.into(), behind: None }
+    }
+
+    /// A cache in front of another one, which has what the first has not.
+    pub(crate) fn in_front_of(dir: impl Into<PathBuf>, behind: impl Into<PathBuf>) -> Self {
+        Cache { dir: dir.into(), behind: Some(behind.into()) }
+    }
+
+    /// Where a path in the cache lies.
+    pub(super) fn find(&self, inside: &Path) -> PathBuf {
+        let own = self.dir.join(inside);
+        match &self.behind {
+            Some(behind) if !own.exists() && behind.join(inside).exists() => behind.join(inside),
+            _ => own,
+        }
     }
 
     /// Where an object lies; `None` for what is no MD5.
     pub(crate) fn object(&self, oid: &str, name: HashName) -> Option<PathBuf> {
         Md5::parse(oid.strip_suffix(".dir").unwrap_or(oid))?;
         let base = match name {
-            HashName::Md5 => self.0.join("files/md5"),
-            HashName::Md5Dos2unix => self.0.clone(),
+            HashName::Md5 => Path::new("files/md5"),
+            HashName::Md5Dos2unix => Path::new(""),
         };
-        Some(base.join(&oid[..2]).join(&oid[2..]))
+        Some(self.find(&base.join(&oid[..2]).join(&oid[2..])))
     }
 
     /// Whether an object is there and right, for a directory with all its members.
@@ -83,7 +101,7 @@ impl Cache {
 
     /// Reads the newest entry under a key of the run cache; a damaged one counts as none, as for DVC.
     pub(crate) fn newest_run(&self, key: &str) -> Option<LockEntry> {
-        let dir = self.0.join("runs").join(key.get(..2)?).join(key);
+        let dir = self.find(&Path::new("runs").join(key.get(..2)?).join(key));
         let entries = std::fs::read_dir(dir).ok()?;
         let newest = entries.flatten().max_by_key(|entry| {
             let written = entry.metadata().and_then(|metadata| metadata.modified()).ok();

@@ -76,6 +76,17 @@ impl Store {
         Store { cache, dir, dir_mode, file_mode, umask, types: types.to_vec() }
     }
 
+    /// The same with what is written in a folder of its own; what that does not have is read from where it was.
+    #[must_use]
+    pub(crate) fn apart(self, dir: &Path) -> Store {
+        Store { cache: Cache::in_front_of(dir, self.dir), dir: dir.to_owned(), ..self }
+    }
+
+    /// Whether a path lies in the folder that is written to.
+    pub(crate) fn is_own(&self, path: &Path) -> bool {
+        path.starts_with(&self.dir) && path.exists()
+    }
+
     pub(crate) fn cache(&self) -> &Cache {
         &self.cache
     }
@@ -118,7 +129,10 @@ impl Store {
                 Ok(true)
             }
             Look::Wrong => {
-                fs::remove(&path)?;
+                // What lies behind this cache is not its own to remove.
+                if self.is_own(&path) {
+                    fs::remove(&path)?;
+                }
                 Ok(false)
             }
         }
@@ -143,6 +157,7 @@ impl Store {
             }
             Look::Missing | Look::Wrong => {}
         }
+        let object = self.dir.join(inside(&oid));
         let parent = self.make_parent(&object)?;
         let temporary = parent.join(temporary_name());
         let made = new_object(from, &temporary, hardlink)?;
@@ -165,6 +180,7 @@ impl Store {
             }
             Look::Missing | Look::Wrong => {}
         }
+        let object = self.dir.join(inside(oid));
         let temporary = self.make_parent(&object)?.join(temporary_name());
         let mut file = create(&temporary, PROTECTED)?;
         file.write_all(text.as_bytes()).at("write", &temporary)?;
@@ -205,7 +221,7 @@ impl Store {
 
     /// Where the entries of a key of the run cache lie.
     pub(crate) fn runs(&self, key: &str) -> PathBuf {
-        self.dir.join("runs").join(&key[..2]).join(key)
+        self.cache.find(&Path::new("runs").join(&key[..2]).join(key))
     }
 
     /// Where an entry of the run cache lies.
@@ -214,7 +230,7 @@ impl Store {
     }
 
     pub(crate) fn object(&self, oid: &str) -> PathBuf {
-        self.dir.join("files/md5").join(&oid[..2]).join(&oid[2..])
+        self.cache.find(&inside(oid))
     }
 
     fn make_parent<'p>(&self, object: &'p Path) -> Result<&'p Path, FsError> {
@@ -289,6 +305,11 @@ impl Store {
             }
         }
     }
+}
+
+/// Where an object lies in a cache.
+fn inside(oid: &str) -> PathBuf {
+    Path::new("files/md5").join(&oid[..2]).join(&oid[2..])
 }
 
 fn look(path: &Path, oid: &str, hasher: &Hasher<'_>) -> Result<Look, StoreError> {

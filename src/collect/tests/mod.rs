@@ -119,6 +119,7 @@ impl Fixture {
             modes: vec![],
             deleted: vec![],
             ignore: vec![IgnoreLines { path: "data/.gitignore".into(), lines: vec![format!("/{index}")] }],
+            difference: None,
             in_project: false,
             usage: None,
             slurm: None,

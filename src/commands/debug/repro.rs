@@ -52,7 +52,7 @@ impl<E: Into<Diagnostic>> From<E> for Instead {
 
 fn native(home: &ProjectHome, args: &ReproArgs) -> Result<Exit, Instead> {
     let for_dvc = |error: Diagnostic| Instead::Dvc(error.one_line());
-    if args.executor == Choice::Dvc {
+    if args.executor.is_always_dvc() {
         return Err(Instead::Dvc("it is asked for".to_owned()));
     }
     if home.config.autostage {

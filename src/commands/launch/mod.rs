@@ -8,7 +8,7 @@ use std::io::IsTerminal as _;
 use crate::adapters::{fs, signals};
 use crate::cli::{Cli, Format, LaunchArgs};
 use crate::commands::settings::Settings;
-use crate::commands::summary;
+use crate::commands::{differences, summary};
 use crate::diagnostic::Diagnostic;
 use crate::engine::launch::{self as engine, Launched, Work, cannot_listen};
 use crate::engine::recorder::Audience;
@@ -68,7 +68,7 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
     if cli.format == Format::Text {
         summary::print(&run, &plan, &phases)?;
     }
-    Ok(exit)
+    differences::tell(&project, &run, &plan, exit)
 }
 
 /// Takes the lock of a run, from its first phase to its last; an earlier wish to cancel it is forgotten.

@@ -80,6 +80,7 @@ fn executors<'r>(stages: impl Iterator<Item = &'r format::StageResult>) -> Execu
     for stage in stages.filter(|stage| stage.state != StageState::NotRun) {
         match &stage.executor {
             Executed::Native => executors.native += 1,
+            Executed::Check => executors.check += 1,
             Executed::Dvc { why } => *executors.dvc.entry(why.clone()).or_default() += 1,
         }
     }
@@ -189,6 +190,7 @@ impl Sources<'_> {
             log: log.and_then(|log| Some(log.strip_prefix(self.run.path()).ok()?.display().to_string())),
             tail: vec![],
             used: best.and_then(|result| result.usage.clone()),
+            difference: best.and_then(|result| result.difference.clone()),
         };
         Ok(Found { work_item, examined })
     }

@@ -8,7 +8,6 @@ use crate::adapters::{clock, fs, process};
 use crate::cli::work::WorkArgs;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
-use crate::model::executor::Executor;
 use crate::output::text;
 use crate::state::home::ProjectHome;
 use crate::state::worklist;
@@ -16,7 +15,7 @@ use crate::state::worklist;
 /// Fails with what is wrong; leaves a file in the run's directory that the launcher looks for.
 pub(super) fn run(project: &ProjectHome, args: &WorkArgs) -> Result<Exit, Diagnostic> {
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
-    if plan.options.executor == Executor::Dvc {
+    if plan.options.executor.is_always_dvc() {
         Dvc::find()?;
     }
     if let Some(commit) = &plan.snapshot {

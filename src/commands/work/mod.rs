@@ -30,10 +30,11 @@ use crate::state::published::Published;
 use crate::state::results::{self, Durability};
 use crate::state::shards;
 use crate::state::worklist;
+use crate::worker::check::Check;
 use crate::worker::child::Watch;
 use crate::worker::executor::Executor;
 use crate::worker::executor::dvc::DvcExecutor;
-use crate::worker::executor::native::NativeExecutor;
+use crate::worker::executor::native::{NativeExecutor, OnlyDvc};
 use crate::worker::transfer::Transfer;
 use crate::worker::workspace::Sources;
 use crate::worker::{self, Attempt, Bench};
@@ -102,11 +103,14 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
     };
     let dvc = dvc.as_ref().ok();
     let fanout = project.fanout();
+    let choice = args.executor.unwrap_or(config.plan.options.executor);
+    let check = (choice == Choice::Check).then(|| Check::new(&project.config, &project.root, &version, &slot));
     let bench = Bench {
         sources: &sources,
         dvc,
         version: &version,
         transfer: transfer.as_ref(),
+        check: check.as_ref(),
         slot: &slot,
         fanout: &fanout,
         last: RefCell::default(),
@@ -116,12 +120,12 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
     // One work item is not worth a DVC that stays loaded.
     let is_wanted = env::read(env::DVC_FANOUT_WARM).is_none_or(|value| value != "0");
     let mut by_dvc = DvcExecutor::new(dvc, &version, is_wanted && (args.serve || config.indexes.len() > 1));
-    let choice = args.executor.unwrap_or(config.plan.options.executor);
     let mut native;
     let executor: &mut dyn Executor = match choice {
-        Choice::Dvc => &mut by_dvc,
+        Choice::Dvc | Choice::Check => &mut by_dvc,
         Choice::Auto | Choice::Native => {
-            native = NativeExecutor::new(&project.config, &project.root, by_dvc, choice == Choice::Native);
+            let only_dvc = if choice == Choice::Native { OnlyDvc::IsRefused } else { OnlyDvc::DoesIt };
+            native = NativeExecutor::new(&project.config, &project.root, by_dvc, only_dvc);
             &mut native
         }
     };

@@ -28,6 +28,7 @@ use std::ops::Range;
 
 use indexmap::IndexMap;
 
+use crate::dvc::value::Value;
 use crate::dvc::yaml;
 
 pub(crate) use entry::{LockEntry, LockItem};
@@ -149,6 +150,11 @@ impl<'l> EntryRef<'l> {
     /// Reads the entry as DVC does.
     pub(crate) fn parse(&self) -> Result<LockEntry, LockfileError> {
         entry::parse(self.name, self.text).map_err(|error| self.locate(error))
+    }
+
+    /// Reads what stands under its name, as Python would.
+    pub(crate) fn value(&self) -> Result<Value, LockfileError> {
+        entry::value(self.name, self.text).map_err(|error| self.locate(error))
     }
 
     /// Turns a line of the entry's own text into one of the file.

@@ -33,7 +33,11 @@ pub(super) fn document(report: &Report) -> Value {
             "engines": from.engines,
             "images": from.images,
             "hosts": from.hosts,
-            "executors": { "native": from.executors.native, "dvc": from.executors.dvc },
+            "executors": {
+                "native": from.executors.native,
+                "dvc": from.executors.dvc,
+                "check": from.executors.check,
+            },
         },
         "templates": report.by_template().iter().map(template).collect::<Vec<_>>(),
         "phases": report.phases.iter()
@@ -78,6 +82,7 @@ fn work_item(item: &WorkItem, lanes: &[usize]) -> Value {
         "log": item.log,
         "tail": item.tail,
         "used": item.used,
+        "difference": item.difference,
     })
 }
 
@@ -108,7 +113,10 @@ mod tests {
         let document = document(&sample());
         assert_eq!(document["version"], 1);
         assert_eq!(document["counts"], json!({ "failed": 1, "not_run": 1, "skipped": 1, "succeeded": 1 }));
-        assert_eq!(document["provenance"]["executors"], json!({ "native": 1, "dvc": { "it is an import": 2 } }));
+        assert_eq!(
+            document["provenance"]["executors"],
+            json!({ "native": 1, "dvc": { "it is an import": 2 }, "check": 0 })
+        );
         assert_eq!(document["work_items"][1]["id"], HOSTILE);
         assert_eq!(document["work_items"][0]["attempts"][1]["lane"], 0);
         assert_eq!(document["lanes"], json!(["slot 0", "slot 1"]));

@@ -118,9 +118,20 @@ fn provenance(report: &Report) -> Vec<(&'static str, String)> {
         ("dvc-fanout", from.program.clone()),
         ("hosts", hosts),
         ("stages done by", executors(&from.executors)),
+        ("done differently by DVC", differences(report)),
         ("used", used(report)),
     ];
     all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+}
+
+/// The work items that DVC did differently, under the executor `check`, and where both sides are.
+fn differences(report: &Report) -> String {
+    let differing = report.work_items.iter().filter_map(|item| Some((item, item.difference.as_ref()?)));
+    let texts: Vec<String> = differing.map(|(item, difference)| format!("{} ({})", item.id, difference.kept)).collect();
+    match texts.len() {
+        0..=8 => texts.join(", "),
+        more => format!("{}, … ({})", texts[..8].join(", "), grouped(more)),
+    }
 }
 
 /// What did the stages: "3 dvc-fanout, 2 DVC (it is an import)"; nothing where no stage had its turn.
@@ -132,6 +143,9 @@ fn executors(executors: &Executors) -> String {
     if executors.by_dvc() > 0 {
         let reasons: Vec<&str> = executors.dvc.keys().map(String::as_str).collect();
         texts.push(format!("{} DVC ({})", grouped(executors.by_dvc()), reasons.join("; ")));
+    }
+    if executors.check > 0 {
+        texts.push(format!("{} both, compared", grouped(executors.check)));
     }
     texts.join(", ")
 }

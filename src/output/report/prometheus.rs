@@ -49,9 +49,13 @@ pub(crate) fn render(report: &Report) -> String {
         }
     }
     metrics.begin("dvc_fanout_stages_done", "Stages that had their turn by what did them.");
-    for (executor, number) in [("native", from.executors.native), ("dvc", from.executors.by_dvc())] {
+    let done = &from.executors;
+    for (executor, number) in [("native", done.native), ("dvc", done.by_dvc()), ("check", done.check)] {
         metrics.sample("dvc_fanout_stages_done", &[("executor", executor)], float(number));
     }
+    metrics.begin("dvc_fanout_differences", "Work items that DVC did differently, under the executor `check`.");
+    let differ = report.work_items.iter().filter(|item| item.difference.is_some()).count();
+    metrics.sample("dvc_fanout_differences", &[], float(differ));
     metrics.text
 }
 

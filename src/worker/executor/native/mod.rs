@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `auto` | DVC does it |
 //! | `native` | it fails, and says why |
+//! | `check` | it is left out here, with those that need it: DVC does all stages afterwards |
 //!
 //! The stages are read from the projected files of the work item alone, so that an item costs the same however many
 //! there are.
@@ -40,6 +41,15 @@ const LOCK_LIMIT: Duration = Duration::from_mins(1);
 /// What `dvc repro` exits with where stages failed.
 const FAILED: i32 = 255;
 
+/// What becomes of a stage that only DVC can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnlyDvc {
+    DoesIt,
+    IsRefused,
+    /// It is not done here.
+    DoesItElsewhere,
+}
+
 /// Does stages without DVC.
 pub(crate) struct NativeExecutor<'a> {
     config: &'a DvcConfig,
@@ -50,17 +60,26 @@ pub(crate) struct NativeExecutor<'a> {
     /// The repository of the workspace.
     git: Option<(PathBuf, Git)>,
     dvc: DvcExecutor<'a>,
-    /// A stage that only DVC can do fails.
-    refuses: bool,
+    only_dvc: OnlyDvc,
 }
 
 impl<'a> NativeExecutor<'a> {
     /// The config is the project's at `root`, whose cache all workspaces share.
-    pub(crate) fn new(config: &'a DvcConfig, root: &Path, dvc: DvcExecutor<'a>, refuses: bool) -> Self {
-        let (dir, types) = (Path::new(&config.cache_dir), &config.cache_types);
-        let store = Store::new(dir, types, config.cache_is_shared, machine::umask());
+    pub(crate) fn new(config: &'a DvcConfig, root: &Path, dvc: DvcExecutor<'a>, only_dvc: OnlyDvc) -> Self {
+        let store = store(config);
         let unusual = repro::unusual_setting(config, root);
-        NativeExecutor { config, store, unusual, params: ParamsMemory::default(), git: None, dvc, refuses }
+        NativeExecutor { config, store, unusual, params: ParamsMemory::default(), git: None, dvc, only_dvc }
+    }
+
+    /// The same with a cache of its own in a folder, in front of the project's: nobody else sees what it does.
+    #[must_use]
+    pub(crate) fn apart(self, cache: &Path) -> Self {
+        NativeExecutor { store: self.store.apart(cache), ..self }
+    }
+
+    /// The cache that it writes to.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Why DVC has to do all stages of a work item.
@@ -89,8 +108,16 @@ impl<'a> NativeExecutor<'a> {
 
     /// Has DVC do the whole work item.
     fn leave(&mut self, scene: &Scene<'_>, watch: &mut Watch, why: &str) -> Result<Ran, Diagnostic> {
-        if self.refuses {
-            return Err(Diagnostic::project(format!("only DVC can do work item {}", scene.item.index)).cause(why));
+        match self.only_dvc {
+            OnlyDvc::DoesIt => {}
+            OnlyDvc::IsRefused => {
+                return Err(Diagnostic::project(format!("only DVC can do work item {}", scene.item.index)).cause(why));
+            }
+            OnlyDvc::DoesItElsewhere => {
+                let mut ran = Ran::none(scene.item, Stopped::Ended(Ending::Exited(0)));
+                ran.stages.iter_mut().for_each(|end| end.executed = Executed::Dvc { why: why.to_owned() });
+                return Ok(ran);
+            }
         }
         say(scene, &format!("DVC does all stages: {why}"));
         self.dvc.prepare(scene, watch);
@@ -154,7 +181,7 @@ impl Executor for NativeExecutor<'_> {
             dvc: &mut self.dvc,
             deadline: scene.timeout_seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds)),
             stopped: None,
-            refuses: self.refuses,
+            only_dvc: self.only_dvc,
             config: self.config,
             lock,
         };
@@ -172,6 +199,12 @@ impl Executor for NativeExecutor<'_> {
         let stopped = stopped.unwrap_or(Stopped::Ended(Ending::Exited(code)));
         Ok(Ran { stopped, stages: outcomes.stages.into_iter().map(end).collect(), error: None })
     }
+}
+
+/// The project's cache.
+pub(crate) fn store(config: &DvcConfig) -> Store {
+    let (dir, types) = (Path::new(&config.cache_dir), &config.cache_types);
+    Store::new(dir, types, config.cache_is_shared, machine::umask())
 }
 
 /// What became of a stage, in the words of results.
@@ -240,7 +273,7 @@ struct Hands<'h, 'a> {
     deadline: Option<Instant>,
     /// How everything came to an early end.
     stopped: Option<Stopped>,
-    refuses: bool,
+    only_dvc: OnlyDvc,
     config: &'h DvcConfig,
     /// DVC's lock, where the stages run in the project itself.
     lock: Option<RepositoryLock>,
@@ -284,7 +317,7 @@ impl Commands for Hands<'_, '_> {
 
 impl repro::Executor for Hands<'_, '_> {
     fn dvc(&mut self, at: usize, _: &str, why: &str) -> Became {
-        if self.refuses {
+        if self.only_dvc != OnlyDvc::DoesIt {
             return Became::Failed(format!("only DVC can do it: {why}"));
         }
         let done = self.unlocked(|hands| {
