@@ -78,6 +78,22 @@ fn a_dry_run_prints_what_would_be_submitted_and_no_secrets() {
     }
 }
 
+/// What comes after a worker sees that it has ended, and changes nothing of what it did.
+#[test]
+fn an_epilogue_comes_after_the_worker_whatever_it_did() {
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    let project = keys(2, "'test ${item} != k1 && echo ${item} > ${item}.txt'");
+    let told = project.path(".dvc/tmp/told");
+    let epilogue = format!("echo code=$code >> {}\nfalse", told.display());
+    let ran = slurm.fanout(&project, &["run", "--epilogue", &epilogue]);
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    assert!(ran.stderr.contains("k0: done") && ran.stderr.contains("k1: FAILED: stage"), "{}", ran.stderr);
+    let mut lines: Vec<_> = std::fs::read_to_string(&told).expect("told").lines().map(str::to_owned).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["code=0", "code=1"]);
+    assert_eq!(attempts(&project), [1, 1]);
+}
+
 #[test]
 fn nothing_that_squeue_says_makes_a_work_item_succeed() {
     let Some(slurm) = Slurm::start(&[]) else { return };

@@ -110,6 +110,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "COMMANDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prologue: Option<String>,
+    /// Shell commands after the worker has ended, however it ended, or a file of them; where one fails, a warning says so
+    #[arg(long, value_name = "COMMANDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epilogue: Option<String>,
     /// Words in front of the worker, such as a container's: apptainer exec image.sif
     #[arg(long, value_name = "WORDS")]
     #[serde(skip_serializing_if = "Option::is_none")]

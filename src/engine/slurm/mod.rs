@@ -77,6 +77,7 @@ pub(crate) struct SlurmConfig {
     /// Folders that a container is to see.
     pub binds: Vec<String>,
     pub prologue: Option<String>,
+    pub epilogue: Option<String>,
     /// Where the launcher finds programs.
     pub path: Option<String>,
     /// The flags by which a launcher in the cluster is the same as this one.

@@ -127,7 +127,8 @@ fn config(args: &Args, scene: &Scene<'_>) -> Result<SlurmConfig, Diagnostic> {
             Some(format!("{}/dvc-fanout-{uid}/{project}", folder.unwrap_or(SCRATCH)))
         }
     };
-    let prologue = args.prologue.as_ref().map(|text| prologue(text)).transpose()?;
+    let commands = |flag: &'static str, text: &Option<String>| text.as_ref().map(|text| commands(flag, text)).transpose();
+    let (prologue, epilogue) = (commands("prologue", &args.prologue)?, commands("epilogue", &args.epilogue)?);
     let items = worklist::read_all(scene.run)?;
     let timeouts: BTreeMap<usize, u64> =
         items.iter().filter_map(|item| Some((item.index, item.resources.timeout?.as_secs()))).collect();
@@ -142,6 +143,7 @@ fn config(args: &Args, scene: &Scene<'_>) -> Result<SlurmConfig, Diagnostic> {
         scratch,
         binds: binds.into_iter().flatten().filter(|path| Path::new(path).is_absolute()).collect(),
         prologue,
+        epilogue,
         path: env::read_text(env::PATH),
         arguments: arguments(args, running),
         variables: args.job_env.iter().map(|variable| variable_of(variable)).collect::<Result<_, _>>()?,
@@ -194,13 +196,13 @@ fn arguments(args: &Args, running: &RunningArgs) -> Vec<String> {
 }
 
 /// The text of a file, where it names one, else the text itself.
-fn prologue(text: &str) -> Result<String, Diagnostic> {
+fn commands(flag: &str, text: &str) -> Result<String, Diagnostic> {
     let path = Path::new(text);
     if text.contains('\n') || !path.is_file() {
         return Ok(text.to_owned());
     }
     String::from_utf8(fs::read(path)?)
-        .map_err(|error| Diagnostic::usage(format!("the prologue `{text}` is not UTF-8 text")).source(&error))
+        .map_err(|error| Diagnostic::usage(format!("the {flag} `{text}` is not UTF-8 text")).source(&error))
 }
 
 /// `NAME=VALUE`, or a name whose value is taken from here.

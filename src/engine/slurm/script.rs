@@ -13,7 +13,8 @@ const OVERHEAD_SECONDS: u64 = 180;
 
 /// The script that each task of an array runs.
 ///
-/// The worker takes the shell's place, so that it gets the signals that Slurm sends to the batch shell.
+/// The worker takes the shell's place, so that it gets the signals that Slurm sends to the batch shell; where something
+/// comes after it, the shell hands them on.
 pub(super) fn script(config: &SlurmConfig, name: &str, variables: Option<&str>, is_ahead: bool) -> String {
     let mut text = beginning(config, variables);
     let scratch = config.scratch.as_ref().map(|folder| format!(" --scratch \"{folder}\"")).unwrap_or_default();
@@ -22,10 +23,27 @@ pub(super) fn script(config: &SlurmConfig, name: &str, variables: Option<&str>, 
     let (run, job, program) = (quoted(&config.run), quoted(name), quoted(&config.program));
     let wrapper = wrapper(config);
     let ahead = if is_ahead { AHEAD } else { "" };
-    text.push_str(&format!(
-        "exec {wrapper}{program} work \"$SLURM_ARRAY_TASK_ID\" --run {run} --job {job}{ahead}{scratch}{timeout}{nice}\n"
-    ));
+    let worker = format!(
+        "{wrapper}{program} work \"$SLURM_ARRAY_TASK_ID\" --run {run} --job {job}{ahead}{scratch}{timeout}{nice}"
+    );
+    match &config.epilogue {
+        None => text.push_str(&format!("exec {worker}\n")),
+        Some(epilogue) => {
+            text.push_str(&waited_for(&worker, "USR1"));
+            // What the worker did is not the worse for what fails here.
+            text.push_str(&format!("(\n{}\n) || echo \"warning: the epilogue failed with $?\" >&2\n", epilogue.trim_end()));
+            text.push_str("exit $code\n");
+        }
+    }
     text
+}
+
+/// A program that the shell goes on after, with its exit code in `code`; it is sent `on_usr1` when the shell gets `USR1`.
+fn waited_for(program: &str, on_usr1: &str) -> String {
+    format!(
+        "set +e\n{program} &\nstarted=$!\ntrap 'kill -{on_usr1} $started' USR1\ntrap 'kill -TERM $started' TERM\n\
+         while :; do wait $started; code=$?; kill -0 $started 2>/dev/null || break; done\n"
+    )
 }
 
 /// The script of a job that launches the run.
@@ -43,10 +61,7 @@ pub(super) fn controller(config: &SlurmConfig, variables: Option<&str>) -> Strin
                 Then::Finalize => "finalize",
             };
             // Some work items may fail: what is good is brought home all the same, and the exit code tells.
-            text.push_str("set +e\n");
-            text.push_str(&format!("{launch} &\nlauncher=$!\n"));
-            text.push_str("trap 'kill -INT $launcher' USR1\ntrap 'kill -TERM $launcher' TERM\n");
-            text.push_str("while :; do wait $launcher; code=$?; kill -0 $launcher 2>/dev/null || break; done\n");
+            text.push_str(&waited_for(&launch, "INT"));
             text.push_str("case $code in 0 | 1) ;; *) exit $code ;; esac\n");
             text.push_str(&format!("{program} {verb} {run} || exit $?\nexit $code\n"));
         }
