@@ -127,7 +127,8 @@ fn config(args: &Args, scene: &Scene<'_>) -> Result<SlurmConfig, Diagnostic> {
             Some(format!("{}/dvc-fanout-{uid}/{project}", folder.unwrap_or(SCRATCH)))
         }
     };
-    let commands = |flag: &'static str, text: &Option<String>| text.as_ref().map(|text| commands(flag, text)).transpose();
+    let commands =
+        |flag: &'static str, text: &Option<String>| text.as_ref().map(|text| commands(flag, text)).transpose();
     let (prologue, epilogue) = (commands("prologue", &args.prologue)?, commands("epilogue", &args.epilogue)?);
     let items = worklist::read_all(scene.run)?;
     let timeouts: BTreeMap<usize, u64> =

@@ -31,7 +31,10 @@ pub(super) fn script(config: &SlurmConfig, name: &str, variables: Option<&str>, 
         Some(epilogue) => {
             text.push_str(&waited_for(&worker, "USR1"));
             // What the worker did is not the worse for what fails here.
-            text.push_str(&format!("(\n{}\n) || echo \"warning: the epilogue failed with $?\" >&2\n", epilogue.trim_end()));
+            text.push_str(&format!(
+                "(\n{}\n) || echo \"warning: the epilogue failed with $?\" >&2\n",
+                epilogue.trim_end()
+            ));
             text.push_str("exit $code\n");
         }
     }
