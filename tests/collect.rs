@@ -190,7 +190,7 @@ fn a_stage_that_both_sides_changed_is_explained_and_resolved_on_request() {
     }
     assert_eq!((project.read("dvc.lock"), project.read("scores/s1.json")), (lock.clone(), score));
 
-    let said = project.fanout(["--format", "json", "collect", "--dry-run"]);
+    let said = project.fanout(["collect", "--dry-run", "--format", "json"]);
     let document: Value = serde_json::from_str(&said.stdout).expect("it is JSON");
     let stages: Vec<_> = document["conflicts"].as_array().expect("a list").iter().map(|c| c["stage"].clone()).collect();
     assert!(stages.contains(&json!("extract@s1")), "{document}");

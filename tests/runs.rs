@@ -151,3 +151,22 @@ fn snapshots(project: &Project) -> usize {
     let runs = project.path(".dvc/fanout/runs").read_dir();
     runs.into_iter().flatten().flatten().filter(|run| run.path().join("snapshot").is_dir()).count()
 }
+
+/// A plan with nothing to do is there for the commands that come after it, and for nobody who looks at what was done.
+#[test]
+fn a_plan_with_nothing_to_do_hides_no_run_that_did_something() {
+    let project = Project::from_fixture("sessions");
+    project.fanout(["run", "-j", "2"]).succeeded();
+    let shown = |project: &Project| ["status", "report", "runs"].map(|command| project.fanout([command]).succeeded());
+    let before = shown(&project);
+    for _ in 0..2 {
+        assert!(project.fanout(["plan"]).succeeded().contains("nothing to do"));
+        assert_eq!(shown(&project), before);
+    }
+    let kept = project.path(".dvc/fanout/runs").read_dir().expect("listed").count();
+    assert_eq!(kept, 2, "the run, and the last plan");
+    for command in ["launch", "collect", "finalize"] {
+        project.fanout([command]).succeeded();
+    }
+    assert_eq!(shown(&project), before);
+}

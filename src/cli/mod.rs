@@ -1,6 +1,7 @@
 //! Flags and help texts: what was typed, nothing looked up.
 #![cfg_attr(doc, expect(rustdoc::broken_intra_doc_links, reason = "help texts write optional parts in brackets"))]
 
+mod format;
 pub(crate) mod manual;
 pub(crate) mod runs;
 pub(crate) mod settings;
@@ -16,6 +17,8 @@ use crate::engine::{EngineArgs, EngineName};
 use crate::model::duration::Wait;
 use settings::PlanningArgs;
 
+pub(crate) use format::{Format, FormatArg};
+
 /// Fan the foreach and matrix stages of a DVC project out over cores or a cluster
 ///
 /// `dvc-fanout run` leaves the repository as a serial `dvc repro` would: the same dvc.lock, cache and files. It is
@@ -26,13 +29,13 @@ pub(crate) struct Cli {
     /// Run as if started in this directory
     #[arg(long = "cd", value_name = "DIR", global = true)]
     pub directory: Option<PathBuf>,
-    /// How results are printed
-    #[arg(long = "format", value_enum, default_value_t = FormatArg::Text, value_name = "FORMAT", global = true)]
-    pub typed_format: FormatArg,
     /// Say more of what is done, on stderr
     #[arg(short, long, global = true)]
     pub verbose: bool,
-    /// What that means to every command but `plan`.
+    /// How results are printed; see [`format`].
+    #[arg(skip)]
+    pub typed_format: FormatArg,
+    /// What that means to every command but `plan` and `report`.
     #[arg(skip)]
     pub format: Format,
     /// Where settings came from.
@@ -45,7 +48,7 @@ pub(crate) struct Cli {
 impl Cli {
     /// The command line with everything that is added to what the types say.
     pub(crate) fn whole() -> clap::Command {
-        manual::with_examples(settings::with_environment(Cli::command())).long_version(build())
+        manual::with_examples(settings::with_environment(format::with_formats(Cli::command()))).long_version(build())
     }
 
     /// Reads the command line; a wrong one ends the process.
@@ -53,16 +56,8 @@ impl Cli {
         let matches = Cli::whole().get_matches();
         let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         cli.origins = settings::Origins::of(&matches);
-        cli.format = match cli.typed_format {
-            FormatArg::Json => Format::Json,
-            FormatArg::Text
-            | FormatArg::Mermaid
-            | FormatArg::Dot
-            | FormatArg::Junit
-            | FormatArg::Markdown
-            | FormatArg::Html
-            | FormatArg::Prometheus => Format::Text,
-        };
+        cli.typed_format = format::typed(&matches);
+        cli.format = cli.typed_format.into();
         cli
     }
 }
@@ -77,34 +72,6 @@ fn build() -> String {
     // Whoever packages it may say which commit it is.
     let commit = option_env!("DVC_FANOUT_COMMIT").unwrap_or("unknown");
     format!("{version}\nengines: {engines}\nbuild: {profile}, {target}, {libc}\ncommit: {commit}")
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum FormatArg {
-    /// For people.
-    Text,
-    /// For programs: one document, or one event a line.
-    Json,
-    /// The phases of a plan as a Mermaid flowchart (`plan` only).
-    Mermaid,
-    /// The phases of a plan for Graphviz (`plan` only).
-    Dot,
-    /// A test case per work item, for Jenkins and other CI servers (`report` only).
-    Junit,
-    /// A comment for a pull request (`report` only).
-    Markdown,
-    /// One page with everything (`report` only).
-    Html,
-    /// Metrics for Prometheus (`report` only).
-    Prometheus,
-}
-
-/// Who reads the results.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Format {
-    #[default]
-    Text,
-    Json,
 }
 
 #[derive(Debug, Subcommand)]

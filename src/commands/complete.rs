@@ -65,6 +65,6 @@ fn runs() -> Option<Vec<String>> {
 }
 
 fn items() -> Option<Vec<String>> {
-    let (run, _) = worklist::open(&home()?.fanout(), None).ok()?;
+    let (run, _) = worklist::open_to_show(&home()?.fanout(), None).ok()?;
     Some(worklist::read_all(&run).ok()?.into_iter().map(|item| item.id).collect())
 }

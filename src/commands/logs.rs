@@ -21,7 +21,7 @@ const BLOCK: u64 = 1 << 16;
 
 pub(crate) fn run(cli: &Cli, args: &LogsArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
-    let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
+    let (run, plan) = worklist::open_to_show(&project.fanout(), args.run.as_deref())?;
     let items = worklist::read_all(&run)?;
     let item = worklist::find(&items, &args.item)?;
     let attempts = results::attempts(&run, item.index)?;

@@ -24,7 +24,7 @@ mod status;
 mod summary;
 mod work;
 
-use crate::cli::{Cli, Command, FormatArg};
+use crate::cli::{Cli, Command};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 
@@ -35,18 +35,6 @@ pub(crate) fn complete() {
 
 /// Runs the command that was typed.
 pub(crate) fn dispatch(cli: &Cli) -> Result<Exit, Diagnostic> {
-    let is_picture = matches!(cli.typed_format, FormatArg::Mermaid | FormatArg::Dot);
-    if is_picture && !matches!(cli.command, Command::Plan(_)) {
-        return Err(Diagnostic::usage("only `plan` draws pictures")
-            .hint("`--format mermaid` and `--format dot` go with `dvc-fanout plan`"));
-    }
-    let is_report =
-        matches!(cli.typed_format, FormatArg::Junit | FormatArg::Markdown | FormatArg::Html | FormatArg::Prometheus);
-    if is_report && !matches!(cli.command, Command::Report(_)) {
-        return Err(
-            Diagnostic::usage("only `report` has this format").hint("run `dvc-fanout report --format …` after it")
-        );
-    }
     match &cli.command {
         Command::Run(args) => run::run(cli, args),
         Command::Plan(args) => plan::run(cli, args),

@@ -21,6 +21,7 @@ pub(crate) fn run(cli: &Cli, args: &PlanArgs) -> Result<Exit, Diagnostic> {
         return check(cli, &project, &args.selection.targets, &options);
     }
     let (survey, planned) = plan::make_and_keep(&project, &args.selection.targets, options, settings.requests()?)?;
+    worklist::remove_empty_before(&project.fanout(), &planned.plan.run)?;
     let report = Report::of(&survey, &planned);
     match (cli.typed_format, &args.explain) {
         (FormatArg::Text, None) => text::result(&report.text()),

@@ -13,7 +13,7 @@ use crate::state::{results, status, worklist};
 
 pub(crate) fn run(cli: &Cli, args: &RetryArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
-    let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
+    let (run, plan) = worklist::open_to_show(&project.fanout(), args.run.as_deref())?;
     let status = status::run(&run, &plan)?;
     if status.state == RunState::Finalized {
         return Err(Diagnostic::project(format!("run {} is over", plan.run))

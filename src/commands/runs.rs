@@ -30,6 +30,7 @@ fn list(cli: &Cli, project: &ProjectHome) -> Result<Exit, Diagnostic> {
             Err(error) => text::note(&format!("run {name} is not readable: {}", error.one_line())),
         }
     }
+    statuses.retain(|status| status.phases.iter().any(|phase| phase.total > 0));
     text::result(&match cli.format {
         Format::Text => output::status::runs_text(&statuses),
         Format::Json => output::status::runs_json(&statuses),

@@ -13,7 +13,7 @@ use crate::state::{status, worklist};
 
 pub(crate) fn run(cli: &Cli, args: &StatusArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
-    let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
+    let (run, plan) = worklist::open_to_show(&project.fanout(), args.run.as_deref())?;
     let status = status::run(&run, &plan)?;
     let queued = if args.live {
         let flags = EngineArgs::default().completed(&Settings::read(&project.root)?)?;

@@ -115,6 +115,30 @@ pub(crate) fn open(fanout: &FanoutDir, run: Option<&str>) -> Result<(RunDir, Pla
     Ok((run, plan))
 }
 
+/// Opens a run to look at: the latest that has work items, where none is named and there is such a one.
+pub(crate) fn open_to_show(fanout: &FanoutDir, run: Option<&str>) -> Result<(RunDir, Plan), WorklistError> {
+    let latest = open(fanout, run)?;
+    if run.is_some() || latest.1.work_items > 0 {
+        return Ok(latest);
+    }
+    let mut earlier = runs(fanout)?.into_iter().rev().filter_map(|name| open(fanout, Some(&name)).ok());
+    Ok(earlier.find(|(_, plan)| plan.work_items > 0).unwrap_or(latest))
+}
+
+/// Removes the run before one, if there was nothing to do in it: of such plans only the last stays, for who types the
+/// other commands after it.
+pub(crate) fn remove_empty_before(fanout: &FanoutDir, run: &str) -> Result<(), WorklistError> {
+    let known = runs(fanout)?;
+    let before = known.iter().rev().find(|name| name.as_str() < run);
+    if let Some(before) = before
+        && let Ok((before, plan)) = open(fanout, Some(before))
+        && plan.work_items == 0
+    {
+        remove(&before)?;
+    }
+    Ok(())
+}
+
 #[derive(serde::Deserialize)]
 struct Versioned {
     version: u32,

@@ -21,7 +21,7 @@ use crate::state::worklist;
 
 pub(crate) fn run(cli: &Cli, args: &ReportArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
-    let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
+    let (run, plan) = worklist::open_to_show(&project.fanout(), args.run.as_deref())?;
     let report = gather::gather(&run, &plan)?;
     let rendered = render(&report, cli.typed_format)?;
     match &args.output {
