@@ -63,7 +63,10 @@ fn a_run_with_a_failure_is_told_in_every_form() {
         std::fs::read_to_string(folder.join("metrics.prom")).expect("finalize left it")
     );
     let refused = project.fanout(["plan", "--format", "html"]);
-    assert!(refused.code == Some(2) && refused.stderr.contains("[possible values: text, json, mermaid, dot]"), "{refused:#?}");
+    assert!(
+        refused.code == Some(2) && refused.stderr.contains("[possible values: text, json, mermaid, dot]"),
+        "{refused:#?}"
+    );
 
     let reader = "import sys; from prometheus_client.parser import text_string_to_metric_families as read; \
                   print(len(list(read(sys.stdin.read()))))";

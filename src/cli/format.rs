@@ -48,8 +48,8 @@ fn formats(command: &str) -> &'static [FormatArg] {
     match command {
         "plan" => &[Text, Json, Mermaid, Dot],
         "report" => &[Text, Json, Junit, Markdown, Html, Prometheus],
-        "run" | "launch" | "stages" | "collect" | "finalize" | "status" | "logs" | "retry" | "cancel" | "runs" | "config"
-        | "doctor" => &[Text, Json],
+        "run" | "launch" | "stages" | "collect" | "finalize" | "status" | "logs" | "retry" | "cancel" | "runs"
+        | "config" | "doctor" => &[Text, Json],
         _ => &[],
     }
 }
