@@ -138,6 +138,13 @@ fn files_that_no_stage_declares_are_compared_too() {
 }
 
 #[test]
+fn a_dvc_yaml_that_a_command_edits_is_no_difference() {
+    let project = project("cp in ${item}.txt && echo '# ${item}' >> dvc.yaml");
+    project.fanout(RUN);
+    assert_eq!(kept(&project), Vec::<PathBuf>::new());
+}
+
+#[test]
 fn a_command_that_fails_fails_as_ever() {
     let command = "test ${item} = b && cp in ${item}.txt";
     let (serial, fanned) = (project(command), project(command));

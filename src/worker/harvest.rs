@@ -216,7 +216,7 @@ impl Harvest<'_> {
                 file.before = before;
             }
         }
-        if are_projected {
+        if are_projected && sources.is_some() {
             self.take_edits(&root, left)?;
         }
         left.deleted = changes.deleted;

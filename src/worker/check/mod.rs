@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use crate::adapters::dvc::cache::Cache;
 use crate::adapters::dvc::store::Store;
-use crate::adapters::fs;
+use crate::adapters::fs::{self, FoundKind};
 use crate::adapters::signals::Asked;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::config::DvcConfig;
@@ -61,6 +61,19 @@ impl<'a> Check<'a> {
         NativeExecutor::new(self.config, self.root, by_dvc, OnlyDvc::DoesItElsewhere).apart(&self.cache)
     }
 
+    /// The paths of all that went into its own cache.
+    fn stored(&self) -> Result<Vec<String>, Diagnostic> {
+        let found = if self.cache.is_dir() { fs::walk(&self.cache, &|_| false)? } else { vec![] };
+        let files = found.into_iter().filter(|found| found.kind == FoundKind::File);
+        Ok(files.map(|found| found.path).collect())
+    }
+
+    /// What of that DVC did not put into the project's.
+    fn lost(&self, stored: &[String]) -> Vec<String> {
+        let missing = stored.iter().filter(|path| !fs::exists(&Path::new(&self.config.cache_dir).join(path)));
+        missing.map(|path| format!("`{path}` in the cache: there without DVC, not there with DVC")).collect()
+    }
+
     /// Does a work item without DVC, in a workspace that is put aside.
     pub(super) fn try_first(
         &self,
@@ -100,12 +113,13 @@ impl<'a> Check<'a> {
         });
         let chosen = Chosen { stages: trials.iter().map(|trial| *trial == Trial::Done).collect(), others: true };
         let listing = Side::of(begun, &root, projection.locks(), &left, true).list(&chosen, native.store(), None)?;
+        let stored = if trials.iter().all(|trial| *trial == Trial::Done) { self.stored()? } else { vec![] };
         drop(draft);
         if fs::exists(&slot.workspace()) {
             fs::rename(&slot.workspace(), &slot.aside().join("workspace"))?;
         }
         fs::rename(&slot.locks(), &slot.aside().join("locks"))?;
-        Ok(Tried { check: self, turn: Some(turn), trials, left, listing })
+        Ok(Tried { check: self, turn: Some(turn), trials, left, listing, stored })
     }
 }
 
@@ -156,6 +170,8 @@ pub(super) struct Tried<'t> {
     trials: Vec<Trial>,
     left: Left,
     listing: Listing,
+    /// What went into the cache, if everything can be compared.
+    stored: Vec<String>,
 }
 
 impl Tried<'_> {
@@ -185,7 +201,8 @@ impl Tried<'_> {
         let chosen = Chosen { others: dvc.has_others && stages.iter().all(|is_done| *is_done), stages };
         let own = self.listing.chosen(&chosen);
         let listing = dvc.list(&chosen, &self.check.project, Some(&own))?;
-        let found = own.differences(&listing);
+        let mut found = own.differences(&listing);
+        found.extend(self.check.lost(&self.stored));
         if found.is_empty() {
             return Ok(None);
         }

@@ -305,7 +305,8 @@ impl Lister<'_> {
     /// What no stage declares.
     fn others(&mut self) {
         let left = self.side.left;
-        for file in left.files.iter().filter(|file| file.stage.is_none()) {
+        // What DVC is shown is not there without it.
+        for file in left.files.iter().filter(|file| file.stage.is_none() && !file.projected) {
             self.add(format!("undeclared `{}`", file.path), described(file));
         }
         for path in &left.deleted {
