@@ -2,10 +2,8 @@
 //!
 //! `dvc-fanout debug repro` does in place what a worker does in its workspace.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt as _;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -14,7 +12,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::Value;
 
 use crate::support::oracle::Oracle;
-use crate::support::same::{assert_clean, assert_same};
+use crate::support::same::{assert_clean, assert_same, listing};
 use crate::support::{Project, Ran, tool};
 
 /// Stages of every kind that is done without DVC.
@@ -123,52 +121,6 @@ fn native(project: &Project) -> Ran {
     project.fanout(["debug", "repro", "-P", "--executor", "native"])
 }
 
-/// Everything that DVC leaves: modes, contents, kinds of links; the cache; `.gitignore` and lock files.
-fn listing(project: &Project) -> BTreeMap<String, String> {
-    let root = project.root();
-    let mut objects: BTreeMap<(u64, u64), String> = BTreeMap::new();
-    let mut found = BTreeMap::new();
-    let relative = |path: &Path| path.strip_prefix(root).expect("below").to_string_lossy().into_owned();
-    let mut files: Vec<PathBuf> = vec![];
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).expect("listed") {
-            let path = entry.expect("listed").path();
-            let name = relative(&path);
-            if [".git", ".dvc/tmp", ".dvc/fanout"].contains(&name.as_str()) {
-                continue;
-            }
-            let metadata = path.symlink_metadata().expect("looked at");
-            if metadata.is_dir() {
-                found.insert(format!("{name}/"), format!("{:o}", metadata.permissions().mode() & 0o7777));
-                folders.push(path);
-            } else {
-                if name.starts_with(".dvc/cache/files") {
-                    objects.insert((metadata.dev(), metadata.ino()), name);
-                }
-                files.push(path);
-            }
-        }
-    }
-    for path in files {
-        let metadata = path.symlink_metadata().expect("looked at");
-        let name = relative(&path);
-        let is_special = !metadata.is_file() && !metadata.is_symlink();
-        let content = if is_special { b"no file".to_vec() } else { std::fs::read(&path).unwrap_or_default() };
-        let content = String::from_utf8_lossy(&content).into_owned();
-        let said = if metadata.is_symlink() {
-            let target = path.read_link().expect("read");
-            format!("-> {} {content}", target.strip_prefix(root).unwrap_or(&target).display())
-        } else {
-            let object = objects.get(&(metadata.dev(), metadata.ino())).filter(|object| **object != name);
-            let link = object.map_or_else(String::new, |object| format!(" is {object}"));
-            format!("{:o}{link} {content}", metadata.permissions().mode() & 0o7777)
-        };
-        found.insert(name, said);
-    }
-    found
-}
-
 fn files(cache: &str) -> Vec<(&'static str, String)> {
     vec![
         ("dvc.yaml", PIPELINE.to_owned()),
@@ -259,6 +211,22 @@ fn the_executors_take_turns_on_one_project() {
         assert!(ran.is_empty(), "round {round}: DVC does again {ran:?}");
         pair.oracle.repro(pair.dvc.root());
     }
+}
+
+/// DVC takes an out that the entry does not have for one of DVC 2, until it has hashed it.
+#[test]
+fn an_out_that_the_lock_entry_does_not_have_leaves_what_dvc_leaves() {
+    let yaml = |out: &str| {
+        format!(
+            "stages:\n  a:\n    cmd: mkdir {out} && printf 'a\\r\\n' > {out}/f && cp in {out}/g\n    deps: [in]\n    outs: [{out}]\n"
+        )
+    };
+    let Some(mut pair) = Pair::of(&[("dvc.yaml", &yaml("one")), ("in", "1\n")]) else { return };
+    pair.repro("first");
+    pair.both(|project| project.write("dvc.yaml", &yaml("two")));
+    pair.repro("another out");
+    pair.both(|project| project.write("dvc.yaml", &yaml("one")));
+    pair.repro("the first out again");
 }
 
 #[test]

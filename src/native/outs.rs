@@ -149,7 +149,7 @@ fn commit_directory(place: &Place<'_>, full: &Path, content: &Content, types: &[
         let hardlink = types[0] == LinkType::Hardlink;
         place.store.add_file(&full.join(&member.relpath), member.md5, hardlink, &hasher)?;
     }
-    place.store.add_text(&content.hashed.oid(), &content.text, &hasher)?;
+    place.store.add_text(&content.hashed.oid(), HashName::Md5, &content.text, &hasher)?;
     let links = Links::new(types);
     for (member, found) in content.members.iter().zip(found) {
         let oid = member.md5.to_string();
@@ -158,6 +158,17 @@ fn commit_directory(place: &Place<'_>, full: &Path, content: &Content, types: &[
         }
     }
     Ok(())
+}
+
+/// Leaves of a directory what DVC leaves while it takes the out for one of DVC 2: the object that lists its files.
+pub(super) fn note_as_of_dvc_2(place: &Place<'_>, out: &Out) -> Result<(), StoreError> {
+    let (path, hasher) = (out.resolved.as_deref().unwrap_or_default(), place.hasher());
+    match hasher.content(path, HashName::Md5Dos2unix)? {
+        Some(content) if matches!(content.hashed, Hashed::Directory { .. }) => {
+            place.store.add_text(&content.hashed.oid(), HashName::Md5Dos2unix, &content.text, &hasher)
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Makes an out that is not there from the cache.

@@ -353,6 +353,11 @@ impl Doing<'_, '_> {
         if let Some(problem) = outs::metric_problem(self.place, out) {
             return Err(Stop::Failed(problem));
         }
+        // DVC takes what the entry does not have for an out of DVC 2, until it has hashed it.
+        let is_new = self.entry.is_some_and(|entry| entry.outs.iter().all(|item| item.path != out.path));
+        if is_new && out.cache && metadata.is_dir() {
+            outs::note_as_of_dvc_2(self.place, out).map_err(failed)?;
+        }
         let content = self.place.hasher().content(path, HashName::Md5).map_err(failed)?;
         content.ok_or_else(|| Stop::Failed(format!("output '{shown}' does not exist")))
     }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 
 use super::{Project, Ran};
 
@@ -109,6 +109,52 @@ fn cache(project: &Project) -> BTreeMap<String, String> {
     let (own, beside) = (project.path(".dvc/cache/files"), project.root().with_file_name("cache").join("files"));
     let cache = if own.is_dir() { own } else { beside };
     if cache.is_dir() { files(&cache).into_keys().map(|name| (name, String::new())).collect() } else { BTreeMap::new() }
+}
+
+/// Everything that DVC leaves: modes, contents, kinds of links; the cache; `.gitignore` and lock files.
+pub(crate) fn listing(project: &Project) -> BTreeMap<String, String> {
+    let root = project.root();
+    let mut objects: BTreeMap<(u64, u64), String> = BTreeMap::new();
+    let mut found = BTreeMap::new();
+    let relative = |path: &Path| path.strip_prefix(root).expect("below").to_string_lossy().into_owned();
+    let mut files: Vec<PathBuf> = vec![];
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("listed") {
+            let path = entry.expect("listed").path();
+            let name = relative(&path);
+            if [".git", ".dvc/tmp", ".dvc/fanout"].contains(&name.as_str()) {
+                continue;
+            }
+            let metadata = path.symlink_metadata().expect("looked at");
+            if metadata.is_dir() {
+                found.insert(format!("{name}/"), format!("{:o}", metadata.permissions().mode() & 0o7777));
+                folders.push(path);
+            } else {
+                if name.starts_with(".dvc/cache/files") {
+                    objects.insert((metadata.dev(), metadata.ino()), name);
+                }
+                files.push(path);
+            }
+        }
+    }
+    for path in files {
+        let metadata = path.symlink_metadata().expect("looked at");
+        let name = relative(&path);
+        let is_special = !metadata.is_file() && !metadata.is_symlink();
+        let content = if is_special { b"no file".to_vec() } else { std::fs::read(&path).unwrap_or_default() };
+        let content = String::from_utf8_lossy(&content).into_owned();
+        let said = if metadata.is_symlink() {
+            let target = path.read_link().expect("read");
+            format!("-> {} {content}", target.strip_prefix(root).unwrap_or(&target).display())
+        } else {
+            let object = objects.get(&(metadata.dev(), metadata.ino())).filter(|object| **object != name);
+            let link = object.map_or_else(String::new, |object| format!(" is {object}"));
+            format!("{:o}{link} {content}", metadata.permissions().mode() & 0o7777)
+        };
+        found.insert(name, said);
+    }
+    found
 }
 
 #[track_caller]

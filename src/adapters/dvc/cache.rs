@@ -56,11 +56,7 @@ impl Cache {
     /// Where an object lies; `None` for what is no MD5.
     pub(crate) fn object(&self, oid: &str, name: HashName) -> Option<PathBuf> {
         Md5::parse(oid.strip_suffix(".dir").unwrap_or(oid))?;
-        let base = match name {
-            HashName::Md5 => Path::new("files/md5"),
-            HashName::Md5Dos2unix => Path::new(""),
-        };
-        Some(self.find(&base.join(&oid[..2]).join(&oid[2..])))
+        Some(self.find(&inside(oid, name)))
     }
 
     /// Whether an object is there and right, for a directory with all its members.
@@ -109,4 +105,13 @@ impl Cache {
         })?;
         parse_run(&std::fs::read(newest.path()).ok()?)
     }
+}
+
+/// Where an object lies in a cache.
+pub(super) fn inside(oid: &str, name: HashName) -> PathBuf {
+    let base = match name {
+        HashName::Md5 => Path::new("files/md5"),
+        HashName::Md5Dos2unix => Path::new(""),
+    };
+    base.join(&oid[..2]).join(&oid[2..])
 }

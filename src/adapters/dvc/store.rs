@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
-use crate::adapters::dvc::cache::{Cache, PROTECTED};
+use crate::adapters::dvc::cache::{Cache, PROTECTED, inside};
 use crate::adapters::dvc::hash::{HashError, Hasher};
 use crate::adapters::fs::{self, At as _, FsError};
 use crate::dvc::config::LinkType;
@@ -157,7 +157,7 @@ impl Store {
             }
             Look::Missing | Look::Wrong => {}
         }
-        let object = self.dir.join(inside(&oid));
+        let object = self.dir.join(inside(&oid, HashName::Md5));
         let parent = self.make_parent(&object)?;
         let temporary = parent.join(temporary_name());
         let made = new_object(from, &temporary, hardlink)?;
@@ -169,9 +169,16 @@ impl Store {
         Ok(Added::Same)
     }
 
-    /// Puts the text of a directory's object into the cache, unless it is there.
-    pub(crate) fn add_text(&self, oid: &str, text: &str, hasher: &Hasher<'_>) -> Result<(), StoreError> {
-        let object = self.object(oid);
+    /// Puts the text of a directory's object into the cache, unless it is there; where an object of DVC 2 lies if it is one.
+    pub(crate) fn add_text(
+        &self,
+        oid: &str,
+        name: HashName,
+        text: &str,
+        hasher: &Hasher<'_>,
+    ) -> Result<(), StoreError> {
+        let inside = inside(oid, name);
+        let object = self.cache.find(&inside);
         match look(&object, oid, hasher)? {
             Look::Protected => return Ok(()),
             Look::Right => {
@@ -180,7 +187,7 @@ impl Store {
             }
             Look::Missing | Look::Wrong => {}
         }
-        let object = self.dir.join(inside(oid));
+        let object = self.dir.join(inside);
         let temporary = self.make_parent(&object)?.join(temporary_name());
         let mut file = create(&temporary, PROTECTED)?;
         file.write_all(text.as_bytes()).at("write", &temporary)?;
@@ -230,7 +237,7 @@ impl Store {
     }
 
     pub(crate) fn object(&self, oid: &str) -> PathBuf {
-        self.cache.find(&inside(oid))
+        self.cache.find(&inside(oid, HashName::Md5))
     }
 
     fn make_parent<'p>(&self, object: &'p Path) -> Result<&'p Path, FsError> {
@@ -305,11 +312,6 @@ impl Store {
             }
         }
     }
-}
-
-/// Where an object lies in a cache.
-fn inside(oid: &str) -> PathBuf {
-    Path::new("files/md5").join(&oid[..2]).join(&oid[2..])
 }
 
 fn look(path: &Path, oid: &str, hasher: &Hasher<'_>) -> Result<Look, StoreError> {
