@@ -116,3 +116,26 @@ fn phases_run_one_by_one_from_separate_shells() {
     project.fanout(["finalize", run]).succeeded();
     assert_clean(&project, &[]);
 }
+
+#[test]
+fn a_plan_says_what_the_run_will_take_where_earlier_ones_tell() {
+    let project = Project::empty();
+    let pipeline = "stages:\n  make:\n    foreach: [p, q, r]\n    do:\n      cmd: sleep ${item}.1 && head -c 2000 /dev/zero > \
+                    ${item}.out\n      deps: [raw]\n      outs: [\"${item}.out\"]\n";
+    project.write("dvc.yaml", &pipeline.replace("${item}.1", "0.1"));
+    project.write("raw", "1");
+    project.commit("one");
+    assert!(!project.fanout(["plan"]).succeeded().contains("about"), "nothing is known yet");
+    project.fanout(["run", "-j", "2"]).succeeded();
+    project.write("raw", "2");
+    project.write("dvc.yaml", &project.read("dvc.yaml").replace("[p, q, r]", "[p, q, r, s]"));
+    let plan = project.fanout(["plan"]).succeeded();
+    let line = plan.lines().find(|line| line.starts_with("about ")).unwrap_or_else(|| panic!("{plan}"));
+    assert!(line.contains("longest: `"), "{line}");
+    assert!(line.ends_with("6.0 kB of outs (by earlier runs of 3 of 4 work items)"), "{line}");
+    let dry = project.fanout(["run", "--dry", "-j", "8"]).succeeded();
+    assert!(dry.contains(" on 8 slots, "), "{dry}");
+    let json: serde_json::Value =
+        serde_json::from_str(&project.fanout(["plan", "--format", "json"]).succeeded()).expect("JSON");
+    assert_eq!((&json["estimate"]["known"], &json["estimate"]["out_bytes"]), (&3.into(), &6000.into()), "{json}");
+}

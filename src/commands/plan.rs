@@ -4,14 +4,16 @@ use crate::cli::settings::PlanningArgs;
 use crate::cli::{Cli, Format, FormatArg, OtherReproArgs, PlanArgs, SelectionArgs};
 use crate::commands::settings::Settings;
 use crate::diagnostic::Diagnostic;
+use crate::engine::args::RunningArgs;
 use crate::exit::Exit;
 use crate::model::requests::ByStage;
 use crate::output::text::{self, count};
+use crate::plan::estimate::Estimate;
 use crate::plan::report::Report;
-use crate::plan::{self, preflight};
+use crate::plan::{self, Planned, preflight};
 use crate::state::format::PlanOptions;
 use crate::state::home::ProjectHome;
-use crate::state::worklist;
+use crate::state::{durations, worklist};
 
 pub(crate) fn run(cli: &Cli, args: &PlanArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
@@ -22,7 +24,8 @@ pub(crate) fn run(cli: &Cli, args: &PlanArgs) -> Result<Exit, Diagnostic> {
     }
     let (survey, planned) = plan::make_and_keep(&project, &args.selection.targets, options, settings.requests()?)?;
     worklist::remove_empty_before(&project.fanout(), &planned.plan.run)?;
-    let report = Report::of(&survey, &planned);
+    let report =
+        Report::of(&survey, &planned, estimate(&project, &settings.running(&RunningArgs::default())?, &planned)?);
     match (cli.typed_format, &args.explain) {
         (FormatArg::Text, None) => text::result(&report.text()),
         (FormatArg::Text, Some(item)) => text::result(&report.explanation(item)?),
@@ -44,15 +47,23 @@ pub(super) fn dry(
     targets: &[String],
     options: PlanOptions,
     requests: ByStage,
+    running: &RunningArgs,
 ) -> Result<Exit, Diagnostic> {
     let (survey, planned) = plan::make_and_keep(project, targets, options, requests)?;
-    let report = Report::of(&survey, &planned);
+    let report = Report::of(&survey, &planned, estimate(project, running, &planned)?);
     match cli.format {
         Format::Text => text::result(&report.text()),
         Format::Json => text::result(&report.json()),
     }
     worklist::remove(&planned.run)?;
     Ok(Exit::Success)
+}
+
+/// What the run will take here, by earlier ones.
+fn estimate(project: &ProjectHome, running: &RunningArgs, planned: &Planned) -> Result<Option<Estimate>, Diagnostic> {
+    let before = durations::before(&project.fanout(), &planned.plan.run)?;
+    let slots = running.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, Into::into), Into::into);
+    Ok(Estimate::of(&planned.items, &before, slots))
 }
 
 /// What was meant by the flags that say which stages are planned and how they run.

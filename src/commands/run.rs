@@ -27,7 +27,7 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     finalize::refuse_commit(&project, &args.ending)?;
     let options = commands::plan::resolve(&project, &settings, &args.selection)?;
     if args.dry {
-        return commands::plan::dry(cli, &project, &args.selection.targets, options, settings.requests()?);
+        return commands::plan::dry(cli, &project, &args.selection.targets, options, settings.requests()?, &running);
     }
     bring_persisted_of_latest(&project)?;
     let (run, plan) = match unfinished(&project, &args.selection.targets, &options)? {

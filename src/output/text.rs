@@ -76,6 +76,20 @@ pub(crate) fn grouped(number: usize) -> String {
     text
 }
 
+/// Renders a number of bytes as people say it, in powers of 1,000: "512 B", "1.2 GB".
+pub(crate) fn size(bytes: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "two digits of it are shown")]
+    let mut number = bytes as f64;
+    let (mut unit, units) = ("B", ["kB", "MB", "GB", "TB", "PB"]);
+    for larger in units {
+        if number < 999.5 {
+            break;
+        }
+        (number, unit) = (number / 1000.0, larger);
+    }
+    if unit == "B" || number >= 9.95 { format!("{number:.0} {unit}") } else { format!("{number:.1} {unit}") }
+}
+
 /// Renders stages, one a line; those of one foreach or matrix on one line with their number, unless `expand`ed.
 pub(crate) fn stages(project: &Project, listed: &[usize], cwd: &str, expand: bool) -> String {
     let mut lines: Vec<String> = vec![];
@@ -106,6 +120,12 @@ pub(crate) fn stages(project: &Project, listed: &[usize], cwd: &str, expand: boo
 mod tests {
     use super::*;
     use crate::diagnostic::Place;
+
+    #[test]
+    fn sizes_are_short() {
+        let sizes = [0, 999, 1_000, 9_960_000, 1_234_000_000, u64::MAX].map(size);
+        assert_eq!(sizes, ["0 B", "999 B", "1.0 kB", "10 MB", "1.2 GB", "18447 PB"]);
+    }
 
     #[test]
     fn counts_agree_with_their_noun() {

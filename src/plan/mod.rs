@@ -2,6 +2,7 @@
 
 mod carry;
 pub(crate) mod changes;
+pub(crate) mod estimate;
 mod head_start;
 mod inputs;
 mod items;

@@ -13,8 +13,10 @@ use crate::dvc::pipeline::project::Project;
 use crate::model::run::PhaseKind;
 use crate::output::changes;
 use crate::output::picture::{Node, PhaseBox, Picture};
-use crate::output::text::{count, grouped};
+use crate::output::report::duration;
+use crate::output::text::{count, grouped, size};
 use crate::plan::changes::Changes;
+use crate::plan::estimate::Estimate;
 use crate::state::format::WorkItem;
 
 /// The most paths that a line names.
@@ -70,17 +72,18 @@ fn kind(reason: &Reason) -> &'static str {
 pub(crate) struct Report<'a> {
     survey: &'a Survey,
     planned: &'a Planned,
+    estimate: Option<Estimate>,
     /// The phase of each stage that may run.
     phase_of: HashMap<usize, usize>,
 }
 
 impl<'a> Report<'a> {
-    pub(crate) fn of(survey: &'a Survey, planned: &'a Planned) -> Report<'a> {
+    pub(crate) fn of(survey: &'a Survey, planned: &'a Planned, estimate: Option<Estimate>) -> Report<'a> {
         let numbers: HashMap<&str, usize> =
             survey.order.iter().map(|stage| (survey.project.stages[*stage].address.0.as_str(), *stage)).collect();
         let stages = planned.items.iter().flat_map(|item| item.stages.iter().map(move |stage| (stage, item.phase)));
         let phase_of = stages.filter_map(|(stage, phase)| Some((*numbers.get(stage.address.as_str())?, phase)));
-        Report { survey, planned, phase_of: phase_of.collect() }
+        Report { survey, planned, estimate, phase_of: phase_of.collect() }
     }
 
     /// The plan for people.
@@ -94,9 +97,30 @@ impl<'a> Report<'a> {
         lines.extend(self.picture().text());
         lines.extend(named("carried into workspaces, though in no snapshot", &plan.carry.linked));
         lines.extend(named("left out of workspaces, as `carry` says", &plan.carry.left_out));
+        lines.extend(self.estimate.as_ref().map(|estimate| self.estimated(estimate)));
         let phases = count(plan.phases.len(), "phase");
         lines.push(format!("run {}: {} in {phases}", plan.run, count(plan.work_items, "work item")));
         lines.join("\n")
+    }
+
+    /// `about 3 h 07 min on 8 slots, longest: s07, 41 min 00 s; 1.2 GB of outs (by earlier runs)`
+    fn estimated(&self, estimate: &Estimate) -> String {
+        let work_items = self.planned.plan.work_items;
+        let known = match estimate.known {
+            known if known == work_items => String::new(),
+            known => format!(" of {} of {}", grouped(known), count(work_items, "work item")),
+        };
+        let outs = match estimate.bytes {
+            0 => String::new(),
+            bytes => format!("; {} of outs", size(bytes)),
+        };
+        let (longest, its_duration) = &estimate.longest;
+        format!(
+            "about {} on {}, longest: `{longest}`, {}{outs} (by earlier runs{known})",
+            duration(estimate.duration.as_secs_f64()),
+            count(estimate.slots, "slot"),
+            duration(its_duration.as_secs_f64()),
+        )
     }
 
     /// A line for each template with stages that may run: `extract: 37 of 10,000 changed: 35 dep changed, 2 new`.
@@ -196,6 +220,13 @@ impl<'a> Report<'a> {
             "carried": self.planned.plan.carry.linked,
             "left_out": self.planned.plan.carry.left_out,
             "work_items": items,
+            "estimate": self.estimate.as_ref().map(|estimate| json!({
+                "seconds": estimate.duration.as_secs_f64(),
+                "slots": estimate.slots,
+                "known": estimate.known,
+                "longest": {"id": estimate.longest.0, "seconds": estimate.longest.1.as_secs_f64()},
+                "out_bytes": estimate.bytes,
+            })),
         })
         .to_string()
     }

@@ -80,7 +80,7 @@ fn reasons(template: &Template<'_>, show: impl Fn(&str) -> String) -> String {
 
 /// A length of time as people say it: "0.5 s", "2 min 05 s", "3 h 07 min".
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole seconds of a run")]
-fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     let whole = seconds.round().max(0.0) as u64;
     match whole {
         0..10 => format!("{:.1} s", seconds.max(0.0)),
