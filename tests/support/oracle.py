@@ -1,9 +1,12 @@
 """Answers what real DVC does, one JSON request a line, so that a test pays for starting Python only once.
 
-request   {"root": DIR, "do": "add" | "changed" | "repro"}
+request   {"root": DIR, "do": "add" | "changed" | "repro" | "keep_going"}
+          {"root": DIR, "do": "import", "source": FILE, "out": PATH}
 add       {} after `dvc add data`
 changed   {"changed": {ADDRESS: bool}} as `dvc repro` decides before anything runs
+import    {} after `dvc import-url FILE PATH`
 repro     {"events": [[WHAT, ADDRESS]...]} of `dvc repro -P`; WHAT is skipped, restored, run, saved or failed
+keep_going  the same of `dvc repro -P --keep-going`
 failed    {"error": TEXT} where the project cannot be read or looked at
 """
 
@@ -46,12 +49,21 @@ def changed(repo):
         return {"changed": {stage.addressing: stage.changed() for stage in repo.index.stages}}
 
 
-def repro(repo):
+def import_url(repo, source, out):
+    repo.imp_url(source, out)
+    return {}
+
+
+def keep_going(repo):
+    return repro(repo, on_error="keep-going")
+
+
+def repro(repo, **options):
     handler = Events()
     logger = logging.getLogger("dvc")
     logger.addHandler(handler)
     try:
-        repo.reproduce(all_pipelines=True)
+        repo.reproduce(all_pipelines=True, **options)
     except Exception as error:  # whatever stops it: the events up to there count
         stage = getattr(error, "stages", None) or str(error).partition("'")[2].partition("'")[0]
         handler.events.append(["failed", str(stage)])
@@ -60,16 +72,19 @@ def repro(repo):
     return {"events": handler.events}
 
 
+ANSWERS = {"add": add, "changed": changed, "import": import_url, "keep_going": keep_going, "repro": repro}
+
+
 def main():
     answers, sys.stdout = os.fdopen(os.dup(1), "w"), sys.stderr
     os.dup2(2, 1)  # what commands print is no answer
     logging.getLogger("dvc").setLevel(logging.INFO)
     for line in sys.stdin:
         request = json.loads(line)
-        os.chdir(request["root"])
+        os.chdir(request.pop("root"))
         try:
             repo = Repo(".")
-            answer = {"add": add, "changed": changed, "repro": repro}[request["do"]](repo)
+            answer = ANSWERS[request.pop("do")](repo, **request)
             repo.close()
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}

@@ -69,8 +69,22 @@ impl Oracle {
         self.ask(root, "repro")
     }
 
+    /// Runs `dvc repro -P --keep-going`.
+    pub(crate) fn keep_going(&mut self, root: &Path) -> Answer {
+        self.ask(root, "keep_going")
+    }
+
+    /// Runs `dvc import-url SOURCE OUT`.
+    pub(crate) fn import(&mut self, root: &Path, source: &Path, out: &str) {
+        let answer = self.put(&serde_json::json!({"root": root, "do": "import", "source": source, "out": out}));
+        assert!(answer.error.is_none(), "{answer:?}");
+    }
+
     fn ask(&mut self, root: &Path, what: &str) -> Answer {
-        let question = serde_json::json!({"root": root, "do": what});
+        self.put(&serde_json::json!({"root": root, "do": what}))
+    }
+
+    fn put(&mut self, question: &serde_json::Value) -> Answer {
         writeln!(self.questions, "{question}").expect("Python listens");
         let mut answer = String::new();
         self.answers.read_line(&mut answer).expect("Python answers");

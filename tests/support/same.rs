@@ -157,6 +157,20 @@ pub(crate) fn listing(project: &Project) -> BTreeMap<String, String> {
     found
 }
 
+/// Which paths of a listing count.
+pub(crate) type Listed = &'static dyn Fn(&str) -> bool;
+
+/// Compares everything that DVC leaves, modes, kinds of links and run cache included, as far as it counts.
+#[track_caller]
+pub(crate) fn assert_same_listing(serial: &Project, fanned: &Project, counts: Listed, what: &str) {
+    let listed = |project: &Project| {
+        let mut listed = listing(project);
+        listed.retain(|path, _| counts(path));
+        listed
+    };
+    pretty(&listed(serial), &listed(fanned), what);
+}
+
 #[track_caller]
 fn pretty(serial: &BTreeMap<String, String>, fanned: &BTreeMap<String, String>, what: &str) {
     let mut differences = String::new();
