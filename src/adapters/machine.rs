@@ -13,9 +13,12 @@ pub(crate) fn memory_mib() -> u64 {
 }
 
 /// What is another after each start of the machine; empty where the system does not say.
-pub(crate) fn boot() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().to_owned()
+pub(crate) fn boot() -> &'static str {
+    static ID: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    ID.get_or_init(|| {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        id.trim().to_owned()
+    })
 }
 
 /// The permissions that new files do not get.

@@ -1,7 +1,9 @@
 //! The memory that the kernel lets this process and its children have, and what it ended for want of it.
 
+use std::cell::{Cell, OnceCell};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// A file and the line in it that counts killed processes, and the file with the limit, by version of cgroups.
 const VERSIONS: [(&str, &str, &str, &str); 2] = [
@@ -11,6 +13,8 @@ const VERSIONS: [(&str, &str, &str, &str); 2] = [
 /// What cgroups write for no limit is more than any machine has.
 const NO_LIMIT: u64 = 1 << 60;
 
+/// How old a count of the machine may be.
+const RECENT: Duration = Duration::from_secs(1);
 /// Where a kernel counts all processes that it ended for want of memory, of whatever group.
 const OF_MACHINE: &str = "/proc/vmstat";
 
@@ -19,6 +23,23 @@ const OF_MACHINE: &str = "/proc/vmstat";
 pub(crate) fn kills_of_machine() -> Option<u64> {
     let text = fs::read_to_string(OF_MACHINE).ok()?;
     kills_in(&text)
+}
+
+/// The same as it was within the last second: the kernel counts a lot for it.
+#[derive(Debug, Default)]
+pub(crate) struct RecentKills(Cell<Option<(Instant, Option<u64>)>>);
+
+impl RecentKills {
+    pub(crate) fn of_machine(&self) -> Option<u64> {
+        if let Some((when, kills)) = self.0.get()
+            && when.elapsed() < RECENT
+        {
+            return kills;
+        }
+        let kills = kills_of_machine();
+        self.0.set(Some((Instant::now(), kills)));
+        kills
+    }
 }
 
 /// The number of processes that were ended for want of memory, in the words of a control group or of the machine.
@@ -32,6 +53,8 @@ pub(crate) struct MemoryGroup {
     events: PathBuf,
     /// The files with the limits of the group and of those that it is in.
     limits: Vec<PathBuf>,
+    /// The lowest of them, once it was asked for.
+    limit: OnceCell<Option<u64>>,
 }
 
 impl MemoryGroup {
@@ -44,7 +67,7 @@ impl MemoryGroup {
             let folders = [Path::new(root).join(path.trim_start_matches('/')), PathBuf::from(root)];
             let folder = folders.into_iter().find(|folder| folder.join(events).is_file())?;
             let limits = folder.ancestors().take_while(|outer| outer.starts_with(root)).map(|outer| outer.join(limit));
-            Some(MemoryGroup { events: folder.join(events), limits: limits.collect() })
+            Some(MemoryGroup { events: folder.join(events), limits: limits.collect(), limit: OnceCell::new() })
         })
     }
 
@@ -63,8 +86,10 @@ impl MemoryGroup {
 
     /// The number of bytes that the processes of the group may have; `None` where nothing limits them.
     pub(crate) fn limit(&self) -> Option<u64> {
-        let limits = self.limits.iter().filter_map(|limit| fs::read_to_string(limit).ok()?.trim().parse().ok());
-        limits.filter(|bytes| *bytes < NO_LIMIT).min()
+        *self.limit.get_or_init(|| {
+            let limits = self.limits.iter().filter_map(|limit| fs::read_to_string(limit).ok()?.trim().parse().ok());
+            limits.filter(|bytes| *bytes < NO_LIMIT).min()
+        })
     }
 }
 
@@ -105,7 +130,11 @@ mod tests {
                 file
             })
             .collect();
-        let group = |limits: &[PathBuf]| MemoryGroup { events: PathBuf::new(), limits: limits.to_vec() };
+        let group = |limits: &[PathBuf]| MemoryGroup {
+            events: PathBuf::new(),
+            limits: limits.to_vec(),
+            limit: OnceCell::new(),
+        };
         assert_eq!(group(&limits).limit(), Some(4096));
         assert_eq!(group(&[limits[0].clone(), limits[3].clone()]).limit(), None);
     }

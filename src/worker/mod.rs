@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::adapters::dvc::Dvc;
 use crate::adapters::dvc::cache::Cache;
-use crate::adapters::memory::{self, MemoryGroup};
+use crate::adapters::memory::{self, MemoryGroup, RecentKills};
 use crate::adapters::usage::children_cpu_seconds;
 use crate::adapters::{clock, fs, process, signals};
 use crate::diagnostic::Diagnostic;
@@ -56,6 +56,9 @@ pub(crate) struct Bench<'a> {
     pub fanout: &'a FanoutDir,
     /// The workspace as the last attempt of this process left it.
     pub last: RefCell<Option<Workspace>>,
+    /// The control group of this process.
+    pub memory: Option<MemoryGroup>,
+    pub kills: RecentKills,
     pub durability: Durability,
 }
 
@@ -111,7 +114,7 @@ pub(crate) fn attempt(
         drop(workspace.discard());
         return Err(error.into());
     }
-    let kills_before = begun.memory.as_ref().map_or(0, MemoryGroup::kills);
+    let kills_before = bench.memory.as_ref().map_or(0, MemoryGroup::kills);
     salvage::begin(bench.slot, sources.plan, item, attempt.number)?;
     let turn = match tried.as_mut().and_then(Tried::turn) {
         Some(turn) => turn,
@@ -131,7 +134,7 @@ pub(crate) fn attempt(
             if let Some(tried) = &tried {
                 left.difference = tried.compare(&Side::of(&begun, &root, projection.locks(), &left, true), &ran)?;
             }
-            let killed = begun.memory.as_ref().filter(|memory| memory.kills() > kills_before);
+            let killed = bench.memory.as_ref().filter(|memory| memory.kills() > kills_before);
             (begun.explained(outcome(item, &ran), killed)?, left)
         }
         // A command may have removed the workspace itself: the attempt failed, and says why.
@@ -204,8 +207,6 @@ struct Begun<'a> {
     cpu_before: f64,
     /// How many processes the machine had ended by then for want of memory.
     kills: Option<u64>,
-    /// The control group of this process.
-    memory: Option<MemoryGroup>,
     log: File,
     log_path: PathBuf,
 }
@@ -215,8 +216,8 @@ impl<'a> Begun<'a> {
         let started = clock::now();
         let log_path = bench.sources.run.log(item.index, attempt.number);
         let log = fs::append(&log_path)?;
-        let (cpu_before, kills) = (children_cpu_seconds(), memory::kills_of_machine());
-        Ok(Begun { bench, item, attempt, started, cpu_before, kills, memory: MemoryGroup::find(), log, log_path })
+        let (cpu_before, kills) = (children_cpu_seconds(), bench.kills.of_machine());
+        Ok(Begun { bench, item, attempt, started, cpu_before, kills, log, log_path })
     }
 
     /// What an executor is told: the stages run at `root`, which is the project itself or a workspace.
@@ -296,7 +297,7 @@ impl<'a> Begun<'a> {
     /// What the stages have used so far.
     fn usage(&self) -> Usage {
         let seconds = clock::seconds_between(&self.started, &clock::now());
-        usage::of(self.memory.as_ref(), &self.item.resources, self.cpu_before, seconds)
+        usage::of(self.bench.memory.as_ref(), &self.item.resources, self.cpu_before, seconds)
     }
 
     /// Publishes the result.

@@ -117,8 +117,8 @@ impl<'a> Hasher<'a> {
         if let Some(md5) = self.memory.get(before, name) {
             return Ok(md5);
         }
-        let (md5, after) =
-            read_hash(full, name).map_err(|source| HashError::Unreadable { path: path.to_owned(), source })?;
+        let (md5, after) = read_hash(full, before.len(), name)
+            .map_err(|source| HashError::Unreadable { path: path.to_owned(), source })?;
         self.memory.remember(before, &after, name, md5);
         Ok(md5)
     }
@@ -139,10 +139,11 @@ fn metadata(full: &Path, path: &str) -> Result<Metadata, HashError> {
     })
 }
 
-fn read_hash(full: &Path, name: HashName) -> io::Result<(Md5, Metadata)> {
+fn read_hash(full: &Path, size: u64, name: HashName) -> io::Result<(Md5, Metadata)> {
     let mut file = File::open(full)?;
     let mut hash = FileHash::new(name);
-    let mut block = Vec::new();
+    // With room for one byte more, the end is found by the first look for it.
+    let mut block = Vec::with_capacity(usize::try_from(size).unwrap_or(BLOCK).min(BLOCK) + 1);
     loop {
         block.clear();
         if (&mut file).take(BLOCK as u64).read_to_end(&mut block)? == 0 {

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 
 /// How often processes that are to end are looked at.
 const POLL: Duration = Duration::from_millis(20);
@@ -48,6 +48,11 @@ pub(super) fn bury_orphans(own: Option<Pid>) {
 
 /// The children of this process, by all of its threads.
 pub(crate) fn children() -> Vec<Pid> {
+    // The kernel tells by one call that there are none, as between two commands.
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    if rustix::process::waitid(WaitId::All, options).is_err_and(|error| error == rustix::io::Errno::CHILD) {
+        return vec![];
+    }
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     tasks
         .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::adapters::dvc::place::Placing;
 use crate::adapters::dvc::{Dvc, DvcError};
 use crate::adapters::git::Store;
+use crate::adapters::memory::{MemoryGroup, RecentKills};
 use crate::adapters::{fs, process, signals};
 use crate::cli::Cli;
 use crate::cli::work::WorkArgs;
@@ -114,6 +115,8 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
         slot: &slot,
         fanout: &fanout,
         last: RefCell::default(),
+        memory: MemoryGroup::find(),
+        kills: RecentKills::default(),
         // The launcher syncs what several workers have published, all at once.
         durability: if args.serve { Durability::Later } else { Durability::Now },
     };

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
+use super::fill::CONFIG;
 use super::look::low;
 use super::{Workspace, WorkspaceError, make_parent};
 use crate::adapters::fs::{self, Found, FoundKind};
@@ -91,6 +92,7 @@ impl Workspace {
         };
         // DVC's own folder stays, since its state there does.
         let own = join(&self.prefix, ".dvc/tmp");
+        let config = CONFIG.map(|path| join(&self.prefix, path));
         let stays = |found: &Found| match found.kind {
             FoundKind::Directory => {
                 self.has_below(&found.path) || self.carried.has_below(&found.path) || is_within(&own, &found.path)
@@ -98,6 +100,7 @@ impl Workspace {
             FoundKind::File | FoundKind::Symlink => {
                 self.position(&found.path).is_some_and(|at| is_untouched(&self.manifest[at], found))
                     || self.carried.is_link(&found.path)
+                    || (found.kind == FoundKind::File && config.contains(&found.path))
             }
             FoundKind::Other => false,
         };

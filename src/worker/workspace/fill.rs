@@ -17,6 +17,9 @@ use crate::state::format::{Input, LockSource, PlannedOut, WorkItem};
 use crate::state::published::Published;
 use crate::state::results;
 
+/// DVC's config, which stays in a workspace from one work item to the next.
+pub(super) const CONFIG: [&str; 2] = [".dvc/config", ".dvc/config.local"];
+
 impl Workspace {
     /// Puts in what a work item needs: DVC's config, inputs, and beside it the lock entries.
     pub(crate) fn fill(&self, item: &WorkItem, sources: &Sources<'_>) -> Result<(), WorkspaceError> {
@@ -27,8 +30,12 @@ impl Workspace {
             self.make_way(path)?;
         }
         fs::create_dir(&root.join(".dvc"))?;
-        fs::write_plain(&root.join(".dvc/config"), sources.config.0.as_bytes())?;
-        fs::write_plain(&root.join(".dvc/config.local"), sources.config.1.as_bytes())?;
+        for (path, text) in CONFIG.into_iter().zip([sources.config.0, sources.config.1]) {
+            let to = root.join(path);
+            if !fs::read_text_if_any(&to).is_ok_and(|there| there.as_deref() == Some(text)) {
+                fs::write_plain(&to, text.as_bytes())?;
+            }
+        }
         // A killed DVC leaves its claims on paths here, and another process may have its id by now.
         fs::remove(&root.join(".dvc/tmp/rwlock"))?;
         for directory in &item.directories {

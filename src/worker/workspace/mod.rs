@@ -11,7 +11,7 @@ mod leftovers;
 mod look;
 pub(crate) mod projection;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -96,6 +96,8 @@ pub(crate) struct Workspace {
     watching: Watching,
     /// The project's stage files and lock files in it, relative to the project's root.
     stage_files: Rc<[String]>,
+    /// The repository in it with the inode of its folder, once it was asked for.
+    opened: RefCell<Option<(u64, Rc<Git>)>>,
 }
 
 impl Workspace {
@@ -154,6 +156,7 @@ impl Workspace {
             found,
             watching,
             stage_files,
+            opened: RefCell::default(),
         })
     }
 
@@ -168,9 +171,20 @@ impl Workspace {
     }
 
     /// The repository that commands see in it, if they see one.
-    pub(crate) fn git(&self) -> Result<Git, WorkspaceError> {
+    pub(crate) fn git(&self) -> Result<Rc<Git>, WorkspaceError> {
+        use std::os::unix::fs::MetadataExt as _;
         let root = self.root();
-        Ok(if fs::exists(&self.top.join(".git")) { Git::discover(&root)? } else { Git::none(&root) })
+        let Ok(found) = self.top.join(".git").symlink_metadata() else { return Ok(Rc::new(Git::none(&root))) };
+        let mut opened = self.opened.borrow_mut();
+        match &*opened {
+            // A command may put another one in its place.
+            Some((inode, git)) if *inode == found.ino() => Ok(Rc::clone(git)),
+            Some(_) | None => {
+                let git = Rc::new(Git::discover(&root)?);
+                *opened = Some((found.ino(), Rc::clone(&git)));
+                Ok(git)
+            }
+        }
     }
 
     /// Removes the workspace, which gives its room back; the next work item makes it anew.
