@@ -27,6 +27,7 @@ mod looking_around;
 mod manual;
 mod merge_driver;
 mod misbehaviour;
+mod mounted;
 mod native;
 mod nonsense;
 mod odd_inputs;

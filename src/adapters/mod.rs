@@ -10,6 +10,7 @@ pub(crate) mod git;
 pub(crate) mod git_merge;
 pub(crate) mod machine;
 pub(crate) mod memory;
+pub(crate) mod mounts;
 pub(crate) mod odd_names;
 pub(crate) mod process;
 pub(crate) mod signals;

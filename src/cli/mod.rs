@@ -102,6 +102,8 @@ pub(crate) enum Command {
     Guard(work::GuardArgs),
     #[command(hide = true)]
     Oversee(work::OverseeArgs),
+    #[command(hide = true)]
+    Inside(work::InsideArgs),
 }
 
 /// Do the whole job: plan, launch, collect and finalize

@@ -8,6 +8,7 @@ use clap::{Args, Parser};
 use crate::engine::args::parse_pair;
 use crate::model::duration::Limit;
 use crate::model::executor::Executor;
+use crate::model::workspace_kind::WorkspaceKind;
 
 /// Do one work item: run its stages as `dvc repro` would and publish the result
 ///
@@ -69,6 +70,9 @@ pub(crate) struct WorkArgs {
     /// What does the stages, if not what the plan says: auto, native, dvc or check
     #[arg(long, value_enum, value_name = "EXECUTOR")]
     pub executor: Option<Executor>,
+    /// Where stages run: in a workspace that they see at the project's own path, or in one beside it
+    #[arg(long, value_enum, value_name = "KIND", default_value_t)]
+    pub workspace: WorkspaceKind,
     /// The process whose end ends this one
     #[arg(long, value_name = "ID", hide = true)]
     pub parent: Option<u32>,
@@ -128,6 +132,22 @@ pub(crate) struct OverseeArgs {
     /// How long the program may take at all
     #[arg(long)]
     pub limit_seconds: Option<u64>,
+    #[arg(last = true)]
+    pub command: Vec<OsString>,
+}
+
+/// Enter a mount namespace and become a program in it
+#[derive(Debug, Args)]
+pub(crate) struct InsideArgs {
+    /// Show one folder in the place of another (can be repeated)
+    #[arg(long, num_args = 2, value_names = ["FROM", "TO"])]
+    pub bind: Vec<PathBuf>,
+    /// Where the program begins, as it is seen within
+    #[arg(long)]
+    pub directory: PathBuf,
+    /// Takes the reason where there is no such namespace
+    #[arg(long)]
+    pub failure: Option<PathBuf>,
     #[arg(last = true)]
     pub command: Vec<OsString>,
 }

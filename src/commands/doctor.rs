@@ -18,6 +18,7 @@ use crate::output::checkup::{self, Finding};
 use crate::output::text::{self, count};
 use crate::state::home::ProjectHome;
 use crate::state::{journal, worklist};
+use crate::worker::mounted::{self, Mounting};
 
 /// Below this, a disk counts as nearly full.
 const LITTLE_SPACE: u64 = 1 << 30;
@@ -75,6 +76,7 @@ fn this_machine() -> Finding {
 fn project(args: &DoctorArgs, home: &ProjectHome) -> Vec<Finding> {
     let mut findings = vec![Finding::good("project", home.root.display().to_string()), git(home), pipelines(home)];
     findings.extend(cache(home));
+    findings.push(workspaces(home));
     findings.push(remotes(home));
     match Settings::read(&home.root) {
         Ok(settings) => {
@@ -151,6 +153,16 @@ fn cache(home: &ProjectHome) -> Vec<Finding> {
         });
     }
     findings
+}
+
+/// Where commands see the workspaces that they run in.
+fn workspaces(home: &ProjectHome) -> Finding {
+    let possible = home.git().map_err(|error| error.one_line()).and_then(|(_, prefix)| {
+        Mounting::possible(home, &prefix, false)?;
+        Ok(format!("commands see them at the project's own path, {}", mounted::means()))
+    });
+    let beside = |why: String| format!("commands see them at paths of their own, since mounts are not possible: {why}");
+    Finding::good("workspaces", possible.unwrap_or_else(beside))
 }
 
 fn remotes(home: &ProjectHome) -> Finding {

@@ -1,11 +1,12 @@
-//! `guard` and `oversee`: tie the life of a program to that of the process that starts it.
+//! `guard` and `oversee`: tie the life of a program to that of the process that starts it. `inside`: what it sees.
 
 use std::ffi::OsString;
 use std::time::Duration;
 
-use crate::adapters::process;
+use crate::adapters::mounts::Bind;
 use crate::adapters::process::oversee::{Overseen, Oversight};
-use crate::cli::work::{GuardArgs, OverseeArgs};
+use crate::adapters::{fs, process};
+use crate::cli::work::{GuardArgs, InsideArgs, OverseeArgs};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 
@@ -36,6 +37,22 @@ pub(crate) fn oversee(args: &OverseeArgs) -> Result<Exit, Diagnostic> {
             args.limit_seconds.unwrap_or_default()
         ))),
         Err(error) => Err(Diagnostic::tool(format!("cannot start {}", shown(&args.command))).source(&error)),
+    }
+}
+
+/// Becomes the program in a namespace of its own; returns only where that fails, or no program is named.
+pub(crate) fn inside(args: &InsideArgs) -> Result<Exit, Diagnostic> {
+    let binds = args.bind.chunks(2).filter_map(Bind::of).collect::<Vec<_>>();
+    match process::inside::become_inside(&binds, &args.directory, &args.command) {
+        Ok(_) if args.command.is_empty() => Ok(Exit::Success),
+        // As a shell says it.
+        Ok(error) => Err(Diagnostic::tool(format!("cannot start {}", shown(&args.command))).source(&error)),
+        Err(error) => {
+            if let Some(file) = args.failure.as_ref().filter(|file| !file.as_os_str().is_empty()) {
+                fs::write(file, error.to_string().as_bytes())?;
+            }
+            Err(Diagnostic::tool(error.to_string()))
+        }
     }
 }
 

@@ -56,5 +56,6 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<Exit, Diagnostic> {
         Command::Debug(args) => debug::run(cli, args),
         Command::Guard(args) => guard::run(args),
         Command::Oversee(args) => guard::oversee(args),
+        Command::Inside(args) => guard::inside(args),
     }
 }

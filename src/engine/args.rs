@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::duration::Limit;
 use crate::model::quantity::Memory;
+use crate::model::workspace_kind::WorkspaceKind;
 
 /// The help of the section says what its flags share.
 const RUNNING: &str = "Running (also as DVC_FANOUT_JOBS and so on, or in .dvc/fanout/config.yaml)";
@@ -57,6 +58,11 @@ pub(crate) struct RunningArgs {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nice: Option<i32>,
+    /// Where stages run: in a workspace that their commands see at the project's own path (mounted), in one at a path of its
+    /// own (linked), or mounted where this machine allows it (auto, the default)
+    #[arg(long, value_enum, value_name = "KIND")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<WorkspaceKind>,
     /// Show no progress
     #[arg(short, long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]

@@ -13,3 +13,4 @@ pub(crate) mod requests;
 pub(crate) mod result_path;
 pub(crate) mod run;
 pub(crate) mod status;
+pub(crate) mod workspace_kind;

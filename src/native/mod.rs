@@ -46,6 +46,8 @@ pub(crate) struct Interrupted;
 pub(crate) struct Place<'a> {
     /// The project's root, absolute, without symlinks.
     pub root: &'a Path,
+    /// The same as commands see it.
+    pub seen_root: &'a Path,
     /// The folder below which lock files lie as in the project: the root, or another for them alone.
     pub locks: &'a Path,
     /// The root as text.

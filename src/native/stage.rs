@@ -258,7 +258,7 @@ impl Doing<'_, '_> {
         let all = self.stage.cmd.as_ref().and_then(command::commands).unwrap_or_default();
         for command in all {
             log.line(&format!("> {command}"));
-            let call = self.place.shell.call(command, self.place.root, &self.address);
+            let call = self.place.shell.call(command, self.place.seen_root, &self.address);
             match commands.run(&call, directory).map_err(|_| Stop::Interrupted)? {
                 Ending::Exited(0) => {}
                 Ending::Exited(code) => {

@@ -13,14 +13,13 @@ use crate::adapters::git::Git;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::path::{self, join};
 use crate::model::carry::{Carry, has_below};
-use crate::state::format::Carried;
+use crate::state::format::{Carried, Plan};
 
 /// Finds everything in the git work tree that is in no snapshot and that DVC does not put there.
 pub(super) fn find(situation: &Situation<'_>, git: &Git, patterns: &[String]) -> Result<Carried, Diagnostic> {
     let carry = Carry::parse(patterns).map_err(|error| Diagnostic::usage(format!("`--carry`: {error}")))?;
     let root = &situation.home.root;
-    let depth = situation.prefix.split('/').filter(|name| !name.is_empty()).count();
-    let top = root.ancestors().nth(depth).unwrap_or(root);
+    let top = Plan::top_of(root, situation.prefix);
     let inside = |path: &str| join(situation.prefix, path);
     let mut taken: BTreeSet<String> = outs(situation.project).into_iter().map(inside).collect();
     taken.extend(situation.dvc_files.keys().filter(|path| path::is_inside(path)).map(|path| inside(path)));

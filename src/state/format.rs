@@ -2,6 +2,8 @@
 //!
 //! Fields are only ever added. A reader refuses a version that it does not know.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::executor::Executor;
@@ -61,6 +63,19 @@ pub(crate) struct Plan {
     /// What workers see although it is in no snapshot.
     #[serde(default)]
     pub carry: Carried,
+}
+
+impl Plan {
+    /// The top of the git work tree that a project with this root lies in.
+    pub(crate) fn top<'r>(&self, root: &'r Path) -> &'r Path {
+        Self::top_of(root, &self.prefix)
+    }
+
+    /// The same of the project's folder in it.
+    pub(crate) fn top_of<'r>(root: &'r Path, prefix: &str) -> &'r Path {
+        let depth = prefix.split('/').filter(|name| !name.is_empty()).count();
+        root.ancestors().nth(depth).unwrap_or(root)
+    }
 }
 
 /// Files and folders that are in no snapshot and that no stage declares: git ignores most of them. Paths are relative to

@@ -25,6 +25,7 @@
 //!                  report/           what became of it: report.html, report.md, report.json, junit.xml, metrics.prom
 //!                  declared.json     the paths that stages declare
 //!                  brought           what commands made and git ignores, and is in the project now; a path a line
+//!                  linked-only       present where commands were in the way of mounts: workspaces have paths of their own
 //!                  first.lock        held by the worker that runs before the others
 //!                  first.over        others need not wait for it
 //!                  remote            present where workers leave outs in the project's remote
@@ -155,6 +156,11 @@ impl RunDir {
     /// What workers put in the project that git ignores: paths like those, one a line.
     pub(crate) fn brought(&self) -> PathBuf {
         self.0.join("brought")
+    }
+
+    /// Present where commands met the limits of mounts.
+    pub(crate) fn linked_only(&self) -> PathBuf {
+        self.0.join("linked-only")
     }
 
     /// Held by the worker that runs before the others.
@@ -288,6 +294,11 @@ impl SlotDir {
     /// Names the attempt whose commands run here, of a work item with outs that persist.
     pub(crate) fn at_work(&self) -> PathBuf {
         self.0.join("at-work")
+    }
+
+    /// Why the namespace of the last command could not be made.
+    pub(crate) fn no_namespace(&self) -> PathBuf {
+        self.0.join("no-namespace")
     }
 
     /// The files of the program that runs DVC.

@@ -108,10 +108,15 @@ pub(super) fn wait_for_turn(
     }
 }
 
+/// The end of an attempt's log.
+pub(super) fn last_words(log: &Path) -> Result<String, Diagnostic> {
+    Ok(String::from_utf8_lossy(&fs::read_tail(log, LAST_WORDS)?).into_owned())
+}
+
 /// What to add to the failure of a command whose last words name something that git ignores and that it did not have.
 pub(super) fn missed(sources: &Sources<'_>, log: &Path) -> Result<Option<String>, Diagnostic> {
     let carried = &sources.plan.carry;
-    let words = String::from_utf8_lossy(&fs::read_tail(log, LAST_WORDS)?).into_owned();
+    let words = last_words(log)?;
     let is_named = |path: &&String| words.contains(path.as_str());
     let top = sources.git.workdir();
     if let Some(path) = carried.left_out.iter().find(is_named) {

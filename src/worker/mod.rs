@@ -7,6 +7,7 @@ mod earlier;
 pub(crate) mod executor;
 mod first;
 mod harvest;
+pub(crate) mod mounted;
 pub(crate) mod salvage;
 pub(crate) mod transfer;
 mod usage;
@@ -38,6 +39,7 @@ use crate::worker::earlier::Earlier;
 use crate::worker::executor::dvc::killed_by_somebody;
 use crate::worker::executor::{Executor, Ran, Scene, StageEnd};
 use crate::worker::harvest::{Harvest, IgnoresBefore, Left};
+use crate::worker::mounted::{Mounted, Mounting};
 use crate::worker::transfer::{Object, Transfer};
 use crate::worker::workspace::projection::Projection;
 use crate::worker::workspace::{Sources, Workspace};
@@ -54,6 +56,8 @@ pub(crate) struct Bench<'a> {
     pub check: Option<&'a Check<'a>>,
     pub slot: &'a SlotDir,
     pub fanout: &'a FanoutDir,
+    /// Where commands are to see workspaces in the project's place.
+    pub mounting: Option<&'a Mounting>,
     /// The workspace as the last attempt of this process left it.
     pub last: RefCell<Option<Workspace>>,
     /// The control group of this process.
@@ -104,9 +108,9 @@ pub(crate) fn attempt(
         transfer.fetch(inputs(item, sources)?)?;
     }
     let mut tried = bench.check.map(|check| check.try_first(&begun, &earlier, watch)).transpose()?;
-    let mut workspace = Workspace::open(bench.slot.clone(), sources, bench.last.take())?;
+    let (mut workspace, mounted) = open(bench)?;
     let (root, projection) = (workspace.root(), Projection::of(&workspace, item));
-    let scene = begun.scene(&root, &projection, &earlier.distrusted);
+    let scene = begun.scene(&root, &projection, &earlier.distrusted, mounted.as_ref());
     executor.prepare(&scene, watch);
     let filled = workspace.fill(item, sources).and_then(|()| workspace.go_on_from(&earlier.published));
     if let Err(error) = filled {
@@ -135,7 +139,7 @@ pub(crate) fn attempt(
                 left.difference = tried.compare(&Side::of(&begun, &root, projection.locks(), &left, true), &ran)?;
             }
             let killed = bench.memory.as_ref().filter(|memory| memory.kills() > kills_before);
-            (begun.explained(outcome(item, &ran), killed)?, left)
+            (begun.explained(outcome(item, &ran), killed, mounted.is_some())?, left)
         }
         // A command may have removed the workspace itself: the attempt failed, and says why.
         Err(error) => {
@@ -163,6 +167,18 @@ pub(crate) fn attempt(
     Ok(outcome)
 }
 
+/// Opens the slot's workspace, and the namespace in which commands see it in the project's place, where they are to.
+fn open<'a>(bench: &Bench<'a>) -> Result<(Workspace, Option<Mounted<'a>>), Diagnostic> {
+    let (sources, slot) = (bench.sources, bench.slot);
+    if let Some(mounting) = bench.mounting.filter(|mounting| !mounting.is_off(sources.run)) {
+        let workspace = Workspace::open(slot.clone(), sources, bench.last.take(), Some(mounting))?;
+        if let Some(namespace) = mounting.enter(slot)? {
+            return Ok((workspace, Some(Mounted { namespace, mounting, root: sources.project })));
+        }
+    }
+    Ok((Workspace::open(slot.clone(), sources, bench.last.take(), None)?, None))
+}
+
 /// Runs the stages in the project itself and publishes what became of them; what they left is where it belongs already.
 pub(crate) fn in_project(
     bench: &Bench<'_>,
@@ -179,7 +195,7 @@ pub(crate) fn in_project(
     // What an earlier attempt left in the project is there.
     let projection = Projection::none(project, item);
     let distrusted: Vec<bool> = item.stages.iter().map(|stage| stage.distrusted).collect();
-    let scene = begun.scene(project, &projection, &distrusted);
+    let scene = begun.scene(project, &projection, &distrusted, None);
     executor.prepare(&scene, watch);
     let ignores = IgnoresBefore::read(project, item)?;
     let mut ran = executor.run(&scene, watch)?;
@@ -191,7 +207,7 @@ pub(crate) fn in_project(
     if let Some(tried) = &tried {
         left.difference = tried.compare(&Side::of(&begun, project, project, &left, false), &ran)?;
     }
-    let outcome = begun.explained(outcome(item, &ran), None)?;
+    let outcome = begun.explained(outcome(item, &ran), None, false)?;
     begun.publish(draft, &outcome, left, true, dvc_version)?;
     Ok(outcome)
 }
@@ -221,11 +237,18 @@ impl<'a> Begun<'a> {
     }
 
     /// What an executor is told: the stages run at `root`, which is the project itself or a workspace.
-    fn scene<'s>(&'s self, root: &'s Path, projection: &'s Projection<'s>, distrusted: &'s [bool]) -> Scene<'s> {
+    fn scene<'s>(
+        &'s self,
+        root: &'s Path,
+        projection: &'s Projection<'s>,
+        distrusted: &'s [bool],
+        mounted: Option<&'s Mounted<'s>>,
+    ) -> Scene<'s> {
         Scene {
             item: self.item,
             options: &self.bench.sources.plan.options,
             root,
+            mounted,
             projection,
             slot: self.bench.slot,
             log: &self.log,
@@ -272,7 +295,12 @@ impl<'a> Begun<'a> {
     }
 
     /// Adds to an outcome what the stages themselves could not say; `killed` is where the kernel ended processes meanwhile.
-    fn explained(&self, mut outcome: Outcome, killed: Option<&MemoryGroup>) -> Result<Outcome, Diagnostic> {
+    fn explained(
+        &self,
+        mut outcome: Outcome,
+        killed: Option<&MemoryGroup>,
+        is_mounted: bool,
+    ) -> Result<Outcome, Diagnostic> {
         // Another job would have no more time for it.
         if signals::is_time_up() && self.attempt.is_first && matches!(outcome, Outcome::Interrupted { .. }) {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of seconds")]
@@ -286,6 +314,17 @@ impl<'a> Begun<'a> {
         {
             // Whoever ended the command (an administrator, or this worker's own end): trying again helps.
             return Ok(Outcome::ToolFailed { message: format!("stage `{stage}`: {message}") });
+        }
+        if let Outcome::StageFailed { stage, message } = &mut outcome
+            && let Some(mounting) = self.bench.mounting.filter(|_| is_mounted)
+            && let Some(blame) = mounting.blame(&first::last_words(&self.log_path)?)
+        {
+            if blame.is_tried_again {
+                fs::write(&self.bench.sources.run.linked_only(), b"")?;
+                let message = format!("stage `{stage}`: {message}; {}: again in a workspace beside it", blame.what);
+                return Ok(Outcome::ToolFailed { message });
+            }
+            message.push_str(&format!("; {}: try `--workspace linked`", blame.what));
         }
         if let Outcome::StageFailed { message, .. } = &mut outcome {
             message.extend(killed.map(out_of_memory));

@@ -7,7 +7,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use git2::{Index, IndexEntry, IndexEntryExtendedFlag, IndexTime, Repository, RepositoryInitOptions};
 use rayon::prelude::*;
@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use super::store::{Alternate, Store, TreeEntry};
 use super::{Doing as _, EXECUTABLE, Git, GitError, SUBMODULE, SYMLINK, linked};
 use crate::adapters::fs::{self, At as _};
+use crate::adapters::mounts::Aside;
 
 /// Files of the project's repository that a slot's has too.
 const COPIED: [&str; 3] = ["info/exclude", "info/attributes", "shallow"];
@@ -31,6 +32,16 @@ pub(crate) struct Beginning<'a> {
     pub snapshot: Option<&'a str>,
     /// The folders that have a repository of their own.
     pub nested: &'a [String],
+    /// The project's second name, where the slot's workspace is to hide the first.
+    pub aside: Option<&'a Aside>,
+}
+
+impl Beginning<'_> {
+    /// Where the slot finds what lies at a path.
+    fn as_seen(&self, path: &Path) -> PathBuf {
+        let real = || path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        self.aside.map_or_else(|| path.to_owned(), |aside| aside.of(&real()))
+    }
 }
 
 impl Git {
@@ -62,7 +73,7 @@ impl Git {
         // A store is for one thread.
         let store = begin.store.path();
         let chunk = files.len().div_ceil(rayon::current_num_threads()).max(1);
-        let top = &self.workdir;
+        let top = &begin.as_seen(&self.workdir);
         let put_all = |files: &[TreeEntry]| {
             let store = Store::open(store)?;
             files.iter().map(|file| put(&store, file, top, to)).collect()
@@ -90,12 +101,17 @@ impl Git {
         let mut options = RepositoryInitOptions::new();
         options.external_template(false).mkpath(true).no_reinit(true);
         let repository = Repository::init_opts(to, &options).doing("make a slot's repository")?;
-        let objects = Alternate::new(&repository.path().join("objects"), &opened.common.join("objects"));
-        let line = objects.map(|objects| objects.line + "\n").unwrap_or_default();
+        let (own, objects) = (repository.path().join("objects"), opened.common.join("objects"));
+        let line = match begin.aside {
+            // A relative path would lead elsewhere from where the workspace is seen.
+            Some(_) => begin.as_seen(&objects).to_str().filter(|line| !line.contains('\n')).map(str::to_owned),
+            None => Alternate::new(&own, &objects).map(|objects| objects.line),
+        };
+        let line = line.map(|line| line + "\n").unwrap_or_default();
         write(&repository, "objects/info/alternates", line.as_bytes())?;
         self.imitate_index(begin, prefix, manifest, &repository.path().join("index"))?;
         self.imitate_refs(head, &repository)?;
-        self.imitate_settings(to, &repository)
+        self.imitate_settings(begin, &repository)
     }
 
     /// Writes the project's index with the stat data of the slot's files.
@@ -172,7 +188,7 @@ impl Git {
     }
 
     /// Has the same configuration and ignore rules.
-    fn imitate_settings(&self, top: &Path, repository: &Repository) -> Result<(), GitError> {
+    fn imitate_settings(&self, begin: Beginning<'_>, repository: &Repository) -> Result<(), GitError> {
         let opened = self.opened()?;
         let project = &opened.common;
         for name in COPIED {
@@ -191,11 +207,11 @@ impl Git {
                 path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
             )
         };
-        text.push_str(&format!("[include]\n\tpath = {}\n", quoted(&project.join("config"))));
+        text.push_str(&format!("[include]\n\tpath = {}\n", quoted(&begin.as_seen(&project.join("config")))));
         // What the project says about its own work tree does not hold for this one.
         text.push_str("[core]\n\tbare = false\n\tfsmonitor = false\n");
         if is_elsewhere {
-            text.push_str(&format!("\tworktree = {}\n", quoted(top)));
+            text.push_str("\tworktree = ..\n");
         }
         write(repository, "config", text.as_bytes())
     }

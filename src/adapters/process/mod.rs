@@ -6,12 +6,14 @@
 //! | `start_overseen` | `oversee`, which stays; a process group of its own | workers |
 //! | `start` | `guard`, which becomes the program; a process group of its own | the `dvc` of a worker, and what loads it |
 //! | `start_directly` | nothing; a process group of its own | the commands of stages |
+//! | `inside` | nothing, but a mount namespace around it; a process group of its own | the same, at the project's path |
 //! | `adopted` | nothing: it was left to this process by what loads DVC | the `dvc` of a worker |
 //!
 //! All but the commands of stages end with this process, however it ends; those are ended by whoever takes care of it,
 //! or when their slot is used again. They are stopped TERM first and KILL after a grace period.
 
 pub(crate) mod descendants;
+pub(crate) mod inside;
 pub(crate) mod oversee;
 
 use std::ffi::OsString;
@@ -213,20 +215,29 @@ pub(crate) fn start_directly(
     log: &File,
     nice: Option<i32>,
 ) -> io::Result<Running> {
+    settled(direct(program, directory, log)?.spawn()?, nice)
+}
+
+/// What starts a program directly.
+fn direct(program: &Program, directory: &Path, log: &File) -> io::Result<Command> {
     let mut command = Command::new(&program.path);
     command.args(&program.arguments);
     for name in env::GIT_LOCAL {
         command.env_remove(name);
     }
-    let child = command
+    command
         .envs(program.environment.iter().cloned())
         .current_dir(directory)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log.try_clone()?)
         .process_group(0)
-        .kill_on_drop(true)
-        .spawn()?;
+        .kill_on_drop(true);
+    Ok(command)
+}
+
+/// A child that leads a process group, with its priority.
+fn settled(child: Child, nice: Option<i32>) -> io::Result<Running> {
     let child = Running::Started(Box::new(child));
     if let (Some(nice), Some(group)) = (nice, child.id()) {
         let own = rustix::process::getpriority_process(None)?;

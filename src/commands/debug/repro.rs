@@ -78,6 +78,7 @@ fn native(home: &ProjectHome, args: &ReproArgs) -> Result<Exit, Instead> {
     let shell = Shell::find(vec![]);
     let place = Place {
         root: &home.root,
+        seen_root: &home.root,
         locks: &home.root,
         root_text: &project.root,
         cwd: &home.cwd,

@@ -15,6 +15,7 @@ use crate::engine::recorder::Audience;
 use crate::engine::{AnyEngine, HandedOver, Scene};
 use crate::env;
 use crate::exit::Exit;
+use crate::model::workspace_kind::WorkspaceKind;
 use crate::output::progress::Style;
 use crate::output::text;
 use crate::state::format::WorkItem;
@@ -22,6 +23,7 @@ use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
 use crate::state::run_lock::RunLock;
 use crate::state::{durations, worklist};
+use crate::worker::mounted::Mounting;
 
 mod data;
 
@@ -45,6 +47,10 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
     let scene =
         Scene { project: &project, run: &run, plan: &plan, running: &running, detach: args.detach, in_project: false };
     let mut engine = args.engine.completed(&settings)?.resolve(&scene)?;
+    if matches!(engine, AnyEngine::Local(_)) {
+        // The workers of this machine can do what this process can.
+        Mounting::find(running.workspace.unwrap_or(WorkspaceKind::Linked), &project, &plan.prefix)?;
+    }
     if args.dry_run {
         let items = worklist::read_all(&run)?;
         let work = Work { run: &run, plan: &plan, items: &items, phases: &phases, expected: &HashMap::new() };

@@ -21,6 +21,7 @@ use crate::exit::Exit;
 use crate::model::duration::Limit;
 use crate::model::executor::Executor as Choice;
 use crate::model::run::Outcome;
+use crate::model::workspace_kind::WorkspaceKind;
 use crate::output::text;
 use crate::state::dvc_version::DvcVersion;
 use crate::state::format::{self, Plan, WorkItem};
@@ -36,6 +37,7 @@ use crate::worker::child::Watch;
 use crate::worker::executor::Executor;
 use crate::worker::executor::dvc::DvcExecutor;
 use crate::worker::executor::native::{NativeExecutor, OnlyDvc};
+use crate::worker::mounted::Mounting;
 use crate::worker::transfer::Transfer;
 use crate::worker::workspace::Sources;
 use crate::worker::{self, Attempt, Bench};
@@ -76,6 +78,7 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
         return check::run(&project, args);
     }
     let config = resolve(&project, args)?;
+    let choice = args.executor.unwrap_or(config.plan.options.executor);
     let (git, _) = project.git()?;
     let store = Store::open(&config.run.snapshot())?;
     // Where nothing is left to DVC, it need not be there.
@@ -83,6 +86,8 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
     let slots = args.scratch.clone().unwrap_or_else(|| project.fanout().slots());
     let slots = std::path::absolute(&slots).unwrap_or(slots);
     let (slot, _lock) = take_slot(&slots, args)?;
+    let kind = if args.in_project || choice.is_always_dvc() { WorkspaceKind::Linked } else { args.workspace };
+    let mounting = Mounting::find(kind, &project, &config.plan.prefix)?;
     let texts = project.worker_config(&slot.workspace().join(&config.plan.prefix))?;
     let sources = Sources {
         plan: &config.plan,
@@ -104,7 +109,6 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
     };
     let dvc = dvc.as_ref().ok();
     let fanout = project.fanout();
-    let choice = args.executor.unwrap_or(config.plan.options.executor);
     let check = (choice == Choice::Check).then(|| Check::new(&project.config, &project.root, &version, &slot));
     let bench = Bench {
         sources: &sources,
@@ -114,6 +118,7 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
         check: check.as_ref(),
         slot: &slot,
         fanout: &fanout,
+        mounting: mounting.as_ref(),
         last: RefCell::default(),
         memory: MemoryGroup::find(),
         kills: RecentKills::default(),

@@ -107,6 +107,9 @@ fn config(args: &Args, scene: &Scene<'_>) -> Result<KubernetesConfig, Diagnostic
             worker_arguments.extend([format!("{SCRATCH}/cache"), "--use-remote".to_owned()]);
         }
     }
+    if let Some(kind) = running.workspace {
+        worker_arguments.extend(["--workspace".to_owned(), kind.name().to_owned()]);
+    }
     let workers = running.jobs.map_or(Ok(DEFAULT_WORKERS), |jobs| u32::try_from(jobs.get()));
     let workers = workers.map_err(|_| Diagnostic::usage("`--jobs` is more than any cluster takes"))?;
     Ok(KubernetesConfig {

@@ -26,6 +26,7 @@ use crate::engine::local::worker::Worker;
 use crate::engine::{Channels, Engine, Failures, Flags as _, PhaseEnd};
 use crate::model::event::{Event, Stop, Task};
 use crate::model::run::{Ending, Resources};
+use crate::model::workspace_kind::WorkspaceKind;
 
 /// The longest wait before another attempt.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
@@ -56,6 +57,7 @@ pub(crate) struct LocalConfig {
     /// Whatever work items say.
     pub timeout: Option<Duration>,
     pub nice: Option<i32>,
+    pub workspace: WorkspaceKind,
     /// Start no more after this many work items have failed.
     pub max_failed: Option<usize>,
     /// The project's root, where workers start.
@@ -77,7 +79,7 @@ impl LocalEngine {
     /// The worker process of a slot.
     fn program(&self, slot: usize) -> Program {
         let program = Program::new(process::SELF).arg("work").arg("--serve").arg("--run").arg(&self.config.run);
-        program.arg("--slot-from").arg(slot.to_string())
+        program.arg("--slot-from").arg(slot.to_string()).arg("--workspace").arg(self.config.workspace.name())
     }
 
     /// What a worker is asked to do: the command line of a `work` for this attempt.
@@ -362,6 +364,7 @@ mod tests {
             backoff: Duration::from_secs(1),
             timeout: None,
             nice: None,
+            workspace: WorkspaceKind::Auto,
             max_failed: None,
             project: PathBuf::new(),
             run: "r".into(),

@@ -44,6 +44,7 @@ impl Flags for Args {
             backoff: Duration::from_secs(1),
             timeout: args.timeout.map(|limit| limit.0),
             nice: args.nice,
+            workspace: args.workspace.unwrap_or_default(),
             max_failed: args.max_failed(scene.plan.work_items),
             project: scene.project.root.clone(),
             run: scene.plan.run.clone(),

@@ -60,6 +60,7 @@ use crate::engine::slurm::watch::{Over, Watch};
 use crate::engine::{Channels, Engine, Failures, Flags as _, HandedOver, PhaseEnd};
 use crate::env;
 use crate::model::event::{Stop, Task};
+use crate::model::workspace_kind::WorkspaceKind;
 use crate::state::paths::RunDir;
 use crate::state::run_lock::RunLock;
 
@@ -89,6 +90,7 @@ pub(crate) struct SlurmConfig {
     /// Seconds that work items may take, of those that say so.
     pub timeouts: BTreeMap<usize, u64>,
     pub nice: Option<i32>,
+    pub workspace: Option<WorkspaceKind>,
     /// Tasks at a time; `None` leaves it to the scheduler.
     pub jobs: Option<usize>,
     /// Who counts failures of a run that was handed over.

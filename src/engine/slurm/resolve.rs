@@ -151,6 +151,7 @@ fn config(args: &Args, scene: &Scene<'_>) -> Result<SlurmConfig, Diagnostic> {
         timeout: running.timeout.map(|limit| limit.0),
         timeouts,
         nice: running.nice,
+        workspace: running.workspace,
         jobs: running.jobs.map(usize::from),
         // Somebody has to count failures while there is something left to end.
         settle: match max_failed {

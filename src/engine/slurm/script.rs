@@ -20,11 +20,12 @@ pub(super) fn script(config: &SlurmConfig, name: &str, variables: Option<&str>, 
     let scratch = config.scratch.as_ref().map(|folder| format!(" --scratch \"{folder}\"")).unwrap_or_default();
     let timeout = config.timeout.map(|limit| format!(" --timeout {}", limit.as_secs())).unwrap_or_default();
     let nice = config.nice.map(|nice| format!(" --nice {nice}")).unwrap_or_default();
+    let workspace = config.workspace.map(|kind| format!(" --workspace {}", kind.name())).unwrap_or_default();
     let (run, job, program) = (quoted(&config.run), quoted(name), quoted(&config.program));
     let wrapper = wrapper(config);
     let ahead = if is_ahead { AHEAD } else { "" };
     let worker = format!(
-        "{wrapper}{program} work \"$SLURM_ARRAY_TASK_ID\" --run {run} --job {job}{ahead}{scratch}{timeout}{nice}"
+        "{wrapper}{program} work \"$SLURM_ARRAY_TASK_ID\" --run {run} --job {job}{ahead}{scratch}{timeout}{nice}{workspace}"
     );
     match &config.epilogue {
         None => text.push_str(&format!("exec {worker}\n")),

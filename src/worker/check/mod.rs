@@ -86,7 +86,7 @@ impl<'a> Check<'a> {
         fs::remove(&self.cache)?;
         fs::remove(&slot.aside())?;
         fs::create_dir(&slot.aside())?;
-        let mut workspace = Workspace::open(slot.clone(), sources, bench.last.take())?;
+        let mut workspace = Workspace::open(slot.clone(), sources, bench.last.take(), None)?;
         let (root, projection) = (workspace.root(), Projection::of(&workspace, item));
         if let Err(error) = workspace.fill(item, sources).and_then(|()| workspace.go_on_from(&earlier.published)) {
             drop(workspace.discard());
@@ -95,7 +95,7 @@ impl<'a> Check<'a> {
         let turn = first::wait_for_turn(sources, slot, watch)?;
         workspace.refresh(sources)?;
         begun.say("dvc-fanout does the work item before DVC does, to compare what both leave");
-        let scene = begun.scene(&root, &projection, &earlier.distrusted);
+        let scene = begun.scene(&root, &projection, &earlier.distrusted, None);
         let mut native = self.executor();
         let ran = match &turn {
             Ok(_) => native.run(&scene, watch)?,

@@ -16,6 +16,7 @@ use crate::model::run::{Executed, StageState};
 use crate::state::format::{PlanOptions, WorkItem};
 use crate::state::paths::SlotDir;
 use crate::worker::child::{Stopped, Watch};
+use crate::worker::mounted::Mounted;
 use crate::worker::workspace::projection::Projection;
 
 /// Runs the stages of one work item after another.
@@ -36,6 +37,8 @@ pub(crate) struct Scene<'a> {
     pub options: &'a PlanOptions,
     /// The project's root in the workspace.
     pub root: &'a Path,
+    /// Where commands see it, if not there.
+    pub mounted: Option<&'a Mounted<'a>>,
     /// Where lock entries are, and what DVC is shown.
     pub projection: &'a Projection<'a>,
     pub slot: &'a SlotDir,
@@ -53,6 +56,11 @@ pub(crate) struct Scene<'a> {
 }
 
 impl Scene<'_> {
+    /// The project's root as commands see it.
+    pub(crate) fn seen_root(&self) -> &Path {
+        self.mounted.map_or(self.root, |mounted| mounted.root)
+    }
+
     /// Whether the workspace is the project itself, with all its stages.
     pub(crate) fn in_project(&self) -> bool {
         self.projection.is_none()

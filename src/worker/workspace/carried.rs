@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::adapters::fs::{self, FsError};
+use crate::adapters::mounts::Aside;
 use crate::model::carry::is_at_or_below;
 use crate::state::format::Plan;
 use crate::state::paths::RunDir;
@@ -16,6 +17,8 @@ use crate::state::paths::RunDir;
 pub(crate) struct Carried {
     /// The top of the project's git work tree.
     project: PathBuf,
+    /// The same as commands find it.
+    seen: PathBuf,
     /// The top of the workspace.
     workspace: PathBuf,
     paths: BTreeSet<String>,
@@ -25,11 +28,10 @@ pub(crate) struct Carried {
 
 impl Carried {
     /// What a workspace of a plan has; nothing is made yet. `root` is the project's.
-    pub(crate) fn new(plan: &Plan, root: &Path, workspace: &Path) -> Carried {
-        let depth = plan.prefix.split('/').filter(|name| !name.is_empty()).count();
-        let project = root.ancestors().nth(depth).unwrap_or(root).to_owned();
-        let mut carried =
-            Carried { project, workspace: workspace.to_owned(), paths: BTreeSet::new(), folders: HashSet::new() };
+    pub(crate) fn new(plan: &Plan, root: &Path, workspace: &Path, aside: Option<&Aside>) -> Carried {
+        let (project, workspace) = (plan.top(root).to_owned(), workspace.to_owned());
+        let seen = aside.map_or_else(|| project.clone(), |aside| aside.of(&project));
+        let mut carried = Carried { project, seen, workspace, paths: BTreeSet::new(), folders: HashSet::new() };
         plan.carry.linked.iter().for_each(|path| carried.add(path));
         carried
     }
@@ -57,7 +59,7 @@ impl Carried {
             if let Some(parent) = to.parent() {
                 fs::create_dir(parent)?;
             }
-            fs::symlink(&from, &to)?;
+            fs::symlink(self.seen.join(path), &to)?;
             made.push(path.as_str());
         }
         self.exclude(&made)
@@ -79,7 +81,7 @@ impl Carried {
     /// Whether there is a link of this kind at a path, and it is as it was made.
     pub(crate) fn is_link(&self, path: &str) -> bool {
         self.paths.contains(path)
-            && std::fs::read_link(self.workspace.join(path)).is_ok_and(|target| target == self.project.join(path))
+            && std::fs::read_link(self.workspace.join(path)).is_ok_and(|target| target == self.seen.join(path))
     }
 
     /// Whether a path is to be a link.

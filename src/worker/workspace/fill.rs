@@ -9,6 +9,7 @@ use super::{Sources, Workspace, WorkspaceError, make_parent, projection};
 use crate::adapters::dvc::place::{CachedOut, make_empty, object_path, place_cached};
 use crate::adapters::fs::{self, FoundKind, FsError};
 use crate::adapters::git::{Content, linked};
+use crate::adapters::mounts::Aside;
 use crate::adapters::odd_names;
 use crate::dvc::ignore_lines;
 use crate::dvc::lockfile::splice;
@@ -166,7 +167,7 @@ impl Workspace {
                 if to.is_symlink() {
                     fs::remove(&to)?;
                 }
-                Ok(copy_tree(&from, &to)?)
+                Ok(copy_tree(&from, &to, self.aside.as_ref())?)
             }
             Input::OddNames { path } => Ok(odd_names::copy(&sources.project.join(path), &root.join(path))?),
             Input::Lock { path, entries } => self.place_lock(path, entries, sources, results),
@@ -193,7 +194,8 @@ impl Workspace {
                     object_path(sources.placing.cache, md5, legacy).is_some_and(|object| fs::exists(&object));
                 if sources.plan.options.allow_missing && !is_in_cache {
                     let from = sources.project.join(path);
-                    return if fs::exists(&from) { Ok(copy_tree(&from, &root.join(path))?) } else { Ok(()) };
+                    let aside = self.aside.as_ref();
+                    return if fs::exists(&from) { Ok(copy_tree(&from, &root.join(path), aside)?) } else { Ok(()) };
                 }
                 let object = CachedOut { path, md5, legacy, isexec: recorded.isexec, executable, empty };
                 place_cached(&root, &object, member.as_deref(), &sources.placing)?;
@@ -282,10 +284,10 @@ fn base_locks(item: &WorkItem) -> Result<Vec<(String, String)>, WorkspaceError> 
 }
 
 /// Copies a file, a symlink or a tree, with executable bits.
-fn copy_tree(from: &Path, to: &Path) -> Result<(), FsError> {
+fn copy_tree(from: &Path, to: &Path, aside: Option<&Aside>) -> Result<(), FsError> {
     make_parent(to)?;
     if from.is_symlink() || from.is_file() {
-        return copy_one(from, to);
+        return copy_one(from, to, aside);
     }
     if !from.is_dir() {
         return odd_names::stand_in(to);
@@ -294,14 +296,14 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(), FsError> {
     for found in fs::walk(from, &|_| false)? {
         match found.kind {
             FoundKind::Directory => fs::create_dir(&to.join(&found.path))?,
-            FoundKind::File | FoundKind::Symlink => copy_one(&from.join(&found.path), &to.join(&found.path))?,
+            FoundKind::File | FoundKind::Symlink => copy_one(&from.join(&found.path), &to.join(&found.path), aside)?,
             FoundKind::Other => odd_names::stand_in(&to.join(&found.path))?,
         }
     }
     Ok(())
 }
 
-fn copy_one(from: &Path, to: &Path) -> Result<(), FsError> {
+fn copy_one(from: &Path, to: &Path, aside: Option<&Aside>) -> Result<(), FsError> {
     // A nested repository of the workspace's own may be there already.
     if to.file_name().is_some_and(|name| name == ".git") && fs::exists(to) {
         return Ok(());
@@ -309,7 +311,10 @@ fn copy_one(from: &Path, to: &Path) -> Result<(), FsError> {
     if let Ok(target) = std::fs::read_link(from) {
         // A relative target would mean another file in another directory; what is behind it is what counts.
         let behind = from.canonicalize().unwrap_or(target);
-        return if from.is_file() { copy_one(&behind, to) } else { fs::symlink(&behind, to) };
+        if from.is_file() {
+            return copy_one(&behind, to, aside);
+        }
+        return fs::symlink(aside.map_or_else(|| behind.clone(), |aside| aside.of(&behind)), to);
     }
     fs::copy_as(from, to, fs::mode(from)? & 0o777)
 }

@@ -96,6 +96,9 @@ impl Workspace {
             fs::create_dir(parent)?;
         }
         rehome(&from, &self.top, self.carried.project())?;
+        if let Some(aside) = &self.aside {
+            rehome(&from, aside.name(), self.carried.project())?;
+        }
         if self.carried.has(path) && fs::exists(&to) {
             return Ok(exchange(&from, &to)?);
         }

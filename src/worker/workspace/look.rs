@@ -93,6 +93,7 @@ impl Workspace {
         path == ".git"
             || above.is_some_and(|above| self.nested.iter().any(|nested| nested == above))
             || is_within(path, &join(&self.prefix, ".dvc/tmp"))
+            || self.mount_point.as_deref().is_some_and(|point| is_within(path, point))
     }
 
     /// The files of the snapshot that are not where they were, given all that was found there.

@@ -20,12 +20,14 @@ use crate::adapters::dvc::place::{PlaceError, Placing};
 use crate::adapters::fs::{self, Found, FsError};
 use crate::adapters::git::{self, Beginning, Git, GitError, ManifestFile, Store};
 use crate::adapters::machine;
+use crate::adapters::mounts::Aside;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::lockfile::Lockfile;
 use crate::dvc::pipeline::path::lock_path;
 use crate::state::format::{Plan, WorkItem};
 use crate::state::paths::{RunDir, SlotDir};
 use crate::state::slots;
+use crate::worker::mounted::{self, Mounting};
 use carried::Carried;
 use look::Watching;
 
@@ -81,8 +83,12 @@ pub(crate) struct Workspace {
     prefix: String,
     /// The folders in it that have a repository of their own.
     nested: Vec<String>,
-    /// Where the project's files that are linked lie: the top of its work tree.
+    /// Where the project's files that are linked lie: the top of its work tree, as commands find it.
     project: PathBuf,
+    /// The project's second name, where commands see the workspace in the project's place.
+    aside: Option<Aside>,
+    /// The folder that commands find the cache in, if that is mounted there.
+    mount_point: Option<String>,
     /// The snapshot.
     store: Store,
     /// The files of the snapshot that are in it, sorted by path.
@@ -103,16 +109,20 @@ pub(crate) struct Workspace {
 impl Workspace {
     /// Opens a slot's workspace, made anew if it holds another tree or is not clean. The slot's lock is held.
     ///
-    /// `last` is the workspace as this process left it, if it had the slot all the time.
+    /// `last` is the workspace as this process left it, if it had the slot all the time. With `mounting`, commands are to
+    /// see it in the project's place.
     pub(crate) fn open(
         slot: SlotDir,
         sources: &Sources<'_>,
         last: Option<Workspace>,
+        mounting: Option<&Mounting>,
     ) -> Result<Workspace, WorkspaceError> {
-        let marker = marker(sources)?;
+        let aside = mounting.map(Mounting::aside);
+        let marker = marker(sources, aside)?;
         let top = slot.workspace();
         let is_clean = fs::read_text_if_any(&slot.clean())?.as_deref() == Some(&marker);
         if let Some(mut last) = last.filter(|_| is_clean) {
+            last.make_mount_points()?;
             last.watch()?;
             fs::remove(&slot.clean())?;
             last.carried.place(sources.run)?;
@@ -130,6 +140,7 @@ impl Workspace {
                 snapshot: sources.plan.snapshot.as_deref(),
                 store: sources.store,
                 nested: &sources.plan.nested,
+                aside,
             };
             sources.git.check_out(begin, &top, &slot.manifest())?;
             slot.site_cache().map_or(Ok(()), |folder| fs::create_dir(&folder))?;
@@ -138,17 +149,20 @@ impl Workspace {
         fs::remove(&slot.clean())?;
         let store = Store::open(&sources.run.snapshot())?;
         let (prefix, nested) = (sources.plan.prefix.clone(), sources.plan.nested.clone());
-        let project = sources.git.workdir().to_owned();
-        let mut carried = Carried::new(sources.plan, sources.project, &top);
+        let top_of_project = sources.plan.top(sources.project);
+        let project = aside.map_or_else(|| sources.git.workdir().to_owned(), |aside| aside.of(top_of_project));
+        let mut carried = Carried::new(sources.plan, sources.project, &top, aside);
         carried.place(sources.run)?;
         let (has_odd_names, found, watching) = (Cell::new(false), None, Watching::default());
         let stage_files = projection::stage_files(&manifest, &prefix);
-        Ok(Workspace {
+        let workspace = Workspace {
             slot,
             top,
             prefix,
             nested,
             project,
+            aside: aside.cloned(),
+            mount_point: mounting.and_then(Mounting::mount_point).map(str::to_owned),
             store,
             manifest,
             carried,
@@ -157,7 +171,16 @@ impl Workspace {
             watching,
             stage_files,
             opened: RefCell::default(),
-        })
+        };
+        workspace.make_mount_points()?;
+        Ok(workspace)
+    }
+
+    /// Makes the folders that only commands in a namespace need.
+    fn make_mount_points(&self) -> Result<(), FsError> {
+        let own = self.aside.as_ref().map(|_| mounted::site_cache_in(&self.prefix));
+        let points = self.mount_point.iter().chain(&own);
+        points.map(|point| self.top.join(point)).try_for_each(|point| fs::create_dir(&point))
     }
 
     /// Looks for what other workers have put in the project.
@@ -198,19 +221,20 @@ impl Workspace {
         if self.has_odd_names.get() {
             return Ok(());
         }
-        let marker = marker(sources)?;
+        let marker = marker(sources, self.aside.as_ref())?;
         Ok(fs::write_plain(&self.slot.clean(), marker.as_bytes())?)
     }
 }
 
 /// What the file `clean` holds: what the workspace was made from, and since when the machine runs.
-fn marker(sources: &Sources<'_>) -> Result<String, FsError> {
+fn marker(sources: &Sources<'_>, aside: Option<&Aside>) -> Result<String, FsError> {
     let plan = sources.plan;
     let tree = plan.workspace.as_deref().unwrap_or_default();
     let brought = fs::read_text_if_any(&sources.run.brought())?.unwrap_or_default();
     let carried = fs::digest_bytes(format!("{}\n{brought}", plan.carry.linked.join("\n")).as_bytes());
     let head = plan.head.as_deref().unwrap_or("-");
-    Ok(format!("{tree} {head} {} {carried} {}\n", plan.setting, machine::boot()))
+    let seen = aside.map_or_else(String::new, |aside| format!(" {}", aside.name().display()));
+    Ok(format!("{tree} {head} {} {carried} {}{seen}\n", plan.setting, machine::boot()))
 }
 
 /// The entries that a work item's stages have in lock files below a folder, in its order.

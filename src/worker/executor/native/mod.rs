@@ -33,6 +33,7 @@ use crate::output::text;
 use crate::worker::child::{Stopped, Watch};
 use crate::worker::executor::dvc::{DvcExecutor, is_own_failure, with_kill};
 use crate::worker::executor::{Executor, Ran, Scene, StageEnd};
+use crate::worker::mounted::Mounted;
 use files::ItemFiles;
 
 /// How long another `dvc` in the project is waited for.
@@ -49,6 +50,9 @@ pub(crate) enum OnlyDvc {
     /// It is not done here.
     DoesItElsewhere,
 }
+
+/// What a stage says whose command did not even begin, since there was no namespace for it: another try may get one.
+const NO_NAMESPACE: &str = "its namespace could not be made";
 
 /// Does stages without DVC.
 pub(crate) struct NativeExecutor<'a> {
@@ -154,6 +158,7 @@ impl Executor for NativeExecutor<'_> {
         let shell = Shell::find(environment(scene));
         let place = Place {
             root: scene.root,
+            seen_root: scene.seen_root(),
             locks: scene.projection.locks(),
             root_text,
             cwd: "",
@@ -219,7 +224,7 @@ fn end(outcome: Option<Outcome>) -> StageEnd {
         Became::Interrupted => return StageEnd { has_begun: true, ..StageEnd::not_run() },
         Became::ForDvc(_) => return StageEnd::not_run(),
     };
-    let is_own_failure = message.as_deref().is_some_and(is_own_failure);
+    let is_own_failure = message.as_deref().is_some_and(|why| is_own_failure(why) || why.starts_with(NO_NAMESPACE));
     let has_begun = matches!(state, StageState::Ran | StageState::Failed);
     StageEnd { state, has_begun, message: message.map(with_kill), is_own_failure, executed }
 }
@@ -239,7 +244,8 @@ fn dependents(scene: &Scene<'_>, failed: usize) -> Vec<usize> {
 /// What commands find in their environment, as under the `dvc` of a work item.
 fn environment(scene: &Scene<'_>) -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
     let mut environment = scene.environment.to_vec();
-    environment.extend(scene.slot.site_cache().map(|folder| (env::DVC_SITE_CACHE_DIR.into(), folder.into())));
+    let site_cache = scene.mounted.map_or_else(|| scene.slot.site_cache(), Mounted::site_cache);
+    environment.extend(site_cache.map(|folder| (env::DVC_SITE_CACHE_DIR.into(), folder.into())));
     environment.push((env::DVC_NO_ANALYTICS.into(), "1".into()));
     environment.push((env::DVC_FANOUT_SLOT.into(), scene.slot.path().into()));
     environment
@@ -305,10 +311,20 @@ impl Hands<'_, '_> {
 impl Commands for Hands<'_, '_> {
     fn run(&mut self, program: &Program, directory: &Path) -> Result<Ending, Interrupted> {
         let (scene, spared) = (self.scene, self.dvc.spared());
-        let begin = async { Ok((process::start_directly(program, directory, scene.log, scene.nice)?, spared)) };
+        let start = || match scene.mounted {
+            Some(mounted) => {
+                let directory = mounted.seen(directory, scene.root);
+                mounted.namespace.start(program, &directory, scene.log, scene.nice)
+            }
+            None => process::start_directly(program, directory, scene.log, scene.nice),
+        };
+        let begin = async { Ok((start()?, spared)) };
         let left = self.deadline.map(|end| end.saturating_duration_since(Instant::now()).as_secs().max(1));
         match self.unlocked(|hands| hands.watch.watch(begin, spared, left)) {
-            Ok(Ok(stopped)) => self.ended(stopped),
+            Ok(Ok(stopped)) => match scene.mounted.and_then(Mounted::failure) {
+                Some(why) => Ok(Ending::NotStarted(format!("{NO_NAMESPACE}: {why}"))),
+                None => self.ended(stopped),
+            },
             Ok(Err(error)) => Ok(Ending::NotStarted(error.to_string())),
             Err(error) => Ok(Ending::NotStarted(error.one_line())),
         }

@@ -1,0 +1,147 @@
+//! Mount namespaces: what a program, and all that comes of it, sees at a path, and nobody else does.
+//!
+//! A workspace that stands at the project's path hides the project, and some of it has to be there all the same: what no
+//! snapshot holds, git's objects. So the project has a second name, *aside*, under which it is found within such a
+//! namespace and outside of it:
+//!
+//! | `/tmp/dvc-fanout-USER/DIGEST/project` | is |
+//! |---|---|
+//! | outside | a symlink to the project |
+//! | within | the project, mounted |
+//!
+//! Nothing is ever mounted outside. A namespace ends, and its mounts with it, when the last process in it does.
+
+#![expect(clippy::disallowed_methods, reason = "an adapter that writes what the kernel reads")]
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::mount::MsFlags;
+use nix::sched::CloneFlags;
+
+use crate::adapters::fs::{self, At as _, FsError};
+
+/// Where the second names of projects are: the same place for all workers of a user, whatever their environment says, so
+/// that a command which writes it down leaves the same each time.
+const PLACE: &str = "/tmp";
+/// The digits that tell projects apart.
+const DIGITS: usize = 12;
+
+/// A project under its second name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Aside {
+    project: PathBuf,
+    folder: PathBuf,
+    name: PathBuf,
+}
+
+/// Something that is to be seen at another path as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bind {
+    pub from: PathBuf,
+    pub to: PathBuf,
+}
+
+impl Bind {
+    /// One of two paths.
+    pub(crate) fn of(paths: &[PathBuf]) -> Option<Bind> {
+        let [from, to] = paths else { return None };
+        Some(Bind { from: from.clone(), to: to.clone() })
+    }
+}
+
+impl Aside {
+    /// Gives a project, by its real path, a second name.
+    pub(crate) fn prepare(project: &Path) -> Result<Aside, FsError> {
+        let user = rustix::process::geteuid().as_raw();
+        let place = Path::new(PLACE).join(format!("dvc-fanout-{user}"));
+        let refused = |why: &str| Err(io::Error::other(why.to_owned())).at("use", &place);
+        if place.starts_with(project) {
+            return refused("it lies in the project");
+        }
+        fs::create_private_dir(&place)?;
+        let found = place.symlink_metadata().at("look at", &place)?;
+        if !found.is_dir() || found.uid() != user || found.mode() & 0o022 != 0 {
+            return refused("somebody else may write to it");
+        }
+        let digest = fs::digest_bytes(project.as_os_str().as_encoded_bytes());
+        let folder = place.join(&digest[..DIGITS]);
+        let aside = Aside { project: project.to_owned(), name: folder.join("project"), folder };
+        fs::create_dir(&aside.folder)?;
+        fs::create_dir(&aside.stand_in().join("project"))?;
+        if !fs::exists(&aside.name) {
+            // Another worker may be as far.
+            drop(fs::symlink(project, &aside.name));
+        }
+        let target = std::fs::read_link(&aside.name).at("look at", &aside.name)?;
+        if target == project { Ok(aside) } else { refused("it is another project's") }
+    }
+
+    /// The second name of a path in the project; any other path is itself.
+    pub(crate) fn of(&self, path: &Path) -> PathBuf {
+        match path.strip_prefix(&self.project) {
+            Ok(rest) if rest.as_os_str().is_empty() => self.name.clone(),
+            Ok(rest) => self.name.join(rest),
+            Err(_) => path.to_owned(),
+        }
+    }
+
+    /// The second name itself.
+    pub(crate) fn name(&self) -> &Path {
+        &self.name
+    }
+
+    pub(crate) fn project(&self) -> &Path {
+        &self.project
+    }
+
+    /// What gives the second name within a namespace, where a symlink would lead to the workspace.
+    pub(crate) fn binds(&self) -> Vec<Bind> {
+        let bind = |from: PathBuf, to: &Path| Bind { from, to: to.to_owned() };
+        vec![bind(self.stand_in(), &self.folder), bind(self.project.clone(), &self.name)]
+    }
+
+    /// A folder like the one with the second name, in which that one is a folder.
+    fn stand_in(&self) -> PathBuf {
+        self.folder.with_extension("within")
+    }
+}
+
+/// Puts this thread into a namespace of its own with these binds, made in their order.
+///
+/// Processes that it starts from now on are in there; other threads are not.
+pub(crate) fn enter(binds: &[Bind]) -> io::Result<()> {
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS).map_err(|error| failed("no namespace", error))?;
+    let none = None::<&Path>;
+    // Nothing of what follows may get out.
+    let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    nix::mount::mount(none, Path::new("/"), none, flags, none).map_err(|error| failed("mounts are shared", error))?;
+    for Bind { from, to } in binds {
+        let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+        nix::mount::mount(Some(from.as_path()), to.as_path(), none, flags, none)
+            .map_err(|error| failed(&format!("`{}` cannot be mounted", from.display()), error))?;
+    }
+    Ok(())
+}
+
+/// The same for a process that is not root: it becomes a user namespace's, where it is still the same user. It must have
+/// one thread.
+pub(crate) fn enter_as_user(binds: &[Bind]) -> io::Result<()> {
+    let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    nix::sched::unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| failed("no user namespace", error))?;
+    let maps = [
+        ("setgroups", "deny".to_owned()),
+        ("uid_map", format!("{user} {user} 1")),
+        ("gid_map", format!("{group} {group} 1")),
+    ];
+    for (name, text) in maps {
+        std::fs::write(Path::new("/proc/self").join(name), text)?;
+    }
+    enter(binds)
+}
+
+fn failed(what: &str, error: nix::Error) -> io::Error {
+    let error = io::Error::from(error);
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}
