@@ -223,7 +223,7 @@ fn a_run_whose_folder_is_cleaned_away_says_so() {
     let root = project.root().display().to_string();
     fill(&project, &format!("git -C {root} clean -fdXq"));
     project.commit("two stages");
-    let ran = project.fanout(["run", "-j", "1", "--retries", "0"]);
+    let ran = project.fanout(["run", "-j", "1", "--retries", "0", "--workspace", "linked"]);
     assert_eq!(ran.code, Some(4), "{ran:#?}");
     assert!(ran.stderr.contains("is gone") && ran.stderr.contains("git clean -fdX"), "{ran:#?}");
 }
@@ -238,7 +238,8 @@ fn results_are_not_written_to_another_branch() {
     project.write("r.txt", "other\n");
     project.commit("other");
     project.git(["checkout", "--quiet", "main"]);
-    let ran = project.fanout(["run", "-j", "1"]);
+    // At the project's own path there is the workspace, for commands.
+    let ran = project.fanout(["run", "-j", "1", "--workspace", "linked"]);
     assert_eq!(ran.code, Some(4), "{ran:#?}");
     assert!(ran.stderr.contains("was planned on branch `main`, and the project is on branch `other` now"), "{ran:#?}");
     assert!(ran.stderr.contains("check `main` out again, then run `dvc-fanout finalize"), "{ran:#?}");
