@@ -6,20 +6,35 @@ use std::process::Command;
 use crate::support::same::{assert_clean, assert_same};
 use crate::support::{Project, Ran};
 
+/// Gives another target folder the crates that were compiled for the tests: they take minutes, the program itself one.
+fn lend_dependencies(target: &Path) {
+    let (from, to) = (Path::new(env!("CARGO_BIN_EXE_dvc-fanout")).parent().expect("a folder"), target.join("debug"));
+    if to.exists() {
+        return;
+    }
+    std::fs::create_dir_all(to.join("deps")).expect("made");
+    for folder in ["build", ".fingerprint"] {
+        Ran::of(Command::new("cp").arg("-a").arg(from.join(folder)).arg(&to)).succeeded();
+    }
+    for file in from.join("deps").read_dir().expect("listed").map(|file| file.expect("listed").path()) {
+        let name = file.file_name().expect("it has a name");
+        // Cargo writes these anew, and never into one that is there.
+        if file.extension().is_some_and(|extension| ["rlib", "rmeta", "so"].iter().any(|kind| extension == *kind)) {
+            std::fs::hard_link(&file, to.join("deps").join(name)).expect("linked");
+        }
+    }
+}
+
 #[test]
 fn a_wheel_brings_the_program_next_to_dvc() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut make = Command::new(root.join("contrib/wheel"));
-    make.arg("--out").arg(folder.path()).args([
-        "--profile",
-        "dev",
-        "--compatibility",
-        "linux",
-        "--no-default-features",
-    ]);
+    make.arg("--out").arg(folder.path()).args(["--profile", "dev", "--compatibility", "linux"]);
     // In a folder of its own: the other tests use the program meanwhile that they were built with.
-    make.env("CARGO_TARGET_DIR", root.join("target/wheel"));
+    let target = root.join("target/wheel");
+    lend_dependencies(&target);
+    make.env("CARGO_TARGET_DIR", target);
     let wheel = Ran::of(&mut make).succeeded();
     let environment = folder.path().join("venv");
     Ran::of(Command::new("python3").args(["-m", "venv"]).arg(&environment)).succeeded();
