@@ -48,6 +48,7 @@ mod stages;
 mod support;
 mod tidy;
 mod users;
+mod verify;
 mod warm;
 mod wheel;
 mod whole_job;

@@ -103,6 +103,21 @@ fn every_command_of_the_readme_that_can_be_typed_works() {
 }
 
 #[test]
+fn every_command_of_the_guide_about_trust_works() {
+    let project = Project::from_fixture("sessions");
+    let guide = std::fs::read_to_string(root().join("man/guide.md")).expect("read");
+    let (_, chapter) = guide.split_once("\n## How do I trust it?\n").expect("it has that chapter");
+    let chapter = chapter.split("\n## ").next().unwrap_or_default();
+    let blocks = chapter.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let lines: Vec<&str> = blocks.flat_map(str::lines).collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    for line in lines {
+        let said = shell(&project, "sh", line);
+        assert_eq!(said.code, Some(0), "{line}: {said:#?}");
+    }
+}
+
+#[test]
 fn the_shell_completes_targets_runs_and_work_items() {
     let project = Project::from_fixture("sessions");
     project.fanout(["plan"]).succeeded();

@@ -35,6 +35,12 @@ impl FsError {
         [Errno::NOSYS, Errno::NOLCK, Errno::OPNOTSUPP].iter().any(|no| errno == Some(no.raw_os_error()))
     }
 
+    /// That what is to be written does not fit.
+    pub(crate) fn full(path: &Path) -> FsError {
+        let source = io::Error::from_raw_os_error(Errno::NOSPC.raw_os_error());
+        FsError { action: "write all that is needed to", path: path.to_owned(), source }
+    }
+
     /// Whether the disk or the quota is full.
     pub(crate) fn is_full(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)

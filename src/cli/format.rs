@@ -49,7 +49,7 @@ fn formats(command: &str) -> &'static [FormatArg] {
         "plan" => &[Text, Json, Mermaid, Dot],
         "report" => &[Text, Json, Junit, Markdown, Html, Prometheus],
         "run" | "launch" | "stages" | "collect" | "finalize" | "status" | "logs" | "retry" | "cancel" | "runs"
-        | "config" | "doctor" => &[Text, Json],
+        | "config" | "doctor" | "verify" => &[Text, Json],
         _ => &[],
     }
 }

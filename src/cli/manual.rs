@@ -16,7 +16,7 @@ const fn example(line: &'static str, what: &'static str) -> Example {
 
 /// Examples by command, in the order in which somebody might type them in a project with a template `extract` and a
 /// session `s1`.
-pub(crate) const EXAMPLES: [(&str, &[Example]); 16] = [
+pub(crate) const EXAMPLES: [(&str, &[Example]); 17] = [
     (
         "run",
         &[
@@ -117,6 +117,13 @@ pub(crate) const EXAMPLES: [(&str, &[Example]); 16] = [
         ],
     ),
     ("doctor", &[example("dvc-fanout doctor", "Checks the project, DVC, the cache and the cluster.")]),
+    (
+        "verify",
+        &[
+            example("dvc-fanout verify", "Compares with `dvc repro`, for three keys of each foreach and matrix."),
+            example("dvc-fanout verify extract --sample 1 --format json", "One key of one template, for programs."),
+        ],
+    ),
     (
         "install-merge-driver",
         &[example("dvc-fanout install-merge-driver", "From now on, `git merge` merges dvc.lock stage by stage.")],

@@ -5,6 +5,7 @@ mod format;
 pub(crate) mod manual;
 pub(crate) mod runs;
 pub(crate) mod settings;
+pub(crate) mod verify;
 pub(crate) mod work;
 
 use std::path::PathBuf;
@@ -91,6 +92,7 @@ pub(crate) enum Command {
     Runs(runs::RunsArgs),
     Config(ConfigArgs),
     Doctor(DoctorArgs),
+    Verify(verify::VerifyArgs),
     MergeDriver(MergeDriverArgs),
     /// Make git merge `dvc.lock` files entry by entry
     ///

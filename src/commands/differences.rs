@@ -52,7 +52,7 @@ fn diagnostic(id: &str, kept: &str, difference: &Difference) -> Diagnostic {
     }
     diagnostic
         .cause("what DVC left is the result; without DVC the same had to come of it")
-        .cause("the command may not be deterministic: it ran twice, and this program cannot tell")
+        .cause("the command may not be deterministic: it ran twice, and only `dvc-fanout verify` can tell")
         .hint(format!("look at both sides: `diff -r {kept}/native {kept}/dvc`"))
         .hint("if the command leaves the same whenever it runs, report this as a bug, with that folder")
 }

@@ -22,6 +22,7 @@ mod settings;
 mod stages;
 mod status;
 mod summary;
+mod verify;
 mod work;
 
 use crate::cli::{Cli, Command};
@@ -50,6 +51,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<Exit, Diagnostic> {
         Command::Runs(args) => runs::run(cli, args),
         Command::Config(args) => config::run(cli, args),
         Command::Doctor(args) => Ok(doctor::run(cli, args)),
+        Command::Verify(args) => verify::run(cli, args),
         Command::Report(args) => report::run(cli, args),
         Command::MergeDriver(args) => merge_driver::run(args),
         Command::InstallMergeDriver => merge_driver::install(cli),

@@ -11,3 +11,4 @@ pub(crate) mod settings;
 pub(crate) mod status;
 pub(crate) mod text;
 mod value_json;
+pub(crate) mod verify;
