@@ -226,6 +226,9 @@ fn an_ordinary_user_sees_the_projects_own_path_where_there_are_user_namespaces()
     };
     let doctor = run(&plain, &["doctor"]).stdout;
     let is_mounted = doctor.contains("in user namespaces");
+    let mut unshare = plain.command(&setpriv);
+    unshare.args(["--reuid", user, "--regid", user, "--clear-groups", "unshare", "--user", "--mount", "true"]);
+    assert_eq!(Ran::of(&mut unshare).code == Some(0), is_mounted, "{doctor}");
     run(&plain, &["run", "-j", "1"]).succeeded();
     let here = format!("{}\n", plain.root().display());
     assert_eq!(plain.read("a.txt") == here, is_mounted, "{doctor}");

@@ -48,7 +48,7 @@ pub(crate) fn inside(args: &InsideArgs) -> Result<Exit, Diagnostic> {
         // As a shell says it.
         Ok(error) => Err(Diagnostic::tool(format!("cannot start {}", shown(&args.command))).source(&error)),
         Err(error) => {
-            if let Some(file) = args.failure.as_ref().filter(|file| !file.as_os_str().is_empty()) {
+            if let Some(file) = &args.failure {
                 fs::write(file, error.to_string().as_bytes())?;
             }
             Err(Diagnostic::tool(error.to_string()))

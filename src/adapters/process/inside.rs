@@ -115,7 +115,10 @@ fn wrapped(program: &Program, binds: &[Bind], directory: &Path, failure: &Path) 
     for Bind { from, to } in binds {
         call = call.arg("--bind").arg(from).arg(to);
     }
-    call = call.arg("--directory").arg(directory).arg("--failure").arg(failure).arg("--");
+    if !failure.as_os_str().is_empty() {
+        call = call.arg("--failure").arg(failure);
+    }
+    call = call.arg("--directory").arg(directory).arg("--");
     if !program.path.is_empty() {
         call.arguments.push(program.path.clone());
         call.arguments.extend(program.arguments.iter().cloned());

@@ -47,10 +47,6 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
     let scene =
         Scene { project: &project, run: &run, plan: &plan, running: &running, detach: args.detach, in_project: false };
     let mut engine = args.engine.completed(&settings)?.resolve(&scene)?;
-    if matches!(engine, AnyEngine::Local(_)) {
-        // The workers of this machine can do what this process can.
-        Mounting::find(running.workspace.unwrap_or(WorkspaceKind::Linked), &project, &plan.prefix)?;
-    }
     if args.dry_run {
         let items = worklist::read_all(&run)?;
         let work = Work { run: &run, plan: &plan, items: &items, phases: &phases, expected: &HashMap::new() };
@@ -117,6 +113,10 @@ fn start(
     engine: &mut AnyEngine,
 ) -> Result<Launched, Diagnostic> {
     let Scene { project, run, plan, running, .. } = *scene;
+    if matches!(engine, AnyEngine::Local(_)) && !scene.in_project {
+        // The workers of this machine can do what this process can.
+        Mounting::find(running.workspace.unwrap_or(WorkspaceKind::Linked), project, &plan.prefix)?;
+    }
     let is_json = cli.format == Format::Json;
     let is_ci = env::read(env::CI).is_some();
     let style = Style::choose(running.quiet || is_json, std::io::stderr().is_terminal(), is_ci);
