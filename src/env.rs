@@ -33,6 +33,11 @@ pub(crate) const GIT_LOCAL: [&str; 6] = [
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_COMMON_DIR",
 ];
+/// Where S3 is, unless it is Amazon's; the first one wins.
+#[cfg(feature = "store")]
+pub(crate) const AWS_ENDPOINT_URL_S3: &str = "AWS_ENDPOINT_URL_S3";
+#[cfg(feature = "store")]
+pub(crate) const AWS_ENDPOINT_URL: &str = "AWS_ENDPOINT_URL";
 /// The GPUs that a process may use.
 pub(crate) const CUDA_VISIBLE_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
 /// Set by most CI systems: no progress bars.

@@ -45,6 +45,8 @@ mod slurm_faults;
 mod slurm_queue;
 mod snapshot;
 mod stages;
+#[cfg(feature = "store")]
+mod store;
 mod support;
 mod tidy;
 mod users;

@@ -127,6 +127,13 @@ pub(crate) fn write_plain(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
     fs::write(path, bytes).at("write", path)
 }
 
+/// Writes bytes into the middle of a file, which is made where it is not there.
+pub(crate) fn write_at(path: &Path, bytes: &[u8], offset: u64) -> Result<(), FsError> {
+    use std::os::unix::fs::FileExt as _;
+    let file = File::options().write(true).create(true).truncate(false).open(path).at("write", path)?;
+    file.write_all_at(bytes, offset).at("write", path)
+}
+
 /// Replaces a file by a new one with the same mode, whole at once but not made durable; one that is not there is made.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
     let parent = path.parent().unwrap_or(Path::new("/"));

@@ -1,6 +1,8 @@
 //! One file or folder for each outside thing: thin, no decisions.
 
+pub(crate) mod archive;
 pub(crate) mod beneath;
+pub(crate) mod bucket;
 pub(crate) mod claim;
 pub(crate) mod clock;
 pub(crate) mod dvc;

@@ -43,6 +43,10 @@ pub(crate) struct WorkArgs {
     /// Fetch inputs from the project's remote and push outs to it, for a machine with a cache of its own
     #[arg(long)]
     pub use_remote: bool,
+    /// Work for a run that `launch --store URL` has put into an object store, in the current folder, which needs to hold
+    /// nothing; data come from the project's remote and go back to it
+    #[arg(long, value_name = "URL", requires = "run", conflicts_with = "in_project")]
+    pub store: Option<String>,
     /// DVC's cache, where this machine sees it elsewhere than the project's configuration says
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 
 use crate::cli::{Cli, CollectArgs, Format};
 use crate::collect::{self, CollectConfig, Resolution, branch};
+use crate::commands::store;
 use crate::diagnostic::Diagnostic;
+use crate::engine::args::RunningArgs;
 use crate::exit::Exit;
 use crate::output::{self, text};
 use crate::state::format::WorkItem;
@@ -14,6 +16,9 @@ use crate::state::worklist;
 pub(crate) fn run(cli: &Cli, args: &CollectArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
+    if let Some(mailbox) = store::mailbox(&run, &RunningArgs::default())? {
+        store::receive(&mailbox, &run, &plan)?;
+    }
     let items = worklist::read_all(&run)?;
     let config = resolve(args, &items)?;
     if !config.dry_run && !args.any_branch {

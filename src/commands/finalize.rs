@@ -11,7 +11,7 @@ use crate::cli::{Cli, EndingArgs, FinalizeArgs, Format};
 use crate::collect::{self, place};
 use crate::commands::commit::{self, Watched};
 use crate::commands::settings::Settings;
-use crate::commands::{differences, launch, report, summary};
+use crate::commands::{differences, launch, report, store, summary};
 use crate::diagnostic::Diagnostic;
 use crate::engine::args::RunningArgs;
 use crate::engine::{AnyEngine, Scene};
@@ -33,6 +33,9 @@ pub(crate) fn run(cli: &Cli, args: &FinalizeArgs) -> Result<Exit, Diagnostic> {
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
     let lock = launch::hold(&run)?;
     let running = Settings::read(&project.root)?.running(&args.running)?;
+    if let Some(mailbox) = store::mailbox(&run, &running)? {
+        store::receive(&mailbox, &run, &plan)?;
+    }
     finalize(cli, &project, &lock, &plan, &running, &args.ending, Trailing::Run)
 }
 
@@ -73,7 +76,7 @@ pub(crate) fn finalize(
         text::note("the project is not as this run left it: the last stages run on what was planned");
     }
     for phase in trailing {
-        let scene = Scene { project, run, plan, running, detach: false, in_project };
+        let scene = Scene { project, run, plan, running, detach: false, in_project, mailbox: None };
         let watched = in_project.then(|| Watched::begin(project)).transpose()?;
         let launched = launch::launch(cli, &scene, &[phase], &mut AnyEngine::local(&scene)?)?;
         if let Some(watched) = watched {

@@ -21,6 +21,7 @@ mod runs;
 mod settings;
 mod stages;
 mod status;
+mod store;
 mod summary;
 mod verify;
 mod work;

@@ -7,7 +7,7 @@ use crate::collect::place;
 use crate::commands;
 use crate::commands::finalize::Trailing;
 use crate::commands::settings::Settings;
-use crate::commands::{commit, finalize, launch};
+use crate::commands::{commit, finalize, launch, store};
 use crate::diagnostic::Diagnostic;
 use crate::engine::Scene;
 use crate::exit::Exit;
@@ -60,8 +60,16 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
         text::note(&format!("run {}: {} in {phases}", plan.run, count(plan.work_items, "work item")));
     }
     let phases: Vec<usize> = (0..plan.phases.len()).filter(|phase| !plan.phases[*phase].trailing).collect();
-    let scene =
-        Scene { project: &project, run: &run, plan: &plan, running: &running, detach: false, in_project: false };
+    let mailbox = store::mailbox(&run, &running)?;
+    let scene = Scene {
+        project: &project,
+        run: &run,
+        plan: &plan,
+        running: &running,
+        detach: false,
+        in_project: false,
+        mailbox: mailbox.as_ref(),
+    };
     let mut engine = args.engine.completed(&settings)?.resolve(&scene)?;
     let lock = launch::hold(&run)?;
     let launched = launch::launch(cli, &scene, &phases, &mut engine)?;

@@ -3,6 +3,7 @@
 use crate::adapters::fs;
 use crate::cli::runs::{PruneArgs, RunsArgs, RunsCommand};
 use crate::cli::{Cli, Format};
+use crate::commands::store;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::model::status::RunStatus;
@@ -48,6 +49,8 @@ enum Kept {
     Uncollected,
     /// Its plan is broken, or of a newer release.
     Unreadable,
+    /// What the object store has of it cannot be removed.
+    Stored(String),
 }
 
 /// Removes what is too old: each run under its lock.
@@ -74,6 +77,10 @@ fn prune(cli: &Cli, args: &PruneArgs, project: &ProjectHome) -> Result<Exit, Dia
             continue;
         }
         if !args.dry_run {
+            if let Err(error) = store::remove(&run) {
+                kept.push((name, Kept::Stored(error.one_line())));
+                continue;
+            }
             worklist::remove(&run)?;
         }
         removed.push(name);
@@ -85,6 +92,7 @@ fn prune(cli: &Cli, args: &PruneArgs, project: &ProjectHome) -> Result<Exit, Dia
     for (name, why) in &kept {
         text::note(&match why {
             Kept::On => format!("run {name} stays: it is on"),
+            Kept::Stored(why) => format!("run {name} stays: {why}"),
             Kept::Unreadable => format!("run {name} stays: its plan is not readable (--force removes it)"),
             Kept::Left => format!(
                 "run {name} stays: its Jobs may still be running in a cluster (`dvc-fanout cancel {name}` ends them, or --force)"

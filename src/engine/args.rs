@@ -63,6 +63,11 @@ pub(crate) struct RunningArgs {
     #[arg(long, value_enum, value_name = "KIND")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workspace: Option<WorkspaceKind>,
+    /// Do without a folder that workers see: an object store takes them the plan and brings results back, and data go
+    /// through the project's remote. `s3://BUCKET/FOLDER`, also with `gs:`, `az:` or `file:`
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
     /// Show no progress
     #[arg(short, long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]

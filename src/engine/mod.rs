@@ -28,6 +28,7 @@ mod slurm;
 
 use std::cell::Cell;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use clap::{Arg, Args, ValueEnum};
 use serde::de::DeserializeOwned;
@@ -39,6 +40,7 @@ use crate::engine::args::RunningArgs;
 use crate::model::event::{Event, Stop, Task};
 use crate::state::format::Plan;
 use crate::state::home::ProjectHome;
+use crate::state::mailbox::Mailbox;
 use crate::state::paths::RunDir;
 use crate::state::run_lock::RunLock;
 
@@ -249,6 +251,8 @@ pub(crate) struct Scene<'a> {
     pub detach: bool,
     /// Whether stages run in the project itself, one work item after another in their order.
     pub in_project: bool,
+    /// What takes the run to workers that see nothing of the project, and their results back.
+    pub mailbox: Option<&'a Arc<Mailbox>>,
 }
 
 /// What completes flags: the configuration file.

@@ -108,6 +108,7 @@ impl<'a> Recorder<'a> {
             // Those who watch asked for it themselves, or see what comes of it.
             Journaled::Launched { .. }
             | Journaled::PhaseStarted { .. }
+            | Journaled::Stored { .. }
             | Journaled::Stopping { .. }
             | Journaled::Collected { .. }
             | Journaled::Finalized { .. } => {}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 
-use crate::model::run::{Difference, EndingKind, PhaseKind, StageState, Usage};
+use crate::model::run::{Difference, EndingKind, PhaseKind, StageState, Traffic, Usage};
 
 /// Reasons that are shown of a template, the most frequent first.
 const REASONS: usize = 5;
@@ -49,6 +49,8 @@ pub(crate) struct Provenance {
     pub images: Vec<String>,
     pub hosts: Vec<String>,
     pub executors: Executors,
+    /// What launcher and workers took from an object store and put into it, where there is one.
+    pub traffic: Option<Traffic>,
 }
 
 /// What did the stages that had their turn.

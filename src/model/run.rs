@@ -249,6 +249,37 @@ impl EndingKind {
         }
     }
 }
+
+/// What went to an object store and came from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Traffic {
+    /// Those to a server, with those that were tried again; of a folder, the calls.
+    pub requests: u64,
+    /// Bytes of objects.
+    pub sent: u64,
+    pub received: u64,
+}
+
+impl Traffic {
+    pub(crate) fn plus(self, other: Traffic) -> Traffic {
+        let Traffic { requests, sent, received } = other;
+        Traffic {
+            requests: self.requests.saturating_add(requests),
+            sent: self.sent.saturating_add(sent),
+            received: self.received.saturating_add(received),
+        }
+    }
+
+    /// What came on top of an earlier count.
+    pub(crate) fn since(self, before: Traffic) -> Traffic {
+        Traffic {
+            requests: self.requests.saturating_sub(before.requests),
+            sent: self.sent.saturating_sub(before.sent),
+            received: self.received.saturating_sub(before.received),
+        }
+    }
+}
+
 /// What the stages of an attempt used, and what its process may use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Usage {

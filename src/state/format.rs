@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::model::executor::Executor;
-use crate::model::run::{Difference, Executed, Outcome, PhaseKind, Resources, StageState, Usage};
+use crate::model::run::{Difference, Executed, Outcome, PhaseKind, Resources, StageState, Traffic, Usage};
 
 /// The version of everything here.
 pub(crate) const VERSION: u32 = 1;
@@ -362,6 +362,9 @@ pub(crate) struct WorkResult {
     /// What its stages used of what was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// What its worker took from an object store and put into it, from the result before to this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
     /// The task of a job array that it was done by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slurm: Option<SlurmTask>,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapters::clock;
 use crate::adapters::fs::{self, At as _, FsError};
-use crate::model::run::EndingKind;
+use crate::model::run::{EndingKind, Traffic};
 use crate::state::format::VERSION;
 use crate::state::paths::RunDir;
 
@@ -38,6 +38,12 @@ pub(crate) enum Journaled {
         image: Option<String>,
         host: String,
         process: u32,
+    },
+    /// What a launch took from an object store and put into it.
+    Stored {
+        url: String,
+        #[serde(flatten)]
+        traffic: Traffic,
     },
     PhaseStarted {
         phase: usize,

@@ -7,6 +7,7 @@ pub(crate) mod hash_memo;
 pub(crate) mod home;
 pub(crate) mod journal;
 pub(crate) mod log;
+pub(crate) mod mailbox;
 pub(crate) mod needs;
 pub(crate) mod paths;
 pub(crate) mod published;

@@ -7,6 +7,7 @@
 //! .dvc/fanout/apply/                 what `collect` is just changing in the project
 //! .dvc/fanout/dvc-version            see there
 //! .dvc/fanout/hashes.jsonl           hashes of files, to be computed only once; see `memo`
+//! .dvc/fanout/sites/                 where workers work that see nothing of the project
 //! .dvc/fanout/slots/N/               a worker's workspace; N.lock beside it
 //! .dvc/fanout/runs/RUN/plan.json     what was planned
 //!                  worklist.jsonl    one work item a line, line number = index
@@ -29,8 +30,10 @@
 //!                  first.lock        held by the worker that runs before the others
 //!                  first.over        others need not wait for it
 //!                  remote            present where workers leave outs in the project's remote
+//!                  store             the address of the object store that it was put into
 //!                  results/INDEX/ATTEMPT.log
 //!                  results/INDEX/ATTEMPT.check/{native,dvc}/   what both have left, where it was not the same
+//!                  results/INDEX/ATTEMPT.sent    where a worker of its own works: the result is in the object store
 //!                  results/INDEX/ATTEMPT/result.json
 //!                  results/INDEX/ATTEMPT/files/N
 //! ```
@@ -78,6 +81,11 @@ impl FanoutDir {
     /// Lists of paths for the git commands that make a commit.
     pub(crate) fn commit(&self) -> PathBuf {
         self.0.join("commit")
+    }
+
+    /// Where workers on this machine work that see nothing of the project.
+    pub(crate) fn sites(&self) -> PathBuf {
+        self.0.join("sites")
     }
 
     pub(crate) fn runs(&self) -> PathBuf {
@@ -198,6 +206,11 @@ impl RunDir {
         self.0.join("remote")
     }
 
+    /// The address of the object store that the run was put into; there from then on.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.0.join("store")
+    }
+
     /// Left by a pod that saw all that workers need.
     pub(crate) fn check(&self, name: &str) -> PathBuf {
         self.jobs().join(format!("{name}.checked"))
@@ -225,6 +238,11 @@ impl RunDir {
     /// The log of one attempt, which grows while it runs.
     pub(crate) fn log(&self, index: usize, attempt: u32) -> PathBuf {
         self.work_item(index).join(format!("{attempt}.log"))
+    }
+
+    /// Present where the result of an attempt is in the object store.
+    pub(crate) fn sent(&self, index: usize, attempt: u32) -> PathBuf {
+        self.work_item(index).join(format!("{attempt}.sent"))
     }
 
     /// Names the last attempt whose failure somebody wants to be tried again.

@@ -3,7 +3,7 @@
 //! A result is written into a hidden directory beside its place and appears by one rename. Whatever else lies in a
 //! work item's directory is no result.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::adapters::beneath::Beneath;
 use crate::adapters::fs::{self, FsError};
@@ -13,7 +13,7 @@ use crate::state::published::{FILES, Published};
 use crate::state::vetting::{self, Rejection};
 
 /// The name of the document in a result's directory.
-const RESULT: &str = "result.json";
+pub(super) const RESULT: &str = "result.json";
 /// The attempts at a work item that have begun, ascending: each has a log.
 pub(crate) fn attempts(run: &RunDir, index: usize) -> Result<Vec<u32>, FsError> {
     let names = fs::names(&run.work_item(index))?;
@@ -176,19 +176,28 @@ impl Draft {
         fs::mode(&self.directory.join(FILES))
     }
 
+    /// Where all of it lies until then.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Publishes by one rename. Returns false where this attempt has a result already.
     pub(crate) fn publish(self, result: &WorkResult, durability: Durability) -> Result<bool, FsError> {
         let text = serde_json::to_vec_pretty(result).expect("a result is plain data");
-        fs::write_plain(&self.directory.join(RESULT), &text)?;
+        self.publish_as_is(result.attempt, &text, durability)
+    }
+
+    /// Publishes what somebody else says is the result of an attempt.
+    pub(super) fn publish_as_is(self, attempt: u32, text: &[u8], durability: Durability) -> Result<bool, FsError> {
+        fs::write_plain(&self.directory.join(RESULT), text)?;
         if durability == Durability::Now {
-            for file in result.files.iter().chain(&result.partial) {
-                fs::sync_file(&self.blob(&file.blob))?;
-            }
+            let files = self.directory.join(FILES);
+            fs::names(&files)?.iter().try_for_each(|name| fs::sync_file(&files.join(name)))?;
             fs::sync_file(&self.directory.join(RESULT))?;
-            fs::sync_dir(&self.directory.join(FILES))?;
+            fs::sync_dir(&files)?;
             fs::sync_dir(&self.directory)?;
         }
-        let place = self.run.attempt(self.index, result.attempt);
+        let place = self.run.attempt(self.index, attempt);
         if place.exists() {
             return Ok(false);
         }

@@ -150,6 +150,7 @@ fn last_words(lines: &[Line], items: &[WorkItem]) -> HashMap<usize, status::Jour
             Journaled::Launched { .. }
             | Journaled::PhaseStarted { .. }
             | Journaled::Noticed { .. }
+            | Journaled::Stored { .. }
             | Journaled::Stopping { .. }
             | Journaled::Collected { .. }
             | Journaled::Finalized { .. } => continue,

@@ -163,6 +163,29 @@ pub(crate) fn read_one(run: &RunDir, plan: &Plan, index: usize) -> Result<WorkIt
     serde_json::from_str(&line).map_err(|source| WorklistError::Broken { path: path.display().to_string(), source })
 }
 
+/// The bytes of the worklist that hold a work item; `None` for the last one, which goes to the end.
+pub(crate) fn range(run: &RunDir, plan: &Plan, index: usize) -> Result<Option<std::ops::Range<u64>>, WorklistError> {
+    if index >= plan.work_items {
+        return Err(WorklistError::OutOfRange { index, count: plan.work_items });
+    }
+    let offsets = offsets(run)?;
+    let at = |index: usize| offsets.get(index).copied();
+    Ok(at(index).zip(at(index + 1)).map(|(begin, end)| begin..end))
+}
+
+/// Bytes that a worklist has at least: those before its last line.
+pub(crate) fn size_at_least(run: &RunDir) -> Result<u64, WorklistError> {
+    Ok(offsets(run)?.last().copied().unwrap_or(0))
+}
+
+/// Where each line of the worklist begins.
+fn offsets(run: &RunDir) -> Result<Vec<u64>, WorklistError> {
+    let path = run.worklist_index();
+    let text = fs::read_text_if_any(&path)?.unwrap_or_default();
+    let parsed: Option<Vec<u64>> = text.lines().map(|line| line.parse().ok()).collect();
+    parsed.ok_or_else(|| WorklistError::CutOff { path: path.display().to_string() })
+}
+
 /// Looks up a work item by its id or its index.
 pub(crate) fn find<'i>(items: &'i [WorkItem], name: &str) -> Result<&'i WorkItem, WorklistError> {
     let by_id = items.iter().find(|item| item.id == name);

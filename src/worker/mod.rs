@@ -366,6 +366,7 @@ impl<'a> Begun<'a> {
             difference: left.difference,
             in_project,
             usage: Some(self.usage()),
+            traffic: None,
             slurm: usage::slurm_task(),
             dvc,
             host: process::host(),

@@ -6,6 +6,8 @@ pub(crate) mod apiserver;
 pub(crate) mod cluster;
 pub(crate) mod oracle;
 
+#[cfg(feature = "store")]
+pub(crate) mod s3;
 pub(crate) mod same;
 pub(crate) mod slurm;
 

@@ -2,6 +2,7 @@
 //!
 //! The user's repository is only read, but for `core.autostage`.
 
+mod bundle;
 pub(crate) mod ignore;
 pub(crate) mod linked;
 mod open;
@@ -17,6 +18,7 @@ use git2::ErrorCode;
 use crate::diagnostic::Diagnostic;
 use open::Opened;
 
+pub(crate) use bundle::Essence;
 pub(crate) use slot::{Beginning, ManifestFile, read_manifest};
 pub(crate) use store::{Content, Store};
 pub(crate) use tree::WorkTree;

@@ -69,6 +69,10 @@ impl Store {
         Ok(Store { path: path.to_owned(), repository })
     }
 
+    pub(super) fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -79,7 +83,7 @@ impl Store {
         for lender in lenders {
             odb.add_disk_alternate(&lender.objects).doing("borrow objects")?;
         }
-        let text: String = lenders.iter().map(|lender| format!("{}\n", lender.line)).collect();
+        let text = lenders.iter().fold(String::new(), |text, lender| text + &lender.line + "\n");
         Ok(fs::write_plain(&self.objects().join("info/alternates"), text.as_bytes())?)
     }
 

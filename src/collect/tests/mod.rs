@@ -122,6 +122,7 @@ impl Fixture {
             difference: None,
             in_project: false,
             usage: None,
+            traffic: None,
             slurm: None,
             dvc: "3.67.1".into(),
             host: "h".into(),

@@ -8,7 +8,7 @@ use std::io::IsTerminal as _;
 use crate::adapters::{fs, signals};
 use crate::cli::{Cli, Format, LaunchArgs};
 use crate::commands::settings::Settings;
-use crate::commands::{differences, summary};
+use crate::commands::{differences, store, summary};
 use crate::diagnostic::Diagnostic;
 use crate::engine::launch::{self as engine, Launched, Work, cannot_listen};
 use crate::engine::recorder::Audience;
@@ -44,8 +44,16 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
     base::check(&project, &run, &plan)?;
     let settings = Settings::read(&project.root)?;
     let running = settings.running(&args.running)?;
-    let scene =
-        Scene { project: &project, run: &run, plan: &plan, running: &running, detach: args.detach, in_project: false };
+    let mailbox = store::mailbox(&run, &running)?;
+    let scene = Scene {
+        project: &project,
+        run: &run,
+        plan: &plan,
+        running: &running,
+        detach: args.detach,
+        in_project: false,
+        mailbox: mailbox.as_ref(),
+    };
     let mut engine = args.engine.completed(&settings)?.resolve(&scene)?;
     if args.dry_run {
         let items = worklist::read_all(&run)?;
@@ -101,6 +109,9 @@ fn prepare(scene: &Scene<'_>, phases: &[usize]) -> Result<Vec<WorkItem>, Diagnos
     let items = worklist::read_briefly(run)?;
     data::pull(project, plan)?;
     data::check(project, phases.iter().flat_map(|phase| &items[plan.phases[*phase].indexes()]))?;
+    if let Some(mailbox) = scene.mailbox {
+        store::post(mailbox, project, run, plan, &items)?;
+    }
     Ok(items)
 }
 
@@ -122,5 +133,9 @@ fn start(
     let style = Style::choose(running.quiet || is_json, std::io::stderr().is_terminal(), is_ci);
     let expected = durations::before(&project.fanout(), &plan.run)?;
     let work = Work { run, plan, items, phases, expected: &expected };
-    engine::launch(work, Audience { style, prints_events: is_json }, engine)
+    let launched = engine::launch(work, Audience { style, prints_events: is_json }, engine);
+    if let Some(mailbox) = scene.mailbox {
+        store::note(mailbox, run)?;
+    }
+    launched
 }

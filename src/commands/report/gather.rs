@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::adapters::clock;
 use crate::diagnostic::Diagnostic;
 use crate::model::report::{Attempt, Executors, Failure, Outcome, Phase, Provenance, Report, Stage, WorkItem, plain};
-use crate::model::run::{self, EndingKind, Executed, StageState};
+use crate::model::run::{self, EndingKind, Executed, StageState, Traffic};
 use crate::model::status::ItemState;
 use crate::state::format::{self, Plan, PlannedStage};
 use crate::state::journal::{self, Journaled, Line};
@@ -52,6 +52,11 @@ pub(super) fn gather(run: &RunDir, plan: &Plan) -> Result<Report, Diagnostic> {
         engines: distinct(history.engines.iter().cloned()),
         images: distinct(history.images.iter().cloned()),
         hosts: distinct(history.hosts.iter().cloned().chain(hosts)),
+        traffic: history.traffic.map(|traffic| {
+            let examined = found.iter().map(|found| &found.examined);
+            let results = examined.flat_map(|examined| examined.best.iter().chain(&examined.others));
+            results.filter_map(|published| published.result.traffic).fold(traffic, Traffic::plus)
+        }),
         executors: executors(published().flat_map(|published| &published.result.stages)),
     };
     let ends = found.iter().flat_map(|found| &found.work_item.attempts).map(|attempt| attempt.begin + attempt.seconds);
@@ -101,6 +106,8 @@ struct History {
     images: Vec<String>,
     hosts: Vec<String>,
     ended: bool,
+    /// What launches took from an object store and put into it.
+    traffic: Option<Traffic>,
     /// From the plan to the last event.
     seconds: f64,
 }
@@ -144,6 +151,9 @@ impl History {
                 begun.end = Some(*ending);
             }
             Journaled::Finalized { .. } => self.ended = true,
+            Journaled::Stored { traffic, .. } => {
+                self.traffic = Some(self.traffic.unwrap_or_default().plus(*traffic));
+            }
             Journaled::PhaseStarted { .. }
             | Journaled::WorkItemSkipped { .. }
             | Journaled::Noticed { .. }

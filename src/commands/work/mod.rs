@@ -26,6 +26,7 @@ use crate::output::text;
 use crate::state::dvc_version::DvcVersion;
 use crate::state::format::{self, Plan, WorkItem};
 use crate::state::home::ProjectHome;
+use crate::state::mailbox::{Mailbox, Site};
 use crate::state::needs::Needed;
 use crate::state::paths::{RunDir, SlotDir};
 use crate::state::published::Published;
@@ -46,6 +47,8 @@ use crate::worker::{self, Attempt, Bench};
 const MAX_SLOTS: usize = 10_000;
 /// How long what a work item needs may be on its way through a shared file system.
 const LAG_LIMIT: Duration = Duration::from_secs(70);
+/// How long the object store may be away: what was computed is worth some waiting.
+const PATIENCE: Duration = Duration::from_mins(10);
 /// How often is looked whether it has come.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -58,26 +61,40 @@ struct WorkConfig {
     has_begun: Cell<bool>,
     /// Whether it has waited in vain for what a work item needs.
     has_waited: Cell<bool>,
+    /// Where this machine sees nothing of the launcher's.
+    site: Option<Site>,
 }
 
 impl WorkConfig {
-    fn new(run: RunDir, plan: Plan, indexes: Vec<usize>) -> Self {
-        WorkConfig { run, plan, indexes, has_begun: Cell::new(false), has_waited: Cell::new(false) }
+    fn new(run: RunDir, plan: Plan, indexes: Vec<usize>, site: Option<Site>) -> Self {
+        WorkConfig { run, plan, indexes, has_begun: Cell::new(false), has_waited: Cell::new(false), site }
     }
+}
+
+/// The project that is made of what is in an object store, where one is named.
+fn site(cli: &Cli, args: &WorkArgs) -> Result<Option<Site>, Diagnostic> {
+    let (Some(url), Some(run)) = (&args.store, &args.run) else { return Ok(None) };
+    let mailbox = Mailbox::open(url, run, PATIENCE)?;
+    Ok(Some(Site::open(mailbox, cli.directory.as_deref().unwrap_or(Path::new(".")))?))
 }
 
 pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
     if let Some(parent) = args.parent {
         process::tie_to(parent).map_err(|error| Diagnostic::tool("cannot tell when to end").source(&error))?;
     }
-    let mut project = ProjectHome::find(cli.directory.as_deref())?;
-    if let Some(cache) = &args.cache_dir {
+    let site = site(cli, args)?;
+    let mut project = match &site {
+        Some(site) => ProjectHome::at(site.root())?,
+        None => ProjectHome::find(cli.directory.as_deref())?,
+    };
+    if let Some(cache) = args.cache_dir.clone().or_else(|| site.as_ref().map(Site::cache)) {
+        let cache = std::path::absolute(&cache).unwrap_or(cache);
         project.config.cache_dir = cache.to_string_lossy().into_owned();
     }
     if args.check {
         return check::run(&project, args);
     }
-    let config = resolve(&project, args)?;
+    let config = resolve(&project, args, site)?;
     let choice = args.executor.unwrap_or(config.plan.options.executor);
     let (git, _) = project.git()?;
     let store = Store::open(&config.run.snapshot())?;
@@ -102,7 +119,7 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
     let file = args.scratch.as_ref().map(|scratch| scratch.join("dvc-version"));
     let file = file.unwrap_or_else(|| project.fanout().dvc_version());
     let version = DvcVersion::new(file);
-    let transfer = match (args.use_remote, &dvc) {
+    let transfer = match (args.use_remote || config.site.is_some(), &dvc) {
         (true, Ok(dvc)) => Some(Transfer { dvc, project: &project, scratch: &slots }),
         (true, Err(_)) => return Err(DvcError::NotFound.into()),
         (false, _) => None,
@@ -185,8 +202,13 @@ fn do_one(
     executor: &mut dyn Executor,
     watch: &mut Watch,
 ) -> Result<Outcome, Diagnostic> {
+    if let Some(site) = &config.site {
+        site.bring_item(&config.plan, index)?;
+        site.bring_attempts(index)?;
+    }
     if results::is_done(&config.run, index)? {
         text::note(&format!("work item {index} is done already"));
+        config.site.as_ref().map_or(Ok(()), |site| site.send(index))?;
         return Ok(Outcome::Succeeded);
     }
     let item = worklist::read_one(&config.run, &config.plan, index)?;
@@ -197,9 +219,13 @@ fn do_one(
         results::note_skipped(&config.run, index, job)?;
         return Ok(Outcome::Succeeded);
     }
-    let number = match args.attempt {
-        Some(attempt) => attempt,
-        None => results::claim_attempt(&config.run, index)?,
+    let number = match (&config.site, args.attempt) {
+        (Some(site), first) => {
+            site.bring_needs(&item)?;
+            site.claim(index, first)?
+        }
+        (None, Some(attempt)) => attempt,
+        (None, None) => results::claim_attempt(&config.run, index)?,
     };
     let environment: Vec<(OsString, OsString)> = args.environment().collect();
     let timeout_seconds = args.timeout.map(Limit::seconds).or(item.resources.timeout.map(|timeout| timeout.as_secs()));
@@ -208,7 +234,15 @@ fn do_one(
     if args.in_project {
         return worker::in_project(bench, &item, &attempt, executor, watch);
     }
-    worker::attempt(bench, &item, &attempt, executor, watch)
+    let outcome = worker::attempt(bench, &item, &attempt, executor, watch);
+    if let Some(site) = &config.site {
+        // Also where it has no result: what was said tells why.
+        if outcome.is_err() {
+            drop(site.send_log(index, number));
+        }
+        site.send(index)?;
+    }
+    outcome
 }
 
 /// Whether what a work item needs is there, at least for some of its stages, after some time for a file system that lags behind.
@@ -236,10 +270,10 @@ fn is_ready(config: &WorkConfig, item: &WorkItem, watch: &mut Watch) -> Result<b
 
 /// Looks up which work items are meant: the argument, else the index of a Job or array job; with `--shards`, the index
 /// is that of a shard.
-fn resolve(project: &ProjectHome, args: &WorkArgs) -> Result<WorkConfig, Diagnostic> {
+fn resolve(project: &ProjectHome, args: &WorkArgs, site: Option<Site>) -> Result<WorkConfig, Diagnostic> {
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
     if args.serve {
-        return Ok(WorkConfig::new(run, plan, vec![]));
+        return Ok(WorkConfig::new(run, plan, vec![], site));
     }
     let from_environment = || {
         [env::JOB_COMPLETION_INDEX, env::SLURM_ARRAY_TASK_ID]
@@ -268,7 +302,7 @@ fn resolve(project: &ProjectHome, args: &WorkArgs) -> Result<WorkConfig, Diagnos
     };
     if let Some(job) = &args.job {
         let indexes = job_indexes(&run, job, index)?;
-        return Ok(WorkConfig::new(run, plan, indexes));
+        return Ok(WorkConfig::new(run, plan, indexes, site));
     }
     let range = phase.map_or(0..plan.work_items, format::Phase::indexes);
     let indexes: Vec<usize> = match args.shards {
@@ -277,7 +311,7 @@ fn resolve(project: &ProjectHome, args: &WorkArgs) -> Result<WorkConfig, Diagnos
         None if index >= plan.work_items => return Err(out_of_range("work item", plan.work_items)),
         None => vec![index],
     };
-    Ok(WorkConfig::new(run, plan, indexes))
+    Ok(WorkConfig::new(run, plan, indexes, site))
 }
 
 /// The work items of a shard of a cluster Job that are to be done (again).

@@ -191,22 +191,74 @@ impl DvcConfig {
         let as_seen = |path: &str| {
             if is_url(path) || ini::is_writable(path) { path.to_owned() } else { path::relative(at, "", path) }
         };
-        let mut sections = Section::new();
-        for (name, entry) in resolve_paths(merged, &as_seen) {
-            match (&entry.item, name.as_str()) {
-                (Item::Section(inner), "remote" | "machine" | "db") => {
-                    let named = inner.iter().map(|(inner, entry)| (format!("{name} \"{inner}\""), entry.clone()));
-                    sections.extend(named);
-                }
-                _ => {
-                    sections.insert(name.clone(), entry.clone());
+        render(resolve_paths(merged, &as_seen))
+    }
+
+    /// Writes a config file for a machine that sees nothing of this one: without a cache, without what concerns this machine
+    /// alone, and without secrets.
+    pub(crate) fn render_for_others(&self) -> Result<String, ConfigError> {
+        let mut merged = self.merged.clone();
+        merged.retain(|name, _| !LOCAL_SECTIONS.contains(&name.as_str()));
+        for (section, key) in [("cache", "dir"), ("core", "site_cache_dir")] {
+            if let Some(Item::Section(inner)) = merged.get_mut(section).map(|entry| &mut entry.item) {
+                inner.shift_remove(key);
+            }
+        }
+        if let Some(Item::Section(remotes)) = merged.get_mut("remote").map(|entry| &mut entry.item) {
+            for remote in remotes.values_mut() {
+                let Item::Section(options) = &mut remote.item else { continue };
+                options.retain(|key, _| !SECRETS.iter().any(|secret| key.contains(secret)));
+                if let Some(Item::Text(url)) = options.get_mut("url").map(|entry| &mut entry.item) {
+                    *url = without_password(url);
                 }
             }
         }
-        ini::render(&sections).map_err(|name| {
-            ConfigError::new(unknown(), format!("a worker's copy cannot have `{name}`, which no quotes can write"))
-        })
+        render(merged)
     }
+
+    /// The remote that data come from and go to, unless another one is named.
+    pub(crate) fn default_remote(&self) -> Option<&str> {
+        match &section_of(&self.merged, "core")?.get("remote")?.item {
+            Item::Text(name) => Some(name),
+            Item::List(_) | Item::Section(_) => None,
+        }
+    }
+}
+
+/// Sections that concern this machine or this user alone.
+const LOCAL_SECTIONS: &[&str] = &["db", "machine", "studio", "state", "index"];
+/// Parts of the names of options that hold secrets.
+const SECRETS: &[&str] =
+    &["secret", "password", "passphrase", "token", "access_key", "account_key", "key_id", "connection_string"];
+
+/// An address without the password in it.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    match host.rsplit_once('@').map(|(user, host)| (user.split_once(':'), host)) {
+        Some((Some((user, _)), host)) => format!("{scheme}://{user}@{host}{path}"),
+        Some((None, _)) | None => url.to_owned(),
+    }
+}
+
+/// The text of a config file.
+fn render(merged: Section) -> Result<String, ConfigError> {
+    let mut sections = Section::new();
+    for (name, entry) in merged {
+        match (&entry.item, name.as_str()) {
+            (Item::Section(inner), "remote" | "machine" | "db") => {
+                let named = inner.iter().map(|(inner, entry)| (format!("{name} \"{inner}\""), entry.clone()));
+                sections.extend(named);
+            }
+            _ => {
+                sections.insert(name.clone(), entry.clone());
+            }
+        }
+    }
+    ini::render(&sections).map_err(|name| {
+        let place = Place::file(".dvc/config");
+        ConfigError::new(place, format!("a worker's copy cannot have `{name}`, which no quotes can write"))
+    })
 }
 
 fn section_of<'a>(config: &'a Section, name: &str) -> Option<&'a Section> {

@@ -11,6 +11,7 @@ mod worker;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -19,14 +20,18 @@ use tokio::task::{JoinError, JoinSet};
 use crate::adapters::process::{self, Program};
 use crate::diagnostic::Diagnostic;
 pub(crate) use crate::engine::local::resolve::Args;
-use crate::engine::local::resolve::Files;
+use crate::engine::local::resolve::{Files, make_sites, remove_sites};
 use crate::engine::local::room::{Held, Room, Waiting};
 use crate::engine::local::settling::Settling;
 use crate::engine::local::worker::Worker;
-use crate::engine::{Channels, Engine, Failures, Flags as _, PhaseEnd};
+use crate::engine::{Channels, Engine, Failures, Flags as _, HandedOver, PhaseEnd};
 use crate::model::event::{Event, Stop, Task};
 use crate::model::run::{Ending, Resources};
 use crate::model::workspace_kind::WorkspaceKind;
+use crate::state::mailbox::{Mailbox, Receiving};
+use crate::state::paths::RunDir;
+use crate::state::results::{self, Durability};
+use crate::state::run_lock::RunLock;
 
 /// The longest wait before another attempt.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
@@ -60,7 +65,7 @@ pub(crate) struct LocalConfig {
     pub workspace: WorkspaceKind,
     /// Start no more after this many work items have failed.
     pub max_failed: Option<usize>,
-    /// The project's root, where workers start.
+    /// Where workers start: the project's root, or the folder of those that see nothing of it.
     pub project: PathBuf,
     pub run: String,
 }
@@ -69,17 +74,21 @@ pub(crate) struct LocalEngine {
     config: LocalConfig,
     files: Files,
     failures: Failures,
+    /// What takes results here from workers that do not see the run's folder.
+    mailbox: Option<Arc<Mailbox>>,
 }
 
 impl LocalEngine {
-    fn new(config: LocalConfig, files: Files) -> Self {
-        LocalEngine { failures: Failures::up_to(config.max_failed), config, files }
+    fn new(config: LocalConfig, files: Files, mailbox: Option<Arc<Mailbox>>) -> Self {
+        LocalEngine { failures: Failures::up_to(config.max_failed), config, files, mailbox }
     }
 
     /// The worker process of a slot.
     fn program(&self, slot: usize) -> Program {
         let program = Program::new(process::SELF).arg("work").arg("--serve").arg("--run").arg(&self.config.run);
-        program.arg("--slot-from").arg(slot.to_string()).arg("--workspace").arg(self.config.workspace.name())
+        let program =
+            program.arg("--slot-from").arg(slot.to_string()).arg("--workspace").arg(self.config.workspace.name());
+        self.mailbox.iter().fold(program, |program, mailbox| program.arg("--store").arg(mailbox.url()))
     }
 
     /// What a worker is asked to do: the command line of a `work` for this attempt.
@@ -125,6 +134,9 @@ impl Engine for LocalEngine {
         for message in self.excesses(&tasks) {
             channels.notice(message);
         }
+        if self.mailbox.is_some() {
+            make_sites(&self.config.project)?;
+        }
         if !self.config.in_project {
             sort_longest_first(&mut tasks);
         }
@@ -165,6 +177,20 @@ impl Engine for LocalEngine {
         let mut ends: JoinSet<()> = phase.idle.into_values().map(Worker::end).collect();
         while ends.join_next().await.is_some() {}
         Ok(if self.failures.are_too_many() { PhaseEnd::GaveUp } else { PhaseEnd::Done })
+    }
+
+    async fn finish(&mut self) -> Result<(), Diagnostic> {
+        if self.mailbox.is_some() { remove_sites(&self.config.project) } else { Ok(()) }
+    }
+
+    async fn hand_over(&mut self, _phases: Vec<(usize, Vec<Task>)>, lock: RunLock) -> Result<HandedOver, Diagnostic> {
+        let (Some(mailbox), run) = (&self.mailbox, &self.config.run) else { return Ok(HandedOver::Here(lock)) };
+        let url = mailbox.url();
+        Ok(HandedOver::There(vec![
+            format!("run {run} is in `{url}`"),
+            format!("have a part done anywhere with `dvc-fanout work --store {url} --run {run} --shards M INDEX`"),
+            format!("and go on here with `dvc-fanout launch {run} --store {url}`"),
+        ]))
     }
 }
 
@@ -220,11 +246,15 @@ impl Phase<'_> {
         };
         let order = self.engine.order(&waiting.task, &held.gpus);
         let stop = self.channels.stop.clone();
+        let (mailbox, run) = (self.engine.mailbox.clone(), self.engine.files.run().clone());
         self.steps.spawn_local(async move {
-            let (ending, worker) = match worker {
+            let (mut ending, worker) = match worker {
                 Ok(worker) => worker.work(&order, stop).await,
                 Err(message) => (Ending::ToolFailed { message }, None),
             };
+            if let Some(mailbox) = mailbox {
+                ending = receive(mailbox, run, index, attempt, ending).await;
+            }
             Step::Ended(waiting, held, ending, worker)
         });
     }
@@ -272,6 +302,30 @@ impl Phase<'_> {
             waiting.task.attempt += 1;
             self.steps.spawn_local(rest(waiting, delay, self.channels.stop.clone()));
         }
+    }
+}
+
+/// Brings what an attempt has put into the object store, which its end is told by from then on.
+async fn receive(mailbox: Arc<Mailbox>, run: RunDir, index: usize, attempt: u32, ending: Ending) -> Ending {
+    let succeeded = ending == Ending::Succeeded;
+    let brought = tokio::task::spawn_blocking(move || {
+        let receiving = Receiving { run: &run, durability: Durability::Later };
+        // A worker elsewhere may have taken its number, or done its work item.
+        let is_here = mailbox.receive(&receiving, index, attempt)?;
+        if !is_here {
+            mailbox.receive_item(&receiving, index)?;
+        }
+        Ok::<_, Diagnostic>(is_here || results::is_done(&run, index)?)
+    });
+    match brought.await {
+        Ok(Ok(is_here)) if is_here || !succeeded => ending,
+        Ok(Ok(_)) => {
+            let message = "the worker ended well, but its result is not in the object store".to_owned();
+            Ending::ToolFailed { message }
+        }
+        Ok(Err(error)) if succeeded => Ending::ToolFailed { message: error.one_line() },
+        Ok(Err(_)) => ending,
+        Err(error) => Ending::ToolFailed { message: error.to_string() },
     }
 }
 
@@ -388,7 +442,7 @@ mod tests {
 
     #[test]
     fn commands_that_fail_are_not_tried_again_unless_asked() {
-        let engine = LocalEngine::new(config(1), files());
+        let engine = LocalEngine::new(config(1), files(), None);
         let mut plain = Waiting::new(task(0, Resources::default(), None));
         assert_eq!(engine.retry_after(&mut plain, &Ending::Failed { message: String::new() }), None);
         let tool = Ending::ToolFailed { message: String::new() };

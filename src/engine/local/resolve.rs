@@ -1,7 +1,7 @@
 //! The local engine has no flags of its own; from those of all engines to what it keeps to.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use crate::adapters::{fs, machine};
 use crate::diagnostic::Diagnostic;
 use crate::engine::local::{LocalConfig, LocalEngine};
 use crate::engine::{Flags, Scene};
+use crate::state::mailbox::Site;
 use crate::state::paths::{RunDir, SlotDir};
 use crate::state::slots;
 
@@ -26,10 +27,10 @@ impl Flags for Args {
     type Cancel = Args;
 
     fn resolve(&self, scene: &Scene<'_>) -> Result<LocalEngine, Diagnostic> {
-        if scene.detach {
-            return Err(
-                Diagnostic::usage("`--detach` is not for `--engine local`").cause("its workers end with the launcher")
-            );
+        if scene.detach && scene.mailbox.is_none() {
+            return Err(Diagnostic::usage("`--detach` is not for `--engine local`")
+                .cause("its workers end with the launcher")
+                .hint("with `--store` the work items can be left to workers elsewhere"));
         }
         let args = scene.running;
         let jobs = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, Into::into), Into::into);
@@ -46,11 +47,28 @@ impl Flags for Args {
             nice: args.nice,
             workspace: args.workspace.unwrap_or_default(),
             max_failed: args.max_failed(scene.plan.work_items),
-            project: scene.project.root.clone(),
+            project: match scene.mailbox {
+                Some(_) => scene.project.fanout().sites(),
+                None => scene.project.root.clone(),
+            },
             run: scene.plan.run.clone(),
         };
-        Ok(LocalEngine::new(config, Files::new(scene.run, scene.project.fanout().slots())))
+        let slots = match scene.mailbox {
+            Some(_) => Site::slots(&scene.project.fanout().sites(), scene.plan),
+            None => scene.project.fanout().slots(),
+        };
+        Ok(LocalEngine::new(config, Files::new(scene.run, slots), scene.mailbox.cloned()))
     }
+}
+
+/// Makes the folder that workers are started in, where they see nothing of the project.
+pub(super) fn make_sites(folder: &Path) -> Result<(), Diagnostic> {
+    Ok(fs::create_private_dir(folder)?)
+}
+
+/// Removes it with all that is in it.
+pub(super) fn remove_sites(folder: &Path) -> Result<(), Diagnostic> {
+    Ok(fs::remove(folder)?)
 }
 
 /// The files of a run and its project.
@@ -67,6 +85,11 @@ impl Files {
 
     pub(super) fn new(run: &RunDir, slots: PathBuf) -> Self {
         Files { run: run.clone(), slots }
+    }
+
+    /// The folder of the run.
+    pub(super) fn run(&self) -> &RunDir {
+        &self.run
     }
 
     /// Opens the log of an attempt, which the worker and its stages write to.

@@ -33,6 +33,11 @@ pub(super) fn document(report: &Report) -> Value {
             "engines": from.engines,
             "images": from.images,
             "hosts": from.hosts,
+            "object_store": from.traffic.map(|traffic| json!({
+                "requests": traffic.requests,
+                "sent_bytes": traffic.sent,
+                "received_bytes": traffic.received,
+            })),
             "executors": {
                 "native": from.executors.native,
                 "dvc": from.executors.dvc,

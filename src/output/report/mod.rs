@@ -26,7 +26,7 @@ pub(crate) use prometheus::render as prometheus;
 pub(crate) use text::render as text;
 
 use crate::model::report::{Executors, Report, Template};
-use crate::model::run::StageState;
+use crate::model::run::{StageState, Traffic};
 use crate::output::text::{count, grouped};
 
 /// Appends to a text.
@@ -120,6 +120,7 @@ fn provenance(report: &Report) -> Vec<(&'static str, String)> {
         ("stages done by", executors(&from.executors)),
         ("done differently by DVC", differences(report)),
         ("used", used(report)),
+        ("object store", traffic(report)),
     ];
     all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
 }
@@ -132,6 +133,16 @@ fn differences(report: &Report) -> String {
         0..=8 => texts.join(", "),
         more => format!("{}, … ({})", texts[..8].join(", "), grouped(more)),
     }
+}
+
+/// What went over an object store: "62 requests (12.4 a work item), 1.5 MB sent, 0.3 MB received"; nothing without one.
+fn traffic(report: &Report) -> String {
+    let Some(Traffic { requests, sent, received }) = report.provenance.traffic else { return String::new() };
+    #[expect(clippy::cast_precision_loss, reason = "shown with one digit behind the point")]
+    let (each, [sent, received]) =
+        (requests as f64 / report.work_items.len().max(1) as f64, [sent, received].map(|bytes| bytes as f64 / 1e6));
+    let requests = grouped(usize::try_from(requests).unwrap_or(usize::MAX));
+    format!("{requests} requests ({each:.1} a work item), {sent:.1} MB sent, {received:.1} MB received")
 }
 
 /// What did the stages: "3 dvc-fanout, 2 DVC (it is an import)"; nothing where no stage had its turn.

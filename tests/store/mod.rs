@@ -1,0 +1,5 @@
+//! Runs over an object store: workers see nothing of the project, and it ends as `dvc repro` leaves it.
+
+mod by_hand;
+mod faults;
+mod whole_job;
