@@ -236,3 +236,44 @@ fn an_ordinary_user_sees_the_projects_own_path_where_there_are_user_namespaces()
     run(&picky, &["run", "-j", "1"]).succeeded();
     assert!(picky.read("b.txt").ends_with("/workspace\n"), "{}", picky.read("b.txt"));
 }
+
+/// Tools that write down where they work: a compiler, an environment, a socket, links between outs, a dep that moves away
+/// and back.
+const TOOLS: &str = r#"
+mkdir "$1"
+printf 'int main(void) { return 0; }' > "$1/x.c"
+if command -v cc > /dev/null; then cc -g -c "$1/x.c" -o "$1/x.o"; fi
+python3 -m venv --without-pip "env-$1"
+cat "env-$1/pyvenv.cfg" > "$1/cfg"; grep -h '^ *VIRTUAL_ENV=' "env-$1/bin/activate" >> "$1/cfg"; rm -rf "env-$1"
+python3 - "$1" << 'PY'
+import os, socket, sys
+key = sys.argv[1]
+server = socket.socket(socket.AF_UNIX)
+server.bind(f"{key}/sock")
+open(f"{key}/where", "w").write(f"{os.path.realpath(f'{key}/sock')} {server.getsockname()}\n")
+os.remove(f"{key}/sock")
+PY
+ln "$1/cfg" "$1/second"; stat -c %h "$1/cfg" > "$1/names"
+mv raw.txt away.txt; cat away.txt > "$1/raw"; mv away.txt raw.txt
+cp -a "$PWD/tools.sh" "$1/copy"; git describe --always --dirty > "$1/described"
+env | grep -v -e ^DVC_ -e ^OLDPWD | sort > "$1/env"
+"#;
+
+#[test]
+fn tools_write_down_what_they_write_under_dvc_repro() {
+    let make = |project: &Project| {
+        project.git(["init", "--quiet", "--initial-branch=main"]);
+        project.dvc(["init", "--quiet"]);
+        project.write("tools.sh", TOOLS);
+        project.write("raw.txt", "raw\n");
+        project.write(".gitignore", "env-*/\n/p\n/q\n");
+        project.write(
+            "dvc.yaml",
+            "stages:\n  use:\n    foreach: [p, q]\n    do:\n      cmd: sh tools.sh ${item}\n      deps: [tools.sh, raw.txt]\n      outs: ['${item}']\n",
+        );
+        project.commit("tools");
+    };
+    if allows(&Project::without_init()) {
+        same(&make, "");
+    }
+}

@@ -27,6 +27,10 @@ use crate::adapters::fs::{self, At as _, FsError};
 const PLACE: &str = "/tmp";
 /// The digits that tell projects apart.
 const DIGITS: usize = 12;
+/// The mode of the folders on the way to a second name.
+const THROUGH: u32 = 0o711;
+/// How many second names are looked at for those of projects that are gone.
+const MAX_LOOKS: usize = 1000;
 
 /// A project under its second name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,8 +72,17 @@ impl Aside {
         let digest = fs::digest_bytes(project.as_os_str().as_encoded_bytes());
         let folder = place.join(&digest[..DIGITS]);
         let aside = Aside { project: project.to_owned(), name: folder.join("project"), folder };
+        if !fs::exists(&aside.folder) {
+            forget_gone(&place)?;
+        }
         fs::create_dir(&aside.folder)?;
         fs::create_dir(&aside.stand_in().join("project"))?;
+        // Root's commands may become somebody else, who finds what lies in the project as well.
+        for folder in [&place, &aside.folder, &aside.stand_in()] {
+            if fs::mode(folder)? != THROUGH {
+                fs::set_mode(folder, THROUGH)?;
+            }
+        }
         if !fs::exists(&aside.name) {
             // Another worker may be as far.
             drop(fs::symlink(project, &aside.name));
@@ -102,10 +115,31 @@ impl Aside {
         vec![bind(self.stand_in(), &self.folder), bind(self.project.clone(), &self.name)]
     }
 
-    /// A folder like the one with the second name, in which that one is a folder.
     fn stand_in(&self) -> PathBuf {
-        self.folder.with_extension("within")
+        stand_in(&self.folder)
     }
+}
+
+/// Removes the second names of projects that are gone, as far as that works.
+fn forget_gone(place: &Path) -> Result<(), FsError> {
+    for name in fs::names(place)?.iter().filter(|name| !name.contains('.')).take(MAX_LOOKS) {
+        let folder = place.join(name);
+        let project = std::fs::read_link(folder.join("project"));
+        if project.is_ok_and(|project| project.symlink_metadata().is_err_and(|error| is_gone(&error))) {
+            // Another worker may be at it.
+            drop(fs::remove(&folder).and_then(|()| fs::remove(&stand_in(&folder))));
+        }
+    }
+    Ok(())
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+}
+
+/// A folder like one with a second name, in which that one is a folder.
+fn stand_in(folder: &Path) -> PathBuf {
+    folder.with_extension("within")
 }
 
 /// Puts this thread into a namespace of its own with these binds, made in their order.
