@@ -1,5 +1,7 @@
 //! What fails, what that keeps from running, and what is kept all the same.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use crate::support::same::{assert_clean, assert_same, assert_same_after_failure, fails_with};
 use crate::support::{Project, Ran};
 
@@ -121,4 +123,32 @@ fn a_run_goes_on_in_the_phase_in_which_it_failed() {
     project.fanout(["run", "-j", "2"]).succeeded();
     assert_eq!((ran().matches('u').count(), ran().matches('v').count()), (1, 2), "{}", ran());
     assert_clean(&project, &[]);
+}
+
+/// What a failed command left has the modes that it gave it, though the content was there before.
+#[test]
+fn what_a_failed_command_left_as_it_was_has_its_new_mode() {
+    let made = || {
+        let project = Project::without_init();
+        let command = "cat in && echo 1 > ${item} && chmod +x ${item} && test ! -e fail";
+        project.write(
+            "dvc.yaml",
+            &format!("stages:\n  a:\n    foreach: [x, y]\n    do:\n      cmd: {command}\n      deps: [in]\n      outs: ['${{item}}']\n"),
+        );
+        project.write(".dvc/config", "[cache]\n    type = copy\n");
+        project.write("in", "1\n");
+        project.commit("an executable out");
+        project
+    };
+    let (serial, fanned) = (made(), made());
+    serial.dvc(["repro"]);
+    fanned.fanout(["run"]).succeeded();
+    for project in [&serial, &fanned] {
+        project.write("in", "2\n");
+        project.write("fail", "");
+    }
+    assert_ne!(Ran::of(serial.command("dvc").args(["repro", "--keep-going"])).code, Some(0));
+    fails_with(&fanned, 1, ["run"]);
+    let mode = |project: &Project| std::fs::metadata(project.path("x")).expect("there").permissions().mode() & 0o777;
+    assert_eq!(format!("{:o}", mode(&fanned)), format!("{:o}", mode(&serial)));
 }

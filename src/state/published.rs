@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::adapters::fs::{self, FsError};
+use crate::adapters::machine;
 use crate::dvc::lockfile::EntryRef;
 use crate::dvc::pipeline::path::is_within;
 use crate::dvc::pipeline::read::dvc_file::recorded_outs;
@@ -53,7 +54,8 @@ impl Published {
                 Some(mode) => fs::copy_as(&self.blob(file), to, mode),
                 None => {
                     fs::copy(&self.blob(file), to)?;
-                    if file.executable { fs::set_executable(to, true) } else { Ok(()) }
+                    // It has the usual mode: of a program, where it is one.
+                    if file.executable { fs::set_mode(to, 0o777 & !machine::umask()) } else { Ok(()) }
                 }
             },
         }
