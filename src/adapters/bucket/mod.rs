@@ -23,6 +23,7 @@ pub(crate) struct Listed {
 }
 
 #[derive(Debug, thiserror::Error)]
+#[cfg_attr(not(feature = "store"), expect(dead_code, reason = "most is said by programs with object stores"))]
 pub(crate) enum BucketError {
     #[error("`{url}` is not the address of an object store: {why}")]
     Address { url: String, why: String },
