@@ -170,3 +170,22 @@ fn a_plan_with_nothing_to_do_hides_no_run_that_did_something() {
     }
     assert_eq!(shown(&project), before);
 }
+
+#[test]
+fn a_run_is_watched_until_it_ends() {
+    let project = Project::empty();
+    let stage = "stages:\n  make:\n    foreach: [p, q, r]\n    do:\n      cmd: sleep 1.5 && test ${item} != r && echo ${item} > \
+                 ${item}.out\n      outs: [\"${item}.out\"]\n";
+    project.write("dvc.yaml", stage);
+    project.commit("one");
+    let mut run = start(&project, ["run", "-j", "1"]);
+    wait_until(&|| "no run".to_owned(), &|| project.path(".dvc/fanout/runs").is_dir());
+    wait_until(&|| "not launched".to_owned(), &|| project.fanout(["status"]).stdout.contains("running in"));
+    let watched = project.fanout(["status", "--watch", "1s"]);
+    assert_eq!(watched.code, Some(0), "{watched:#?}");
+    let screens: Vec<&str> = watched.stdout.trim_end().split("\n\n").collect();
+    assert!(screens.len() > 2 && screens[0].contains("running for:\n"), "{screens:#?}");
+    let last = screens.last().expect("there is one");
+    assert!(last.contains("3 of 3: 2 done, 1 failed\n") && last.contains("failed:\n  r: "), "{last}");
+    assert_eq!(run.0.wait().expect("waited for").code(), Some(1));
+}

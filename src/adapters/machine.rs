@@ -21,6 +21,12 @@ pub(crate) fn boot() -> &'static str {
     })
 }
 
+/// The columns and lines of the terminal that stdout is; `None` where it is none.
+pub(crate) fn terminal_size() -> Option<(u16, u16)> {
+    let size = rustix::termios::tcgetwinsize(rustix::stdio::stdout()).ok()?;
+    (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col, size.ws_row))
+}
+
 /// The permissions that new files do not get.
 pub(crate) fn umask() -> u32 {
     static UMASK: std::sync::OnceLock<u32> = std::sync::OnceLock::new();

@@ -18,6 +18,9 @@ pub(crate) struct StatusArgs {
     /// List every work item, including those that are waiting or done
     #[arg(short, long)]
     pub all: bool,
+    /// Show it again and again until the run ends, every 2s or as often as this says
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "2s", conflicts_with_all = ["all", "live"])]
+    pub watch: Option<Wait>,
     /// Also ask the cluster about what is in its queue; without, only the run's files are looked at
     #[arg(long)]
     pub live: bool,

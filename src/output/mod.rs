@@ -12,3 +12,4 @@ pub(crate) mod status;
 pub(crate) mod text;
 mod value_json;
 pub(crate) mod verify;
+pub(crate) mod watch;

@@ -17,7 +17,7 @@ type Describe = fn(&ItemStatus) -> Option<String>;
 
 /// The number of work items in each state.
 #[derive(Debug, Default)]
-struct Counts {
+pub(super) struct Counts {
     waiting: usize,
     running: usize,
     done: usize,
@@ -27,7 +27,7 @@ struct Counts {
 }
 
 impl Counts {
-    fn of<'i>(items: impl Iterator<Item = &'i ItemStatus>) -> Counts {
+    pub(super) fn of<'i>(items: impl Iterator<Item = &'i ItemStatus>) -> Counts {
         let mut counts = Counts::default();
         for item in items {
             *match item.state {
@@ -53,7 +53,17 @@ impl Counts {
         ]
     }
 
-    fn text(&self) -> String {
+    /// The work items that nothing more is done for.
+    pub(super) fn ended(&self) -> usize {
+        self.done + self.failed + self.skipped
+    }
+
+    /// Those that something is done for, or will be.
+    pub(super) fn left(&self) -> usize {
+        self.running + self.waiting
+    }
+
+    pub(super) fn text(&self) -> String {
         let some = self.named().into_iter().filter(|(number, _)| *number > 0);
         some.map(|(number, what)| format!("{} {what}", grouped(number))).collect::<Vec<_>>().join(", ")
     }
@@ -137,7 +147,7 @@ fn took(item: &ItemStatus) -> String {
     item.seconds.map_or_else(String::new, |seconds| format!(" in {seconds:.1} s"))
 }
 
-fn state(state: &RunState) -> String {
+pub(super) fn state(state: &RunState) -> String {
     match state {
         RunState::Planned => "planned, not launched".to_owned(),
         RunState::Running { engine, host, process } => format!("running ({engine}, process {process} on {host})"),
