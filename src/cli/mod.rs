@@ -52,8 +52,23 @@ impl Cli {
         manual::with_examples(settings::with_environment(format::with_formats(Cli::command()))).long_version(build())
     }
 
+    /// A command without any flag that all have.
+    fn of(command: Command) -> Cli {
+        Cli {
+            directory: None,
+            verbose: false,
+            typed_format: FormatArg::default(),
+            format: Format::default(),
+            origins: settings::Origins::default(),
+            command,
+        }
+    }
+
     /// Reads the command line; a wrong one ends the process.
     pub(crate) fn read() -> Cli {
+        if let Some(own) = work::OwnCommand::read() {
+            return Cli::of(Command::Own(own));
+        }
         let matches = Cli::whole().get_matches();
         let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         cli.origins = settings::Origins::of(&matches);
@@ -100,12 +115,8 @@ pub(crate) enum Command {
     InstallMergeDriver,
     #[command(subcommand, hide = true)]
     Debug(DebugCommand),
-    #[command(hide = true)]
-    Guard(work::GuardArgs),
-    #[command(hide = true)]
-    Oversee(work::OverseeArgs),
-    #[command(hide = true)]
-    Inside(work::InsideArgs),
+    #[command(flatten)]
+    Own(work::OwnCommand),
 }
 
 /// Do the whole job: plan, launch, collect and finalize

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser};
+use clap::{Args, Parser, Subcommand};
 
 use crate::engine::args::parse_pair;
 use crate::model::duration::Limit;
@@ -106,6 +106,33 @@ pub(crate) struct WorkOrder {
 impl WorkOrder {
     pub(crate) fn read(words: &[String]) -> Result<WorkArgs, clap::Error> {
         Ok(Self::try_parse_from(words)?.args)
+    }
+}
+
+/// What this program starts itself as.
+#[derive(Debug, Subcommand)]
+pub(crate) enum OwnCommand {
+    #[command(hide = true)]
+    Guard(GuardArgs),
+    #[command(hide = true)]
+    Oversee(OverseeArgs),
+    #[command(hide = true)]
+    Inside(InsideArgs),
+}
+
+/// A command line with nothing but these: to read it costs little, and some are started once for each command of a stage.
+#[derive(Debug, Parser)]
+struct OwnCli {
+    #[command(subcommand)]
+    command: OwnCommand,
+}
+
+impl OwnCommand {
+    /// Reads the command line, if it is one of these.
+    pub(super) fn read() -> Option<OwnCommand> {
+        let name = std::env::args_os().nth(1)?;
+        let is_own = ["guard", "oversee", "inside"].iter().any(|own| name == *own);
+        is_own.then(|| OwnCli::parse().command)
     }
 }
 

@@ -26,6 +26,7 @@ mod summary;
 mod verify;
 mod work;
 
+use crate::cli::work::OwnCommand;
 use crate::cli::{Cli, Command};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
@@ -57,8 +58,8 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<Exit, Diagnostic> {
         Command::MergeDriver(args) => merge_driver::run(args),
         Command::InstallMergeDriver => merge_driver::install(cli),
         Command::Debug(args) => debug::run(cli, args),
-        Command::Guard(args) => guard::run(args),
-        Command::Oversee(args) => guard::oversee(args),
-        Command::Inside(args) => guard::inside(args),
+        Command::Own(OwnCommand::Guard(args)) => guard::run(args),
+        Command::Own(OwnCommand::Oversee(args)) => guard::oversee(args),
+        Command::Own(OwnCommand::Inside(args)) => guard::inside(args),
     }
 }

@@ -138,8 +138,8 @@ mod tests {
     const BASE: &str = "# ours\nstages:\n  train:\n    cmd: x\n";
 
     fn listed(keys: &[&str]) -> String {
-        let params: String = keys.iter().map(|key| format!("- live/{key}/params.yaml\n")).collect();
-        let plots: String = keys.iter().map(|key| format!("- live/{key}/plots:\n    x: step\n")).collect();
+        let list = |line: &str| keys.iter().fold(String::new(), |text, key| text + &line.replace("KEY", key));
+        let (params, plots) = (list("- live/KEY/params.yaml\n"), list("- live/KEY/plots:\n    x: step\n"));
         format!("{BASE}params:\n{params}plots:\n{plots}")
     }
 
