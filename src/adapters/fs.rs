@@ -426,6 +426,20 @@ pub(crate) fn copy_exactly(from: &Path, to: &Path) -> Result<(), FsError> {
     set_mode(to, metadata.mode() & 0o7777)
 }
 
+/// Copies a file or a tree, and what symlinks lead to; what is there already stays. Their owner may read and write copies,
+/// and they do not get the permissions in `without`.
+pub(crate) fn copy_all(from: &Path, to: &Path, without: u32) -> Result<(), FsError> {
+    if from.is_dir() {
+        create_dir(to)?;
+        return names(from)?.iter().try_for_each(|name| copy_all(&from.join(name), &to.join(name), without));
+    }
+    if !from.is_file() || exists(to) {
+        return Ok(());
+    }
+    to.parent().map_or(Ok(()), create_dir)?;
+    copy_as(from, to, (mode(from)? & 0o777 | 0o600) & !without)
+}
+
 /// Copies a file, by reflink where the file system can; the new file has this mode, and never a wider one.
 pub(crate) fn copy_as(from: &Path, to: &Path, mode: u32) -> Result<(), FsError> {
     let mut source = File::open(from).at("read", from)?;

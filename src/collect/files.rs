@@ -36,6 +36,19 @@ struct Candidate<'a> {
     is_disputed: bool,
 }
 
+impl<'a> Candidate<'a> {
+    /// A file that a result has.
+    fn made(order: usize, base: Content, file: &'a ResultFile, published: &'a Published) -> Self {
+        let (theirs, source) = (made_content(file), Some((file, published)));
+        Candidate { order, base, theirs, source, united: None, is_disputed: false }
+    }
+
+    /// A file that goes; `theirs` is what is there then.
+    fn gone(order: usize, base: Content, theirs: Content) -> Self {
+        Candidate { order, base, theirs, source: None, united: None, is_disputed: false }
+    }
+}
+
 type Candidates<'a> = BTreeMap<&'a str, Candidate<'a>>;
 
 /// Adds the changes of files. Removals come first: a file may be made where a directory was, and the other way round.
@@ -209,23 +222,13 @@ fn declared<'a>(good: &Good<'a>, candidates: &mut Candidates<'a>) {
                 None if before.keys().any(|other| is_below(other, path)) => Content::Directory,
                 None => Content::Nothing,
             };
-            candidates.insert(
-                path,
-                Candidate {
-                    order,
-                    base,
-                    theirs: made_content(file),
-                    source: Some((file, published)),
-                    united: None,
-                    is_disputed: false,
-                },
-            );
+            candidates.insert(path, Candidate::made(order, base, file, published));
         }
         for (path, md5) in before.iter().filter(|(path, _)| !made.contains_key(*path)) {
             let becomes_directory = made.keys().any(|other| is_below(other, path));
             let theirs = if becomes_directory { Content::Directory } else { Content::Nothing };
             let base = Content::File { md5: (*md5).to_owned() };
-            candidates.insert(path, Candidate { order, base, theirs, source: None, united: None, is_disputed: false });
+            candidates.insert(path, Candidate::gone(order, base, theirs));
         }
     }
     // A `.dvc` file, which DVC rewrote; the worklist has it as it was.
@@ -233,11 +236,7 @@ fn declared<'a>(good: &Good<'a>, candidates: &mut Candidates<'a>) {
         let before = good.result.item.files.iter().find(|text| text.path == file.path);
         let base =
             before.map_or(Content::Nothing, |text| Content::File { md5: fs::digest_bytes(text.text.as_bytes()) });
-        let theirs = made_content(file);
-        candidates.insert(
-            &file.path,
-            Candidate { order, base, theirs, source: Some((file, published)), united: None, is_disputed: false },
-        );
+        candidates.insert(&file.path, Candidate::made(order, base, file, published));
     }
 }
 
@@ -281,17 +280,7 @@ fn undeclared<'a>(
             continue;
         }
         let base = file.before.clone().map_or(Content::Nothing, |md5| Content::File { md5 });
-        add(
-            &file.path,
-            Candidate {
-                order,
-                base,
-                theirs: made_content(file),
-                source: Some((file, published)),
-                united: None,
-                is_disputed: false,
-            },
-        );
+        add(&file.path, Candidate::made(order, base, file, published));
     }
     for path in &published.result.deleted {
         // A run that was finalized with everything done has no snapshot, and nothing to delete any more.
@@ -314,7 +303,7 @@ fn undeclared<'a>(
                 Content::File { md5: fs::digest(&at)?.0 }
             }
         };
-        add(path, Candidate { order, base, theirs: Content::Nothing, source: None, united: None, is_disputed: false });
+        add(path, Candidate::gone(order, base, Content::Nothing));
     }
     Ok(())
 }

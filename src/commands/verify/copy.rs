@@ -206,7 +206,7 @@ impl<'a> Copying<'a> {
         for path in &self.needed {
             let (from, to) = (self.home.root.join(path), root.join(path));
             if fs::exists(&from) {
-                copy_content(&from, &to).map_err(|error| cannot_copy(&error))?;
+                fs::copy_all(&from, &to, 0o022).map_err(|error| cannot_copy(&error))?;
             } else if let Some(recorded) = self.locks.get(path) {
                 let md5 = recorded.md5.as_deref().unwrap_or_default();
                 let legacy = recorded.hash.is_none();
@@ -228,19 +228,6 @@ impl<'a> Copying<'a> {
         }
         Ok(())
     }
-}
-
-/// Copies a file or a tree; a link becomes what it leads to.
-fn copy_content(from: &Path, to: &Path) -> Result<(), FsError> {
-    if from.is_dir() {
-        fs::create_dir(to)?;
-        return fs::names(from)?.iter().try_for_each(|name| copy_content(&from.join(name), &to.join(name)));
-    }
-    if !from.is_file() || fs::exists(to) {
-        return Ok(());
-    }
-    to.parent().map_or(Ok(()), fs::create_dir)?;
-    fs::copy_as(from, to, (fs::mode(from)? & 0o777 | 0o600) & !0o022)
 }
 
 fn unreadable(error: impl std::error::Error) -> Diagnostic {

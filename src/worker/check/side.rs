@@ -155,29 +155,14 @@ impl<'s, 'b> Side<'s, 'b> {
         let files = self.left.files.iter().map(|file| file.path.as_str());
         let paths: BTreeSet<&str> = outs.chain(files).collect();
         for path in paths {
-            keep_path(&self.root.join(path), &folder.join("workspace").join(path))?;
+            fs::copy_all(&self.root.join(path), &folder.join("workspace").join(path), 0)?;
         }
         let files: BTreeSet<&str> = self.begun.item.stages.iter().map(|stage| stage.file.as_str()).collect();
         for path in files.into_iter().map(crate::dvc::pipeline::path::lock_path) {
-            keep_path(&self.locks.join(&path), &folder.join("locks").join(&path))?;
+            fs::copy_all(&self.locks.join(&path), &folder.join("locks").join(&path), 0)?;
         }
         Ok(())
     }
-}
-
-/// Copies a file or a tree, and what symlinks lead to; what is there already stays.
-fn keep_path(from: &Path, to: &Path) -> Result<(), FsError> {
-    if from.is_dir() {
-        fs::create_dir(to)?;
-        return fs::names(from)?.iter().try_for_each(|name| keep_path(&from.join(name), &to.join(name)));
-    }
-    if !from.is_file() || fs::exists(to) {
-        return Ok(());
-    }
-    if let Some(parent) = to.parent() {
-        fs::create_dir(parent)?;
-    }
-    fs::copy_as(from, to, fs::mode(from)? & 0o777 | 0o600)
 }
 
 /// Makes the list of a side.
