@@ -1,23 +1,26 @@
 //! The file system: the only place that writes, links and removes files.
 
-#![expect(clippy::disallowed_methods, reason = "the file that writes, moves and removes files")]
+#![expect(clippy::disallowed_methods, reason = "the room that writes, moves and removes files")]
 
-use std::collections::HashSet;
+mod lock;
+mod walk;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use md5::{Digest as _, Md5};
-use rustix::fs::{CWD, FlockOperation, RenameFlags, renameat_with};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::dvc::config::LinkType;
 
+pub(crate) use lock::{Locked, is_locked, lock_holder, try_lock};
+pub(crate) use walk::{Found, FoundKind, empty_directories, find, walk, walk_and_tell};
+
 /// Bytes read at a time when hashing and copying.
 const BLOCK: usize = 1 << 16;
-/// How long a look at a lock may keep it from being taken.
-const LOOK: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// A file operation that failed, with the path it was about.
 #[derive(Debug, thiserror::Error)]
@@ -479,152 +482,6 @@ pub(crate) fn link(object: &Path, to: &Path, types: &[LinkType]) -> Result<(), F
 /// Makes a symlink; the path must be free.
 pub(crate) fn symlink(target: impl AsRef<Path>, path: &Path) -> Result<(), FsError> {
     std::os::unix::fs::symlink(target, path).at("link", path)
-}
-
-/// A file that is locked by this process, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Locked {
-    _file: File,
-}
-
-/// Takes an exclusive lock without waiting; `None` if somebody else holds it.
-///
-/// The holder's process id is written into the file, for messages.
-pub(crate) fn try_lock(path: &Path) -> Result<Option<Locked>, FsError> {
-    if let Some(parent) = path.parent() {
-        create_dir(parent)?;
-    }
-    let mut looked_again = false;
-    loop {
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).at("open", path)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            // Perhaps only `is_locked` has it, for a moment.
-            Err(rustix::io::Errno::WOULDBLOCK) if !looked_again => {
-                looked_again = true;
-                std::thread::sleep(LOOK);
-                continue;
-            }
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-            Err(error) => return Err(io::Error::from(error)).at("lock", path),
-        }
-        // The holder before may have removed the file; then this lock would keep nobody out.
-        let own = file.metadata().at("look at", path)?.ino();
-        if fs::metadata(path).is_ok_and(|there| there.ino() == own) {
-            file.set_len(0).at("write", path)?;
-            writeln!(file, "{}", std::process::id()).at("write", path)?;
-            return Ok(Some(Locked { _file: file }));
-        }
-    }
-}
-
-/// Whether somebody holds a lock.
-pub(crate) fn is_locked(path: &Path) -> Result<bool, FsError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error).at("open", path),
-    };
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok(false),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
-        Err(error) => Err(io::Error::from(error)).at("look at the lock", path),
-    }
-}
-
-/// The process id that the holder of a lock left in its file.
-pub(crate) fn lock_holder(path: &Path) -> Option<u32> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
-}
-
-/// What a walk finds at a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Found {
-    /// Relative to where the walk began, with `/`.
-    pub path: String,
-    pub kind: FoundKind,
-    pub size: u64,
-    pub mode: u32,
-    pub inode: u64,
-    /// Seconds and nanoseconds.
-    pub modified: (i64, i64),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FoundKind {
-    File,
-    Symlink,
-    Directory,
-    Other,
-}
-
-impl Found {
-    fn of(path: String, metadata: &fs::Metadata) -> Found {
-        let kind = match metadata.file_type() {
-            kind if kind.is_symlink() => FoundKind::Symlink,
-            kind if kind.is_dir() => FoundKind::Directory,
-            kind if kind.is_file() => FoundKind::File,
-            _ => FoundKind::Other,
-        };
-        Found {
-            path,
-            kind,
-            size: metadata.size(),
-            mode: metadata.mode(),
-            inode: metadata.ino(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-        }
-    }
-}
-
-/// Looks at one path below a directory, as a walk would; `None` where nothing is.
-pub(crate) fn find(root: &Path, path: &str) -> Result<Option<Found>, FsError> {
-    let absolute = root.join(path);
-    match fs::symlink_metadata(&absolute) {
-        Ok(metadata) => Ok(Some(Found::of(path.to_owned(), &metadata))),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-        Err(error) => Err(error).at("look at", &absolute),
-    }
-}
-
-/// Lists everything below a directory, parents before children, not following symlinks; paths that `skip` says are
-/// left out with all below them, and so are names that are not UTF-8.
-pub(crate) fn walk(root: &Path, skip: &dyn Fn(&str) -> bool) -> Result<Vec<Found>, FsError> {
-    walk_and_tell(root, skip).map(|(found, _)| found)
-}
-
-/// The same, and whether something was left out since its name is not UTF-8.
-pub(crate) fn walk_and_tell(root: &Path, skip: &dyn Fn(&str) -> bool) -> Result<(Vec<Found>, bool), FsError> {
-    let (mut found, mut has_odd_names) = (vec![], false);
-    let mut stack = vec![String::new()];
-    while let Some(directory) = stack.pop() {
-        let absolute = root.join(&directory);
-        for entry in fs::read_dir(&absolute).at("list", &absolute)? {
-            let entry = entry.at("list", &absolute)?;
-            let Ok(name) = entry.file_name().into_string() else {
-                has_odd_names = true;
-                continue;
-            };
-            let path = if directory.is_empty() { name } else { format!("{directory}/{name}") };
-            if skip(&path) {
-                continue;
-            }
-            let found_here = Found::of(path, &entry.metadata().at("look at", &entry.path())?);
-            if found_here.kind == FoundKind::Directory {
-                stack.push(found_here.path.clone());
-            }
-            found.push(found_here);
-        }
-    }
-    Ok((found, has_odd_names))
-}
-
-/// The directories of a walk with nothing in them.
-pub(crate) fn empty_directories(found: &[Found]) -> impl Iterator<Item = &str> {
-    let parents: HashSet<&str> = found.iter().filter_map(|found| Some(found.path.rsplit_once('/')?.0)).collect();
-    let directories = found.iter().filter(|found| found.kind == FoundKind::Directory);
-    directories.map(|found| found.path.as_str()).filter(move |path| !parents.contains(path))
 }
 
 #[cfg(test)]
