@@ -277,3 +277,23 @@ fn tools_write_down_what_they_write_under_dvc_repro() {
         same(&make, "");
     }
 }
+
+/// What a daemon starts finds the project itself at its path: such commands get a workspace at a path of its own.
+#[test]
+fn a_command_that_has_a_daemon_start_something_sees_its_workspace_by_its_own_path() {
+    let project = Project::empty();
+    let stage = |words: &str| {
+        format!(
+            "    foreach: [p]\n    do:\n      cmd: \"{words} && pwd > ${{item}}-{words}.out\"\n      outs: [\"${{item}}-{words}.out\"]\n"
+        )
+    };
+    project.write("dvc.yaml", &format!("stages:\n  one:\n{}  other:\n{}", stage("docker"), stage("true")));
+    project.write("bin/docker", "#!/bin/sh\n");
+    project.commit("one");
+    let bin = project.path("bin");
+    Ran::of(project.command("chmod").args(["+x", "bin/docker"])).succeeded();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").expect("set"));
+    let mut run = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
+    Ran::of(run.args(["run", "-j", "1", "--retries", "0"]).env("PATH", path)).succeeded();
+    assert!(project.read("p-docker.out").contains("/.dvc/fanout/slots/"), "{}", project.read("p-docker.out"));
+}

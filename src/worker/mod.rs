@@ -108,7 +108,7 @@ pub(crate) fn attempt(
         transfer.fetch(inputs(item, sources)?)?;
     }
     let mut tried = bench.check.map(|check| check.try_first(&begun, &earlier, watch)).transpose()?;
-    let (mut workspace, mounted) = open(bench)?;
+    let (mut workspace, mounted) = open(bench, item)?;
     let (root, projection) = (workspace.root(), Projection::of(&workspace, item));
     let scene = begun.scene(&root, &projection, &earlier.distrusted, mounted.as_ref());
     executor.prepare(&scene, watch);
@@ -168,9 +168,10 @@ pub(crate) fn attempt(
 }
 
 /// Opens the slot's workspace, and the namespace in which commands see it in the project's place, where they are to.
-fn open<'a>(bench: &Bench<'a>) -> Result<(Workspace, Option<Mounted<'a>>), Diagnostic> {
+fn open<'a>(bench: &Bench<'a>, item: &WorkItem) -> Result<(Workspace, Option<Mounted<'a>>), Diagnostic> {
     let (sources, slot) = (bench.sources, bench.slot);
-    if let Some(mounting) = bench.mounting.filter(|mounting| !mounting.is_off(sources.run)) {
+    let is_wanted = |mounting: &&Mounting| !mounting.is_off(sources.run) && !mounting.would_mislead(item);
+    if let Some(mounting) = bench.mounting.filter(is_wanted) {
         let workspace = Workspace::open(slot.clone(), sources, bench.last.take(), Some(mounting))?;
         if let Some(namespace) = mounting.enter(slot)? {
             return Ok((workspace, Some(Mounted { namespace, mounting, root: sources.project })));

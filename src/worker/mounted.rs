@@ -14,7 +14,7 @@ use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::path::join;
 use crate::model::workspace_kind::WorkspaceKind;
 use crate::output::text;
-use crate::state::format::Plan;
+use crate::state::format::{Plan, WorkItem};
 use crate::state::home::ProjectHome;
 use crate::state::paths::{RunDir, SlotDir};
 
@@ -22,6 +22,10 @@ use crate::state::paths::{RunDir, SlotDir};
 const AT_A_MOUNT: [&str; 3] = ["cross-device link", "device or resource busy", "resource busy or locked"];
 /// What programs say where files of root seem to be somebody else's, as in a user namespace.
 const AS_A_USER: [&str; 4] = ["bad owner or permissions", "effective uid is not 0", "owned by uid 0", "newuidmap"];
+
+/// Programs that have others started by a daemon, or in a namespace that was there before: these find the project itself at
+/// its path, and a workspace only at a path of its own.
+const STARTED_ELSEWHERE: [&str; 6] = ["docker", "docker-compose", "podman", "buildah", "nerdctl", "systemd-run"];
 
 /// What a worker needs to mount workspaces over the project.
 pub(crate) struct Mounting {
@@ -71,6 +75,13 @@ impl Mounting {
             self.is_off.set(true);
         }
         self.is_off.get()
+    }
+
+    /// Whether a work item's commands seem to have programs started that would not see a mount.
+    pub(crate) fn would_mislead(&self, item: &WorkItem) -> bool {
+        let is_of_word = |letter: char| letter.is_alphanumeric() || letter == '-' || letter == '_';
+        let mut words = item.files.iter().flat_map(|file| file.text.split(|letter| !is_of_word(letter)));
+        !self.is_required && words.any(|word| STARTED_ELSEWHERE.contains(&word))
     }
 
     /// Makes the namespace of an attempt in a slot whose workspace is there; `None` where that fails for once.
