@@ -34,6 +34,17 @@ pub(crate) struct Mounting {
     cache: Option<String>,
     is_required: bool,
     is_off: Cell<bool>,
+    /// Whether the cache was made for the mount alone.
+    made_cache: Cell<bool>,
+}
+
+impl Drop for Mounting {
+    /// Where nothing came into it, there is no cache afterwards, as after `dvc repro`.
+    fn drop(&mut self) {
+        if let Some(cache) = self.cache.as_ref().filter(|_| self.made_cache.get()) {
+            drop(fs::remove_if_empty(&self.aside.project().join(cache)));
+        }
+    }
 }
 
 impl Mounting {
@@ -57,7 +68,7 @@ impl Mounting {
         inside::try_out(&aside.binds()).map_err(|error| error.to_string())?;
         let cache = Path::new(&home.config.cache_dir).strip_prefix(top).ok();
         let cache = cache.map(|cache| cache.to_str().map(str::to_owned).ok_or_else(odd)).transpose()?;
-        Ok(Mounting { aside, cache, is_required, is_off: Cell::new(false) })
+        Ok(Mounting { aside, cache, is_required, is_off: Cell::new(false), made_cache: Cell::new(false) })
     }
 
     pub(crate) fn aside(&self) -> &Aside {
@@ -90,7 +101,10 @@ impl Mounting {
         let mut binds = self.aside.binds();
         binds.push(bind(slot.workspace(), project.to_owned()));
         if let Some(cache) = &self.cache {
-            fs::create_dir(&project.join(cache))?;
+            if !fs::exists(&project.join(cache)) {
+                fs::create_dir(&project.join(cache))?;
+                self.made_cache.set(true);
+            }
             binds.push(bind(self.aside.name().join(cache), project.join(cache)));
         }
         match Namespace::make(binds, slot.no_namespace()) {
