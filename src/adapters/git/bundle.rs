@@ -10,6 +10,7 @@ use std::path::Path;
 use git2::{Index, Oid, Repository, RepositoryInitOptions};
 use serde::{Deserialize, Serialize};
 
+use super::refs::Refs;
 use super::store::{Alternate, Store};
 use super::{Doing as _, Git, GitError};
 use crate::adapters::fs::{self, At as _};
@@ -73,17 +74,11 @@ impl Store {
         let opened = git.opened()?;
         let repository = &opened.repository;
         let head = git.head()?;
-        let own = repository.find_reference("HEAD").doing("read HEAD")?;
-        let branch = own.symbolic_target().doing("read HEAD")?.map(str::to_owned);
-        let mut refs = vec![];
-        for found in repository.references().doing("list refs")? {
-            let found = found.doing("list refs")?;
-            let (Ok(name), Some(target)) = (found.name(), found.target()) else { continue };
-            let at = found.peel_to_commit().ok().map(|commit| commit.id().to_string());
-            if at.is_some() && at == head && Some(name) != branch.as_deref() {
-                refs.push((name.to_owned(), target.to_string()));
-            }
-        }
+        let Refs { branch, others: mut refs } = Refs::of(repository)?;
+        refs.retain(|(name, _)| {
+            let commit = repository.find_reference(name).and_then(|found| found.peel_to_commit());
+            commit.is_ok_and(|commit| Some(commit.id().to_string()) == head)
+        });
         let mut index = repository.index().doing("read the index")?;
         // One that holds what has no content yet is taken for that of HEAD.
         let index = index.write_tree_to(self.repository()).ok().map(|tree| tree.to_string());
@@ -109,17 +104,12 @@ impl Store {
         for (name, text) in essence.files.iter().filter(|(name, _)| COPIED.contains(&name.as_str())) {
             write(name, text)?;
         }
-        let mut refs: Vec<String> = essence.refs.iter().map(|(name, target)| format!("{target} {name}\n")).collect();
         if let Some(head) = &essence.head {
             write("shallow", &format!("{head}\n"))?;
-            refs.extend(essence.branch.iter().map(|branch| format!("{head} {branch}\n")));
         }
-        refs.sort_unstable_by(|a, b| a.split(' ').nth(1).cmp(&b.split(' ').nth(1)));
-        write("packed-refs", &refs.concat())?;
-        let head = match (&essence.branch, &essence.head) {
-            (Some(branch), _) => format!("ref: {branch}\n"),
-            (None, head) => format!("{}\n", head.as_deref().unwrap_or_default()),
-        };
+        let refs = Refs { branch: essence.branch.clone(), others: essence.refs.clone() };
+        let (packed, head) = refs.texts(essence.head.as_deref());
+        write("packed-refs", &packed)?;
         write("HEAD", &head)?;
         write_index(&repository, essence)?;
         let objects = repository.path().join("objects");

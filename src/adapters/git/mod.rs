@@ -6,6 +6,7 @@ mod bundle;
 pub(crate) mod ignore;
 pub(crate) mod linked;
 mod open;
+mod refs;
 mod slot;
 mod store;
 mod tree;

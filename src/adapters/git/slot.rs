@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use git2::{Index, IndexEntry, IndexEntryExtendedFlag, IndexTime, Repository, RepositoryInitOptions};
 use rayon::prelude::*;
 
+use super::refs::Refs;
 use super::store::{Alternate, Store, TreeEntry};
 use super::{Doing as _, EXECUTABLE, Git, GitError, SUBMODULE, SYMLINK, linked};
 use crate::adapters::fs::{self, At as _};
@@ -150,8 +151,7 @@ impl Git {
     /// The digest of what a slot's repository copies beside objects and index.
     pub(crate) fn setting(&self) -> Result<String, GitError> {
         let Some(opened) = &self.opened else { return Ok(String::new()) };
-        let head = self.head()?;
-        let (refs, head) = self.refs(head.as_deref())?;
+        let (refs, head) = Refs::of(&opened.repository)?.texts(self.head()?.as_deref());
         let mut all = format!("{refs}{head}").into_bytes();
         for name in COPIED {
             all.extend(std::fs::read(opened.common.join(name)).unwrap_or_default());
@@ -159,30 +159,9 @@ impl Git {
         Ok(fs::digest_bytes(&all))
     }
 
-    /// The text of `packed-refs` with the same refs and of `HEAD` on the same branch, where HEAD is that commit.
-    fn refs(&self, head: Option<&str>) -> Result<(String, String), GitError> {
-        let repository = &self.opened()?.repository;
-        let own = repository.find_reference("HEAD").doing("read HEAD")?;
-        let branch = own.symbolic_target().doing("read HEAD")?;
-        let mut refs = vec![];
-        for found in repository.references().doing("list refs")? {
-            let found = found.doing("list refs")?;
-            // A name that is not UTF-8 cannot be asked for here either.
-            if let (Ok(name), Some(target)) = (found.name(), found.target())
-                && Some(name) != branch
-            {
-                refs.push(format!("{target} {name}\n"));
-            }
-        }
-        refs.extend(branch.zip(head).map(|(branch, head)| format!("{head} {branch}\n")));
-        refs.sort_unstable_by(|a, b| a.split(' ').nth(1).cmp(&b.split(' ').nth(1)));
-        let head = branch.map_or_else(|| head.unwrap_or_default().to_owned(), |branch| format!("ref: {branch}"));
-        Ok((refs.concat(), format!("{head}\n")))
-    }
-
     /// Has the same refs, the same branch, and HEAD as planned.
     fn imitate_refs(&self, head: Option<&str>, repository: &Repository) -> Result<(), GitError> {
-        let (refs, head) = self.refs(head)?;
+        let (refs, head) = Refs::of(&self.opened()?.repository)?.texts(head);
         write(repository, "packed-refs", refs.as_bytes())?;
         write(repository, "HEAD", head.as_bytes())
     }
