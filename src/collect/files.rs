@@ -68,31 +68,49 @@ pub(super) fn merge(
     let versions = versions(believed);
     outcome.collection.contested = contested(believed);
     // After the declared ones: what a stage declares is its own, whoever else wrote there.
-    if !config.declared_only && believed.iter().any(has_undeclared) {
-        let git = project.git()?;
+    let has_others = !config.declared_only && believed.iter().any(has_undeclared);
+    let git = has_others.then(|| project.git()).transpose()?;
+    if let Some(git) = &git {
         for result in believed {
-            undeclared(project, &git, plan, result, &mut candidates, outcome)?;
+            undeclared(project, git, plan, result, &mut candidates, outcome)?;
         }
-        let united = Uniting { project, plan, prefix: &git.1, tree, versions: &versions, texts: Texts::of(believed) }
-            .unite(&mut candidates)?;
+    }
+    let present: Vec<Present> =
+        candidates.keys().map(|path| Present::at(tree, path, versions.get(path))).collect::<Result<_, _>>()?;
+    if let Some((_, prefix)) = &git {
+        let united =
+            Uniting { project, plan, prefix, tree, texts: Texts::of(believed) }.unite(&mut candidates, &present)?;
         outcome.collection.contested.retain(|path| !united.contains(path));
     }
     let (mut removals, mut writes) = (vec![], vec![]);
-    for (path, candidate) in &candidates {
-        let ours = content(tree, path)?;
-        let is_own = versions.get(path).is_some_and(|versions| versions.contains(&ours));
+    for ((path, candidate), Present { ours, is_own }) in candidates.iter().zip(&present) {
         let has_strangers =
-            candidate.source.is_some() && ours == Content::Directory && has_strangers(project, path, &candidates)?;
-        match choose(candidate, &ours, is_own, has_strangers, config.resolution) {
+            candidate.source.is_some() && *ours == Content::Directory && has_strangers(project, path, &candidates)?;
+        match choose(candidate, ours, *is_own, has_strangers, config.resolution) {
             Choice::Ours => {}
-            Choice::Theirs if candidate.source.is_none() => removals.extend(change_of(tree, path, candidate, &ours)?),
-            Choice::Theirs => writes.extend(change_of(tree, path, candidate, &ours)?),
-            Choice::Neither => outcome.collection.conflicts.push(explain(tree, path, candidate, &ours)),
+            Choice::Theirs if candidate.source.is_none() => removals.extend(change_of(tree, path, candidate, ours)?),
+            Choice::Theirs => writes.extend(change_of(tree, path, candidate, ours)?),
+            Choice::Neither => outcome.collection.conflicts.push(explain(tree, path, candidate, ours)),
         }
     }
     outcome.changes.extend(removals);
     outcome.changes.extend(writes);
     Ok(())
+}
+
+/// What the project has at a path by now.
+struct Present {
+    ours: Content,
+    /// Whether only this run changed it.
+    is_own: bool,
+}
+
+impl Present {
+    fn at(tree: &Beneath, path: &str, versions: Option<&HashSet<Content>>) -> Result<Present, Diagnostic> {
+        let ours = content(tree, path)?;
+        let is_own = versions.is_some_and(|versions| versions.contains(&ours));
+        Ok(Present { ours, is_own })
+    }
 }
 
 /// Unites the texts that several work items edited, or that the project has otherwise by now.
@@ -101,28 +119,25 @@ struct Uniting<'a> {
     plan: &'a Plan,
     prefix: &'a str,
     tree: &'a Beneath,
-    versions: &'a HashMap<&'a str, HashSet<Content>>,
     texts: Texts<'a>,
 }
 
 impl Uniting<'_> {
-    /// Returns the paths whose candidates are united texts now.
-    fn unite(&self, candidates: &mut Candidates<'_>) -> Result<HashSet<String>, Diagnostic> {
+    /// Returns the paths whose candidates are united texts now; `present` has what the project has at those of all.
+    fn unite(&self, candidates: &mut Candidates<'_>, present: &[Present]) -> Result<HashSet<String>, Diagnostic> {
         let mut united = HashSet::new();
-        for (path, candidate) in candidates {
+        for ((path, candidate), Present { ours, is_own }) in candidates.iter_mut().zip(present) {
             if candidate.source.is_none_or(|(file, _)| file.stage.is_some()) {
                 continue;
             }
-            let ours = content(self.tree, path)?;
-            let is_own = self.versions.get(path).is_some_and(|versions| versions.contains(&ours));
-            let has_moved = !is_own && ours != candidate.base;
+            let has_moved = !is_own && *ours != candidate.base;
             let are_several = self.texts.are_several(path);
             if !(are_several || has_moved) {
                 continue;
             }
             match self.text(path, has_moved)? {
                 Some(text) => {
-                    candidate.base = ours;
+                    candidate.base = ours.clone();
                     candidate.theirs = Content::File { md5: fs::digest_bytes(text.as_bytes()) };
                     candidate.united = Some(text);
                     united.insert((*path).to_owned());
@@ -286,10 +301,7 @@ fn undeclared<'a>(
         // A run that was finalized with everything done has no snapshot, and nothing to delete any more.
         let Ok(store) = Store::open(&project.fanout().run(&plan.run).snapshot()) else { break };
         let snapshot = plan.snapshot.as_deref().unwrap_or_default();
-        let inside = path::join(prefix, path);
-        let Some((_, file)) = store.files_at(snapshot, &inside)?.into_iter().find(|(file, _)| *file == inside) else {
-            continue;
-        };
+        let Some(file) = store.file_at(snapshot, &path::join(prefix, path))? else { continue };
         let base = match file.content {
             git::Content::Symlink(target) => Content::Symlink { target: String::from_utf8_lossy(&target).into_owned() },
             git::Content::Bytes(bytes) => Content::File { md5: fs::digest_bytes(&bytes) },

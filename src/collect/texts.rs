@@ -89,8 +89,7 @@ fn text_of(file: &ResultFile, published: &Published) -> Result<Option<String>, D
 fn planned(project: &ProjectHome, plan: &Plan, path: &str) -> Result<Option<(String, String)>, Diagnostic> {
     let Some(snapshot) = &plan.snapshot else { return Ok(None) };
     let Ok(store) = Store::open(&project.fanout().run(&plan.run).snapshot()) else { return Ok(None) };
-    let found = store.files_at(snapshot, path)?.into_iter().find(|(file, _)| file == path);
-    Ok(found.and_then(|(_, file)| match file.content {
+    Ok(store.file_at(snapshot, path)?.and_then(|file| match file.content {
         git::Content::Bytes(bytes) => Some((fs::digest_bytes(&bytes), String::from_utf8(bytes).ok()?)),
         git::Content::Symlink(_) | git::Content::Linked => None,
     }))

@@ -159,10 +159,15 @@ impl Store {
         found.into_iter().map(|found| Ok((found.path.clone(), self.file(&found)?))).collect()
     }
 
+    /// The file of a snapshot at a path; `None` where it has none, or a folder.
+    pub(crate) fn file_at(&self, commit: &str, path: &str) -> Result<Option<TreeFile>, GitError> {
+        let found = self.files_at(commit, path)?.into_iter().find(|(found, _)| found == path);
+        Ok(found.map(|(_, file)| file))
+    }
+
     /// The stamp of a linked file.
     pub(crate) fn stamp_of(&self, commit: &str, path: &str) -> Result<Option<String>, GitError> {
-        let files = self.files_at(commit, path)?;
-        Ok(files.into_iter().next().and_then(|(_, file)| file.stamp))
+        Ok(self.file_at(commit, path)?.and_then(|file| file.stamp))
     }
 
     fn file(&self, found: &TreeEntry) -> Result<TreeFile, GitError> {

@@ -90,9 +90,8 @@ impl Planned<'_> {
     /// Whether a stage file still says the same of stages: commands may list what they made beside them.
     fn explains(&self, root: &Path, file: &BaseFile) -> bool {
         let planned = || {
-            let path = join(&self.prefix, &file.path);
-            let found = self.store.as_ref()?.files_at(self.commit, &path).ok()?;
-            found.into_iter().find(|(found, _)| *found == path).map(|(_, file)| file.bytes().to_vec())
+            let planned = self.store.as_ref()?.file_at(self.commit, &join(&self.prefix, &file.path));
+            planned.ok().flatten().map(|file| file.bytes().to_vec())
         };
         file_name(&file.path) == "dvc.yaml"
             && fs::read_text_if_any(&root.join(&file.path)).ok().flatten().zip(planned()).is_some_and(|(now, then)| {
