@@ -90,6 +90,14 @@ pub(crate) fn size(bytes: u64) -> String {
     if unit == "B" || number >= 9.95 { format!("{number:.0} {unit}") } else { format!("{number:.1} {unit}") }
 }
 
+/// The first lines of two texts that are not the same, each up to so many characters.
+pub(crate) fn first_difference(one: &str, other: &str, length: usize) -> (String, String) {
+    let (one, other): (Vec<&str>, Vec<&str>) = (one.lines().collect(), other.lines().collect());
+    let at = one.iter().zip(&other).position(|(one, other)| one != other).unwrap_or(one.len().min(other.len()));
+    let line = |lines: &[&str]| lines.get(at).map_or("nothing more", |line| line.trim()).chars().take(length).collect();
+    (line(&one), line(&other))
+}
+
 /// Renders stages, one a line; those of one foreach or matrix on one line with their number, unless `expand`ed.
 pub(crate) fn stages(project: &Project, listed: &[usize], cwd: &str, expand: bool) -> String {
     let mut lines: Vec<String> = vec![];

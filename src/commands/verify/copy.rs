@@ -23,9 +23,10 @@ use crate::diagnostic::Diagnostic;
 use crate::dvc::config::LinkType;
 use crate::dvc::hash::{HashName, Hashed, Md5};
 use crate::dvc::pipeline::graph::Graph;
-use crate::dvc::pipeline::path::is_within;
+use crate::dvc::pipeline::path::{inside, is_within};
 use crate::dvc::pipeline::project::Project;
 use crate::dvc::pipeline::stage::{Out, Recorded};
+use crate::state::format::Plan;
 use crate::state::home::ProjectHome;
 
 /// What is DVC's or this program's own.
@@ -108,8 +109,7 @@ impl<'a> Copying<'a> {
 
     /// The top of the work tree of a copy whose project is there.
     pub(super) fn top(&self, root: &Path) -> PathBuf {
-        let depth = Path::new(&self.prefix).components().count();
-        root.ancestors().nth(depth).unwrap_or(root).to_owned()
+        Plan::top_of(root, &self.prefix).to_owned()
     }
 
     /// Makes a copy; returns the project's root in it.
@@ -135,11 +135,9 @@ impl<'a> Copying<'a> {
     fn files(&self, to: &Path) -> Result<(), FsError> {
         let cache = Path::new(&self.home.config.cache_dir);
         let skip = |path: &str| {
-            let inside =
-                if self.prefix.is_empty() { Some(path) } else { path.strip_prefix(&format!("{}/", self.prefix)) };
             let is_own = |inside: &str| OWN.contains(&inside) || self.cached.contains(inside);
             path == ".git"
-                || inside.is_some_and(is_own)
+                || inside(&self.prefix, path).is_some_and(is_own)
                 || self.top.join(path) == cache
                 || to.starts_with(self.top.join(path))
         };

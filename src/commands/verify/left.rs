@@ -5,8 +5,9 @@ use std::path::Path;
 
 use crate::adapters::fs::{self, FoundKind, FsError};
 use crate::dvc::lockfile::Lockfile;
-use crate::dvc::pipeline::path::{is_within, lock_path};
+use crate::dvc::pipeline::path::{inside, is_within, lock_path};
 use crate::dvc::pipeline::stage::Stage;
+use crate::output::text;
 
 /// The folders of DVC and of this program that say nothing.
 const OWN: [&str; 3] = [".dvc/tmp", ".dvc/fanout", ".dvc/config"];
@@ -21,13 +22,12 @@ pub(super) struct Left(BTreeMap<String, String>);
 impl Left {
     /// Lists what is below the top of a work tree with the project at `root`.
     pub(super) fn of(top: &Path, root: &Path) -> Result<Left, FsError> {
-        let inside = root.strip_prefix(top).unwrap_or(Path::new("")).to_string_lossy().into_owned();
-        let prefix = if inside.is_empty() { String::new() } else { format!("{inside}/") };
-        let skip = |path: &str| path == ".git" || path.strip_prefix(&prefix).is_some_and(|path| OWN.contains(&path));
+        let prefix = root.strip_prefix(top).unwrap_or(Path::new("")).to_string_lossy().into_owned();
+        let skip = |path: &str| path == ".git" || inside(&prefix, path).is_some_and(|path| OWN.contains(&path));
         let mut left = BTreeMap::new();
         for found in fs::walk(top, &skip)? {
             let full = top.join(&found.path);
-            let path = found.path.strip_prefix(&prefix).map_or_else(|| format!("../{}", found.path), str::to_owned);
+            let path = inside(&prefix, &found.path).map_or_else(|| format!("../{}", found.path), str::to_owned);
             let mode = found.mode & 0o777;
             if found.kind == FoundKind::File && (path == "dvc.lock" || path.ends_with("/dvc.lock")) {
                 lock(&path, &fs::read_text_if_any(&full)?.unwrap_or_default(), &mut left);
@@ -67,10 +67,7 @@ fn words(one: Option<&String>, other: Option<&String>) -> String {
         (Some(_), None) => return "only the first has it".to_owned(),
         _ => return "only the second has it".to_owned(),
     };
-    let (one, other): (Vec<&str>, Vec<&str>) = (one.lines().collect(), other.lines().collect());
-    let at = one.iter().zip(&other).position(|(one, other)| one != other).unwrap_or(one.len().min(other.len()));
-    let line = |lines: &[&str]| lines.get(at).map_or("nothing more", |line| line.trim()).chars().take(LENGTH).collect();
-    let (one, other): (String, String) = (line(&one), line(&other));
+    let (one, other) = text::first_difference(one, other, LENGTH);
     format!("{one} / {other}")
 }
 

@@ -74,7 +74,7 @@ fn nothing(sample: &Sample) -> Diagnostic {
 
 /// The folder of the copies, which goes unless it is kept.
 struct Scratch {
-    folder: std::cell::RefCell<Option<tempfile::TempDir>>,
+    folder: tempfile::TempDir,
     path: PathBuf,
 }
 
@@ -85,11 +85,11 @@ impl Scratch {
         let folder = fs::create_dir(&parent).and_then(|()| fs::temporary_dir(&parent));
         let folder = folder.map_err(|error| copy::cannot_copy(&error))?;
         let path = folder.path().canonicalize().unwrap_or_else(|_| folder.path().to_owned());
-        Ok(Scratch { folder: std::cell::RefCell::new(Some(folder)), path })
+        Ok(Scratch { folder, path })
     }
 
-    fn keep(&self) -> PathBuf {
-        if let Some(folder) = self.folder.take() { folder.keep() } else { self.path.clone() }
+    fn keep(self) -> PathBuf {
+        self.folder.keep()
     }
 }
 
@@ -149,13 +149,13 @@ impl Bench<'_> {
         unstable: &BTreeMap<String, String>,
         verified: &mut Verified,
     ) {
-        let stages: BTreeSet<String> = unstable.keys().filter_map(|name| self.stage_of(name)).collect();
-        for name in unstable.keys().filter(|name| self.stage_of(name).is_none() && !left::is_in_cache(name)) {
-            verified.not_deterministic.insert(name.clone(), vec![]);
-        }
+        let mut stages = BTreeSet::new();
         for (name, value) in unstable {
             if let Some(stage) = self.stage_of(name) {
                 verified.not_deterministic.entry(format!("`{stage}`")).or_default().push(format!("{name}: {value}"));
+                stages.insert(stage);
+            } else if !left::is_in_cache(name) {
+                verified.not_deterministic.insert(name.clone(), vec![]);
             }
         }
         // Objects have the names of their contents: those of such stages have others each time.
@@ -172,9 +172,8 @@ impl Bench<'_> {
 
     /// The stage that made what has this name in a list.
     fn stage_of(&self, name: &str) -> Option<String> {
-        let chosen = self.sample.chosen.iter().map(|stage| &self.project.stages[*stage]);
-        let mut made = chosen.filter(|stage| left::is_of(name, stage));
-        made.next().map(|stage| stage.address_from(&self.project.root, &self.home.cwd))
+        let made = self.sample.chosen.iter().find(|stage| left::is_of(name, &self.project.stages[**stage]));
+        made.map(|stage| self.address(*stage))
     }
 
     fn address(&self, stage: usize) -> String {

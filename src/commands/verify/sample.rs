@@ -14,6 +14,7 @@ use crate::dvc::pipeline::graph::Graph;
 use crate::dvc::pipeline::path::lock_path;
 use crate::dvc::pipeline::project::Project;
 use crate::dvc::pipeline::stage::{Out, Recorded, Stage};
+use crate::plan::survey::template;
 use crate::state::home::ProjectHome;
 
 /// What lock files and `.dvc` files record of outs, by their path from the project's root.
@@ -104,11 +105,6 @@ impl Sample {
 /// Whether a stage is never done here.
 fn is_data(stage: &Stage) -> bool {
     stage.name.is_none() || stage.frozen
-}
-
-fn template(stage: &Stage) -> String {
-    let key = stage.generated.as_ref().map_or(0, |generated| generated.key.len() + 1);
-    stage.address.0[..stage.address.0.len() - key].to_owned()
 }
 
 /// Some stages of each template, evenly.

@@ -20,6 +20,7 @@ use crate::dvc::hash::HashName;
 use crate::dvc::ignore_lines;
 use crate::dvc::lockfile::EntryRef;
 use crate::model::run::StageState;
+use crate::output::text;
 use crate::state::format::{PlannedOut, PlannedStage, ResultFile, StageResult};
 use crate::state::published;
 use crate::worker::Begun;
@@ -91,15 +92,9 @@ fn first_difference(one: Option<&str>, other: Option<&str>) -> (String, String) 
         let said = |text: Option<&str>| if text.is_some() { "there" } else { "not there" }.to_owned();
         return (said(one), said(other));
     };
-    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
-    let (one, other) = (lines(one), lines(other));
-    let at = one.iter().zip(&other).position(|(one, other)| one != other).unwrap_or(one.len().min(other.len()));
-    let line = |lines: &[String]| {
-        let line = lines.get(at).map_or("nothing more", |line| line.trim());
-        let short: String = line.chars().take(LENGTH).collect();
-        if lines.len() > 1 { format!("`{short}`") } else { short }
-    };
-    (line(&one), line(&other))
+    let quoted = |line: String, of: &str| if of.lines().count() > 1 { format!("`{line}`") } else { line };
+    let (own, theirs) = text::first_difference(one, other, LENGTH);
+    (quoted(own, one), quoted(theirs, other))
 }
 
 /// What one side has left.
