@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
 
 use globset::Glob;
 
@@ -149,12 +150,7 @@ pub(crate) fn read_one(run: &RunDir, plan: &Plan, index: usize) -> Result<WorkIt
     if index >= plan.work_items {
         return Err(WorklistError::OutOfRange { index, count: plan.work_items });
     }
-    let path = run.worklist_index();
-    let mut offsets = File::open(&path).at("read", &path)?;
-    let mut digits = [0; OFFSET_DIGITS];
-    offsets.seek(SeekFrom::Start((index * (OFFSET_DIGITS + 1)) as u64)).at("read", &path)?;
-    offsets.read_exact(&mut digits).at("read", &path)?;
-    let offset = std::str::from_utf8(&digits).ok().and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX);
+    let offset = offset(run, index)?.unwrap_or(u64::MAX);
     let path = run.worklist();
     let mut worklist = File::open(&path).at("read", &path)?;
     worklist.seek(SeekFrom::Start(offset)).at("read", &path)?;
@@ -168,22 +164,30 @@ pub(crate) fn range(run: &RunDir, plan: &Plan, index: usize) -> Result<Option<st
     if index >= plan.work_items {
         return Err(WorklistError::OutOfRange { index, count: plan.work_items });
     }
-    let offsets = offsets(run)?;
-    let at = |index: usize| offsets.get(index).copied();
-    Ok(at(index).zip(at(index + 1)).map(|(begin, end)| begin..end))
+    if index + 1 == plan.work_items {
+        return Ok(None);
+    }
+    let known = |index| offset(run, index)?.ok_or_else(|| cut_off(&run.worklist_index()));
+    Ok(Some(known(index)?..known(index + 1)?))
 }
 
 /// Bytes that a worklist has at least: those before its last line.
-pub(crate) fn size_at_least(run: &RunDir) -> Result<u64, WorklistError> {
-    Ok(offsets(run)?.last().copied().unwrap_or(0))
+pub(crate) fn size_at_least(run: &RunDir, plan: &Plan) -> Result<u64, WorklistError> {
+    offset(run, plan.work_items.saturating_sub(1))?.ok_or_else(|| cut_off(&run.worklist_index()))
 }
 
-/// Where each line of the worklist begins.
-fn offsets(run: &RunDir) -> Result<Vec<u64>, WorklistError> {
+/// Where a line of the worklist begins; `None` where the index does not say a number.
+fn offset(run: &RunDir, index: usize) -> Result<Option<u64>, WorklistError> {
     let path = run.worklist_index();
-    let text = fs::read_text_if_any(&path)?.unwrap_or_default();
-    let parsed: Option<Vec<u64>> = text.lines().map(|line| line.parse().ok()).collect();
-    parsed.ok_or_else(|| WorklistError::CutOff { path: path.display().to_string() })
+    let mut offsets = File::open(&path).at("read", &path)?;
+    let mut digits = [0; OFFSET_DIGITS];
+    offsets.seek(SeekFrom::Start((index * (OFFSET_DIGITS + 1)) as u64)).at("read", &path)?;
+    offsets.read_exact(&mut digits).at("read", &path)?;
+    Ok(std::str::from_utf8(&digits).ok().and_then(|digits| digits.parse().ok()))
+}
+
+fn cut_off(path: &Path) -> WorklistError {
+    WorklistError::CutOff { path: path.display().to_string() }
 }
 
 /// Looks up a work item by its id or its index.
@@ -227,7 +231,7 @@ pub(crate) fn read_briefly(run: &RunDir) -> Result<Vec<WorkItem>, WorklistError>
 /// Reads one work item after another, in index order.
 fn each(run: &RunDir, mut take: impl FnMut(WorkItem)) -> Result<(), WorklistError> {
     let (path, index) = (run.worklist(), run.worklist_index());
-    let cut_off = || WorklistError::CutOff { path: path.display().to_string() };
+    let cut_off = || cut_off(&path);
     let size = fs::exists(&index).then(|| index.metadata().map(|metadata| metadata.len())).transpose();
     // Runs of long ago may have none.
     let expected = size.at("look at", &index)?.map(|size| size.div_ceil(OFFSET_DIGITS as u64 + 1));

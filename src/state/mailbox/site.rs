@@ -115,22 +115,18 @@ impl Site {
 
     /// Brings a work item's line of the worklist.
     pub(crate) fn bring_item(&self, plan: &Plan, index: usize) -> Result<(), Diagnostic> {
-        let Some(range) = worklist::range(&self.run, plan, index)? else {
-            // It is the last one, whose end only the worklist itself tells; so are those of a small one.
-            return if self.run.worklist().is_file() && worklist::read_one(&self.run, plan, index).is_ok() {
-                Ok(())
-            } else {
-                self.bring("worklist.jsonl", &self.run.worklist())
-            };
-        };
+        let range = worklist::range(&self.run, plan, index)?;
         if worklist::read_one(&self.run, plan, index).is_ok() {
             return Ok(());
         }
-        if worklist::size_at_least(&self.run)? <= SMALL_WORKLIST {
-            return self.bring("worklist.jsonl", &self.run.worklist());
+        match range {
+            Some(range) if worklist::size_at_least(&self.run, plan)? > SMALL_WORKLIST => {
+                let line = self.mailbox.bucket.get_range(&self.mailbox.key("worklist.jsonl"), range.clone())?;
+                Ok(fs::write_at(&self.run.worklist(), &line, range.start)?)
+            }
+            // Where the last one ends, only the worklist itself tells.
+            Some(_) | None => self.bring("worklist.jsonl", &self.run.worklist()),
         }
-        let line = self.mailbox.bucket.get_range(&self.mailbox.key("worklist.jsonl"), range.clone())?;
-        Ok(fs::write_at(&self.run.worklist(), &line, range.start)?)
     }
 
     /// Brings what attempts at a work item have put in so far.
