@@ -93,11 +93,7 @@ impl Aside {
 
     /// The second name of a path in the project; any other path is itself.
     pub(crate) fn of(&self, path: &Path) -> PathBuf {
-        match path.strip_prefix(&self.project) {
-            Ok(rest) if rest.as_os_str().is_empty() => self.name.clone(),
-            Ok(rest) => self.name.join(rest),
-            Err(_) => path.to_owned(),
-        }
+        moved(path, &self.project, &self.name)
     }
 
     /// The second name itself.
@@ -117,6 +113,15 @@ impl Aside {
 
     fn stand_in(&self) -> PathBuf {
         stand_in(&self.folder)
+    }
+}
+
+/// Where a path is found once a folder is seen at another place; one outside of the folder is itself.
+pub(crate) fn moved(path: &Path, from: &Path, to: &Path) -> PathBuf {
+    match path.strip_prefix(from) {
+        Ok(rest) if rest.as_os_str().is_empty() => to.to_owned(),
+        Ok(rest) => to.join(rest),
+        Err(_) => path.to_owned(),
     }
 }
 

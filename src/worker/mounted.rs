@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use crate::adapters::fs;
-use crate::adapters::mounts::{Aside, Bind};
+use crate::adapters::mounts::{Aside, Bind, moved};
 use crate::adapters::process;
 use crate::adapters::process::inside::{self, Namespace};
 use crate::diagnostic::Diagnostic;
@@ -155,11 +155,7 @@ pub(crate) struct Mounted<'a> {
 impl Mounted<'_> {
     /// Where commands find a directory of the workspace, whose project has this root.
     pub(crate) fn seen(&self, directory: &Path, workspace: &Path) -> PathBuf {
-        match directory.strip_prefix(workspace) {
-            Ok(rest) if rest.as_os_str().is_empty() => self.root.to_owned(),
-            Ok(rest) => self.root.join(rest),
-            Err(_) => directory.to_owned(),
-        }
+        moved(directory, workspace, self.root)
     }
 
     /// Why the last command could not even begin; the next attempt does without.
