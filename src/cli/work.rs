@@ -131,8 +131,7 @@ impl OwnCommand {
     /// Reads the command line, if it is one of these.
     pub(super) fn read() -> Option<OwnCommand> {
         let name = std::env::args_os().nth(1)?;
-        let is_own = ["guard", "oversee", "inside"].iter().any(|own| name == *own);
-        is_own.then(|| OwnCli::parse().command)
+        OwnCommand::has_subcommand(name.to_str()?).then(|| OwnCli::parse().command)
     }
 }
 

@@ -76,7 +76,7 @@ pub(crate) fn finalize(
         text::note("the project is not as this run left it: the last stages run on what was planned");
     }
     for phase in trailing {
-        let scene = Scene { project, run, plan, running, detach: false, in_project, mailbox: None };
+        let scene = Scene { in_project, ..Scene::new(project, run, plan, running) };
         let watched = in_project.then(|| Watched::begin(project)).transpose()?;
         let launched = launch::launch(cli, &scene, &[phase], &mut AnyEngine::local(&scene)?)?;
         if let Some(watched) = watched {

@@ -62,8 +62,7 @@ pub(super) fn dry(
 /// What the run will take here, by earlier ones.
 fn estimate(project: &ProjectHome, running: &RunningArgs, planned: &Planned) -> Result<Option<Estimate>, Diagnostic> {
     let before = durations::before(&project.fanout(), &planned.plan.run)?;
-    let slots = running.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, Into::into), Into::into);
-    Ok(Estimate::of(&planned.items, &before, slots))
+    Ok(Estimate::of(&planned.items, &before, running.slots()))
 }
 
 /// What was meant by the flags that say which stages are planned and how they run.

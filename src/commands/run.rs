@@ -61,15 +61,7 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     }
     let phases: Vec<usize> = (0..plan.phases.len()).filter(|phase| !plan.phases[*phase].trailing).collect();
     let mailbox = store::mailbox(&run, &running)?;
-    let scene = Scene {
-        project: &project,
-        run: &run,
-        plan: &plan,
-        running: &running,
-        detach: false,
-        in_project: false,
-        mailbox: mailbox.as_ref(),
-    };
+    let scene = Scene { mailbox: mailbox.as_ref(), ..Scene::new(&project, &run, &plan, &running) };
     let mut engine = args.engine.completed(&settings)?.resolve(&scene)?;
     let lock = launch::hold(&run)?;
     let launched = launch::launch(cli, &scene, &phases, &mut engine)?;

@@ -10,8 +10,8 @@ use crate::diagnostic::Diagnostic;
 use crate::engine::EngineArgs;
 use crate::engine::launch::block_on;
 use crate::exit::Exit;
-use crate::model::status::{ItemState, RunState};
-use crate::output::watch::{Pace, Screen, screen};
+use crate::model::status::RunState;
+use crate::output::watch::{Pace, Screen, ended, screen};
 use crate::output::{self, text};
 use crate::state::format::Plan;
 use crate::state::home::ProjectHome;
@@ -53,16 +53,13 @@ fn watch(run: &RunDir, plan: &Plan, every: Duration) -> Result<Exit, Diagnostic>
     let mut was_idle = false;
     loop {
         let status = status::run(run, plan)?;
-        let is_over = |item: &crate::model::status::ItemStatus| {
-            matches!(item.state, ItemState::Done { .. } | ItemState::Failed { .. } | ItemState::Skipped { .. })
-        };
-        let ended = status.items.iter().filter(|item| is_over(item)).count();
+        let ended = ended(&status);
         let before = *at_begin.get_or_insert(ended);
         let pace = Pace { ended: ended.saturating_sub(before), time: begin.elapsed() };
         let now = clock::now();
         let size = machine::terminal_size();
         let room = size.map_or(USUAL, |(width, height)| Screen { width: width.into(), height: height.into() });
-        let shown = screen(&status, room, Some(pace), &|since| clock::seconds_between(since, &now));
+        let shown = screen(&status, room, pace, &|since| clock::seconds_between(since, &now));
         let shown = if size.is_some() { format!("{REDRAW}{shown}") } else { shown + "\n" };
         if !text::raw(shown.as_bytes()) {
             return Ok(Exit::Success);

@@ -75,6 +75,11 @@ pub(crate) struct RunningArgs {
 }
 
 impl RunningArgs {
+    /// How many work items run at a time on this machine.
+    pub(crate) fn slots(&self) -> usize {
+        self.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, Into::into), Into::into)
+    }
+
     /// The limits of groups, by name.
     pub(crate) fn groups(&self) -> BTreeMap<String, usize> {
         self.groups.iter().map(|group| (group.name.clone(), group.limit)).collect()

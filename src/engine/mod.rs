@@ -268,6 +268,13 @@ pub(crate) struct Scene<'a> {
     pub mailbox: Option<&'a Arc<Mailbox>>,
 }
 
+impl<'a> Scene<'a> {
+    /// A launch that stays, in workspaces, with workers that see the project.
+    pub(crate) fn new(project: &'a ProjectHome, run: &'a RunDir, plan: &'a Plan, running: &'a RunningArgs) -> Self {
+        Scene { project, run, plan, running, detach: false, in_project: false, mailbox: None }
+    }
+}
+
 /// What completes flags: the configuration file.
 pub(crate) trait Completion {
     /// The engine that was typed, else the one of the file, else the local one.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::model::status::{ItemState, ItemStatus, RunStatus};
 use crate::output::report::duration;
 use crate::output::status::{Counts, state};
-use crate::output::text::{count, grouped};
+use crate::output::text::grouped;
 
 /// The characters of the bar.
 const BAR: usize = 30;
@@ -24,8 +24,13 @@ pub(crate) struct Pace {
     pub time: Duration,
 }
 
-/// Renders a screen; `age` tells the seconds since a time, and `pace` is `None` as long as it is not known.
-pub(crate) fn screen(status: &RunStatus, screen: Screen, pace: Option<Pace>, age: &dyn Fn(&str) -> f64) -> String {
+/// The work items that nothing more is done for.
+pub(crate) fn ended(status: &RunStatus) -> usize {
+    Counts::of(status.items.iter()).ended()
+}
+
+/// Renders a screen; `age` tells the seconds since a time.
+pub(crate) fn screen(status: &RunStatus, screen: Screen, pace: Pace, age: &dyn Fn(&str) -> f64) -> String {
     let counts = Counts::of(status.items.iter());
     let mut lines = vec![format!("run {}: {}", status.run, state(&status.state)), bar(&counts, status.items.len())];
     lines.push(times(&counts, pace, age(&status.created)));
@@ -62,9 +67,11 @@ fn bar(counts: &Counts, total: usize) -> String {
 }
 
 /// `12 min 05 s; 34 work items a minute, about 17 min 00 s left`
-fn times(counts: &Counts, pace: Option<Pace>, age: f64) -> String {
+fn times(counts: &Counts, pace: Pace, age: f64) -> String {
     let begun = format!("{} since it was planned", duration(age));
-    let Some(pace) = pace.filter(|pace| pace.ended > 0 && counts.left() > 0) else { return begun };
+    if pace.ended == 0 || counts.left() == 0 {
+        return begun;
+    }
     #[expect(clippy::cast_precision_loss, reason = "a rate of which two digits are shown")]
     let seconds_each = pace.time.as_secs_f64() / pace.ended as f64;
     let rate = 60.0 / seconds_each;
@@ -81,8 +88,7 @@ fn section(title: &str, lines: &[String], room: usize) -> Vec<String> {
     }
     let shown = lines.iter().take(room).cloned();
     let more = lines.len().saturating_sub(room);
-    let more =
-        (more > 0).then(|| format!("  … and {}", count(more, "more work item").replacen("more work item", "more", 1)));
+    let more = (more > 0).then(|| format!("  … and {} more", grouped(more)));
     [format!("{title}:")].into_iter().chain(shown).chain(more).collect()
 }
 
@@ -131,7 +137,7 @@ mod tests {
         let done = ItemState::Done { attempt: 1 };
         let status = status(vec![done, running("90"), running("10"), failed(), failed(), ItemState::Waiting]);
         let age = |since: &str| 100.0 - since.parse::<f64>().expect("a number");
-        let pace = Some(Pace { ended: 3, time: Duration::from_secs(30) });
+        let pace = Pace { ended: 3, time: Duration::from_secs(30) };
         let shown = screen(&status, Screen { width: 80, height: 24 }, pace, &age);
         let expected = "run r: not running\n\
                         [===============>              ] 3 of 6: 1 done, 2 running, 2 failed, 1 waiting\n\
@@ -139,7 +145,7 @@ mod tests {
                         running for:\n  1 min 30 s  s2 (slot 0)\n        10 s  s1 (slot 0)\n\
                         failed:\n  s4: exit 1: no such  [31mfile\n  s3: exit 1: no such  [31mfile\n";
         assert_eq!(shown, expected);
-        let small = screen(&status, Screen { width: 20, height: 9 }, None, &age);
+        let small = screen(&status, Screen { width: 20, height: 9 }, Pace::default(), &age);
         assert!(small.lines().count() <= 9 && small.lines().all(|line| line.chars().count() <= 20), "{small}");
         assert!(small.contains("s2") && small.contains("  … and 1 more"), "{small}");
     }

@@ -45,15 +45,7 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
     let settings = Settings::read(&project.root)?;
     let running = settings.running(&args.running)?;
     let mailbox = store::mailbox(&run, &running)?;
-    let scene = Scene {
-        project: &project,
-        run: &run,
-        plan: &plan,
-        running: &running,
-        detach: args.detach,
-        in_project: false,
-        mailbox: mailbox.as_ref(),
-    };
+    let scene = Scene { detach: args.detach, mailbox: mailbox.as_ref(), ..Scene::new(&project, &run, &plan, &running) };
     let mut engine = args.engine.completed(&settings)?.resolve(&scene)?;
     if args.dry_run {
         let items = worklist::read_all(&run)?;
@@ -124,9 +116,10 @@ fn start(
     engine: &mut AnyEngine,
 ) -> Result<Launched, Diagnostic> {
     let Scene { project, run, plan, running, .. } = *scene;
-    if matches!(engine, AnyEngine::Local(_)) && !scene.in_project {
+    let must_mount = running.workspace == Some(WorkspaceKind::Mounted);
+    if must_mount && matches!(engine, AnyEngine::Local(_)) && !scene.in_project {
         // The workers of this machine can do what this process can.
-        Mounting::find(running.workspace.unwrap_or(WorkspaceKind::Linked), project, &plan.prefix)?;
+        Mounting::find(WorkspaceKind::Mounted, project, &plan.prefix)?;
     }
     let is_json = cli.format == Format::Json;
     let is_ci = env::read(env::CI).is_some();

@@ -33,7 +33,7 @@ impl Flags for Args {
                 .hint("with `--store` the work items can be left to workers elsewhere"));
         }
         let args = scene.running;
-        let jobs = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, Into::into), Into::into);
+        let jobs = args.slots();
         let config = LocalConfig {
             jobs: if scene.in_project { 1 } else { jobs },
             in_project: scene.in_project,
