@@ -83,3 +83,37 @@ fn a_stage_that_only_dvc_can_do_finds_the_entries_of_those_before_it() {
         assert_clean(&fanned, &[]);
     }
 }
+
+#[test]
+fn what_commands_leave_under_names_that_are_not_utf8_comes_back() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let make = || {
+        let project = Project::empty();
+        project.write(
+            "dvc.yaml",
+            r#"stages:
+  use:
+    foreach: [p, q]
+    do:
+      cmd: >-
+        mkdir -p notes "$(printf 'd\351')-${item}" && echo ${item} > "notes/$(printf 'caf\351')-${item}.txt" &&
+        echo ${item} > "$(printf 'd\351')-${item}/inside.txt" && echo ${item} > ${item}.txt
+      outs: ["${item}.txt"]
+"#,
+        );
+        project.commit("odd names");
+        project
+    };
+    let (serial, fanned) = (make(), make());
+    serial.dvc(["repro"]);
+    fanned.fanout(["run", "-j", "1"]).succeeded();
+    for (name, text) in
+        [(&b"notes/caf\xe9-p.txt"[..], "p\n"), (b"notes/caf\xe9-q.txt", "q\n"), (b"d\xe9-q/inside.txt", "q\n")]
+    {
+        for project in [&serial, &fanned] {
+            let path = project.path("").join(std::ffi::OsStr::from_bytes(name));
+            assert_eq!(std::fs::read_to_string(&path).ok().as_deref(), Some(text), "{}", path.display());
+        }
+    }
+    assert_same(&serial, &fanned, "odd names");
+}

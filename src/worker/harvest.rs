@@ -226,7 +226,10 @@ impl Harvest<'_> {
         let directories = changes.directories.into_iter();
         let modes: Vec<_> = directories.filter(|found| found.mode != usual && has_files(&found.path)).collect();
         left.modes.extend(modes);
-        sources.map_or(Ok(()), |sources| workspace.bring_leftovers(sources, &known))?;
+        if let Some(sources) = sources {
+            workspace.bring_leftovers(sources, &known)?;
+            workspace.bring_odd_names(sources, &known)?;
+        }
         // Without git, DVC writes no such lines.
         if git.is_there() { self.take_lines(&ignores, left) } else { Ok(()) }
     }

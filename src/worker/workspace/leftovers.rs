@@ -15,6 +15,7 @@ use std::path::Path;
 
 use super::{Sources, Workspace, WorkspaceError};
 use crate::adapters::fs::{self, Found, FoundKind, FsError, Moved};
+use crate::adapters::odd_names;
 use crate::dvc::pipeline::path::inside;
 use crate::model::carry::{Carry, has_below, is_at_or_below};
 
@@ -104,6 +105,28 @@ impl Workspace {
         }
         if merge(&from, &to, sources)? {
             fs::append_text(&sources.run.brought(), &format!("{path}\n"))?;
+        }
+        Ok(())
+    }
+
+    /// Puts in the project what commands made under names that are not UTF-8, whether git ignores it or not: no result can
+    /// name it. What is there already stays.
+    pub(crate) fn bring_odd_names(
+        &self,
+        sources: &Sources<'_>,
+        known: &dyn Fn(&str) -> bool,
+    ) -> Result<(), WorkspaceError> {
+        if !self.has_odd_names.get() {
+            return Ok(());
+        }
+        let skip = |path: &str| self.is_own(path) || self.in_project(path).is_some_and(|path| known(&path));
+        for path in odd_names::find(&self.top, &skip)? {
+            let to = self.carried.project().join(&path);
+            let folder = path.parent().and_then(Path::to_str).unwrap_or_default();
+            if is_plain_way(self.carried.project(), &format!("{folder}/-")) {
+                to.parent().map_or(Ok(()), fs::create_dir)?;
+                merge(&self.top.join(&path), &to, sources)?;
+            }
         }
         Ok(())
     }

@@ -88,7 +88,7 @@ impl Workspace {
         Ok(found)
     }
 
-    fn is_own(&self, path: &str) -> bool {
+    pub(super) fn is_own(&self, path: &str) -> bool {
         let above = path.strip_suffix("/.git");
         path == ".git"
             || above.is_some_and(|above| self.nested.iter().any(|nested| nested == above))
