@@ -27,7 +27,7 @@ pub(crate) use text::render as text;
 
 use crate::model::report::{Executors, Report, Template};
 use crate::model::run::{StageState, Traffic};
-use crate::output::text::{count, grouped};
+use crate::output::text::{count, grouped, size};
 
 /// Appends to a text.
 fn put(text: &mut String, more: std::fmt::Arguments<'_>) {
@@ -139,10 +139,9 @@ fn differences(report: &Report) -> String {
 fn traffic(report: &Report) -> String {
     let Some(Traffic { requests, sent, received }) = report.provenance.traffic else { return String::new() };
     #[expect(clippy::cast_precision_loss, reason = "shown with one digit behind the point")]
-    let (each, [sent, received]) =
-        (requests as f64 / report.work_items.len().max(1) as f64, [sent, received].map(|bytes| bytes as f64 / 1e6));
+    let each = requests as f64 / report.work_items.len().max(1) as f64;
     let requests = grouped(usize::try_from(requests).unwrap_or(usize::MAX));
-    format!("{requests} requests ({each:.1} a work item), {sent:.1} MB sent, {received:.1} MB received")
+    format!("{requests} requests ({each:.1} a work item), {} sent, {} received", size(sent), size(received))
 }
 
 /// What did the stages: "3 dvc-fanout, 2 DVC (it is an import)"; nothing where no stage had its turn.
