@@ -16,6 +16,7 @@ use crate::dvc::hash::HashName;
 use crate::engine::args::RunningArgs;
 use crate::engine::{EngineArgs, EngineName};
 use crate::model::duration::Wait;
+use runs::ElsewhereArgs;
 use settings::PlanningArgs;
 
 pub(crate) use format::{Format, FormatArg};
@@ -350,6 +351,8 @@ pub(crate) struct CollectArgs {
     /// Wait at most this long for DVC's repository lock and for stages that `dvc` runs in the project itself
     #[arg(long, value_name = "DURATION", default_value = "1m")]
     pub lock_timeout: Wait,
+    #[command(flatten)]
+    pub elsewhere: ElsewhereArgs,
 }
 
 /// Bring collected outputs into the workspace, run the remaining stages, and finish the run
@@ -379,6 +382,8 @@ pub(crate) struct ReportArgs {
     /// Write to this file; to stdout by default
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub elsewhere: ElsewhereArgs,
 }
 
 /// What happens after everything has run.

@@ -7,6 +7,14 @@ use clap::{Args, Subcommand};
 use crate::engine::EngineCancelArgs;
 use crate::model::duration::Wait;
 
+/// Where a run is that this clone of the project does not have.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ElsewhereArgs {
+    /// The object store of a run that was launched with `--store` in another clone of the project: it is brought here
+    #[arg(long, value_name = "URL", requires = "run")]
+    pub store: Option<String>,
+}
+
 /// Show the state of a run: counts, what is running, and what failed and why
 ///
 /// It only reads files, so it works during a run, from another terminal, and after a crash.
@@ -24,6 +32,8 @@ pub(crate) struct StatusArgs {
     /// Also ask the cluster about what is in its queue; without, only the run's files are looked at
     #[arg(long)]
     pub live: bool,
+    #[command(flatten)]
+    pub elsewhere: ElsewhereArgs,
 }
 
 /// Print the log of a work item
@@ -41,6 +51,8 @@ pub(crate) struct LogsArgs {
     /// Keep printing new output until the attempt ends
     #[arg(short, long)]
     pub follow: bool,
+    #[command(flatten)]
+    pub elsewhere: ElsewhereArgs,
 }
 
 /// Let the next launch run failed work items again
@@ -69,6 +81,8 @@ pub(crate) struct CancelArgs {
     /// Wait at most this long until everything has ended: 90s, 15m
     #[arg(long, value_name = "DURATION", default_value = "1m")]
     pub timeout: Wait,
+    #[command(flatten)]
+    pub elsewhere: ElsewhereArgs,
     #[command(flatten)]
     pub engine: EngineCancelArgs,
 }

@@ -6,7 +6,9 @@ use crate::adapters::fs;
 use crate::cli::runs::CancelArgs;
 use crate::cli::{Cli, Format};
 use crate::commands::settings::Settings;
+use crate::commands::store;
 use crate::diagnostic::Diagnostic;
+use crate::engine::args::RunningArgs;
 use crate::engine::launch::block_on;
 use crate::exit::Exit;
 use crate::output::text;
@@ -14,14 +16,21 @@ use crate::state::format::Plan;
 use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
 use crate::state::run_lock::RunLock;
-use crate::state::{run_lock, status, worklist};
+use crate::state::{journal, run_lock, status};
 
 /// How often the run's lock is looked at.
 const POLL: Duration = Duration::from_millis(100);
+/// How often an object store is asked whether another clone of the project still launches it.
+const REMOTE_POLL: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(cli: &Cli, args: &CancelArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
-    let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
+    let (run, plan) = store::open(&project, args.run.as_deref(), args.elsewhere.store.as_deref())?;
+    let (mailbox, has_ended) = (store::mailbox(&run, &RunningArgs::default())?, journal::has_ended(&run)?);
+    if let Some(mailbox) = mailbox.as_ref().filter(|_| !has_ended) {
+        mailbox.look_for_launcher(&run)?;
+        mailbox.ask_to_end()?;
+    }
     let was_on = run_lock::is_held(&run)?;
     if was_on {
         fs::write(&run.cancel(), b"")?;
@@ -34,6 +43,10 @@ pub(crate) fn run(cli: &Cli, args: &CancelArgs) -> Result<Exit, Diagnostic> {
                     .hint("wait longer with `--timeout`"));
             }
             std::thread::sleep(POLL);
+            if let Some(mailbox) = mailbox.as_ref().filter(|_| run_lock::is_held_elsewhere(&run)) {
+                std::thread::sleep(REMOTE_POLL);
+                mailbox.look_for_launcher(&run)?;
+            }
         }
     }
     // Of a run that was handed over, more may be in the queue than its launcher watched.

@@ -15,7 +15,7 @@ use crate::state::worklist;
 
 pub(crate) fn run(cli: &Cli, args: &CollectArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
-    let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
+    let (run, plan) = store::open(&project, args.run.as_deref(), args.elsewhere.store.as_deref())?;
     if let Some(mailbox) = store::mailbox(&run, &RunningArgs::default())? {
         store::receive(&mailbox, &run, &plan)?;
     }
@@ -25,6 +25,7 @@ pub(crate) fn run(cli: &Cli, args: &CollectArgs) -> Result<Exit, Diagnostic> {
         branch::check(&project.git()?.0, &plan)?;
     }
     let collection = collect::merge(&project, &run, &plan, &items, &config)?;
+    store::tell(&run)?;
     if cli.format == Format::Json {
         text::result(&output::collection::document(&collection));
     }

@@ -30,7 +30,7 @@ use crate::worker::transfer::{Object, Transfer};
 
 pub(crate) fn run(cli: &Cli, args: &FinalizeArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
-    let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
+    let (run, plan) = store::open(&project, args.run.as_deref(), args.running.store.as_deref())?;
     let lock = launch::hold(&run)?;
     let running = Settings::read(&project.root)?.running(&args.running)?;
     if let Some(mailbox) = store::mailbox(&run, &running)? {
@@ -69,10 +69,13 @@ pub(crate) fn finalize(
     bring_outs(project, run, plan, &items, &rejected)?;
     let runs = |phase: &usize| plan.phases[*phase].trailing && trailing == Trailing::Run;
     let trailing: Vec<usize> = (0..plan.phases.len()).filter(runs).collect();
-    // What gathers all keys may look at everything there is. Where somebody has changed the project since, it runs on what
-    // was planned.
-    let in_project = !trailing.is_empty() && launch::base::is_as_planned(project, run, plan)?;
-    if !trailing.is_empty() && !in_project {
+    // What gathers all keys may look at everything there is. Where somebody has changed the project since, or it is another
+    // clone of it that may not have everything, it runs on what was planned.
+    let is_brought = fs::exists(&run.brought_here());
+    let in_project = !trailing.is_empty() && !is_brought && launch::base::is_as_planned(project, run, plan)?;
+    if is_brought {
+        trailing.iter().try_for_each(|phase| fetch_inputs(project, &items[plan.phases[*phase].indexes()]))?;
+    } else if !trailing.is_empty() && !in_project {
         text::note("the project is not as this run left it: the last stages run on what was planned");
     }
     for phase in trailing {
@@ -110,6 +113,7 @@ pub(crate) fn finalize(
     if plan.work_items > 0 {
         note_changed(project, run, plan)?;
         end(project, run, counts.failed.len(), exit)?;
+        store::tell(run)?;
         // What is good is committed even where there is no room for a report.
         if let Err(error) = report::write(run, plan) {
             text::note(&format!("no report was written: {}", text::render_error(&error)));
@@ -183,6 +187,13 @@ fn fetch_outs(project: &ProjectHome, run: &RunDir, items: &[WorkItem]) -> Result
     // Of outs that DVC does not cache, only the run cache has use for objects, and not every stage leaves them.
     drop(transfer.fetch(objects(others)));
     Ok(())
+}
+
+/// Brings the cached data that work items begin with into the cache of a clone that may never have had them.
+fn fetch_inputs(project: &ProjectHome, items: &[WorkItem]) -> Result<(), Diagnostic> {
+    let objects = store::cached_inputs(items).collect();
+    let (dvc, slots) = (Dvc::find()?, project.fanout().slots());
+    Transfer { dvc: &dvc, project, scratch: &slots }.fetch(objects)
 }
 
 /// Without git there is nothing to commit to.

@@ -1,11 +1,12 @@
 //! `logs`: what the stages of a work item and DVC printed.
 
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::adapters::fs::{At as _, FsError};
 use crate::cli::runs::LogsArgs;
 use crate::cli::{Cli, Format};
+use crate::commands::store;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::model::status::ItemState;
@@ -21,7 +22,7 @@ const BLOCK: u64 = 1 << 16;
 
 pub(crate) fn run(cli: &Cli, args: &LogsArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
-    let (run, plan) = worklist::open_to_show(&project.fanout(), args.run.as_deref())?;
+    let (run, plan) = store::open_to_show(&project, args.run.as_deref(), args.elsewhere.store.as_deref())?;
     let items = worklist::read_all(&run)?;
     let item = worklist::find(&items, &args.item)?;
     let attempts = results::attempts(&run, item.index)?;
@@ -51,10 +52,15 @@ pub(crate) fn run(cli: &Cli, args: &LogsArgs) -> Result<Exit, Diagnostic> {
         return Ok(Exit::Success);
     }
     let mut reader = LogReader { file: std::fs::File::open(&log).at("read", &log)?, path: log, offset: 0 };
+    let mut looked = Instant::now();
     // Whether it has ended is asked before the last look, so that nothing is missed.
     while args.follow && !has_ended(&run, item.index, attempt)? {
         reader.print_new()?;
         std::thread::sleep(POLL);
+        if looked.elapsed() >= store::LOOK {
+            store::refresh(&run, &plan)?;
+            looked = Instant::now();
+        }
     }
     reader.print_new()?;
     Ok(Exit::Success)

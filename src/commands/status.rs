@@ -6,6 +6,7 @@ use crate::adapters::{clock, machine};
 use crate::cli::runs::StatusArgs;
 use crate::cli::{Cli, Format};
 use crate::commands::settings::Settings;
+use crate::commands::store;
 use crate::diagnostic::Diagnostic;
 use crate::engine::EngineArgs;
 use crate::engine::launch::block_on;
@@ -16,7 +17,7 @@ use crate::output::{self, text};
 use crate::state::format::Plan;
 use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
-use crate::state::{status, worklist};
+use crate::state::status;
 
 /// What a terminal shows that does not say.
 const USUAL: Screen = Screen { width: 80, height: 24 };
@@ -25,7 +26,7 @@ const REDRAW: &str = "\u{1b}[H\u{1b}[J";
 
 pub(crate) fn run(cli: &Cli, args: &StatusArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
-    let (run, plan) = worklist::open_to_show(&project.fanout(), args.run.as_deref())?;
+    let (run, plan) = store::open_to_show(&project, args.run.as_deref(), args.elsewhere.store.as_deref())?;
     if let Some(every) = args.watch {
         return watch(&run, &plan, every.0);
     }
@@ -51,7 +52,12 @@ fn watch(run: &RunDir, plan: &Plan, every: Duration) -> Result<Exit, Diagnostic>
     let begin = Instant::now();
     let mut at_begin = None;
     let mut was_idle = false;
+    let mut looked = Instant::now();
     loop {
+        if looked.elapsed() >= store::LOOK {
+            store::refresh(run, plan)?;
+            looked = Instant::now();
+        }
         let status = status::run(run, plan)?;
         let ended = ended(&status);
         let before = *at_begin.get_or_insert(ended);

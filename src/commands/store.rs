@@ -5,26 +5,91 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::adapters::dvc::Dvc;
-use crate::adapters::fs;
+use crate::adapters::fs::{self, FsError};
+use crate::commands::settings::Settings;
 use crate::diagnostic::Diagnostic;
 use crate::engine::args::RunningArgs;
 use crate::output::text::{self, count};
 use crate::state::format::{Input, Plan, WorkItem};
 use crate::state::home::ProjectHome;
-use crate::state::journal::{Journal, Journaled};
+use crate::state::journal::{self, Journal, Journaled};
 use crate::state::mailbox::{Mailbox, Receiving};
 use crate::state::paths::RunDir;
 use crate::state::results::Durability;
+use crate::state::run_lock;
+use crate::state::worklist::{self, WorklistError};
 use crate::worker::transfer::{Object, Transfer};
 
 /// How long a launcher waits for a store that is away.
 const PATIENCE: Duration = Duration::from_mins(5);
+/// How long somebody does who only wants to see how a run stands.
+const LOOK_PATIENCE: Duration = Duration::from_secs(15);
+/// How often is looked where somebody watches.
+pub(crate) const LOOK: Duration = Duration::from_secs(10);
 
 /// The mailbox of a run, where it has one: by the flags, else by what an earlier launch noted.
 pub(crate) fn mailbox(run: &RunDir, running: &RunningArgs) -> Result<Option<Arc<Mailbox>>, Diagnostic> {
-    let noted = fs::read_text_if_any(&run.store())?.map(|url| url.trim().to_owned());
-    let Some(url) = running.store.clone().or(noted) else { return Ok(None) };
+    let Some(url) = running.store.clone().map_or_else(|| noted(run), |url| Ok(Some(url)))? else { return Ok(None) };
     Ok(Some(Arc::new(Mailbox::open(&url, run.name(), PATIENCE)?)))
+}
+
+/// The address of the store that a run was put into.
+fn noted(run: &RunDir) -> Result<Option<String>, FsError> {
+    Ok(fs::read_text_if_any(&run.store())?.map(|url| url.trim().to_owned()))
+}
+
+/// Opens a run, the latest where none is named. One that this clone of the project does not have is brought from the object
+/// store that is named, or set.
+pub(crate) fn open(
+    project: &ProjectHome,
+    run: Option<&str>,
+    store: Option<&str>,
+) -> Result<(RunDir, Plan), Diagnostic> {
+    let fanout = project.fanout();
+    let (name, error) = match (worklist::open(&fanout, run), run) {
+        (Err(error @ WorklistError::NoRun { .. }), Some(name)) => (name, error),
+        (opened, _) => return Ok(opened?),
+    };
+    let set = Settings::read(&project.root)?.running(&RunningArgs::default())?.store;
+    let Some(url) = store.map(str::to_owned).or(set) else {
+        return Err(Diagnostic::from(error).hint(
+            "where it was launched with `--store` in another clone of the project, name that store here as well",
+        ));
+    };
+    Mailbox::open(&url, name, PATIENCE)?.bring_run(project)?;
+    text::note(&format!("run {name} was brought from `{url}`"));
+    Ok(worklist::open(&fanout, run)?)
+}
+
+/// Opens a run to look at, with what others have put into the object store since the last look.
+pub(crate) fn open_to_show(
+    project: &ProjectHome,
+    run: Option<&str>,
+    store: Option<&str>,
+) -> Result<(RunDir, Plan), Diagnostic> {
+    let (run, plan) = match run {
+        Some(_) => open(project, run, store)?,
+        None => worklist::open_to_show(&project.fanout(), None)?,
+    };
+    refresh(&run, &plan)?;
+    Ok((run, plan))
+}
+
+/// Brings what others have put into the object store of a run since the last look; says so where that fails.
+pub(crate) fn refresh(run: &RunDir, plan: &Plan) -> Result<(), Diagnostic> {
+    // What a launcher of this clone takes in is here already.
+    let is_at_work = run_lock::is_held(run)? && !run_lock::is_held_elsewhere(run);
+    if is_at_work || journal::has_ended(run)? {
+        return Ok(());
+    }
+    let Some(url) = noted(run)? else { return Ok(()) };
+    let receiving = Receiving { run, durability: Durability::Now };
+    let looked = Mailbox::open(&url, run.name(), LOOK_PATIENCE)
+        .and_then(|mailbox| mailbox.receive_all(&receiving, plan.work_items));
+    if let Err(error) = looked {
+        text::note(&format!("this is how the run stood at an earlier look: {}", error.one_line()));
+    }
+    Ok(())
 }
 
 /// Puts a run in, with the data that work items need into the project's remote; brings what is there of it already.
@@ -42,6 +107,7 @@ pub(crate) fn post(
         .hint("name one with `dvc remote add --default NAME URL`: workers have to reach it, too"));
     }
     let posted = mailbox.post(project, run, plan, items)?;
+    mailbox.forget_request()?;
     if !posted.was_there {
         push(project, items)?;
     }
@@ -75,8 +141,21 @@ pub(crate) fn note(mailbox: &Mailbox, run: &RunDir) -> Result<(), Diagnostic> {
         .map(drop)?)
 }
 
-/// Removes what an object store has of a run, if it was put into one; what workers left there half-way goes with it.
+/// Tells other clones what was written down of a run since; says so where that fails.
+pub(crate) fn tell(run: &RunDir) -> Result<(), Diagnostic> {
+    let Some(url) = noted(run)? else { return Ok(()) };
+    if let Err(error) = Mailbox::open(&url, run.name(), LOOK_PATIENCE).and_then(|mailbox| mailbox.send_journal(run)) {
+        text::note(&format!("other clones of the project do not see yet how the run stands: {}", error.one_line()));
+    }
+    Ok(())
+}
+
+/// Removes what an object store has of a run, if it was put into one; what workers left there half-way goes with it. One
+/// that was only looked at from here stays there until it has ended.
 pub(crate) fn remove(run: &RunDir) -> Result<(), Diagnostic> {
+    if fs::exists(&run.brought_here()) && !journal::has_ended(run)? {
+        return Ok(());
+    }
     match mailbox(run, &RunningArgs::default())? {
         Some(mailbox) => mailbox.remove().map(drop),
         None => Ok(()),
@@ -86,16 +165,19 @@ pub(crate) fn remove(run: &RunDir) -> Result<(), Diagnostic> {
 /// Takes the data that work items begin with to the project's remote.
 fn push(project: &ProjectHome, items: &[WorkItem]) -> Result<(), Diagnostic> {
     let cache = Path::new(&project.config.cache_dir);
-    let inputs = items.iter().flat_map(|item| &item.inputs);
-    let objects = inputs.filter_map(|input| match input {
+    let objects: Vec<Object> = cached_inputs(items).filter(|object| object.is_in(cache)).collect();
+    let (dvc, slots) = (Dvc::find()?, project.fanout().slots());
+    Transfer { dvc: &dvc, project, scratch: &slots }.push(objects)
+}
+
+/// The cached data that work items begin with.
+pub(crate) fn cached_inputs(items: &[WorkItem]) -> impl Iterator<Item = Object> {
+    items.iter().flat_map(|item| &item.inputs).filter_map(|input| match input {
         Input::Cache { md5, legacy, .. } => Some(Object { md5: md5.clone(), legacy: *legacy }),
         Input::Snapshot { .. }
         | Input::Workspace { .. }
         | Input::OddNames { .. }
         | Input::Lock { .. }
         | Input::Result { .. } => None,
-    });
-    let objects: Vec<Object> = objects.filter(|object| object.is_in(cache)).collect();
-    let (dvc, slots) = (Dvc::find()?, project.fanout().slots());
-    Transfer { dvc: &dvc, project, scratch: &slots }.push(objects)
+    })
 }

@@ -1,9 +1,11 @@
 //! `events.jsonl`: the journal of a run, one event a line. `launch`, `collect` and `finalize` append, one at a time.
 //!
-//! A line that was cut off by a crash, or that is no event, is skipped when reading.
+//! A line that was cut off by a crash, or that is no event, is skipped when reading. Other clones of the project that go on
+//! with the run have journals of their own; what came of them is read with this one.
 
 use std::fs::File;
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -116,16 +118,33 @@ impl Journal {
 
 /// Whether the run was finalized, by the last lines of its journal.
 pub(crate) fn has_ended(run: &RunDir) -> Result<bool, FsError> {
-    if !fs::exists(&run.events()) {
-        return Ok(false);
+    for journal in all(run)? {
+        let bytes = fs::read_tail(&journal, TAIL)?;
+        if lines(&bytes).any(|line| matches!(line.event, Journaled::Finalized { .. })) {
+            return Ok(true);
+        }
     }
-    let bytes = fs::read_tail(&run.events(), TAIL)?;
-    let mut lines = bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Line>(line).ok());
-    Ok(lines.any(|line| matches!(line.event, Journaled::Finalized { .. })))
+    Ok(false)
 }
 
 /// Reads the events of a run, the oldest first.
 pub(crate) fn read(run: &RunDir) -> Result<Vec<Line>, FsError> {
-    let bytes = if fs::exists(&run.events()) { fs::read(&run.events())? } else { vec![] };
-    Ok(bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
+    let (all, mut read) = (all(run)?, vec![]);
+    for journal in &all {
+        read.extend(lines(&fs::read(journal)?));
+    }
+    if all.len() > 1 {
+        read.sort_by(|a, b| a.time.cmp(&b.time));
+    }
+    Ok(read)
+}
+
+/// The journals that there are.
+fn all(run: &RunDir) -> Result<Vec<PathBuf>, FsError> {
+    let others = fs::names(&run.journals())?.into_iter().map(|name| run.journals().join(name));
+    Ok(others.chain([run.events()].into_iter().filter(|own| fs::exists(own))).collect())
+}
+
+fn lines(bytes: &[u8]) -> impl Iterator<Item = Line> {
+    bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok())
 }

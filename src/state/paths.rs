@@ -31,6 +31,9 @@
 //!                  first.over        others need not wait for it
 //!                  remote            present where workers leave outs in the project's remote
 //!                  store             the address of the object store that it was put into
+//!                  brought-here      present where the run was planned in another clone and came from the object store
+//!                  launch.elsewhere  who launches it in another clone, as the object store said
+//!                  journals/ID.jsonl what other clones wrote down of it
 //!                  results/INDEX/ATTEMPT.log
 //!                  results/INDEX/ATTEMPT.check/{native,dvc}/   what both have left, where it was not the same
 //!                  results/INDEX/ATTEMPT.sent    where a worker of its own works: the result is in the object store
@@ -209,6 +212,21 @@ impl RunDir {
     /// The address of the object store that the run was put into; there from then on.
     pub(crate) fn store(&self) -> PathBuf {
         self.0.join("store")
+    }
+
+    /// Present where the run was planned in another clone of the project.
+    pub(crate) fn brought_here(&self) -> PathBuf {
+        self.0.join("brought-here")
+    }
+
+    /// Says who launches in another clone of the project.
+    pub(crate) fn launch_elsewhere(&self) -> PathBuf {
+        self.0.join("launch.elsewhere")
+    }
+
+    /// What other clones of the project wrote down.
+    pub(crate) fn journals(&self) -> PathBuf {
+        self.0.join("journals")
     }
 
     /// Left by a pod that saw all that workers need.

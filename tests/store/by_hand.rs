@@ -7,7 +7,7 @@ use crate::support::same::{assert_clean, assert_same};
 use crate::support::{Project, run_folder};
 
 /// A project whose run is in the store, planned and posted but not begun, with the name of the run.
-fn posted(server: &S3, project: &Project) -> String {
+pub(super) fn posted(server: &S3, project: &Project) -> String {
     server.add_remote(project);
     let ran = server.fanout(project, &["plan"]);
     assert_eq!(ran.code, Some(0), "{ran:#?}");
@@ -19,7 +19,7 @@ fn posted(server: &S3, project: &Project) -> String {
 }
 
 /// Does a part of a run in an empty folder, while the project is out of sight.
-fn work(server: &S3, project: &Project, run: &str, part: &str) -> PathBuf {
+pub(super) fn work(server: &S3, project: &Project, run: &str, part: &str) -> PathBuf {
     let folder = project.root().with_file_name(format!("machine-{part}"));
     std::fs::create_dir(&folder).expect("made");
     let hidden = project.root().with_file_name("out-of-sight");

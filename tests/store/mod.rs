@@ -1,5 +1,6 @@
 //! Runs over an object store: workers see nothing of the project, and it ends as `dvc repro` leaves it.
 
 mod by_hand;
+mod elsewhere;
 mod faults;
 mod whole_job;

@@ -10,6 +10,8 @@ mod client;
 
 pub(crate) use client::Bucket;
 
+use std::time::Duration;
+
 use crate::adapters::fs::FsError;
 use crate::diagnostic::Diagnostic;
 
@@ -20,6 +22,8 @@ pub(crate) struct Listed {
     pub key: String,
     /// Bytes.
     pub size: u64,
+    /// How long ago it was written, by this machine's clock.
+    pub age: Duration,
 }
 
 #[derive(Debug, thiserror::Error)]

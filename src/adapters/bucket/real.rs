@@ -17,13 +17,15 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{
-    BackoffConfig, ClientOptions, Error, GetResult, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload, RetryConfig,
-    WriteMultipart,
+    BackoffConfig, ClientOptions, Error, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload,
+    RetryConfig, WriteMultipart,
 };
 use tokio::runtime::Runtime;
 
 use super::{BucketError, Listed};
+use crate::adapters::clock;
 use crate::adapters::fs::{self, At as _};
+use crate::dvc::config::without_password;
 use crate::env;
 use crate::model::run::Traffic;
 
@@ -76,6 +78,15 @@ impl Drop for Bucket {
 impl Bucket {
     /// Opens the store of an address; a request that fails for a while is tried again for as long as `patience`.
     pub(crate) fn open(url: &str, patience: Duration) -> Result<Bucket, BucketError> {
+        Bucket::counting(url, patience, Arc::default())
+    }
+
+    /// Opens it once more, to wait less or more; what either takes is counted together.
+    pub(crate) fn again(&self, patience: Duration) -> Result<Bucket, BucketError> {
+        Bucket::counting(&self.url, patience, Arc::clone(&self.counts))
+    }
+
+    fn counting(url: &str, patience: Duration, counts: Arc<Counts>) -> Result<Bucket, BucketError> {
         let bad = |why: &str| BucketError::Address { url: shown(url), why: why.to_owned() };
         let (scheme, rest) = url.split_once("://").ok_or_else(|| bad("it has no `://`"))?;
         if rest.contains(['?', '#']) || rest.split('/').next().is_some_and(|host| host.contains(':')) {
@@ -88,7 +99,6 @@ impl Bucket {
         };
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(broken)?;
-        let counts = Arc::new(Counts::default());
         let retry = RetryConfig {
             backoff: BackoffConfig { max_backoff: MAX_BACKOFF, ..BackoffConfig::default() },
             max_retries: usize::MAX,
@@ -275,6 +285,17 @@ impl Bucket {
         self.wait(upload.finish()).map(drop).map_err(|error| failed(&error))
     }
 
+    /// Looks whether there is an object.
+    pub(crate) fn find(&self, key: &str) -> Result<Option<Listed>, BucketError> {
+        self.count_call(1);
+        let place = self.key(key)?;
+        match self.wait(self.store.head(&place)) {
+            Ok(found) => Ok(Some(Listed { key: key.to_owned(), size: found.size, age: age(&found) })),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.failed("read", key, &error)),
+        }
+    }
+
     /// Lists the objects below a key, page by page, sorted.
     pub(crate) fn list(&self, below: &str) -> Result<Vec<Listed>, BucketError> {
         let place = self.key(below)?;
@@ -286,7 +307,7 @@ impl Bucket {
             let key = inside.by_ref().fold(String::new(), |key, part| {
                 if key.is_empty() { part.as_ref().to_owned() } else { format!("{key}/{}", part.as_ref()) }
             });
-            listed.push(Listed { key, size: found.size });
+            listed.push(Listed { key, size: found.size, age: age(&found) });
         }
         self.count_call((listed.len() as u64).div_ceil(PAGE).max(1));
         listed.sort_unstable_by(|a, b| a.key.cmp(&b.key));
@@ -348,6 +369,12 @@ impl Bucket {
     }
 }
 
+/// How long ago an object was written.
+fn age(found: &ObjectMeta) -> Duration {
+    let written = found.last_modified.timestamp_nanos_opt().unwrap_or(i64::MAX);
+    Duration::from_nanos(clock::nanoseconds().saturating_sub(written).max(0).unsigned_abs())
+}
+
 /// An error with its sources, as far as they say something new.
 fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -377,16 +404,9 @@ fn without_signature(text: &str) -> String {
     left
 }
 
-/// An address without what may be a password in it.
+/// An address without what may be a secret in it.
 fn shown(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let rest = rest.split(['?', '#']).next().unwrap_or_default();
-    let (host, inside) = rest.split_once('/').map_or((rest, String::new()), |(host, rest)| (host, format!("/{rest}")));
-    let host = match host.split_once('@') {
-        Some((user, host)) if user.contains(':') => host,
-        Some(_) | None => host,
-    };
-    format!("{scheme}://{host}{inside}")
+    without_password(url.split(['?', '#']).next().unwrap_or_default())
 }
 
 /// Makes clients that count requests and wait for a slow server, but not for one that is silent.
@@ -453,6 +473,9 @@ mod tests {
         assert_eq!(std::fs::read(dir.path().join("to/here")).expect("read"), b"123");
         let keys = |below| bucket.list(below).expect("listed").into_iter().map(|found| found.key).collect::<Vec<_>>();
         assert_eq!(keys("a"), ["a/b", "a/c"]);
+        let found = bucket.find("a/b").expect("asked").expect("there");
+        assert!(found.size == 4 && found.age < Duration::from_secs(60));
+        assert_eq!(bucket.find("a/d").expect("asked"), None);
         assert_eq!(bucket.delete_below("a").expect("deleted"), 2);
         assert!(keys("a").is_empty());
         assert!(bucket.traffic().requests >= 9 && bucket.traffic().received == 4 + 2 + 3);

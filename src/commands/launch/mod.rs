@@ -20,6 +20,7 @@ use crate::output::progress::Style;
 use crate::output::text;
 use crate::state::format::WorkItem;
 use crate::state::home::ProjectHome;
+use crate::state::mailbox::Presence;
 use crate::state::paths::RunDir;
 use crate::state::run_lock::RunLock;
 use crate::state::{durations, worklist};
@@ -29,7 +30,7 @@ mod data;
 
 pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
-    let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
+    let (run, plan) = store::open(&project, args.run.as_deref(), args.running.store.as_deref())?;
     if plan.work_items == 0 {
         text::note("nothing to do: no stage has changed");
         return Ok(Exit::Success);
@@ -100,7 +101,10 @@ fn prepare(scene: &Scene<'_>, phases: &[usize]) -> Result<Vec<WorkItem>, Diagnos
     let Scene { project, run, plan, .. } = *scene;
     let items = worklist::read_briefly(run)?;
     data::pull(project, plan)?;
-    data::check(project, phases.iter().flat_map(|phase| &items[plan.phases[*phase].indexes()]))?;
+    // Where it was planned in another clone, that one has taken care of the remote.
+    if scene.mailbox.is_none() || !fs::exists(&run.brought_here()) {
+        data::check(project, phases.iter().flat_map(|phase| &items[plan.phases[*phase].indexes()]))?;
+    }
     if let Some(mailbox) = scene.mailbox {
         store::post(mailbox, project, run, plan, &items)?;
     }
@@ -126,7 +130,9 @@ fn start(
     let style = Style::choose(running.quiet || is_json, std::io::stderr().is_terminal(), is_ci);
     let expected = durations::before(&project.fanout(), &plan.run)?;
     let work = Work { run, plan, items, phases, expected: &expected };
+    let presence = scene.mailbox.map(|mailbox| Presence::announce(mailbox, run)).transpose()?;
     let launched = engine::launch(work, Audience { style, prints_events: is_json }, engine);
+    drop(presence);
     if let Some(mailbox) = scene.mailbox {
         store::note(mailbox, run)?;
     }

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::adapters::fs;
 use crate::cli::{Cli, FormatArg, ReportArgs};
+use crate::commands::store;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::model::report::Report;
@@ -17,11 +18,10 @@ use crate::output::text;
 use crate::state::format::Plan;
 use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
-use crate::state::worklist;
 
 pub(crate) fn run(cli: &Cli, args: &ReportArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
-    let (run, plan) = worklist::open_to_show(&project.fanout(), args.run.as_deref())?;
+    let (run, plan) = store::open_to_show(&project, args.run.as_deref(), args.elsewhere.store.as_deref())?;
     let report = gather::gather(&run, &plan)?;
     let rendered = render(&report, cli.typed_format)?;
     match &args.output {

@@ -10,12 +10,13 @@ use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::output::text;
 use crate::state::home::ProjectHome;
+use crate::state::mailbox::Site;
 use crate::state::worklist;
 
 /// Fails with what is wrong; leaves a file in the run's directory that the launcher looks for.
-pub(super) fn run(project: &ProjectHome, args: &WorkArgs) -> Result<Exit, Diagnostic> {
+pub(super) fn run(project: &ProjectHome, args: &WorkArgs, site: Option<&Site>) -> Result<Exit, Diagnostic> {
     let (run, plan) = worklist::open(&project.fanout(), args.run.as_deref())?;
-    if plan.options.executor.is_always_dvc() {
+    if plan.options.executor.is_always_dvc() || site.is_some() {
         Dvc::find()?;
     }
     if let Some(commit) = &plan.snapshot {
@@ -37,6 +38,11 @@ pub(super) fn run(project: &ProjectHome, args: &WorkArgs) -> Result<Exit, Diagno
     let seen = run.check(name);
     let report = format!("{} on {}\n", clock::now(), process::host());
     fs::write(&seen, report.as_bytes()).map_err(|error| not_writable("the run's directory", run.path(), &error))?;
+    if let Some(site) = site {
+        site.send_check(name, &report)?;
+        text::note(&format!("everything that work items need comes from `{}` and goes there", site.url()));
+        return Ok(Exit::Success);
+    }
     text::note(&format!(
         "everything that work items need is visible here: `{}`, `{}`",
         project.root.display(),

@@ -31,7 +31,7 @@ use crate::state::needs::Needed;
 use crate::state::paths::{RunDir, SlotDir};
 use crate::state::published::Published;
 use crate::state::results::{self, Durability};
-use crate::state::shards;
+use crate::state::shards::{self, Shards};
 use crate::state::worklist;
 use crate::worker::check::Check;
 use crate::worker::child::Watch;
@@ -49,6 +49,8 @@ const MAX_SLOTS: usize = 10_000;
 const LAG_LIMIT: Duration = Duration::from_secs(70);
 /// How long the object store may be away: what was computed is worth some waiting.
 const PATIENCE: Duration = Duration::from_mins(10);
+/// The same where somebody waits to hear whether it answers.
+const CHECK_PATIENCE: Duration = Duration::from_secs(30);
 /// How often is looked whether it has come.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -61,20 +63,23 @@ struct WorkConfig {
     has_begun: Cell<bool>,
     /// Whether it has waited in vain for what a work item needs.
     has_waited: Cell<bool>,
+    /// All work items of the cluster Job that this is a part of.
+    shards: Option<Shards>,
     /// Where this machine sees nothing of the launcher's.
     site: Option<Site>,
 }
 
 impl WorkConfig {
     fn new(run: RunDir, plan: Plan, indexes: Vec<usize>, site: Option<Site>) -> Self {
-        WorkConfig { run, plan, indexes, has_begun: Cell::new(false), has_waited: Cell::new(false), site }
+        let (has_begun, has_waited) = (Cell::new(false), Cell::new(false));
+        WorkConfig { run, plan, indexes, has_begun, has_waited, shards: None, site }
     }
 }
 
 /// The project that is made of what is in an object store, where one is named.
 fn site(cli: &Cli, args: &WorkArgs) -> Result<Option<Site>, Diagnostic> {
     let (Some(url), Some(run)) = (&args.store, &args.run) else { return Ok(None) };
-    let mailbox = Mailbox::open(url, run, PATIENCE)?;
+    let mailbox = Mailbox::open(url, run, if args.check { CHECK_PATIENCE } else { PATIENCE })?;
     Ok(Some(Site::open(mailbox, cli.directory.as_deref().unwrap_or(Path::new(".")))?))
 }
 
@@ -92,7 +97,7 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
         project.config.cache_dir = cache.to_string_lossy().into_owned();
     }
     if args.check {
-        return check::run(&project, args);
+        return check::run(&project, args, site.as_ref());
     }
     let config = resolve(&project, args, site)?;
     let choice = args.executor.unwrap_or(config.plan.options.executor);
@@ -165,6 +170,10 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
         // It is on a disk of a machine that is others', too; the next worker there may never come.
         drop(fs::remove(slot.path()));
     }
+    if let Some(site) = config.site.as_ref().filter(|_| args.job.is_some()) {
+        drop(fs::remove(&slots));
+        drop(site.remove());
+    }
     exit
 }
 
@@ -177,6 +186,10 @@ fn in_turn(
 ) -> Result<Exit, Diagnostic> {
     let mut exit = Exit::Success;
     for &index in &config.indexes {
+        if config.site.as_ref().map_or(Ok(false), Site::is_to_end)? {
+            text::note(&format!("run {} was cancelled: no more of it is begun here", config.plan.run));
+            return Ok(Exit::Signal(15));
+        }
         let outcome = do_one(index, watch)?;
         exit = worse(exit, &outcome);
         if let Some(asked) = watch.asked() {
@@ -209,6 +222,9 @@ fn do_one(
     if results::is_done(&config.run, index)? {
         text::note(&format!("work item {index} is done already"));
         config.site.as_ref().map_or(Ok(()), |site| site.send(index))?;
+        return Ok(Outcome::Succeeded);
+    }
+    if has_failed_before(config, index)? {
         return Ok(Outcome::Succeeded);
     }
     let item = worklist::read_one(&config.run, &config.plan, index)?;
@@ -249,6 +265,9 @@ fn do_one(
 fn is_ready(config: &WorkConfig, item: &WorkItem, watch: &mut Watch) -> Result<bool, Diagnostic> {
     let begun = Instant::now();
     loop {
+        if let Some(site) = &config.site {
+            item.needs.iter().try_for_each(|need| site.bring_attempts(*need))?;
+        }
         let mut needed = Needed::default();
         let lacking = needed.lacking(&config.run, &config.plan, item)?;
         let mut may_come = false;
@@ -301,8 +320,16 @@ fn resolve(project: &ProjectHome, args: &WorkArgs, site: Option<Site>) -> Result
         None => None,
     };
     if let Some(job) = &args.job {
-        let indexes = job_indexes(&run, job, index)?;
-        return Ok(WorkConfig::new(run, plan, indexes, site));
+        site.as_ref().map_or(Ok(()), |site| site.bring_job(job))?;
+        let shards = shards::read(&run, job)?.ok_or_else(|| {
+            Diagnostic::project(format!("the run's directory does not know the Job `{job}`"))
+                .cause("this machine sees another copy of the run than the launcher, or an old state of it")
+        })?;
+        if index >= shards.count {
+            return Err(Diagnostic::usage(format!("there is no shard {index} of the Job: there are {}", shards.count)));
+        }
+        let indexes = shards.of(index).map(|item| item.index).collect();
+        return Ok(WorkConfig { shards: Some(shards), ..WorkConfig::new(run, plan, indexes, site) });
     }
     let range = phase.map_or(0..plan.work_items, format::Phase::indexes);
     let indexes: Vec<usize> = match args.shards {
@@ -314,29 +341,16 @@ fn resolve(project: &ProjectHome, args: &WorkArgs, site: Option<Site>) -> Result
     Ok(WorkConfig::new(run, plan, indexes, site))
 }
 
-/// The work items of a shard of a cluster Job that are to be done (again).
-///
-/// A shard is tried again as a whole; a work item whose command failed in an earlier try is left alone then, unless
-/// such are to be tried again.
-fn job_indexes(run: &RunDir, job: &str, shard: usize) -> Result<Vec<usize>, Diagnostic> {
-    let shards = shards::read(run, job)?.ok_or_else(|| {
-        Diagnostic::project(format!("the run's directory does not know the Job `{job}`"))
-            .cause("this machine sees another copy of the run than the launcher, or an old state of it")
-    })?;
-    if shard >= shards.count {
-        return Err(Diagnostic::usage(format!("there is no shard {shard} of the Job: there are {}", shards.count)));
-    }
-    let mut indexes = vec![];
-    for item in shards.of(shard) {
-        let has_failed = |published: &Published| {
-            published.result.attempt >= item.attempt
-                && matches!(published.result.outcome, Outcome::StageFailed { .. } | Outcome::TimedOut { .. })
-        };
-        if shards.retry_commands || !results::best(run, item.index)?.as_ref().is_some_and(has_failed) {
-            indexes.push(item.index);
-        }
-    }
-    Ok(indexes)
+/// Whether an earlier try of a cluster Job's shard found that the command of a work item fails: it is left alone then,
+/// unless such are to be tried again.
+fn has_failed_before(config: &WorkConfig, index: usize) -> Result<bool, Diagnostic> {
+    let Some(shards) = config.shards.as_ref().filter(|shards| !shards.retry_commands) else { return Ok(false) };
+    let first = shards.items.iter().find(|item| item.index == index).map_or(1, |item| item.attempt);
+    let has_failed = |published: &Published| {
+        published.result.attempt >= first
+            && matches!(published.result.outcome, Outcome::StageFailed { .. } | Outcome::TimedOut { .. })
+    };
+    Ok(results::best(&config.run, index)?.as_ref().is_some_and(has_failed))
 }
 
 /// Takes the slot with a number, or the first free one.

@@ -232,7 +232,7 @@ const SECRETS: &[&str] =
     &["secret", "password", "passphrase", "token", "access_key", "account_key", "key_id", "connection_string"];
 
 /// An address without the password in it.
-fn without_password(url: &str) -> String {
+pub(crate) fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
     match host.rsplit_once('@').map(|(user, host)| (user.split_once(':'), host)) {

@@ -10,17 +10,25 @@
 //! RUN/snapshot.pack               files of the workspace as it was planned
 //! RUN/project.json                what else makes a project of it, see `outbound.rs`
 //! RUN/files/all.tar, N.tar        files that neither git nor DVC know
+//! RUN/jobs/NAME.json              the work items of a cluster's job
+//! RUN/jobs/NAME.checked           put in by a worker that only looked whether it can
+//! RUN/launcher                    who launches the run just now, written anew now and then
+//! RUN/journals/CLONE.jsonl        what launchers wrote down, one of each clone of the project
+//! RUN/cancel                      asks them and workers to end
 //! RUN/results/INDEX/ATTEMPT.log   the first that an attempt puts in, which takes its number
 //! RUN/results/INDEX/ATTEMPT.files the contents of a result's files, one after the other
 //! RUN/results/INDEX/ATTEMPT.json  its `result.json`, put in last: without it there is no result
 //! ```
 //!
-//! Reading, writing and listing are all that is asked of a store. Everything is written whole and may be written twice.
+//! Reading, writing and listing are all that is asked of a store; what is taken back is written empty. Everything is written whole and may be written twice.
 
+mod elsewhere;
 mod outbound;
+mod presence;
 mod results;
 mod site;
 
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -28,6 +36,7 @@ use crate::adapters::bucket::Bucket;
 use crate::diagnostic::Diagnostic;
 use crate::model::run::Traffic;
 
+pub(crate) use presence::Presence;
 pub(crate) use results::Receiving;
 pub(crate) use site::Site;
 
@@ -51,6 +60,11 @@ impl Mailbox {
         Ok(Mailbox { bucket: Bucket::open(url, patience)?, run: run.to_owned(), told: Mutex::default() })
     }
 
+    /// The same, to wait less or more; what either takes is counted together.
+    fn again(&self, patience: Duration) -> Result<Mailbox, Diagnostic> {
+        Ok(Mailbox { bucket: self.bucket.again(patience)?, run: self.run.clone(), told: Mutex::default() })
+    }
+
     /// The address of the store.
     pub(crate) fn url(&self) -> &str {
         self.bucket.url()
@@ -64,6 +78,22 @@ impl Mailbox {
     /// Removes all that the store has of the run; returns how many objects there were.
     pub(crate) fn remove(&self) -> Result<usize, Diagnostic> {
         Ok(self.bucket.delete_below(&self.run)?)
+    }
+
+    /// Brings an object of the run that has to be there into a file.
+    fn bring(&self, name: &str, to: &Path) -> Result<(), Diagnostic> {
+        if self.bucket.get_to(&self.key(name), to, MAX_FILE)? {
+            return Ok(());
+        }
+        Err(Diagnostic::project(format!("`{name}` of run {} is not in `{}`", self.run, self.url()))
+            .cause("the run was pruned, or something else removes objects there"))
+    }
+
+    /// The error where the store does not have the run.
+    fn no_run(&self) -> Diagnostic {
+        Diagnostic::usage(format!("there is no run `{}` in `{}`", self.run, self.url()))
+            .cause("it was never launched with this `--store`, or was pruned")
+            .hint("`dvc-fanout status`, where it was launched, says how the run is called")
     }
 
     fn key(&self, name: &str) -> String {

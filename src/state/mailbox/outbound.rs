@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_DOCUMENT, Mailbox};
+use super::Mailbox;
 use crate::adapters::git::{Essence, Store};
 use crate::adapters::{archive, fs};
 use crate::diagnostic::Diagnostic;
@@ -49,7 +49,7 @@ impl Mailbox {
         plan: &Plan,
         items: &[WorkItem],
     ) -> Result<Posted, Diagnostic> {
-        if self.bucket.get(&self.key("plan.json"), MAX_DOCUMENT)?.is_some() {
+        if self.bucket.find(&self.key("plan.json"))?.is_some() {
             return Ok(Posted { was_there: true, too_large: vec![] });
         }
         let folder = fs::temporary_dir(run.path())?;
@@ -86,6 +86,27 @@ impl Mailbox {
         self.bucket.put_files(&self.key("worklist.jsonl"), &[run.worklist()])?;
         self.bucket.put_files(&self.key("plan.json"), &[run.plan()])?;
         Ok(Posted { was_there: false, too_large })
+    }
+}
+
+impl Mailbox {
+    /// Puts in which work items a cluster's job does.
+    pub(crate) fn send_job(&self, run: &RunDir, job: &str) -> Result<(), Diagnostic> {
+        Ok(self.bucket.put_files(&self.key(&format!("jobs/{job}.json")), &[run.job(job)])?)
+    }
+
+    /// Takes that out again: there is no such job after all.
+    pub(crate) fn forget_job(&self, job: &str) -> Result<(), Diagnostic> {
+        self.unmark(&format!("jobs/{job}.json"))
+    }
+
+    /// Whether a worker that only looked has said that it sees the store.
+    pub(crate) fn was_checked(&self, job: &str) -> Result<bool, Diagnostic> {
+        self.is_marked(&format!("jobs/{job}.checked"))
+    }
+
+    pub(crate) fn forget_check(&self, job: &str) -> Result<(), Diagnostic> {
+        self.unmark(&format!("jobs/{job}.checked"))
     }
 }
 

@@ -142,10 +142,12 @@ impl Mailbox {
         self.receive_listed(to, &self.bucket.list(&self.key(&format!("results/{index}")))?, usize::MAX)
     }
 
-    /// Brings all that workers have put in since the last look; returns how many results came. The run has so many work
+    /// Brings all that others have put in since the last look; returns how many results came. The run has so many work
     /// items.
     pub(crate) fn receive_all(&self, to: &Receiving<'_>, work_items: usize) -> Result<usize, Diagnostic> {
-        self.receive_listed(to, &self.bucket.list(&self.key("results"))?, work_items)
+        let listed = self.bucket.list(&self.run)?;
+        self.bring_notes(to.run, &listed)?;
+        self.receive_listed(to, &listed, work_items)
     }
 
     fn receive_listed(&self, to: &Receiving<'_>, listed: &[Listed], work_items: usize) -> Result<usize, Diagnostic> {
@@ -166,6 +168,11 @@ impl Mailbox {
                 let is_here = fs::exists(&to.run.attempt(*index, *attempt));
                 if put.result && !is_here {
                     return self.receive(to, *index, *attempt);
+                }
+                if put.log == Some(0) && !is_here {
+                    // It has begun, and that is all.
+                    fs::create_new(&to.run.log(*index, *attempt))?;
+                    return Ok(false);
                 }
                 let size = to.run.log(*index, *attempt).metadata().map(|found| found.len()).ok();
                 if !is_here && put.log.is_some_and(|put| size.is_none_or(|size| size < put)) {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use rayon::prelude::*;
 
 use super::outbound::About;
-use super::{MAX_DOCUMENT, MAX_FILE, Mailbox};
+use super::{MAX_DOCUMENT, Mailbox};
 use crate::adapters::git::Store;
 use crate::adapters::{archive, fs};
 use crate::diagnostic::Diagnostic;
@@ -49,11 +49,7 @@ impl Site {
     pub(crate) fn open(mailbox: Mailbox, folder: &Path) -> Result<Site, Diagnostic> {
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
         let top = folder.join(&mailbox.run);
-        let plan = mailbox.bucket.get(&mailbox.key("plan.json"), MAX_DOCUMENT)?.ok_or_else(|| {
-            Diagnostic::usage(format!("there is no run `{}` in `{}`", mailbox.run, mailbox.url()))
-                .cause("it was never launched with this `--store`, or was pruned")
-                .hint("`dvc-fanout status` says how the run is called")
-        })?;
+        let plan = mailbox.bucket.get(&mailbox.key("plan.json"), MAX_DOCUMENT)?.ok_or_else(|| mailbox.no_run())?;
         let unreadable = |name: &str, error: serde_json::Error| {
             Diagnostic::project(format!("`{name}` of run {} in the store is not readable", mailbox.run)).source(&error)
         };
@@ -64,8 +60,8 @@ impl Site {
             return Err(Diagnostic::project(format!("run {} was planned by a newer release", mailbox.run))
                 .hint("have the same release on the launcher and where workers run"));
         }
-        fs::create_dir(&folder)?;
-        let lock = folder.join(format!("{}.lock", mailbox.run));
+        fs::create_private_dir(&folder)?;
+        let lock = lock_of(&folder, &mailbox.run);
         let _lock = loop {
             match fs::try_lock(&lock)? {
                 Some(lock) => break lock,
@@ -89,18 +85,26 @@ impl Site {
         fs::create_private_dir(&self.top)?;
         let folder = fs::temporary_dir(&self.folder)?;
         let pack = folder.path().join("snapshot.pack");
-        self.bring("snapshot.pack", &pack)?;
+        self.mailbox.bring("snapshot.pack", &pack)?;
         fs::write_plain(&self.root.join(".dvc/config"), about.config.as_bytes())?;
         Store::unpack(&pack, about.git.as_ref(), &self.top, &self.run.snapshot())?;
         if about.all {
             self.bring_archive("all")?;
         }
-        self.bring("worklist.index", &self.run.worklist_index())
+        self.mailbox.bring("worklist.index", &self.run.worklist_index())
     }
 
     /// Where the slots of a run's workers are.
     pub(crate) fn slots(folder: &Path, plan: &Plan) -> PathBuf {
         FanoutDir::of(&folder.join(&plan.run).join(&plan.prefix)).slots()
+    }
+
+    /// Removes what was made and brought here, of a worker that shares it with no other.
+    pub(crate) fn remove(&self) -> Result<(), Diagnostic> {
+        fs::remove(&self.top)?;
+        fs::remove(&self.cache())?;
+        fs::remove(&lock_of(&self.folder, &self.mailbox.run))?;
+        Ok(fs::remove_if_empty(&self.folder)?)
     }
 
     /// The project's root.
@@ -111,6 +115,22 @@ impl Site {
     /// DVC's cache, unless another one is named.
     pub(crate) fn cache(&self) -> PathBuf {
         self.folder.join("cache")
+    }
+
+    /// The address of the store.
+    pub(crate) fn url(&self) -> &str {
+        self.mailbox.url()
+    }
+
+    /// Brings the list of the work items that a cluster's job does.
+    pub(crate) fn bring_job(&self, job: &str) -> Result<(), Diagnostic> {
+        let file = self.run.job(job);
+        if fs::exists(&file) { Ok(()) } else { self.mailbox.bring(&format!("jobs/{job}.json"), &file) }
+    }
+
+    /// Says that this machine can put something in.
+    pub(crate) fn send_check(&self, job: &str, text: &str) -> Result<(), Diagnostic> {
+        self.mailbox.mark(&format!("jobs/{job}.checked"), text.as_bytes())
     }
 
     /// Brings a work item's line of the worklist.
@@ -125,7 +145,7 @@ impl Site {
                 Ok(fs::write_at(&self.run.worklist(), &line, range.start)?)
             }
             // Where the last one ends, only the worklist itself tells.
-            Some(_) | None => self.bring("worklist.jsonl", &self.run.worklist()),
+            Some(_) | None => self.mailbox.bring("worklist.jsonl", &self.run.worklist()),
         }
     }
 
@@ -171,6 +191,11 @@ impl Site {
         Ok(())
     }
 
+    /// Whether somebody asked for an end of the run.
+    pub(crate) fn is_to_end(&self) -> Result<bool, Diagnostic> {
+        self.mailbox.is_asked_to_end()
+    }
+
     /// Puts in the log of an attempt as it is by now.
     pub(crate) fn send_log(&self, index: usize, attempt: u32) -> Result<(), Diagnostic> {
         self.mailbox.send_log(&self.run, index, attempt)
@@ -179,15 +204,12 @@ impl Site {
     fn bring_archive(&self, name: &str) -> Result<(), Diagnostic> {
         let folder = fs::temporary_dir(&self.folder)?;
         let file = folder.path().join("archive.tar");
-        self.bring(&format!("files/{name}.tar"), &file)?;
+        self.mailbox.bring(&format!("files/{name}.tar"), &file)?;
         Ok(archive::unpack(&file, &self.top)?)
     }
+}
 
-    fn bring(&self, name: &str, to: &Path) -> Result<(), Diagnostic> {
-        if self.mailbox.bucket.get_to(&self.mailbox.key(name), to, MAX_FILE)? {
-            return Ok(());
-        }
-        Err(Diagnostic::project(format!("`{name}` of run {} is not in `{}`", self.mailbox.run, self.mailbox.url()))
-            .cause("the run was pruned, or something else removes objects there"))
-    }
+/// Held by the worker that makes a run's folder.
+fn lock_of(folder: &Path, run: &str) -> PathBuf {
+    folder.join(format!("{run}.lock"))
 }

@@ -1,0 +1,191 @@
+//! Runs that another clone of the project looks at, ends, and goes on with.
+
+use std::time::{Duration, Instant};
+
+use super::by_hand::{posted, work};
+use crate::support::s3::{Fate, Proxy, S3, command};
+use crate::support::same::{assert_clean, assert_same};
+use crate::support::{Project, Ran, run_folder};
+
+const STORE: &str = "s3://bucket/runs";
+
+#[track_caller]
+fn succeeded(ran: Ran) -> Ran {
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    ran
+}
+
+/// A clone that has forgotten where it is from, as the project it is compared with knows nothing of that.
+fn clone_of(project: &Project) -> Project {
+    let other = project.clone_beside("other");
+    other.git(["remote", "remove", "origin"]);
+    other
+}
+
+#[test]
+fn another_clone_looks_at_a_run_and_brings_it_home() {
+    let Some(server) = S3::start() else { return };
+    let (serial, project) = (Project::from_fixture("sessions"), Project::from_fixture("sessions"));
+    server.add_remote(&serial);
+    serial.dvc(["repro"]);
+    let run = posted(&server, &project);
+    let other = clone_of(&project);
+    let there = |arguments: &[&str]| server.fanout(&other, arguments);
+
+    let ran = there(&["status", &run]);
+    assert_eq!(ran.code, Some(2), "{ran:#?}");
+    assert!(ran.stderr.contains("name that store here as well"), "{ran:#?}");
+    let ran = there(&["status", "20240101-000000-0000", "--store", STORE]);
+    assert_eq!(ran.code, Some(2), "{ran:#?}");
+    assert!(ran.stderr.contains("there is no run `20240101-000000-0000` in `s3://bucket/runs`"), "{ran:#?}");
+
+    let states = |arguments: &[&str]| {
+        let status = succeeded(there(arguments)).stdout;
+        let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+        status["counts"].clone()
+    };
+    let counts = states(&["status", &run, "--store", STORE, "--format", "json"]);
+    assert_eq!(counts["done"], 0, "{counts}");
+    work(&server, &project, &run, "0");
+    // It knows by now where the run is.
+    let counts = states(&["status", "--format", "json"]);
+    assert!(counts["done"].as_u64().is_some_and(|done| done > 0), "{counts}");
+    let ran = succeeded(there(&["logs", "0"]));
+    assert!(ran.stdout.contains("extract@"), "{ran:#?}");
+    let ran = succeeded(there(&["report"]));
+    assert!(ran.stdout.contains(&run), "{ran:#?}");
+
+    // One that may not ask any more says so, and shows what it has.
+    let proxy = Proxy::start(&server, |_, _| Fate::Status(403));
+    let ran = succeeded(Ran::of(command(&other, other.root(), &proxy.endpoint).args(["status"])));
+    assert!(ran.stderr.contains("how the run stood at an earlier look"), "{ran:#?}");
+
+    work(&server, &project, &run, "1");
+    succeeded(there(&["collect"]));
+    succeeded(there(&["finalize"]));
+    assert_same(&serial, &other, "in another clone");
+    assert_clean(&other, &[]);
+    let ran = succeeded(server.fanout(&project, &["status", "--format", "json"]));
+    assert!(ran.stdout.contains("\"finalized\""), "{ran:#?}");
+}
+
+/// A project whose stages wait for a file, and that file.
+fn gated(server: &S3) -> (Project, std::path::PathBuf) {
+    let project = Project::without_init();
+    let gate = project.root().with_file_name("gate");
+    let wait = format!("until [ -e {} ]; do sleep 0.1; done", gate.display());
+    project.write(
+        "dvc.yaml",
+        &format!("stages:\n  wait:\n    foreach: [a, b, c]\n    do:\n      cmd: {wait}; echo ${{item}} > ${{item}}.out\n      outs: ['${{item}}.out']\n"),
+    );
+    project.commit("made");
+    server.add_remote(&project);
+    (project, gate)
+}
+
+#[test]
+fn a_run_is_ended_from_another_clone_and_goes_on_there() {
+    let Some(server) = S3::start() else { return };
+    let (project, gate) = gated(&server);
+    let other = clone_of(&project);
+    let mut launcher = command(&project, project.root(), &server.endpoint());
+    launcher.args(["run", "-j", "1", "--store", STORE]).stderr(std::process::Stdio::null());
+    let mut launcher = launcher.spawn().expect("started");
+    let begun = Instant::now();
+    while !server.keys().iter().any(|key| key.ends_with("/results/0/1.log")) {
+        assert!(begun.elapsed() < Duration::from_secs(120), "nothing has begun: {:?}", server.keys());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let run = run_folder(&project).file_name().expect("a name").to_string_lossy().into_owned();
+    let there = |arguments: &[&str]| server.fanout(&other, arguments);
+
+    let begun = Instant::now();
+    while !succeeded(there(&["status", &run, "--store", STORE])).stdout.contains("running (local, process") {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:#?}", there(&["status"]));
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    let ran = there(&["launch", &run, "--store", STORE]);
+    assert_eq!(ran.code, Some(5), "{ran:#?}");
+    assert!(ran.stderr.contains(&format!("is being launched already, by process {}", launcher.id())), "{ran:#?}");
+
+    let ran = succeeded(there(&["cancel", &run]));
+    assert!(ran.stdout.contains("has ended"), "{ran:#?}");
+    let ended = launcher.wait().expect("it ends");
+    assert!(!ended.success(), "{ended:?}");
+    assert_eq!(server.read(&format!("runs/{run}/launcher")), "", "nobody launches it any more");
+    let ran = succeeded(there(&["status"]));
+    assert!(ran.stdout.contains("not running"), "{ran:#?}");
+
+    std::fs::write(&gate, "").expect("written");
+    let ran = succeeded(there(&["launch", &run, "-j", "2"]));
+    assert!(ran.stderr.contains("3 work items done"), "{ran:#?}");
+    succeeded(there(&["finalize", &run]));
+    assert_eq!(other.read("c.out"), "c\n");
+    assert_clean(&other, &[]);
+}
+
+/// Whoever may write to the store may say what they like there.
+#[test]
+fn a_plan_of_somebody_else_is_not_taken() {
+    let Some(server) = S3::start() else { return };
+    let project = Project::from_fixture("sessions");
+    let run = posted(&server, &project);
+    let other = clone_of(&project);
+    let key = format!("/bucket/runs/{run}/worklist.jsonl");
+    let good = server.read(&format!("runs/{run}/worklist.jsonl"));
+    let (plan, good_plan) = (format!("/bucket/runs/{run}/plan.json"), server.read(&format!("runs/{run}/plan.json")));
+    for (key, text, words) in [
+        (&key, good.replace("\"resolved\":\"scores", "\"resolved\":\"../../scores"), "is not in its shortest form"),
+        (&key, good.replace("\"resolved\":\"scores", "\"resolved\":\"/etc/scores"), "it is absolute"),
+        (&key, good.lines().skip(1).collect::<String>(), "cut off"),
+        (&plan, good_plan.replace(&run, "20240101-000000-0000"), "its plan is that of run `20240101-000000-0000`"),
+        (&plan, good_plan.replace("\"prefix\": \"\"", "\"prefix\": \"sub\""), "it is of a project at `sub`"),
+    ] {
+        server.send("PUT", key, text.as_bytes());
+        let ran = server.fanout(&other, &["collect", &run, "--store", STORE]);
+        assert_eq!(ran.code, Some(4), "{words}: {ran:#?}");
+        assert!(ran.stderr.contains(words), "{words}: {ran:#?}");
+        assert!(!other.path(&format!(".dvc/fanout/runs/{run}/plan.json")).exists(), "{words}");
+        server.send("PUT", &format!("/bucket/runs/{run}/worklist.jsonl"), good.as_bytes());
+        server.send("PUT", &plan, good_plan.as_bytes());
+    }
+    let ran = server.fanout(&other, &["status", "../../..", "--store", STORE]);
+    assert_eq!(ran.code, Some(2), "{ran:#?}");
+    succeeded(server.fanout(&other, &["collect", &run, "--store", STORE]));
+}
+
+/// The last stages run in `finalize`, which has to bring what they begin with.
+#[test]
+fn the_last_stages_run_in_a_clone_that_has_pulled_nothing() {
+    let Some(server) = S3::start() else { return };
+    let made = || {
+        let project = Project::without_init();
+        project.write(
+            "dvc.yaml",
+            "stages:
+  map:
+    foreach: [a, b]
+    do:
+      cmd: echo ${item} > ${item}.out
+      outs: ['${item}.out']
+  gather:
+    cmd: cat table.csv a.out b.out > all.out
+    deps: [table.csv, a.out, b.out]
+    outs: [all.out]
+",
+        );
+        project.write("table.csv", "1,2\n");
+        project.dvc(["add", "--quiet", "table.csv"]);
+        project.commit("made");
+        project
+    };
+    let (serial, project) = (made(), made());
+    serial.dvc(["repro"]);
+    let run = posted(&server, &project);
+    work(&server, &project, &run, "0");
+    work(&server, &project, &run, "1");
+    let other = clone_of(&project);
+    succeeded(server.fanout(&other, &["finalize", &run, "--store", STORE]));
+    assert_eq!(other.read("all.out"), "1,2\na\nb\n");
+    assert_eq!(other.read("dvc.lock"), serial.read("dvc.lock"));
+}
