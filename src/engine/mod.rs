@@ -97,11 +97,7 @@ macro_rules! engines {
 
             /// The engine that was asked for.
             pub(crate) fn resolve(&self, scene: &Scene<'_>) -> Result<AnyEngine, Diagnostic> {
-                let engine = self.engine.unwrap_or_default();
-                if scene.mailbox.is_some() && engine != EngineName::Local {
-                    return Err(without_store(engine));
-                }
-                match engine {
+                match self.engine.unwrap_or_default() {
                     $( $(#[cfg($cfg)])? EngineName::$name => {
                         Ok(AnyEngine::$name(Box::new(self.$module.resolve(scene)?)))
                     } )*
@@ -206,15 +202,6 @@ engines! {
     Kubernetes => kubernetes,
     /// Tasks of job arrays in a Slurm cluster.
     Slurm => slurm,
-}
-
-/// Refuses an object store where workers share a folder with the launcher.
-fn without_store(engine: EngineName) -> Diagnostic {
-    let name = engine.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-    Diagnostic::usage(format!("`--store` is not for `--engine {name}`"))
-        .cause("its workers share a folder with the launcher")
-        .hint("leave one of the two out")
-        .hint("or put the run there with `launch --detach --store URL`, and start `dvc-fanout work --store …` where you like")
 }
 
 impl AnyEngine {

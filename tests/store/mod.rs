@@ -1,6 +1,7 @@
 //! Runs over an object store: workers see nothing of the project, and it ends as `dvc repro` leaves it.
 
 mod by_hand;
+mod clusters;
 mod elsewhere;
 mod faults;
 mod whole_job;

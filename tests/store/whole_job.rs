@@ -107,11 +107,3 @@ fn without_a_remote_nothing_is_begun() {
     assert_eq!(ran.code, Some(4), "{ran:#?}");
     assert!(ran.stderr.contains("default remote") && ran.stderr.contains("dvc remote add --default"), "{ran:#?}");
 }
-
-#[test]
-fn engines_whose_workers_share_a_folder_say_that_they_need_it() {
-    let project = Project::from_fixture("sessions");
-    let ran = project.fanout(["run", "--engine", "slurm", "--store", &store_of(&project)]);
-    assert_eq!(ran.code, Some(2), "{ran:#?}");
-    assert!(ran.stderr.contains("`--store` is not for `--engine slurm`"), "{ran:#?}");
-}

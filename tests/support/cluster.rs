@@ -179,7 +179,9 @@ impl Cluster {
                 server.write_kubeconfig(&kubeconfig, &self.namespace);
                 default("--image", "worker:1");
                 default("--worker-program", env!("CARGO_BIN_EXE_dvc-fanout"));
-                default("--volume", &format!("hostPath:{}", real_path(shared(project)).display()));
+                if !arguments.contains(&"--store") {
+                    default("--volume", &format!("hostPath:{}", real_path(shared(project)).display()));
+                }
                 command.env("KUBECONFIG", kubeconfig);
             }
             Kind::Real(real) => {

@@ -120,6 +120,10 @@ pub(crate) struct Args {
     #[arg(long = "pod-env", value_name = "NAME[=VALUE]")]
     #[serde(rename = "pod-env", skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
+    /// A Secret whose keys are variables of the stages, such as credentials of a remote or of `--store` (can be repeated)
+    #[arg(long = "env-secret", value_name = "NAME")]
+    #[serde(rename = "env-secret", skip_serializing_if = "Vec::is_empty")]
+    pub env_secrets: Vec<String>,
     /// The dvc-fanout of the image; `dvc-fanout` on its PATH by default
     #[arg(long, value_name = "PATH")]
     #[serde(skip_serializing_if = "Option::is_none")]

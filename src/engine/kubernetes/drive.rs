@@ -12,9 +12,9 @@ use crate::engine::kubernetes::job::explain;
 use crate::engine::kubernetes::job::observed::{JobEnd, PodPhase, SeenJob, SeenPod};
 use crate::engine::kubernetes::stuck::Watchman;
 use crate::engine::kubernetes::submitted::{Submitted, cancel, clean_up};
+use crate::engine::remote::Late;
 use crate::engine::remote::files::RunFiles;
 use crate::engine::remote::items::{Items, ShardEnd};
-use crate::engine::remote::{LAG_LIMIT, Late};
 use crate::engine::{Channels, Failures, PhaseEnd};
 use crate::exit::Exit;
 use crate::model::event::{Event, Stop};
@@ -29,6 +29,8 @@ const ASK: Duration = Duration::from_secs(5);
 const END_LIMIT: Duration = Duration::from_mins(1);
 /// How long the cluster may take to end a Job in which too many indexes have failed.
 const GIVE_UP_LIMIT: Duration = Duration::from_secs(10);
+/// How long what the pod of a check wrote may take until it is seen here.
+const CHECK_LIMIT: Duration = Duration::from_secs(70);
 /// How long the second Ctrl-C is waited for.
 const DETACH_DELAY: Duration = Duration::from_secs(5);
 
@@ -92,11 +94,16 @@ pub(super) async fn check(
         }
     }
     let begun = Instant::now();
-    while !files.was_checked(&name)? {
-        if begun.elapsed() > LAG_LIMIT {
-            return Err(failed("what a pod wrote into the run's directory is not here")
-                .cause("the volume of the pods is another than the one this machine sees")
-                .hint("compare `--volume` and `--map` with what is mounted here"));
+    while !files.was_checked(&name).await? {
+        if begun.elapsed() > CHECK_LIMIT {
+            return Err(match &config.store {
+                Some(url) => failed(&format!("what a pod wrote into `{url}` is not seen from here"))
+                    .cause("the object store of the pods is another than the one this machine reaches")
+                    .hint("compare endpoints and credentials of the pods (`--pod-env`) with those here"),
+                None => failed("what a pod wrote into the run's directory is not here")
+                    .cause("the volume of the pods is another than the one this machine sees")
+                    .hint("compare `--volume` and `--map` with what is mounted here"),
+            });
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -328,6 +335,7 @@ impl<'a> Drive<'a> {
 
     /// Looks for results: of running pods, and of those that ended well but left none to be seen.
     fn look(&mut self) -> Result<Option<Over>, Diagnostic> {
+        self.files.look_after_store()?;
         let mut told = vec![];
         for pod in self.pods.values().filter(|pod| pod.phase == PodPhase::Running) {
             let Some(shard) = pod.index else { continue };
@@ -336,7 +344,7 @@ impl<'a> Drive<'a> {
         self.tell(told);
         let mut still_late = BTreeMap::new();
         for (shard, late) in std::mem::take(&mut self.late) {
-            let is_patient = late.is_patient();
+            let is_patient = late.is_patient(self.files);
             match self.items.settle(shard, &late.end, self.files, is_patient)? {
                 Some(events) => self.tell(events),
                 None => drop(still_late.insert(shard, late)),
@@ -394,7 +402,7 @@ impl<'a> Drive<'a> {
         let begun = Instant::now();
         let completed: Vec<usize> = self.job.completed.iter().map(|index| index as usize).collect();
         loop {
-            let is_patient = begun.elapsed() < LAG_LIMIT;
+            let is_patient = self.files.may_still_come(begun);
             let open: HashSet<usize> = self.items.open_shards().collect();
             let mut missing = false;
             for &shard in completed.iter().filter(|shard| open.contains(shard)) {

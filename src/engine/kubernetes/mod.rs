@@ -1,4 +1,5 @@
-//! The Kubernetes engine: a phase becomes Indexed Jobs whose pods run `dvc-fanout work` on a shared volume.
+//! The Kubernetes engine: a phase becomes Indexed Jobs whose pods run `dvc-fanout work` on a shared volume, or over an
+//! object store.
 //!
 //! | file | |
 //! |---|---|
@@ -80,6 +81,8 @@ pub(crate) struct KubernetesConfig {
     pub keep: Keep,
     /// How long Jobs may make no progress while something is in their way.
     pub stuck_limit: Duration,
+    /// The object store that takes the place of a volume.
+    pub store: Option<String>,
     /// Arguments of every worker, behind those that say which work items it does.
     pub worker_arguments: Vec<String>,
 }
@@ -138,6 +141,7 @@ impl Engine for KubernetesEngine {
     async fn run_phase(&mut self, phase: usize, tasks: Vec<Task>, channels: Channels) -> Result<PhaseEnd, Diagnostic> {
         let cluster = self.connect().await?;
         self.config.pods.namespace.clone_from(&cluster.namespace);
+        let _round = if self.config.detach { None } else { self.files.bring_results() };
         let submitter = submit::Submitter {
             config: &self.config,
             files: &self.files,

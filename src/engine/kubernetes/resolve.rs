@@ -42,7 +42,7 @@ impl Flags for Args {
 
     fn resolve(&self, scene: &Scene<'_>) -> Result<KubernetesEngine, Diagnostic> {
         let config = config(self, scene)?;
-        let files = files(scene.run, &config.access);
+        let files = files(scene.run, &config.access).over(scene.mailbox, scene.plan);
         Ok(KubernetesEngine::new(config, files))
     }
 
@@ -86,27 +86,16 @@ fn files(run: &RunDir, access: &Access) -> RunFiles {
 
 /// Looks up what was meant.
 fn config(args: &Args, scene: &Scene<'_>) -> Result<KubernetesConfig, Diagnostic> {
-    let Scene { project, plan, running, .. } = *scene;
-    let maps = Maps::parse(&args.maps)?;
+    let Scene { plan, running, .. } = *scene;
     let volumes: Vec<Volume> = args
         .volumes
         .iter()
         .map(|volume| Volume::parse(volume).map_err(|error| Diagnostic::usage("a volume is wrong").source(&error)))
         .collect::<Result<_, _>>()?;
-    let (git, _) = project.git()?;
-    let pod_project = seen_by_pods(&maps, &volumes, &project.root, "the project")?;
-    seen_by_pods(&maps, &volumes, git.workdir(), "the git repository")?;
-    let mut worker_arguments = vec!["--scratch".to_owned(), format!("{SCRATCH}/slots"), "--cache-dir".to_owned()];
-    match args.data.unwrap_or(DataArg::Volume) {
-        DataArg::Volume => {
-            let cache = Path::new(&project.config.cache_dir);
-            worker_arguments.push(seen_by_pods(&maps, &volumes, cache, "DVC's cache")?);
-        }
-        DataArg::Remote => {
-            fs::write(&project.fanout().run(&plan.run).remote(), b"")?;
-            worker_arguments.extend([format!("{SCRATCH}/cache"), "--use-remote".to_owned()]);
-        }
-    }
+    let (pod_project, mut worker_arguments) = match scene.mailbox {
+        Some(mailbox) => over_store(args, mailbox.url())?,
+        None => on_volumes(args, scene, &volumes)?,
+    };
     if let Some(kind) = running.workspace {
         worker_arguments.extend(["--workspace".to_owned(), kind.name().to_owned()]);
     }
@@ -127,8 +116,41 @@ fn config(args: &Args, scene: &Scene<'_>) -> Result<KubernetesConfig, Diagnostic
             KeepArg::Never => Keep::Never,
         },
         stuck_limit: args.stuck_timeout.map_or(DEFAULT_STUCK_LIMIT, |limit| limit.0),
+        store: scene.mailbox.map(|mailbox| mailbox.url().to_owned()),
         worker_arguments,
     })
+}
+
+/// Where pods that see no folder of the launcher's work, and what their workers are told: all of it is in a place of their
+/// own, which goes with the pod.
+fn over_store(args: &Args, url: &str) -> Result<(String, Vec<String>), Diagnostic> {
+    if args.data == Some(DataArg::Volume) {
+        return Err(Diagnostic::usage("`--data volume` does not go with `--store`")
+            .cause("without a volume, data go through the project's remote"));
+    }
+    let words = ["--store", url, "--scratch", &format!("{SCRATCH}/slots"), "--cache-dir", &format!("{SCRATCH}/cache")];
+    Ok((SCRATCH.to_owned(), words.map(str::to_owned).to_vec()))
+}
+
+/// Where pods that share volumes with the launcher see the project, and what their workers are told.
+fn on_volumes(args: &Args, scene: &Scene<'_>, volumes: &[Volume]) -> Result<(String, Vec<String>), Diagnostic> {
+    let Scene { project, plan, .. } = *scene;
+    let maps = Maps::parse(&args.maps)?;
+    let (git, _) = project.git()?;
+    let pod_project = seen_by_pods(&maps, volumes, &project.root, "the project")?;
+    seen_by_pods(&maps, volumes, git.workdir(), "the git repository")?;
+    let mut words = vec!["--scratch".to_owned(), format!("{SCRATCH}/slots"), "--cache-dir".to_owned()];
+    match args.data.unwrap_or(DataArg::Volume) {
+        DataArg::Volume => {
+            let cache = Path::new(&project.config.cache_dir);
+            words.push(seen_by_pods(&maps, volumes, cache, "DVC's cache")?);
+        }
+        DataArg::Remote => {
+            fs::write(&project.fanout().run(&plan.run).remote(), b"")?;
+            words.extend([format!("{SCRATCH}/cache"), "--use-remote".to_owned()]);
+        }
+    }
+    Ok((pod_project, words))
 }
 
 /// Where the cluster is and who asks, by flags and environment.
@@ -180,6 +202,7 @@ fn pod_options(
         mount_token: args.mount_token,
         tags: pairs("--tag", &args.tags)?,
         env: args.env.iter().map(|variable| variable_of(variable)).collect::<Result<_, _>>()?,
+        env_secrets: args.env_secrets.clone(),
         volumes,
         project,
         program: args.worker_program.clone().unwrap_or_else(|| "dvc-fanout".to_owned()),
@@ -322,5 +345,6 @@ fn seen_by_pods(maps: &Maps, volumes: &[Volume], path: &Path, what: &str) -> Res
     Err(Diagnostic::usage(format!("pods would not see {what}: no volume is mounted at or above `{seen}`"))
         .cause(format!("here it is `{}`", path.display()))
         .hint("give the volume that holds it, as in `--volume pvc:NAME:/data`")
-        .hint("if pods see it elsewhere than this machine, say so: `--map /here=/data`"))
+        .hint("if pods see it elsewhere than this machine, say so: `--map /here=/data`")
+        .hint("without such a volume, an object store does: `--store s3://BUCKET/FOLDER`"))
 }

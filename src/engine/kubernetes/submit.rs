@@ -72,6 +72,7 @@ impl Submitter<'_> {
                 None => {
                     self.check(&class).await?;
                     self.files.write_shards(&name, &dealt)?;
+                    self.files.post_job(&name).await?;
                     (self.create(&manifest(&options, &plan)?).await?, dealt)
                 }
             };
@@ -116,7 +117,7 @@ impl Submitter<'_> {
         if let Some(old) = self.find(&name).await? {
             cancel(self.cluster, &old, Duration::ZERO).await?;
         }
-        self.files.forget_check(&name)?;
+        self.files.forget_check(&name).await?;
         let seen = self.create(&manifest(&options, &plan)?).await?;
         drive::check(self.config, self.files, self.cluster, seen, self.channels.clone()).await?;
         self.is_checked.set(true);

@@ -61,10 +61,12 @@ pub(super) enum Submitted {
 }
 
 /// The programs of a cluster.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Slurm {
     clusters: Option<String>,
     directory: PathBuf,
+    /// Variables of the jobs that are submitted.
+    variables: Vec<(String, String)>,
 }
 
 struct Answer {
@@ -75,7 +77,12 @@ struct Answer {
 
 impl Slurm {
     pub(super) fn new(clusters: Option<String>, directory: PathBuf) -> Self {
-        Slurm { clusters, directory }
+        Slurm { clusters, directory, variables: vec![] }
+    }
+
+    /// The same with variables for what it submits.
+    pub(super) fn with(self, variables: &[(String, String)]) -> Self {
+        Slurm { variables: variables.to_vec(), ..self }
     }
 
     /// The controller's configuration.
@@ -171,6 +178,9 @@ impl Slurm {
             command = command.arg(word);
         }
         for (name, value) in [("LC_ALL", "C"), ("SLURM_BITSTR_LEN", "0"), ("SLURM_TIME_FORMAT", "standard")] {
+            command = command.env(name, value);
+        }
+        for (name, value) in self.variables.iter().filter(|_| program == "sbatch") {
             command = command.env(name, value);
         }
         command.removed = env::names().into_iter().filter(|name| is_misleading(name)).map(Into::into).collect();

@@ -118,7 +118,11 @@ impl Dealer<'_> {
         words.push(format!("--job-name={name}"));
         words.push(format!("--comment=dvc-fanout {} {} {}", config.run, &record.spec[..12], record.nonce));
         words.push(script::SINGLETON.to_owned());
-        words.push(format!("--output={}", self.run.job_output(&name).display()));
+        // Where nodes see no folder of the launcher's, what a task says before its worker has a log is lost.
+        words.push(match &config.store {
+            Some(_) => "--output=/dev/null".to_owned(),
+            None => format!("--output={}", self.run.job_output(&name).display()),
+        });
         words.extend(config.args.sbatch_options.iter().cloned());
         words.push(self.run.job_script(&name).display().to_string());
         words.insert(0, "--parsable".to_owned());
@@ -157,7 +161,8 @@ impl Dealer<'_> {
 
     /// Writes the variables of `--job-env` where only the user can read them.
     pub(super) fn write_variables(&self, name: &str) -> Result<Option<String>, Diagnostic> {
-        if self.config.variables.is_empty() {
+        // With an object store they are in the environment of what is submitted.
+        if self.config.variables.is_empty() || self.config.store.is_some() {
             return Ok(None);
         }
         let file = self.run.job_variables(name);

@@ -1,4 +1,5 @@
-//! The Slurm engine: a phase becomes job arrays whose tasks run `dvc-fanout work` on a shared file system.
+//! The Slurm engine: a phase becomes job arrays whose tasks run `dvc-fanout work` on a shared file system, or over an object
+//! store.
 //!
 //! | file | |
 //! |---|---|
@@ -101,6 +102,10 @@ pub(crate) struct SlurmConfig {
     pub max_failed: Option<usize>,
     /// Tries after the first; a failed command is tried again as well.
     pub retries: Option<u32>,
+    /// The object store of workers that see no folder of the launcher's.
+    pub store: Option<String>,
+    /// Submit the arrays of the next phase and leave them alone, where nothing in the cluster can go on with the run.
+    pub leaves: bool,
     /// The longest pause between two questions.
     pub poll: Duration,
     pub outage_limit: Duration,
@@ -119,6 +124,7 @@ pub(crate) struct SlurmEngine {
 impl SlurmEngine {
     fn new(config: SlurmConfig, run: &RunDir, files: RunFiles, root: &Path) -> Self {
         let slurm = Slurm::new(config.args.clusters.clone(), root.to_owned());
+        let slurm = if config.store.is_some() { slurm.with(&config.variables) } else { slurm };
         let failures = Failures::up_to(config.max_failed);
         SlurmEngine { config, run: run.clone(), files, slurm, failures, limits: None }
     }
@@ -165,6 +171,9 @@ impl SlurmEngine {
 
 impl Engine for SlurmEngine {
     async fn hand_over(&mut self, phases: Vec<(usize, Vec<Task>)>, lock: RunLock) -> Result<HandedOver, Diagnostic> {
+        if self.config.leaves {
+            return Ok(HandedOver::Here(lock));
+        }
         Ok(HandedOver::There(self.submit_all(phases, lock).await?))
     }
 
@@ -191,6 +200,7 @@ impl Engine for SlurmEngine {
         channels: Channels,
     ) -> Result<PhaseEnd, Diagnostic> {
         let limits = self.limits().await?;
+        let _round = if self.config.leaves { None } else { self.files.bring_results() };
         let mut by_index: BTreeMap<usize, Task> = tasks.iter().map(|task| (task.index, task.clone())).collect();
         let mut submitter = self.submitter(&limits, phase, channels.clone());
         let mut arrays = submitter.adopt(&mut tasks).await?;
@@ -198,6 +208,9 @@ impl Engine for SlurmEngine {
         // Each round is a generation of arrays; what was lost, or not come to, in one is the next one's.
         for round in 1.. {
             arrays.extend(submitter.submit(std::mem::take(&mut tasks), round).await?);
+            if self.config.leaves {
+                return Ok(PhaseEnd::Detached);
+            }
             let mut watch = Watch::new(self, &limits, channels.clone(), &mut nodes, std::mem::take(&mut arrays));
             match watch.run().await? {
                 Over::Ended => {}

@@ -41,7 +41,7 @@ impl Flags for Args {
     type Cancel = CancelArgs;
 
     fn resolve(&self, scene: &Scene<'_>) -> Result<SlurmEngine, Diagnostic> {
-        let files = RunFiles::new(scene.run, Self::NAME, Json::Null);
+        let files = RunFiles::new(scene.run, Self::NAME, Json::Null).over(scene.mailbox, scene.plan);
         Ok(SlurmEngine::new(config(self, scene)?, scene.run, files, &scene.project.root))
     }
 
@@ -118,15 +118,7 @@ fn config(args: &Args, scene: &Scene<'_>) -> Result<SlurmConfig, Diagnostic> {
             .display()
             .to_string(),
     };
-    let scratch = match args.job_scratch.as_deref() {
-        Some(SHARED) => None,
-        folder => {
-            // Slots of different projects have nothing in common.
-            let project: String = digest(&root).chars().take(8).collect();
-            let (uid, _) = process::user();
-            Some(format!("{}/dvc-fanout-{uid}/{project}", folder.unwrap_or(SCRATCH)))
-        }
-    };
+    let scratch = scratch(args, scene)?;
     let commands =
         |flag: &'static str, text: &Option<String>| text.as_ref().map(|text| commands(flag, text)).transpose();
     let (prologue, epilogue) = (commands("prologue", &args.prologue)?, commands("epilogue", &args.epilogue)?);
@@ -134,7 +126,8 @@ fn config(args: &Args, scene: &Scene<'_>) -> Result<SlurmConfig, Diagnostic> {
     let timeouts: BTreeMap<usize, u64> =
         items.iter().filter_map(|item| Some((item.index, item.resources.timeout?.as_secs()))).collect();
     let folder_of = |program: &str| Path::new(program).parent().map(|folder| folder.display().to_string());
-    let binds = [Some(root.clone()), Some(project.config.cache_dir.clone()), folder_of(&program)];
+    let shared = [root.clone(), project.config.cache_dir.clone()].map(|path| scene.mailbox.is_none().then_some(path));
+    let binds = shared.into_iter().chain([folder_of(&program)]);
     let max_failed = running.max_failed(plan.work_items);
     Ok(SlurmConfig {
         args: args.clone(),
@@ -142,7 +135,7 @@ fn config(args: &Args, scene: &Scene<'_>) -> Result<SlurmConfig, Diagnostic> {
         project: root,
         program,
         scratch,
-        binds: binds.into_iter().flatten().filter(|path| Path::new(path).is_absolute()).collect(),
+        binds: binds.flatten().filter(|path| Path::new(path).is_absolute()).collect(),
         prologue,
         epilogue,
         path: env::read_text(env::PATH),
@@ -161,10 +154,30 @@ fn config(args: &Args, scene: &Scene<'_>) -> Result<SlurmConfig, Diagnostic> {
         groups: running.groups(),
         max_failed,
         retries: running.retries,
+        store: scene.mailbox.map(|mailbox| mailbox.url().to_owned()),
+        leaves: scene.detach && scene.mailbox.is_some(),
         poll: args.poll.map_or(DEFAULT_POLL, |limit: Limit| limit.0),
         outage_limit: args.outage_limit.map_or(DEFAULT_LIMIT, |limit| limit.0),
         pending_limit: args.pending_limit.map_or(DEFAULT_LIMIT, |limit| limit.0),
     })
+}
+
+/// Where slots lie, with variables for the shell; `None` for the project's own.
+fn scratch(args: &Args, scene: &Scene<'_>) -> Result<Option<String>, Diagnostic> {
+    let (uid, _) = process::user();
+    match (args.job_scratch.as_deref(), scene.mailbox) {
+        (Some(SHARED), Some(_)) => Err(Diagnostic::usage("`--job-scratch shared` does not go with `--store`")
+            .cause("nodes see no folder of the project then")
+            .hint("name a folder of the nodes, or leave it out")),
+        (Some(SHARED), None) => Ok(None),
+        // What a task brings from the store goes with it.
+        (folder, Some(_)) => Ok(Some(format!("{}/dvc-fanout-{uid}/$SLURM_JOB_ID", folder.unwrap_or(SCRATCH)))),
+        (folder, None) => {
+            // Slots of different projects have nothing in common.
+            let project: String = digest(&scene.project.root.display().to_string()).chars().take(8).collect();
+            Ok(Some(format!("{}/dvc-fanout-{uid}/{project}", folder.unwrap_or(SCRATCH))))
+        }
+    }
 }
 
 /// The flags that say what these say, but for what only concerns whoever hands the launch over.

@@ -17,7 +17,14 @@ const OVERHEAD_SECONDS: u64 = 180;
 /// comes after it, the shell hands them on.
 pub(super) fn script(config: &SlurmConfig, name: &str, variables: Option<&str>, is_ahead: bool) -> String {
     let mut text = beginning(config, variables);
-    let scratch = config.scratch.as_ref().map(|folder| format!(" --scratch \"{folder}\"")).unwrap_or_default();
+    let (place, scratch) = match (&config.store, &config.scratch) {
+        (Some(url), folder) => {
+            let folder = folder.as_deref().unwrap_or("/tmp");
+            (format!(" --cd \"{folder}\""), format!(" --store {} --scratch \"{folder}/slots\"", quoted(url)))
+        }
+        (None, Some(folder)) => (String::new(), format!(" --scratch \"{folder}\"")),
+        (None, None) => (String::new(), String::new()),
+    };
     let timeout = config.timeout.map(|limit| format!(" --timeout {}", limit.as_secs())).unwrap_or_default();
     let nice = config.nice.map(|nice| format!(" --nice {nice}")).unwrap_or_default();
     let workspace = config.workspace.map(|kind| format!(" --workspace {}", kind.name())).unwrap_or_default();
@@ -25,7 +32,7 @@ pub(super) fn script(config: &SlurmConfig, name: &str, variables: Option<&str>, 
     let wrapper = wrapper(config);
     let ahead = if is_ahead { AHEAD } else { "" };
     let worker = format!(
-        "{wrapper}{program} work \"$SLURM_ARRAY_TASK_ID\" --run {run} --job {job}{ahead}{scratch}{timeout}{nice}{workspace}"
+        "{wrapper}{program}{place} work \"$SLURM_ARRAY_TASK_ID\" --run {run} --job {job}{ahead}{scratch}{timeout}{nice}{workspace}"
     );
     match &config.epilogue {
         None => text.push_str(&format!("exec {worker}\n")),
@@ -108,8 +115,13 @@ fn beginning(config: &SlurmConfig, variables: Option<&str>) -> String {
         }
         text.push_str("trap - EXIT\n");
     }
-    text.push_str(&format!("cd {}\n", quoted(&config.project)));
+    text.push_str(&format!("cd {}\n", quoted(place(config))));
     text
+}
+
+/// Where a job begins: in the project, where nodes see it.
+fn place(config: &SlurmConfig) -> &str {
+    if config.store.is_some() { "/" } else { &config.project }
 }
 
 /// What stands in front of the worker.
@@ -193,8 +205,18 @@ pub(super) fn flags(config: &SlurmConfig, resources: &Resources, seconds: Option
         flag(name, own(name).or_else(|| value.clone()));
     }
     flag("signal", Some(format!("B:{SIGNAL}@{}", args.signal.unwrap_or(120))));
-    flag("export", Some(if args.export == Some(Export::None) { "NONE" } else { "ALL" }.to_owned()));
-    flag("chdir", Some(config.project.clone()));
+    // Values are in the environment of `sbatch`, for nobody else to see.
+    let handed_on = config.variables.iter().filter(|_| config.store.is_some()).map(|(name, _)| name.as_str());
+    let handed_on = handed_on.collect::<Vec<_>>().join(",");
+    flag(
+        "export",
+        Some(match (args.export, handed_on.as_str()) {
+            (Some(Export::None), "") => "NONE".to_owned(),
+            (Some(Export::None), names) => names.to_owned(),
+            _ => "ALL".to_owned(),
+        }),
+    );
+    flag("chdir", Some(place(config).to_owned()));
     flag("open-mode", Some("append".to_owned()));
     words.push(if args.no_requeue { "--no-requeue" } else { "--requeue" }.to_owned());
     if args.exclusive {

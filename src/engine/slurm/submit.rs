@@ -177,6 +177,7 @@ impl Submitter<'_> {
                     let (tasks, id) = (count(next.shards.count, "task"), ids[0]);
                     let record = next.record.submitted(ids);
                     self.dealer.files.write_job(&next.name, &next.shards, &record.to_json())?;
+                    self.dealer.files.post_job(&next.name).await?;
                     self.channels.notice(format!("array `{}` of {tasks} is job {id}", next.name));
                     arrays.push(Array::new(next.name, record, next.shards, |_| true, round));
                     continue;
@@ -184,6 +185,7 @@ impl Submitter<'_> {
                 Err(refusal) => refusal,
             };
             self.dealer.files.forget_job(&next.name)?;
+            self.dealer.files.take_back_job(&next.name).await?;
             if matches!(refusal, Refusal::TooMany | Refusal::TooLarge) && next.shards.count > 1 {
                 // The whole array was refused; halves of it may be small enough.
                 let [first, second] = self.dealer.halves(&next, chunks)?;
@@ -238,6 +240,7 @@ impl Submitter<'_> {
         after: &[u64],
     ) -> Result<Result<Vec<u64>, (Refusal, String)>, Diagnostic> {
         self.write(planned)?;
+        self.dealer.files.post_job(&planned.name).await?;
         let ids: Vec<String> = after.iter().map(u64::to_string).collect();
         self.send(&planned.name, &planned.record, &script::after(&planned.words, &ids)).await
     }

@@ -164,6 +164,7 @@ impl<'a> Watch<'a> {
 
     /// Asks Slurm once, and takes in what has changed. Returns whether something has.
     async fn poll(&mut self) -> Result<bool, Diagnostic> {
+        self.files.look_after_store()?;
         let lines = match self.slurm.list(&self.names()).await {
             Ok(lines) => lines,
             Err(away) => {
@@ -324,7 +325,7 @@ impl<'a> Watch<'a> {
         for number in 0..self.arrays.len() {
             for (shard, late) in std::mem::take(&mut self.arrays[number].late) {
                 let array = &mut self.arrays[number].array;
-                match array.items.settle(shard, &late.end, self.files, late.is_patient())? {
+                match array.items.settle(shard, &late.end, self.files, late.is_patient(self.files))? {
                     Some(events) => self.tell(events),
                     None => drop(self.arrays[number].late.insert(shard, late)),
                 }

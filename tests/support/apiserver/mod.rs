@@ -70,11 +70,16 @@ pub(crate) struct Options {
     pub(crate) simulated: Option<Simulated>,
     /// Put in front of the `PATH` of pods.
     pub(crate) path: Vec<PathBuf>,
+    /// The Secrets that there are, by name, with their keys and values.
+    pub(crate) secrets: BTreeMap<String, Vec<(String, String)>>,
 }
 
 impl Options {
     pub(crate) fn new(node: &Path) -> Self {
-        Options { pace: Pace::default(), node: node.to_owned(), simulated: None, path: vec![] }
+        let credentials = [("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "s3cr3t-of-the-test")];
+        let credentials = credentials.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        let secrets = BTreeMap::from([("bucket".to_owned(), credentials)]);
+        Options { pace: Pace::default(), node: node.to_owned(), simulated: None, path: vec![], secrets }
     }
 }
 

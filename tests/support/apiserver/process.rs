@@ -45,6 +45,12 @@ impl Process {
         command.args(words.filter_map(Value::as_str).map(|word| mounts.map(word)));
         command.env_clear().env("PATH", path(options)).env("JOB_COMPLETION_INDEX", index.to_string());
         command.env("HOSTNAME", pod["spec"]["hostname"].as_str().unwrap_or("pod"));
+        for source in container["envFrom"].as_array().into_iter().flatten() {
+            let name = source["secretRef"]["name"].as_str().unwrap_or_default();
+            for (name, value) in options.secrets.get(name).into_iter().flatten() {
+                command.env(name, value);
+            }
+        }
         for variable in container["env"].as_array().into_iter().flatten() {
             if let (Some(name), Some(value)) = (variable["name"].as_str(), variable["value"].as_str()) {
                 command.env(name, mounts.map(value));

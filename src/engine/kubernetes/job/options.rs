@@ -35,6 +35,8 @@ pub(crate) struct PodOptions {
     /// Labels and annotations of every object, labels of pods.
     pub tags: Vec<(String, String)>,
     pub env: Vec<EnvVar>,
+    /// Secrets whose keys are variables too.
+    pub env_secrets: Vec<String>,
     pub volumes: Vec<Volume>,
     /// The project as pods see it.
     pub project: String,

@@ -179,6 +179,8 @@ fn container(options: &PodOptions, plan: &JobPlan) -> Value {
     set(&mut container, "imagePullPolicy", options.image_pull_policy.as_deref());
     container["command"] = command(options, plan).into();
     container["workingDir"] = options.project.as_str().into();
+    let secrets = options.env_secrets.iter().map(|name| json!({ "secretRef": { "name": name } })).collect();
+    set(&mut container, "envFrom", some_list(secrets));
     container["env"] = env(options);
     set(&mut container, "resources", some_map(resources(options, plan)));
     if options.security == Security::Restricted {

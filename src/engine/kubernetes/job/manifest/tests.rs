@@ -24,6 +24,7 @@ fn options() -> PodOptions {
         mount_token: false,
         tags: vec![],
         env: vec![],
+        env_secrets: vec![],
         volumes: vec![Volume::parse("pvc:projects/mine:/project").expect("a volume")],
         project: "/project".to_owned(),
         program: "dvc-fanout".to_owned(),
