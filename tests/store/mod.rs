@@ -4,4 +4,5 @@ mod by_hand;
 mod clusters;
 mod elsewhere;
 mod faults;
+mod kills;
 mod whole_job;

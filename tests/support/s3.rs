@@ -110,9 +110,13 @@ impl Drop for S3 {
 }
 
 /// What becomes of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Passes,
+    /// It reaches the server as a request for another path.
+    PassesAs(String),
+    /// It is answered by this document without having reached the server.
+    Answer(String),
     /// It is answered by this status without having reached the server.
     Status(u16),
     /// It reaches the server, and the answer is cut off in the middle.
@@ -168,11 +172,21 @@ fn pass(
     let mut body = vec![0; length.unwrap_or(0)];
     line.read_exact(&mut body).ok()?;
     let fate = rule.lock().ok()?(&method, &path);
-    seen.lock().ok()?.push((method, path));
-    if let Fate::Status(status) = fate {
-        let said = format!("HTTP/1.1 {status} Broken\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-        return line.write_all(said.as_bytes()).ok();
+    seen.lock().ok()?.push((method.clone(), path.clone()));
+    let said = match &fate {
+        Fate::Status(status) => Some((*status, String::new())),
+        Fate::Answer(document) => Some((200, document.clone())),
+        Fate::Passes | Fate::PassesAs(_) | Fate::Cut | Fate::Hangup => None,
+    };
+    if let Some((status, document)) = said {
+        let length = document.len();
+        let head = format!("HTTP/1.1 {status} Said\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+        return line.write_all((head + &document).as_bytes()).ok();
     }
+    let text = match &fate {
+        Fate::PassesAs(other) => text.replacen(&format!("{method} {path} "), &format!("{method} {other} "), 1),
+        _ => text,
+    };
     if fate == Fate::Hangup {
         return None;
     }
