@@ -3,8 +3,9 @@
 //! What is done without commands, by this program or by DVC, is done in the workspace by its own path; links in it lead
 //! through the project's second name, which both find.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use crate::adapters::fs;
 use crate::adapters::mounts::{Aside, Bind, moved};
@@ -36,6 +37,16 @@ pub(crate) struct Mounting {
     is_off: Cell<bool>,
     /// Whether the cache was made for the mount alone.
     made_cache: Cell<bool>,
+    /// The namespace of the attempt before.
+    kept: RefCell<Option<Kept>>,
+}
+
+/// A namespace, which serves until other things are to be seen in it.
+struct Kept {
+    binds: Vec<Bind>,
+    /// The folders that are seen, which exist as long as the namespace does: no other can get the number of one.
+    inodes: Vec<u64>,
+    namespace: Rc<Namespace>,
 }
 
 impl Drop for Mounting {
@@ -68,7 +79,8 @@ impl Mounting {
         inside::try_out(&aside.binds()).map_err(|error| error.to_string())?;
         let cache = Path::new(&home.config.cache_dir).strip_prefix(top).ok();
         let cache = cache.map(|cache| cache.to_str().map(str::to_owned).ok_or_else(odd)).transpose()?;
-        Ok(Mounting { aside, cache, is_required, is_off: Cell::new(false), made_cache: Cell::new(false) })
+        let (is_off, made_cache, kept) = (Cell::new(false), Cell::new(false), RefCell::new(None));
+        Ok(Mounting { aside, cache, is_required, is_off, made_cache, kept })
     }
 
     pub(crate) fn aside(&self) -> &Aside {
@@ -95,8 +107,9 @@ impl Mounting {
         !self.is_required && words.any(|word| STARTED_ELSEWHERE.contains(&word))
     }
 
-    /// Makes the namespace of an attempt in a slot whose workspace is there; `None` where that fails for once.
-    pub(crate) fn enter(&self, slot: &SlotDir) -> Result<Option<Namespace>, Diagnostic> {
+    /// Gives an attempt in a slot whose workspace is there its namespace, that of the attempt before where it shows the
+    /// same; `None` where that fails for once.
+    pub(crate) fn enter(&self, slot: &SlotDir) -> Result<Option<Rc<Namespace>>, Diagnostic> {
         let (project, bind) = (self.aside.project(), |from: PathBuf, to: PathBuf| Bind { from, to });
         let mut binds = self.aside.binds();
         binds.push(bind(slot.workspace(), project.to_owned()));
@@ -107,8 +120,18 @@ impl Mounting {
             }
             binds.push(bind(self.aside.name().join(cache), project.join(cache)));
         }
-        match Namespace::make(binds, slot.no_namespace()) {
-            Ok(namespace) => Ok(Some(namespace)),
+        let inodes = binds.iter().map(|bind| fs::inode(&bind.from)).collect::<Result<Vec<_>, _>>()?;
+        let mut kept = self.kept.borrow_mut();
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.binds == binds && kept.inodes == inodes) {
+            return Ok(Some(Rc::clone(&kept.namespace)));
+        }
+        *kept = None;
+        match Namespace::make(binds.clone(), slot.no_namespace()) {
+            Ok(namespace) => {
+                let namespace = Rc::new(namespace);
+                *kept = Some(Kept { binds, inodes, namespace: Rc::clone(&namespace) });
+                Ok(Some(namespace))
+            }
             Err(error) if self.is_required => Err(refused(error.to_string())),
             Err(error) => {
                 self.is_off.set(true);
@@ -147,7 +170,7 @@ pub(crate) struct Blame {
 
 /// A namespace in which commands find the workspace at the project's root.
 pub(crate) struct Mounted<'a> {
-    pub namespace: Namespace,
+    pub namespace: Rc<Namespace>,
     pub mounting: &'a Mounting,
     pub root: &'a Path,
 }

@@ -266,6 +266,11 @@ pub(crate) fn names_of(path: &Path) -> u64 {
     fs::symlink_metadata(path).map_or(0, |found| found.nlink())
 }
 
+/// The inode of what is at a path, behind symlinks.
+pub(crate) fn inode(path: &Path) -> Result<u64, FsError> {
+    fs::metadata(path).map(|found| found.ino()).at("look at", path)
+}
+
 /// Reads a whole file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, FsError> {
     fs::read(path).at("read", path)
