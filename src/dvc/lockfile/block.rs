@@ -142,7 +142,7 @@ impl<'t, S: FnMut(Event<'t>, Position)> Reader<'t, S> {
         self.skipped = false;
         loop {
             self.next_line();
-            if self.done || !self.rest().is_empty() && !self.rest().starts_with('#') {
+            if self.done || self.byte(0).is_some_and(|byte| byte != b'#') {
                 break;
             }
             self.skipped = true;
@@ -169,8 +169,18 @@ impl<'t, S: FnMut(Event<'t>, Position)> Reader<'t, S> {
         self.column += length;
     }
 
+    /// The byte at an offset of the rest of the line.
+    fn byte(&self, offset: usize) -> Option<u8> {
+        self.text.as_bytes()[self.at..self.end].get(offset).copied()
+    }
+
+    /// Whether the rest of the line begins with a sign and a blank.
+    fn begins_with(&self, sign: u8) -> bool {
+        self.byte(0) == Some(sign) && self.byte(1) == Some(b' ')
+    }
+
     fn is_item(&self) -> bool {
-        !self.done && self.rest().starts_with("- ")
+        !self.done && self.begins_with(b'-')
     }
 
     /// A map or list whose first line is the current one.
@@ -199,7 +209,7 @@ impl<'t, S: FnMut(Event<'t>, Position)> Reader<'t, S> {
             self.emit(Event::Empty(Empty::Null));
             self.advance();
             Ok(())
-        } else if rest.starts_with("- ") || rest.starts_with("? ") || self.key_length().is_some() {
+        } else if self.begins_with(b'-') || self.begins_with(b'?') || self.key_length().is_some() {
             self.block(column)
         } else {
             self.inline(column - 2)
@@ -209,7 +219,7 @@ impl<'t, S: FnMut(Event<'t>, Position)> Reader<'t, S> {
     fn map(&mut self, column: usize) -> Step {
         self.emit(Event::Open(Kind::Map));
         while !self.done && self.column == column && !self.is_item() {
-            if self.rest().starts_with("? ") {
+            if self.begins_with(b'?') {
                 self.explicit_pair(column)?;
             } else {
                 let Some(length) = self.key_length() else {
@@ -252,9 +262,9 @@ impl<'t, S: FnMut(Event<'t>, Position)> Reader<'t, S> {
         let length = match bytes.first()? {
             quote @ (b'"' | b'\'') => closing_quote(rest, 1, *quote)? + 1,
             first if is_indicator(*first) => return None,
-            _ => rest.find(": ").or_else(|| rest.strip_suffix(':').map(str::len))?,
+            _ => find_pair(bytes, b':', b' ').or_else(|| rest.strip_suffix(':').map(str::len))?,
         };
-        let is_comment = !matches!(bytes[0], b'"' | b'\'') && rest[..length].contains(" #");
+        let is_comment = !matches!(bytes[0], b'"' | b'\'') && find_pair(&bytes[..length], b' ', b'#').is_some();
         let ends = bytes.get(length) == Some(&b':') && matches!(bytes.get(length + 1), None | Some(b' '));
         (ends && !is_comment && !rest[..length].ends_with(' ')).then_some(length)
     }
@@ -274,7 +284,7 @@ impl<'t, S: FnMut(Event<'t>, Position)> Reader<'t, S> {
                 (self.sink)(Event::Scalar(scalar), here);
                 Ok(())
             }
-            rest if rest.starts_with("  ") => Err(self.irregular("more than one blank behind a colon")),
+            _ if self.begins_with(b' ') => Err(self.irregular("more than one blank behind a colon")),
             rest if rest.starts_with(' ') => {
                 self.at += 1;
                 self.inline(column)
@@ -382,8 +392,9 @@ impl<'t, S: FnMut(Event<'t>, Position)> Reader<'t, S> {
     fn plain(&mut self, column: usize) -> Result<Scalar<'t>, Irregular> {
         let start = self.at;
         loop {
-            let rest = self.rest();
-            if rest.contains(" #") || rest.contains(": ") || rest.ends_with(':') {
+            let rest = self.rest().as_bytes();
+            let is_odd = |pair: &[u8]| matches!(pair, b" #" | b": ");
+            if rest.windows(2).any(is_odd) || rest.last() == Some(&b':') {
                 return Err(self.irregular("a comment or a key inside a value"));
             }
             let end = self.end;
@@ -401,6 +412,11 @@ impl<'t, S: FnMut(Event<'t>, Position)> Reader<'t, S> {
 /// Whether a plain scalar cannot begin with this byte; `-`, `?` and `:` may, before a character that is not a blank.
 fn is_indicator(byte: u8) -> bool {
     matches!(byte, b'#' | b',' | b'[' | b']' | b'{' | b'}' | b'&' | b'*' | b'!' | b'|' | b'>' | b'%' | b'@' | b'`')
+}
+
+/// The offset of two bytes that stand side by side.
+fn find_pair(text: &[u8], first: u8, second: u8) -> Option<usize> {
+    text.windows(2).position(|pair| pair == [first, second])
 }
 
 /// Finds the quote that closes a scalar whose text goes on at `from`; a single one is doubled to stand for itself.
