@@ -57,6 +57,9 @@ pub(crate) fn run(cli: &Cli, args: &CancelArgs) -> Result<Exit, Diagnostic> {
             serde_json::json!({"version": 1, "run": plan.run, "cancelled": cancelled, "jobs": jobs}).to_string()
         }
         (Format::Text, true) => format!("run {} has ended; `dvc-fanout launch` resumes it", plan.run),
+        (Format::Text, false) if mailbox.is_some() && !has_ended => {
+            format!("run {} is not on; workers that were started by hand end before their next work item", plan.run)
+        }
         (Format::Text, false) => format!("run {} is not on", plan.run),
     });
     Ok(Exit::Success)

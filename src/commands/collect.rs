@@ -25,7 +25,9 @@ pub(crate) fn run(cli: &Cli, args: &CollectArgs) -> Result<Exit, Diagnostic> {
         branch::check(&project.git()?.0, &plan)?;
     }
     let collection = collect::merge(&project, &run, &plan, &items, &config)?;
-    store::tell(&run)?;
+    if !args.dry_run {
+        store::tell(&run)?;
+    }
     if cli.format == Format::Json {
         text::result(&output::collection::document(&collection));
     }

@@ -22,9 +22,13 @@ const BLOCK: u64 = 1 << 16;
 
 pub(crate) fn run(cli: &Cli, args: &LogsArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
-    let (run, plan) = store::open_to_show(&project, args.run.as_deref(), args.elsewhere.store.as_deref())?;
+    let (run, plan) = match args.run.as_deref() {
+        Some(name) => store::open(&project, Some(name), args.elsewhere.store.as_deref())?,
+        None => worklist::open_to_show(&project.fanout(), None)?,
+    };
     let items = worklist::read_all(&run)?;
     let item = worklist::find(&items, &args.item)?;
+    store::refresh_item(&run, item.index)?;
     let attempts = results::attempts(&run, item.index)?;
     let wanted = args.attempt.map(std::num::NonZero::get);
     let Some(attempt) = wanted.or(attempts.last().copied()).filter(|attempt| attempts.contains(attempt)) else {
@@ -51,14 +55,14 @@ pub(crate) fn run(cli: &Cli, args: &LogsArgs) -> Result<Exit, Diagnostic> {
         text::result(&document.to_string());
         return Ok(Exit::Success);
     }
-    let mut reader = LogReader { file: std::fs::File::open(&log).at("read", &log)?, path: log, offset: 0 };
+    let mut reader = LogReader { path: log, offset: 0 };
     let mut looked = Instant::now();
     // Whether it has ended is asked before the last look, so that nothing is missed.
     while args.follow && !has_ended(&run, item.index, attempt)? {
         reader.print_new()?;
         std::thread::sleep(POLL);
         if looked.elapsed() >= store::LOOK {
-            store::refresh(&run, &plan)?;
+            store::refresh_item(&run, item.index)?;
             looked = Instant::now();
         }
     }
@@ -85,9 +89,9 @@ fn has_ended(run: &RunDir, index: usize, attempt: u32) -> Result<bool, Diagnosti
         || !(run_lock::is_held(run)? || status::is_left(run)?))
 }
 
-/// A log that is being read, block by block: it may be larger than memory.
+/// A log that is being read, block by block: it may be larger than memory. One that comes from elsewhere is put in place of
+/// what came of it before.
 struct LogReader {
-    file: std::fs::File,
     path: std::path::PathBuf,
     offset: u64,
 }
@@ -95,10 +99,11 @@ struct LogReader {
 impl LogReader {
     /// Prints what is there beyond what was printed before.
     fn print_new(&mut self) -> Result<(), FsError> {
+        let mut file = std::fs::File::open(&self.path).at("read", &self.path)?;
         loop {
-            self.file.seek(SeekFrom::Start(self.offset)).at("read", &self.path)?;
+            file.seek(SeekFrom::Start(self.offset)).at("read", &self.path)?;
             let mut block = vec![];
-            let read = (&mut self.file).take(BLOCK).read_to_end(&mut block).at("read", &self.path)?;
+            let read = (&mut file).take(BLOCK).read_to_end(&mut block).at("read", &self.path)?;
             if read == 0 || !text::raw(&block) {
                 return Ok(());
             }

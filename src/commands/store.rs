@@ -92,6 +92,23 @@ pub(crate) fn refresh(run: &RunDir, plan: &Plan) -> Result<(), Diagnostic> {
     Ok(())
 }
 
+/// The same of one work item, also while this clone launches the run: of what still runs, nobody else brings the log.
+pub(crate) fn refresh_item(run: &RunDir, index: usize) -> Result<(), Diagnostic> {
+    if journal::has_ended(run)? {
+        return Ok(());
+    }
+    let Some(url) = noted(run)? else { return Ok(()) };
+    let receiving = Receiving { run, durability: Durability::Now };
+    let looked = Mailbox::open(&url, run.name(), LOOK_PATIENCE).and_then(|mailbox| {
+        mailbox.look_for_launcher(run)?;
+        mailbox.receive_item(&receiving, index)
+    });
+    if let Err(error) = looked {
+        text::note(&format!("this is what an earlier look has brought: {}", error.one_line()));
+    }
+    Ok(())
+}
+
 /// Puts a run in, with the data that work items need into the project's remote; brings what is there of it already.
 pub(crate) fn post(
     mailbox: &Mailbox,

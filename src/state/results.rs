@@ -201,7 +201,11 @@ impl Draft {
         if place.exists() {
             return Ok(false);
         }
-        fs::rename(&self.directory, &place)?;
+        match fs::rename(&self.directory, &place) {
+            // Somebody else was faster.
+            Err(_) if place.exists() => return Ok(false),
+            moved => moved?,
+        }
         if durability == Durability::Now {
             fs::sync_dir(&self.run.work_item(self.index))?;
         }

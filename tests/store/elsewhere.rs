@@ -73,7 +73,7 @@ fn another_clone_looks_at_a_run_and_brings_it_home() {
 fn gated(server: &S3) -> (Project, std::path::PathBuf) {
     let project = Project::without_init();
     let gate = project.root().with_file_name("gate");
-    let wait = format!("until [ -e {} ]; do sleep 0.1; done", gate.display());
+    let wait = format!("echo at the gate; until [ -e {} ]; do sleep 0.1; done", gate.display());
     project.write(
         "dvc.yaml",
         &format!("stages:\n  wait:\n    foreach: [a, b, c]\n    do:\n      cmd: {wait}; echo ${{item}} > ${{item}}.out\n      outs: ['${{item}}.out']\n"),
@@ -103,6 +103,13 @@ fn a_run_is_ended_from_another_clone_and_goes_on_there() {
     while !succeeded(there(&["status", &run, "--store", STORE])).stdout.contains("running (local, process") {
         assert!(begun.elapsed() < Duration::from_secs(60), "{:#?}", there(&["status"]));
         std::thread::sleep(Duration::from_millis(500));
+    }
+    // Both clones see how far it is while it runs.
+    for project in [&other, &project] {
+        while !server.fanout(project, &["logs", "0"]).stdout.contains("at the gate") {
+            assert!(begun.elapsed() < Duration::from_secs(180), "{:#?}", there(&["logs", "0"]));
+            std::thread::sleep(Duration::from_millis(500));
+        }
     }
     let ran = there(&["launch", &run, "--store", STORE]);
     assert_eq!(ran.code, Some(5), "{ran:#?}");
@@ -188,4 +195,28 @@ fn the_last_stages_run_in_a_clone_that_has_pulled_nothing() {
     succeeded(server.fanout(&other, &["finalize", &run, "--store", STORE]));
     assert_eq!(other.read("all.out"), "1,2\na\nb\n");
     assert_eq!(other.read("dvc.lock"), serial.read("dvc.lock"));
+}
+
+/// Nobody watches them: they ask.
+#[test]
+fn workers_that_were_started_by_hand_end_once_the_run_is_cancelled() {
+    let Some(server) = S3::start() else { return };
+    let project = Project::from_fixture("sessions");
+    let run = posted(&server, &project);
+    let ran = succeeded(server.fanout(&project, &["cancel", &run]));
+    assert!(ran.stdout.contains("end before their next work item"), "{ran:#?}");
+    let folder = project.root().with_file_name("machine");
+    std::fs::create_dir(&folder).expect("made");
+    let begin = || {
+        let mut worker = command(&project, &folder, &server.endpoint());
+        worker.args(["work", "--store", STORE, "--run", &run, "--phase", "0", "--shards", "1", "0"]);
+        Ran::of(&mut worker)
+    };
+    let ran = begin();
+    assert_eq!(ran.code, Some(143), "{ran:#?}");
+    assert!(ran.stderr.contains("was cancelled: no more of it is begun here"), "{ran:#?}");
+    assert!(!server.keys().iter().any(|key| key.contains("/results/")), "{:?}", server.keys());
+    // A launch forgets that somebody wanted an end.
+    succeeded(server.fanout(&project, &["launch", &run, "--detach"]));
+    succeeded(begin());
 }

@@ -250,7 +250,9 @@ fn do_one(
     if args.in_project {
         return worker::in_project(bench, &item, &attempt, executor, watch);
     }
+    let logbook = config.site.as_ref().map(|site| site.keep_log(index, number));
     let outcome = worker::attempt(bench, &item, &attempt, executor, watch);
+    drop(logbook);
     if let Some(site) = &config.site {
         // Also where it has no result: what was said tells why.
         if outcome.is_err() {

@@ -23,6 +23,7 @@
 //! Reading, writing and listing are all that is asked of a store; what is taken back is written empty. Everything is written whole and may be written twice.
 
 mod elsewhere;
+mod logbook;
 mod outbound;
 mod presence;
 mod results;

@@ -10,10 +10,12 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rayon::prelude::*;
 
+use super::logbook::Logbook;
 use super::outbound::About;
 use super::{MAX_DOCUMENT, Mailbox};
 use crate::adapters::git::Store;
@@ -33,7 +35,7 @@ const SMALL_WORKLIST: u64 = 4 << 20;
 /// A worker's own project.
 #[derive(Debug)]
 pub(crate) struct Site {
-    mailbox: Mailbox,
+    mailbox: Arc<Mailbox>,
     /// The top of the work tree.
     top: PathBuf,
     /// The project's root.
@@ -71,7 +73,7 @@ impl Site {
         let root = top.join(&parsed.prefix);
         let run = FanoutDir::of(&root).run(&mailbox.run);
         let inputs = about.inputs.iter().cloned().zip(0..).collect();
-        let site = Site { mailbox, top, root, run, folder, inputs };
+        let site = Site { mailbox: Arc::new(mailbox), top, root, run, folder, inputs };
         if !site.run.plan().is_file() {
             fs::remove(&site.top)?;
             site.make(&about)?;
@@ -194,6 +196,11 @@ impl Site {
     /// Whether somebody asked for an end of the run.
     pub(crate) fn is_to_end(&self) -> Result<bool, Diagnostic> {
         self.mailbox.is_asked_to_end()
+    }
+
+    /// Puts in the log of an attempt now and then, for as long as what this returns lives.
+    pub(crate) fn keep_log(&self, index: usize, attempt: u32) -> Logbook {
+        Logbook::keep(&self.mailbox, &self.run, index, attempt)
     }
 
     /// Puts in the log of an attempt as it is by now.
