@@ -210,7 +210,7 @@ impl Victim {
                 if let Some(process) = self.some(whom, random) {
                     running.lost_a_command = true;
                     // It may have ended by itself since.
-                    drop(kill_process(process, Signal::KILL));
+                    let _gone = kill_process(process, Signal::KILL);
                 }
                 return false;
             }
