@@ -1,7 +1,9 @@
 //! `verify`: the promise, checked by users on their own project.
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use crate::runs::wait_until;
 use crate::support::same::{fails_with, listing};
 use crate::support::{Project, Ran};
 
@@ -129,4 +131,25 @@ fn a_command_that_fails_whoever_runs_it_is_told() {
     let said = fails_with(&project, 1, ["verify", "--sample", "1"]);
     assert!(said.stderr.contains("error: `dvc repro` failed in a copy of the project\n"), "{said:#?}");
     assert!(said.stderr.contains("failed to run: cp nothing made/a"), "{said:#?}");
+}
+
+#[test]
+fn a_check_that_is_cut_off_leaves_neither_copies_nor_processes() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let project = project("echo > made/${item}; sleep 300");
+        let scratch = project.path("../scratch");
+        let log = std::fs::File::create(project.path("../stderr")).expect("created");
+        let mut command = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
+        command.args(["verify", "make@a", "--scratch", "../scratch"]).stderr(log);
+        let mut running = command.spawn().expect("started");
+        let made = || Ran::of(project.command("find").arg(&scratch).args(["-path", "*/made/a"])).stdout;
+        wait_until(&made, &|| !made().is_empty());
+        kill_process(Pid::from_child(&running), signal).expect("sent");
+        assert_eq!(running.wait().expect("ended").code(), Some(code));
+        let left: Vec<_> = scratch.read_dir().expect("it was there before").collect();
+        assert!(left.is_empty(), "{left:?}");
+        assert!(project.processes().is_empty(), "{:#?}", project.processes());
+        let said = project.read("../stderr");
+        assert!(said.contains("error: stopped before everything was compared; the copies are removed\n"), "{said}");
+    }
 }

@@ -34,6 +34,9 @@ impl Stopped {
 /// A child that was begun, and the process that it came from, which outlives it.
 pub(crate) type Begun = (Running, Option<Pid>);
 
+/// Comes with the next request to end this process.
+pub(crate) type NextRequest<'w> = std::pin::Pin<Box<dyn Future<Output = Asked> + 'w>>;
+
 /// What watches one child after another, and takes requests to end.
 pub(crate) struct Watch {
     runtime: Runtime,
@@ -59,6 +62,15 @@ impl Watch {
                 thing = something => Ok(thing),
             }
         })
+    }
+
+    /// Runs something that is given what tells of the next request to end this process.
+    pub(crate) fn unless_asked<'w, T, F: Future<Output = T>>(
+        &'w mut self,
+        something: impl FnOnce(NextRequest<'w>) -> F,
+    ) -> T {
+        let Watch { runtime, signals } = self;
+        runtime.block_on(something(Box::pin(signals.next())))
     }
 
     /// Waits for something that takes no time.

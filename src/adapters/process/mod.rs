@@ -2,7 +2,7 @@
 //!
 //! | started by | between this process and the program | for |
 //! |---|---|---|
-//! | `output` | `oversee` | short steps: DVC's version, git, transfers |
+//! | `output`, `output_unless` | `oversee` | short steps: DVC's version, git, transfers; what a person waits for |
 //! | `start_overseen` | `oversee`, which stays; a process group of its own | workers |
 //! | `start` | `guard`, which becomes the program; a process group of its own | the `dvc` of a worker, and what loads it |
 //! | `start_directly` | nothing; a process group of its own | the commands of stages |
@@ -148,6 +148,30 @@ pub(crate) fn output(program: &Program, directory: Option<&Path>) -> io::Result<
         command.current_dir(directory);
     }
     command.output()
+}
+
+/// Like `output`, unless something else comes first: then the program is ended, with all that it started.
+pub(crate) async fn output_unless<T>(
+    program: &Program,
+    directory: &Path,
+    other: impl Future<Output = T>,
+) -> io::Result<Result<std::process::Output, T>> {
+    let mut command = Command::from(overseen(program, GRACE, false));
+    command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn()?;
+    let id = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let mut output = std::pin::pin!(child.wait_with_output());
+    tokio::select! {
+        output = &mut output => output.map(Ok),
+        other = other => {
+            if let Some(id) = id {
+                let _gone_is_fine = rustix::process::kill_process(id, Signal::TERM);
+            }
+            // The overseer takes a moment longer than the grace period.
+            drop(tokio::time::timeout(2 * GRACE, output).await);
+            Ok(Err(other))
+        }
+    }
 }
 
 /// Runs a program to its end as a part of this one: with its standard streams, in its process group.

@@ -17,7 +17,8 @@ use crate::adapters::dvc::place::{CachedOut, Placing, object_path, place_cached}
 use crate::adapters::dvc::store::Store;
 use crate::adapters::fs::{self, Found, FoundKind, FsError};
 use crate::adapters::machine;
-use crate::adapters::process::{self, Program};
+use crate::adapters::process::Program;
+use crate::commands::verify::ends::Ends;
 use crate::commands::verify::sample::{Locks, Sample};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::config::LinkType;
@@ -77,6 +78,7 @@ pub(super) struct Copying<'a> {
     /// All cached outs.
     cached: HashSet<String>,
     locks: &'a Locks,
+    ends: &'a Ends,
 }
 
 impl<'a> Copying<'a> {
@@ -86,6 +88,7 @@ impl<'a> Copying<'a> {
         graph: &Graph,
         sample: &Sample,
         locks: &'a Locks,
+        ends: &'a Ends,
     ) -> Result<Self, Diagnostic> {
         let (git, prefix) = home.git()?;
         let top = git.workdir().canonicalize().unwrap_or_else(|_| git.workdir().to_owned());
@@ -104,7 +107,7 @@ impl<'a> Copying<'a> {
         let path = |out: &Out| out.resolved.clone().filter(|_| out.cache);
         let needed = needed.into_iter().filter_map(&path).collect();
         let cached = project.stages.iter().flat_map(|stage| &stage.outs).filter_map(path).collect();
-        Ok(Copying { home, top, prefix, has_git: git.is_there(), needed, cached, locks })
+        Ok(Copying { home, top, prefix, has_git: git.is_there(), needed, cached, locks, ends })
     }
 
     /// The top of the work tree of a copy whose project is there.
@@ -116,15 +119,16 @@ impl<'a> Copying<'a> {
     pub(super) fn make(&self, to: &Path) -> Result<PathBuf, Diagnostic> {
         if self.has_git {
             let clone = git(&["clone", "--quiet", "--shared", "--no-checkout"]).arg(&self.top).arg(to);
-            done(&clone, &self.top)?;
+            self.done(&clone, &self.top)?;
         } else {
             fs::create_dir(to).map_err(|error| cannot_copy(&error))?;
         }
         let root = to.join(&self.prefix);
-        self.files(to).map_err(|error| cannot_copy(&error))?;
+        self.files(to)?;
         if self.has_git {
             // Before the first commit there is nothing to reset to.
-            drop(done(&git(&["reset", "--quiet"]), to));
+            drop(self.done(&git(&["reset", "--quiet"]), to));
+            self.ends.look()?;
         }
         self.settings(&root)?;
         self.data(&root)?;
@@ -132,7 +136,7 @@ impl<'a> Copying<'a> {
     }
 
     /// Copies the files of the work tree.
-    fn files(&self, to: &Path) -> Result<(), FsError> {
+    fn files(&self, to: &Path) -> Result<(), Diagnostic> {
         let cache = Path::new(&self.home.config.cache_dir);
         let skip = |path: &str| {
             let is_own = |inside: &str| OWN.contains(&inside) || self.cached.contains(inside);
@@ -141,10 +145,11 @@ impl<'a> Copying<'a> {
                 || self.top.join(path) == cache
                 || to.starts_with(self.top.join(path))
         };
-        let found = fs::walk(&self.top, &skip)?;
-        self.look_for_room(&found, to)?;
+        let found = fs::walk(&self.top, &skip).map_err(|error| cannot_copy(&error))?;
+        self.look_for_room(&found, to).map_err(|error| cannot_copy(&error))?;
         for found in found {
-            self.file(&found, to)?;
+            self.ends.look()?;
+            self.file(&found, to).map_err(|error| cannot_copy(&error))?;
         }
         Ok(())
     }
@@ -202,6 +207,7 @@ impl<'a> Copying<'a> {
         let store = Store::new(&cache, &[LinkType::Copy], self.home.config.cache_is_shared, machine::umask());
         let hasher = Hasher::new(root, &Forgetful);
         for path in &self.needed {
+            self.ends.look()?;
             let (from, to) = (self.home.root.join(path), root.join(path));
             if fs::exists(&from) {
                 fs::copy_all(&from, &to, 0o022).map_err(|error| cannot_copy(&error))?;
@@ -226,6 +232,17 @@ impl<'a> Copying<'a> {
         }
         Ok(())
     }
+
+    /// Runs a step of git's.
+    fn done(&self, program: &Program, directory: &Path) -> Result<(), Diagnostic> {
+        let cannot = || Diagnostic::tool(format!("the project cannot be copied: `{}` fails", program.shown()));
+        let output = self.ends.output(program, directory)?.map_err(|error| cannot().source(&error))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        Err(said.lines().fold(cannot(), Diagnostic::detail))
+    }
 }
 
 fn unreadable(error: impl std::error::Error) -> Diagnostic {
@@ -234,15 +251,4 @@ fn unreadable(error: impl std::error::Error) -> Diagnostic {
 
 fn git(words: &[&str]) -> Program {
     words.iter().fold(Program::new("git"), |program, word| program.arg(*word))
-}
-
-/// Runs a step of git's.
-fn done(program: &Program, directory: &Path) -> Result<(), Diagnostic> {
-    let cannot = || Diagnostic::tool(format!("the project cannot be copied: `{}` fails", program.shown()));
-    let output = process::output(program, Some(directory)).map_err(|error| cannot().source(&error))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(said.lines().fold(cannot(), Diagnostic::detail))
 }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::adapters::fs::{self, FoundKind, FsError};
+use crate::adapters::fs::{self, FoundKind};
+use crate::diagnostic::Diagnostic;
 use crate::dvc::lockfile::Lockfile;
 use crate::dvc::pipeline::path::{inside, is_within, lock_path};
 use crate::dvc::pipeline::stage::Stage;
@@ -20,12 +21,13 @@ const LENGTH: usize = 120;
 pub(super) struct Left(BTreeMap<String, String>);
 
 impl Left {
-    /// Lists what is below the top of a work tree with the project at `root`.
-    pub(super) fn of(top: &Path, root: &Path) -> Result<Left, FsError> {
+    /// Lists what is below the top of a work tree with the project at `root`, for as long as `look` finds it worth that.
+    pub(super) fn of(top: &Path, root: &Path, look: &dyn Fn() -> Result<(), Diagnostic>) -> Result<Left, Diagnostic> {
         let prefix = root.strip_prefix(top).unwrap_or(Path::new("")).to_string_lossy().into_owned();
         let skip = |path: &str| path == ".git" || inside(&prefix, path).is_some_and(|path| OWN.contains(&path));
         let mut left = BTreeMap::new();
         for found in fs::walk(top, &skip)? {
+            look()?;
             let full = top.join(&found.path);
             let path = inside(&prefix, &found.path).map_or_else(|| format!("../{}", found.path), str::to_owned);
             let mode = found.mode & 0o777;

@@ -3,6 +3,7 @@
 //! from itself.
 
 mod copy;
+mod ends;
 mod left;
 mod sample;
 
@@ -25,6 +26,7 @@ use crate::output::text::{self, count};
 use crate::output::verify::{self as output, Verified};
 use crate::state::home::ProjectHome;
 use copy::Copying;
+use ends::Ends;
 use left::Left;
 use sample::Sample;
 
@@ -44,9 +46,19 @@ pub(crate) fn run(cli: &Cli, args: &VerifyArgs) -> Result<Exit, Diagnostic> {
     if sample.chosen.is_empty() {
         return Err(nothing(&sample));
     }
+    // It listens until the copies are gone.
+    let ends = Ends::listen()?;
     let scratch = Scratch::make(args)?;
-    let bench =
-        Bench { home: &home, project: &project, graph: &graph, sample: &sample, dvc: &dvc, args, scratch: &scratch };
+    let bench = Bench {
+        home: &home,
+        project: &project,
+        graph: &graph,
+        sample: &sample,
+        dvc: &dvc,
+        args,
+        scratch: &scratch,
+        ends: &ends,
+    };
     let verified = bench.verify(&locks)?;
     match cli.format {
         Format::Text => text::result(&output::text(&verified)),
@@ -102,13 +114,14 @@ struct Bench<'a> {
     dvc: &'a Dvc,
     args: &'a VerifyArgs,
     scratch: &'a Scratch,
+    ends: &'a Ends,
 }
 
 impl Bench<'_> {
     fn verify(&self, locks: &sample::Locks) -> Result<Verified, Diagnostic> {
-        let copying = Copying::new(self.home, self.project, self.graph, self.sample, locks)?;
-        let [serial, fanned] = ["dvc", "fanout"].map(|name| copying.make(&self.scratch.path.join(name)));
-        let (serial, fanned) = (serial?, fanned?);
+        let copying = Copying::new(self.home, self.project, self.graph, self.sample, locks, self.ends)?;
+        let copy = |name: &str| copying.make(&self.scratch.path.join(name));
+        let (serial, fanned) = (copy("dvc")?, copy("fanout")?);
         text::note(&format!("`dvc repro` does {} in a copy", count(self.sample.chosen.len(), "stage")));
         let by_dvc = self.run(&self.repro(), "dvc", &serial)?;
         text::note("`dvc-fanout run` does the same in another copy");
@@ -121,7 +134,8 @@ impl Bench<'_> {
         if let (Err(one), Err(_)) = (&by_dvc, &by_fanout) {
             return Err(one.clone().hint("repair the stage first: it fails in a copy of the project, whoever runs it"));
         }
-        let (one, other) = (Left::of(&copying.top(&serial), &serial)?, Left::of(&copying.top(&fanned), &fanned)?);
+        let left = |root: &Path| Left::of(&copying.top(root), root, &|| self.ends.look());
+        let (one, other) = (left(&serial)?, left(&fanned)?);
         let mut differing = one.differences(&other);
         for (ended, by, name) in [(&by_dvc, "dvc repro", "DVC"), (&by_fanout, "dvc-fanout run", "dvc-fanout")] {
             if let Err(error) = ended {
@@ -132,9 +146,9 @@ impl Bench<'_> {
             return Ok(verified);
         }
         text::note("something differs; `dvc repro` does it once more, to see whether DVC differs from itself");
-        let again = copying.make(&self.scratch.path.join("again"))?;
+        let again = copy("again")?;
         let ended = self.run(&self.repro(), "again", &again)?;
-        let mut unstable = one.differences(&Left::of(&copying.top(&again), &again)?);
+        let mut unstable = one.differences(&left(&again)?);
         if by_dvc.is_ok() != ended.is_ok() {
             unstable.insert("`dvc repro` fails".to_owned(), "only sometimes".to_owned());
         }
@@ -205,7 +219,7 @@ impl Bench<'_> {
         let site_cache = self.scratch.path.join(format!("{name}.site-cache"));
         let program = program.clone().env(env::DVC_SITE_CACHE_DIR, site_cache);
         let shown = format!("cannot run `{}`", program.shown());
-        let output = process::output(&program, Some(root)).map_err(|error| Diagnostic::tool(shown).source(&error))?;
+        let output = self.ends.output(&program, root)?.map_err(|error| Diagnostic::tool(shown).source(&error))?;
         let log = self.scratch.path.join(format!("{name}.log"));
         fs::write_plain(&log, &[output.stdout.as_slice(), &output.stderr].concat())?;
         if output.status.success() {
