@@ -24,6 +24,7 @@ mod kubernetes;
 mod last_stages;
 mod licences;
 mod looking_around;
+mod live_report;
 mod manual;
 mod merge_driver;
 mod misbehaviour;

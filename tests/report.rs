@@ -101,9 +101,15 @@ fn a_work_item_that_runs_is_not_told_as_failed() {
         serde_json::from_str::<serde_json::Value>(&report).expect("a document")["counts"].clone()
     };
     assert_eq!(counts(), json!({"succeeded": 0, "failed": 0, "skipped": 0, "not_run": 5}));
+    let is_opened_anew = || {
+        let page = project.fanout(["report", "--format", "html"]).succeeded();
+        page.contains("<meta http-equiv=\"refresh\" content=\"5\">")
+    };
+    assert!(is_opened_anew());
     std::fs::write(&gate, "").expect("written");
     assert!(run.wait().expect("ended").success());
     assert_eq!(counts(), json!({"succeeded": 5, "failed": 0, "skipped": 0, "not_run": 0}));
+    assert!(!is_opened_anew());
 }
 
 #[test]
@@ -159,7 +165,7 @@ fn the_page_opens_filters_and_sorts_ten_thousand_work_items_in_a_browser() {
 }
 
 /// Takes these steps in a browser without a window, and returns what `tests/support/browser.py` saw.
-fn browse(project: &Project, chromium: &Path, steps: &serde_json::Value) -> serde_json::Value {
+pub(crate) fn browse(project: &Project, chromium: &Path, steps: &serde_json::Value) -> serde_json::Value {
     std::fs::write(project.path("../steps.json"), steps.to_string()).expect("written");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/browser.py");
     let mut command = project.command("python3");

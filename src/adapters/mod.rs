@@ -10,6 +10,7 @@ pub(crate) mod file_system;
 pub(crate) mod fs;
 pub(crate) mod git;
 pub(crate) mod git_merge;
+pub(crate) mod http;
 pub(crate) mod machine;
 pub(crate) mod memory;
 pub(crate) mod mounts;

@@ -8,7 +8,9 @@ pub(crate) mod settings;
 pub(crate) mod verify;
 pub(crate) mod work;
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
@@ -382,8 +384,29 @@ pub(crate) struct ReportArgs {
     /// Write to this file; to stdout by default
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Serve the HTML page at this address and port of this machine and print where: it stays up to date while the run is
+    /// on, and logs can be followed in it. A port alone is one of the loopback; by default, one that is free. Whoever has
+    /// the printed address can read the report and the logs, and change nothing
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, require_equals = true, default_missing_value = "127.0.0.1:0",
+        conflicts_with_all = ["output", "format"])]
+    pub serve: Option<Serve>,
     #[command(flatten)]
     pub elsewhere: ElsewhereArgs,
+}
+
+/// Where pages are served: an address and a port, of which either may be left out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Serve(pub SocketAddr);
+
+impl FromStr for Serve {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let loopback = || text.parse().map(|port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)).ok();
+        let any_port = || text.parse().map(|address| SocketAddr::new(address, 0)).ok();
+        let at = text.parse().ok().or_else(loopback).or_else(any_port);
+        at.map(Serve).ok_or_else(|| "it is neither ADDRESS:PORT nor one of the two, as in 127.0.0.1:8000".to_owned())
+    }
 }
 
 /// What happens after everything has run.

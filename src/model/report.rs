@@ -23,6 +23,8 @@ pub(crate) struct Report {
     pub seconds: f64,
     /// Whether it was finalized.
     pub ended: bool,
+    /// Whether somebody is at work on it, or a cluster.
+    pub is_on: bool,
     pub provenance: Provenance,
     pub phases: Vec<Phase>,
     /// The templates with stages in the plan: the address, and how many stages it has in the project.
@@ -85,6 +87,8 @@ pub(crate) struct WorkItem {
     pub phase: usize,
     pub stages: Vec<Stage>,
     pub outcome: Outcome,
+    /// Whether an attempt is under way; its outcome is none yet.
+    pub is_running: bool,
     /// In the order in which they began.
     pub attempts: Vec<Attempt>,
     /// The log of the attempt that counts.
@@ -260,6 +264,11 @@ impl Report {
         Counts::of(&self.work_items)
     }
 
+    /// How many work items are under way.
+    pub(crate) fn running(&self) -> usize {
+        self.work_items.iter().filter(|item| item.is_running).count()
+    }
+
     /// The work items that failed, in index order.
     pub(crate) fn failures(&self) -> impl Iterator<Item = &WorkItem> {
         self.work_items.iter().filter(|item| matches!(item.outcome, Outcome::Failed { .. }))
@@ -410,6 +419,7 @@ pub(crate) mod tests {
             phase: 0,
             stages: vec![stage],
             outcome,
+            is_running: false,
             attempts,
             log: None,
             tail: vec![],
@@ -439,6 +449,7 @@ pub(crate) mod tests {
             created: "2024-01-01T00:00:00.000Z".into(),
             seconds: 4.0,
             ended: true,
+            is_on: false,
             provenance: Provenance {
                 program: "0.1.0".into(),
                 dvc: vec!["3.67.1".into()],

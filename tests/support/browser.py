@@ -3,7 +3,8 @@
     browser.py CHROMIUM PROFILE < steps.json
 
 Steps are a list of objects with one key each: `open` (address), `type` (selector and text), `choose` (selector and value),
-`click` (selector), `read` (expression), `screenshot` (file, and `dark`). Prints a JSON object: what `read` found, in order,
+`click` (selector), `read` (expression), `until` (expression that becomes true), `make` (a file that others wait for),
+`screenshot` (file, and `dark`). Prints a JSON object: what `read` found, in order,
 and all that the page complained about.
 
 It speaks Chromium's DevTools protocol over a pair of pipes, messages ending in NUL.
@@ -15,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 chromium, profile = sys.argv[1:]
 steps = json.load(sys.stdin)
@@ -108,6 +110,13 @@ for step in steps:
         evaluate(f"document.querySelector({chosen}).dispatchEvent(new Event('change', {{bubbles: true}}))")
     elif "click" in step:
         click(step["click"])
+    elif "until" in step:
+        limit = time.monotonic() + 60
+        while not evaluate(step["until"]):
+            assert time.monotonic() < limit, (step["until"], evaluate("document.body.innerText"))
+            time.sleep(0.1)
+    elif "make" in step:
+        open(step["make"], "w").close()
     elif "read" in step:
         read.append(evaluate(step["read"]))
     else:

@@ -9,7 +9,7 @@ use crate::adapters::clock;
 use crate::diagnostic::Diagnostic;
 use crate::model::report::{Attempt, Executors, Failure, Outcome, Phase, Provenance, Report, Stage, WorkItem, plain};
 use crate::model::run::{self, EndingKind, Executed, StageState, Traffic};
-use crate::model::status::ItemState;
+use crate::model::status::{ItemState, RunState};
 use crate::state::format::{self, Plan, PlannedStage};
 use crate::state::journal::{self, Journaled, Line};
 use crate::state::paths::RunDir;
@@ -29,9 +29,12 @@ pub(super) fn gather(run: &RunDir, plan: &Plan) -> Result<Report, Diagnostic> {
         plan,
         templates: plan.templates.iter().map(|template| template.address.as_str()).collect(),
         history: History::of(&journal::read(run)?, plan),
+        now: clock::seconds_between(&plan.created, &clock::now()),
     };
     let history = &sources.history;
-    let states = status::run(run, plan)?.items.into_par_iter().map(|status| status.state);
+    let status = status::run(run, plan)?;
+    let is_on = !history.ended && matches!(status.state, RunState::Running { .. } | RunState::Left { .. });
+    let states = status.items.into_par_iter().map(|status| status.state);
     let found: Result<Vec<_>, Diagnostic> =
         items.par_iter().zip(states).map(|(item, state)| sources.find(item, state)).collect();
     let mut found = found?;
@@ -66,6 +69,7 @@ pub(super) fn gather(run: &RunDir, plan: &Plan) -> Result<Report, Diagnostic> {
         created: plan.created.clone(),
         seconds: ends.fold(history.seconds, f64::max),
         ended: history.ended,
+        is_on,
         provenance,
         phases: plan.phases.iter().map(|phase| Phase { kind: phase.kind, trailing: phase.trailing }).collect(),
         templates: plan.templates.iter().map(|template| (template.address.clone(), template.stages)).collect(),
@@ -170,6 +174,8 @@ struct Sources<'a> {
     /// The addresses of all templates.
     templates: HashSet<&'a str>,
     history: History,
+    /// Seconds since the plan was made.
+    now: f64,
 }
 
 impl Sources<'_> {
@@ -177,7 +183,11 @@ impl Sources<'_> {
     fn find(&self, item: &format::WorkItem, state: ItemState) -> Result<Found, Diagnostic> {
         let examined = results::examine(self.run, item.index)?;
         let tried = results::attempts(self.run, item.index)?.last().copied();
-        let attempts = self.attempts(item.index, &examined);
+        let mut attempts = self.attempts(item.index, &examined);
+        let is_running = matches!(state, ItemState::Running { .. });
+        if let Some(last) = attempts.values_mut().last().filter(|last| is_running && last.end.is_none()) {
+            last.seconds = (self.now - last.begin).max(0.0);
+        }
         let best = examined.best.as_ref().map(|published| &published.result);
         let attempt = best.map(|result| result.attempt).or(tried);
         let log = attempt.map(|attempt| self.run.log(item.index, attempt));
@@ -196,6 +206,7 @@ impl Sources<'_> {
             phase: item.phase,
             stages: item.stages.iter().map(stage).collect(),
             outcome: outcome_of(state, &examined),
+            is_running,
             attempts: attempts.into_values().collect(),
             log: log.and_then(|log| Some(log.strip_prefix(self.run.path()).ok()?.display().to_string())),
             tail: vec![],

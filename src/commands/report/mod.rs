@@ -4,6 +4,7 @@
 //! another terminal, and while the run is under way.
 
 mod gather;
+mod serve;
 
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use crate::commands::store;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::model::report::Report;
-use crate::output::report as rendered;
+use crate::output::report::{self as rendered, Origin};
 use crate::output::text;
 use crate::state::format::Plan;
 use crate::state::home::ProjectHome;
@@ -21,6 +22,9 @@ use crate::state::paths::RunDir;
 
 pub(crate) fn run(cli: &Cli, args: &ReportArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
+    if let Some(at) = args.serve {
+        return serve::run(project, args, at);
+    }
     let (run, plan) = store::open_to_show(&project, args.run.as_deref(), args.elsewhere.store.as_deref())?;
     let report = gather::gather(&run, &plan)?;
     let rendered = render(&report, cli.typed_format)?;
@@ -40,7 +44,7 @@ fn render(report: &Report, format: FormatArg) -> Result<String, Diagnostic> {
         FormatArg::Json => Ok(rendered::json(report)),
         FormatArg::Junit => Ok(rendered::junit(report)),
         FormatArg::Markdown => Ok(rendered::markdown(report)),
-        FormatArg::Html => Ok(rendered::html(report)),
+        FormatArg::Html => Ok(rendered::html(report, Origin::File)),
         FormatArg::Prometheus => Ok(rendered::prometheus(report)),
         FormatArg::Mermaid | FormatArg::Dot => Err(Diagnostic::internal("a report has no such form")),
     }

@@ -6,11 +6,14 @@
 //!
 //! Names and logs reach the page in two ways: escaped here, or as JSON whose `<`, `>` and `&` are escaped, put into the
 //! page as text. The content policy allows the one script of this release and nothing from elsewhere.
+//!
+//! The page of a run that is on stays up to date: as a file, it is opened anew every few seconds; from `report --serve`,
+//! the script fetches it again, and logs besides, and what was filtered and chosen stays.
 
 use sha2::{Digest as _, Sha256};
 
 use super::{duration, headline, json, provenance, put, reasons, states};
-use crate::model::report::{Report, WorkItem};
+use crate::model::report::{Counts, Report, WorkItem};
 use crate::output::text::{count, grouped};
 
 const STYLE: &str = include_str!("page.css");
@@ -23,29 +26,57 @@ const FAILURES: usize = 50;
 /// Work items that are named as the slowest.
 const SLOWEST: usize = 10;
 
-pub(crate) fn render(report: &Report) -> String {
+/// Seconds after which the page of a run that is on is opened anew, or fetched again.
+const REFRESH: [u32; 2] = [5, 2];
+
+/// Where a browser finds the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    File,
+    /// A server that has the newest page and the logs.
+    Server,
+}
+
+pub(crate) fn render(report: &Report, origin: Origin) -> String {
+    let [anew, again] = REFRESH;
+    let (live, connect) = match origin {
+        Origin::File => (String::new(), ""),
+        Origin::Server => (format!(" data-live=\"{again}\""), "connect-src 'self'; "),
+    };
+    let refresh = match origin {
+        Origin::File if report.is_on => format!("<meta http-equiv=\"refresh\" content=\"{anew}\">\n"),
+        Origin::File | Origin::Server => String::new(),
+    };
     let title = format!("{}: {}", report.project, headline(report));
     let mut page = String::new();
     put(
         &mut page,
         format_args!(
-            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+            "<!DOCTYPE html>\n<html lang=\"en\"{live}>\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
-         script-src 'sha256-{}'\">\n<title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n",
+         {connect}script-src 'sha256-{}'\">\n{refresh}<title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n",
             base64(&Sha256::digest(SCRIPT)),
             escaped(&title)
         ),
     );
     put(&mut page, format_args!("<header>\n<h1>{}</h1>\n", escaped(&report.project)));
-    let unfinished = if report.ended { "" } else { "; the run is not finalized" };
+    let unfinished = match (report.ended, report.is_on) {
+        (true, _) => "",
+        (false, true) => "; the run is on",
+        (false, false) => "; the run is not finalized",
+    };
     put(
         &mut page,
         format_args!("<p>{}, in {}{unfinished}</p>\n", escaped(&headline(report)), duration(report.seconds)),
     );
     put(&mut page, format_args!("<ul class=\"counts\">"));
-    for (name, number) in report.counts().named() {
+    let running = report.running();
+    let counts = report.counts();
+    let counts = Counts { not_run: counts.not_run - running.min(counts.not_run), ..counts };
+    let running = (running > 0).then_some(("running", running));
+    for (name, number) in running.into_iter().chain(counts.named()) {
         put(&mut page, format_args!("<li class=\"{name}\"><b>{}</b> {}</li>", grouped(number), name.replace('_', " ")));
     }
     put(&mut page, format_args!("</ul>\n</header>\n<main>\n"));
@@ -56,17 +87,17 @@ pub(crate) fn render(report: &Report) -> String {
          <p class=\"legend\"></p><p class=\"hint\" aria-live=\"polite\"></p></section>\n"
         ),
     );
-    put(&mut page, format_args!("{}{}", templates(report), failures(report)));
+    put(&mut page, format_args!("<div id=\"told\">{}{}</div>\n", templates(report), failures(report)));
     put(
         &mut page,
         format_args!(
             "<section id=\"items\" hidden><h2>Work items</h2>\n<p><input type=\"search\" placeholder=\"Filter by name, \
-         stage or reason\" aria-label=\"Filter\"> <select aria-label=\"Outcome\"></select> <output></output></p>\n\
+         stage or reason\" aria-label=\"Filter\"> <select aria-label=\"Outcome\"></select> <output></output> <span id=\"away\" hidden>no answer</span></p>\n\
          <div class=\"table\" role=\"table\" aria-label=\"Work items\"><div class=\"head\" role=\"row\"></div>\
          <div class=\"body\" tabindex=\"0\"><div class=\"rows\"></div></div></div>\n<div id=\"detail\"></div></section>\n"
         ),
     );
-    put(&mut page, format_args!("{}{}", slowest(report), sources(report)));
+    put(&mut page, format_args!("<div id=\"sources\">{}{}</div>\n", slowest(report), sources(report)));
     put(&mut page, format_args!("</main>\n<script type=\"application/json\" id=\"data\">"));
     page.push_str(&embedded(&json::render(report)));
     page.push_str("</script>\n<script>");
@@ -119,7 +150,11 @@ fn failures(report: &Report) -> String {
 fn failure(item: &WorkItem, open: bool) -> String {
     let open = if open { " open" } else { "" };
     let message = escaped(&item.outcome.message().unwrap_or_default());
-    let mut html = format!("<details{open}><summary><b>{}</b> {message}</summary>", escaped(&item.id));
+    let mut html = format!(
+        "<details data-item=\"{}\"{open}><summary><b>{}</b> {message}</summary>",
+        item.index,
+        escaped(&item.id)
+    );
     if !item.tail.is_empty() {
         put(&mut html, format_args!("<pre>{}</pre>", escaped(&item.tail.join("\n"))));
     }
@@ -195,7 +230,7 @@ mod tests {
 
     #[test]
     fn hostile_names_and_logs_cannot_leave_their_place() {
-        let page = render(&sample());
+        let page = render(&sample(), Origin::File);
         assert!(!page.contains("<img"), "no name becomes an element");
         assert_eq!(page.matches("</script>").count(), 2, "only the page's own elements end");
         assert!(page.contains("&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;&quot;&#39;&amp;|`]]&gt;\u{fffd}"));
@@ -218,8 +253,21 @@ mod tests {
     }
 
     #[test]
+    fn the_page_of_a_run_that_is_on_stays_up_to_date() {
+        let mut report = sample();
+        report.is_on = true;
+        report.work_items[2].is_running = true;
+        let (file, served) = (render(&report, Origin::File), render(&report, Origin::Server));
+        assert!(file.contains("http-equiv=\"refresh\" content=\"5\"") && !file.contains("data-live"));
+        assert!(file.contains("<b>1</b> running</li>") && file.contains("<b>0</b> not run</li>"), "it counts once");
+        assert!(served.contains("<html lang=\"en\" data-live=\"2\">") && !served.contains("\"refresh\""));
+        assert!(served.contains("connect-src 'self'") && !file.contains("connect-src"));
+        assert!(!render(&sample(), Origin::File).contains("\"refresh\""), "a run that has ended stays as it is");
+    }
+
+    #[test]
     fn nothing_is_loaded_from_elsewhere() {
-        let page = render(&sample());
+        let page = render(&sample(), Origin::File);
         for address in ["http:", "https:", "src=\"", "href=\"", "@import", "url("] {
             assert!(!page.contains(address), "{address}");
         }

@@ -23,6 +23,7 @@ pub(super) fn document(report: &Report) -> Value {
         "created": report.created,
         "seconds": rounded(report.seconds),
         "ended": report.ended,
+        "on": report.is_on,
         "counts": report.counts().named().into_iter().collect::<std::collections::BTreeMap<_, _>>(),
         "provenance": {
             "program": from.program,
@@ -80,6 +81,7 @@ fn work_item(item: &WorkItem, lanes: &[usize]) -> Value {
         "id": item.id,
         "phase": item.phase,
         "outcome": item.outcome.name(),
+        "running": item.is_running,
         "message": item.outcome.message(),
         "seconds": rounded(item.seconds()),
         "attempts": item.attempts.iter().zip(lanes).map(|(tried, lane)| attempt(tried, *lane)).collect::<Vec<_>>(),

@@ -18,7 +18,7 @@ mod markdown;
 mod prometheus;
 mod text;
 
-pub(crate) use html::render as html;
+pub(crate) use html::{Origin, render as html};
 pub(crate) use json::render as json;
 pub(crate) use junit::render as junit;
 pub(crate) use markdown::render as markdown;

@@ -1,14 +1,15 @@
 // The timeline and the table of work items, from the JSON in #data. Whatever comes from the run is put in as text.
-// What is filtered and sorted is in the address after #, so that a view can be passed on.
+// What is filtered, sorted and chosen is in the address after #, so that a view can be passed on.
+//
+// From a server, the page is fetched again and again, and what is new in it takes the place of the old; so does what is
+// new in the log of the work item that is chosen.
 "use strict";
 (() => {
   const ROW = 28; // pixels, as in page.css
   const LABEL = 90;
-  const data = JSON.parse(document.getElementById("data").textContent);
-  // A browser paints nothing on a canvas that is higher than 65,535 device pixels, of which a pixel may be two.
-  const LANE = Math.max(1, Math.min(18, Math.floor(30000 / data.lanes.length)));
-  const GAP = LANE < 8 ? 0 : 2;
-  const items = data.work_items;
+  const LOG = 1 << 18; // characters of a log that are shown at most
+  const live = Number(document.documentElement.dataset.live || 0); // seconds between two looks at the server, if there is one
+  let data, lane, gap, items, haystacks, bars, begin, end;
   const $ = (selector) => document.querySelector(selector);
   const element = (name, text, className) => {
     const made = document.createElement(name);
@@ -20,6 +21,7 @@
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
   const seconds = (number) => (number < 100 ? number.toFixed(1) : Math.round(number)) + " s";
   const places = (item) => [...new Set(item.attempts.map((attempt) => attempt.place))].join(", ");
+  const state = (item) => (item.running ? "running" : item.outcome);
   const why = (item) => item.message || [...new Set(item.stages.map((stage) => stage.reason))].join(", ");
 
   // ---- the table
@@ -27,14 +29,11 @@
     { key: "index", title: "#", of: (item) => item.index },
     { key: "id", title: "Work item", of: (item) => item.id },
     { key: "phase", title: "Phase", of: (item) => item.phase },
-    { key: "outcome", title: "Outcome", of: (item) => item.outcome, show: (item) => words(item.outcome) },
+    { key: "outcome", title: "Outcome", of: state, show: (item) => words(state(item)) },
     { key: "attempts", title: "Attempts", of: (item) => item.attempts.length },
     { key: "seconds", title: "Time", of: (item) => item.seconds, show: (item) => seconds(item.seconds) },
     { key: "why", title: "Where and why", of: why, show: (item) => [places(item), why(item)].filter(Boolean).join(": ") },
   ];
-  const haystacks = items.map((item) =>
-    [item.id, item.message || "", places(item), ...item.stages.flatMap((stage) => [stage.address, stage.reason])]
-      .join("\n").toLowerCase());
   const filter = $("#items input");
   const outcome = $("#items select");
   const body = $("#items .body");
@@ -43,12 +42,39 @@
   let shown = [];
   let chosen = null;
 
+  // Takes a report for what is shown from now on.
+  const take = (text) => {
+    const before = data;
+    data = JSON.parse(text);
+    items = data.work_items;
+    haystacks = items.map((item) =>
+      [item.id, item.message || "", places(item), ...item.stages.flatMap((stage) => [stage.address, stage.reason])]
+        .join("\n").toLowerCase());
+    // A browser paints nothing on a canvas that is higher than 65,535 device pixels, of which a pixel may be two.
+    lane = Math.max(1, Math.min(18, Math.floor(30000 / data.lanes.length)));
+    gap = lane < 8 ? 0 : 2;
+    bars = items.flatMap((item) => item.attempts.map((attempt) => ({ item, attempt })));
+    begin = bars.reduce((least, bar) => Math.min(least, bar.attempt.begin), Infinity);
+    end = bars.reduce((most, bar) => Math.max(most, bar.attempt.begin + bar.attempt.seconds), begin + 0.001);
+    const numbers = new Map(Object.keys(data.counts).map((name) => [name, 0]));
+    items.forEach((item) => numbers.set(state(item), (numbers.get(state(item)) || 0) + 1));
+    const wanted = outcome.value;
+    outcome.replaceChildren(element("option", "all outcomes"), ...[...numbers].map(([name, number]) => {
+      const option = element("option", `${words(name)} (${number})`);
+      option.value = name;
+      return option;
+    }));
+    outcome.firstChild.value = "";
+    outcome.value = numbers.has(wanted) ? wanted : "";
+    if (chosen) chosen = (before.run === data.run && items[chosen.index]) || null;
+  };
+
   const select = () => {
     const wanted = filter.value.toLowerCase();
     const column = columns.find((column) => column.key === sort.key) || columns[0];
     const keys = new Map();
     shown = items.filter((item, at) =>
-      (!outcome.value || item.outcome === outcome.value) && (!wanted || haystacks[at].includes(wanted)));
+      (!outcome.value || state(item) === outcome.value) && (!wanted || haystacks[at].includes(wanted)));
     shown.forEach((item) => keys.set(item, column.of(item)));
     const way = sort.down ? -1 : 1;
     const collator = new Intl.Collator("en", { numeric: true });
@@ -67,6 +93,7 @@
     if (filter.value) view.set("filter", filter.value);
     if (outcome.value) view.set("outcome", outcome.value);
     if (sort.key !== "index" || sort.down) view.set("sort", (sort.down ? "-" : "") + sort.key);
+    if (chosen) view.set("item", chosen.index);
     if ("#" + view !== location.hash && (location.hash || String(view))) history.replaceState(null, "", "#" + view);
     draw();
   };
@@ -81,7 +108,7 @@
       row.setAttribute("role", "row");
       row.dataset.index = item.index;
       columns.forEach((column) => {
-        const cell = element("span", (column.show || column.of)(item), column.key === "outcome" ? item.outcome : "");
+        const cell = element("span", (column.show || column.of)(item), column.key === "outcome" ? state(item) : "");
         cell.setAttribute("role", "cell");
         row.append(cell);
       });
@@ -89,10 +116,9 @@
     }));
   };
 
-  const choose = (item) => {
-    chosen = item;
-    const detail = $("#detail");
-    detail.replaceChildren(element("h2", item.id));
+  const describe = (item) => {
+    const detail = element("div");
+    detail.append(element("h2", item.id));
     if (item.message) detail.append(element("p", item.message));
     const list = (title, entries) => {
       const made = element("ul");
@@ -103,9 +129,16 @@
     list("Attempts", item.attempts.map((attempt) =>
       `${attempt.attempt} in ${attempt.place}: ${words(attempt.end)}, ${seconds(attempt.seconds)} from ` +
       `${seconds(attempt.begin)} on${attempt.message ? ": " + attempt.message : ""}`));
-    if (item.tail.length) detail.append(element("pre", item.tail.join("\n")));
+    if (item.tail.length && !live) detail.append(element("pre", item.tail.join("\n")));
     if (item.log) detail.append(element("p", "log: " + item.log));
-    draw();
+    return detail;
+  };
+
+  const choose = (item) => {
+    chosen = item;
+    $("#detail").replaceChildren(describe(item));
+    select();
+    if (live) follow(item.index);
   };
 
   const head = $("#items .head");
@@ -119,13 +152,6 @@
     });
     head.append(button);
   });
-  outcome.append(element("option", "all outcomes"));
-  outcome.firstChild.value = "";
-  Object.keys(data.counts).forEach((name) => {
-    const option = element("option", `${words(name)} (${data.counts[name]})`);
-    option.value = name;
-    outcome.append(option);
-  });
   filter.addEventListener("input", select);
   outcome.addEventListener("change", select);
   body.addEventListener("scroll", draw, { passive: true });
@@ -137,14 +163,11 @@
   // ---- the timeline
   const canvas = $("#timeline canvas");
   const hint = $("#timeline .hint");
-  const bars = items.flatMap((item) => item.attempts.map((attempt) => ({ item, attempt })));
-  const begin = bars.reduce((least, bar) => Math.min(least, bar.attempt.begin), Infinity);
-  const end = bars.reduce((most, bar) => Math.max(most, bar.attempt.begin + bar.attempt.seconds), begin + 0.001);
   const across = (time) => LABEL + ((time - begin) / (end - begin)) * (canvas.clientWidth - LABEL - 1);
 
   const paint = () => {
     const ratio = window.devicePixelRatio || 1;
-    const height = data.lanes.length * LANE + 22;
+    const height = data.lanes.length * lane + 22;
     canvas.style.height = height + "px";
     canvas.width = canvas.clientWidth * ratio;
     canvas.height = height * ratio;
@@ -152,31 +175,31 @@
     pen.scale(ratio, ratio);
     pen.font = "12px system-ui, sans-serif";
     pen.fillStyle = color("dim");
-    if (LANE > 12) data.lanes.forEach((lane, at) => pen.fillText(lane, 0, at * LANE + 13, LABEL - 8));
+    if (lane > 12) data.lanes.forEach((name, at) => pen.fillText(name, 0, at * lane + 13, LABEL - 8));
     for (let part = 0; part <= 4; part++) {
       const time = begin + ((end - begin) * part) / 4;
       pen.textAlign = part === 4 ? "right" : part === 0 ? "left" : "center";
       pen.fillText(seconds(time - begin), across(time), height - 5);
     }
     const colors = { succeeded: color("succeeded"), failed: color("failed"), tool_failed: color("skipped"),
-      lost: color("lost"), stopped: color("not_run"), unfinished: color("not_run") };
+      lost: color("lost"), stopped: color("not_run"), unfinished: color("running") };
     const ink = color("ink");
     bars.forEach(({ attempt }) => {
       const from = across(attempt.begin);
       const width = Math.max(1, across(attempt.begin + attempt.seconds) - from - 0.5);
       pen.fillStyle = colors[attempt.end];
-      pen.fillRect(from, attempt.lane * LANE + GAP, width, LANE - 2 * GAP);
+      pen.fillRect(from, attempt.lane * lane + gap, width, lane - 2 * gap);
       if (attempt.attempt > 1) {
         pen.fillStyle = ink;
-        pen.fillRect(from, (attempt.lane + 0.75) * LANE - GAP / 2, width, LANE / 6);
+        pen.fillRect(from, (attempt.lane + 0.75) * lane - gap / 2, width, lane / 6);
       }
     });
   };
   const under = (event) => {
     const place = canvas.getBoundingClientRect();
-    const lane = Math.floor((event.clientY - place.top) / LANE);
+    const at = Math.floor((event.clientY - place.top) / lane);
     const x = event.clientX - place.left;
-    return bars.find(({ attempt }) => attempt.lane === lane &&
+    return bars.find(({ attempt }) => attempt.lane === at &&
       across(attempt.begin) - 1 <= x && x <= across(attempt.begin + attempt.seconds) + 1);
   };
   canvas.addEventListener("mousemove", (event) => {
@@ -191,16 +214,86 @@
       $("#detail").scrollIntoView({ block: "nearest" });
     }
   });
-  if (bars.length) {
+  const begun = () => {
+    if (!bars.length) return;
     const ends = [...new Set(bars.map(({ attempt }) => attempt.end))];
     const legend = ends.map((end) => element("span", words(end), end));
     if (bars.some(({ attempt }) => attempt.attempt > 1)) legend.push(element("span", "another attempt", "retry"));
-    $("#timeline .legend").append(...legend);
+    $("#timeline .legend").replaceChildren(...legend);
     $("#timeline").hidden = false;
-    new ResizeObserver(paint).observe($("#timeline"));
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
     paint();
-  }
+  };
+  new ResizeObserver(() => bars.length && paint()).observe($("#timeline"));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => bars.length && paint());
+
+  // ---- a log that is followed
+  let reading = 0;
+  const follow = async (index) => {
+    const own = ++reading;
+    const pre = element("pre");
+    pre.className = "log";
+    $("#detail").append(pre);
+    let from = "";
+    let attempt = "";
+    while (own === reading) {
+      try {
+        const answer = await fetch(`log?item=${index}&from=${from}&attempt=${attempt}`, { cache: "no-store" });
+        const text = await answer.text();
+        if (own !== reading) return;
+        if (answer.ok) {
+          const isNew = attempt !== answer.headers.get("x-attempt");
+          const atEnd = pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 4;
+          [from, attempt] = [answer.headers.get("x-next"), answer.headers.get("x-attempt")];
+          // Without what would colour a terminal.
+          const plain = text.replace(/\u001b\[[0-?]*[ -/]*[@-~]/g, "");
+          if (plain || isNew) pre.textContent = ((isNew ? "" : pre.textContent) + plain).slice(-LOG);
+          if (atEnd) pre.scrollTop = pre.scrollHeight;
+        }
+      } catch {
+        // The page says itself that nobody answers.
+      }
+      await new Promise((done) => setTimeout(done, 1000));
+    }
+  };
+
+  // ---- a page that is fetched again
+  const swap = (next) => {
+    document.title = next.title;
+    for (const selector of ["header", "#told", "#sources"]) {
+      const [old, made] = [$(selector), next.querySelector(selector)];
+      if (old.innerHTML === made.innerHTML) continue;
+      const open = new Set([...old.querySelectorAll("details[open]")].map((failure) => failure.dataset.item));
+      const known = new Set([...old.querySelectorAll("details")].map((failure) => failure.dataset.item));
+      made.querySelectorAll("details").forEach((failure) => {
+        if (known.has(failure.dataset.item)) failure.open = open.has(failure.dataset.item);
+      });
+      old.replaceWith(document.importNode(made, true));
+    }
+    take(next.querySelector("#data").textContent);
+    if (chosen) {
+      $("#detail > div").replaceWith(describe(chosen));
+    } else {
+      reading++;
+      $("#detail").replaceChildren();
+    }
+    select();
+    begun();
+  };
+  const refresh = async () => {
+    const began = performance.now();
+    let answered = false;
+    try {
+      const answer = await fetch(location.pathname, { cache: "no-store" });
+      if (answer.ok) swap(new DOMParser().parseFromString(await answer.text(), "text/html"));
+      answered = answer.ok;
+    } catch {
+      // It is asked again.
+    }
+    $("#away").hidden = answered;
+    // The larger the page, the less often; where nothing runs, another run may begin.
+    const pause = Math.max((data.on ? live : 5 * live) * 1000, 10 * (performance.now() - began));
+    setTimeout(refresh, pause);
+  };
 
   // ---- begin
   const restore = () => {
@@ -209,11 +302,16 @@
     outcome.value = view.get("outcome") || "";
     const key = view.get("sort") || "index";
     sort = { key: key.replace(/^-/, ""), down: key.startsWith("-") };
-    select();
+    const item = items[view.get("item") ?? -1];
+    if (item && item !== chosen) choose(item);
+    else select();
   };
+  take($("#data").textContent);
   $("#items").hidden = false;
   window.addEventListener("hashchange", restore);
   restore();
+  begun();
+  if (live) setTimeout(refresh, live * 1000);
   // What it took to open the page, for whoever wonders.
   document.documentElement.dataset.readyAfterMs = Math.round(performance.now());
 })();
