@@ -10,6 +10,7 @@ mod collect;
 mod committing;
 mod conformance;
 mod data;
+mod demo;
 mod edited_texts;
 mod elsewhere;
 mod failures;
