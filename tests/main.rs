@@ -6,6 +6,8 @@ mod carry;
 mod changed;
 mod chaos;
 mod check;
+#[cfg(feature = "store")]
+mod ci;
 mod collect;
 mod committing;
 mod conformance;
@@ -24,8 +26,8 @@ mod jenkins;
 mod kubernetes;
 mod last_stages;
 mod licences;
-mod looking_around;
 mod live_report;
+mod looking_around;
 mod manual;
 mod merge_driver;
 mod misbehaviour;
