@@ -39,6 +39,7 @@ mod odd_paths;
 mod plan;
 mod projection;
 mod random_graphs;
+mod release;
 mod report;
 mod resources;
 mod running;
