@@ -102,19 +102,61 @@ fn every_command_of_the_readme_that_can_be_typed_works() {
     assert!(ran >= 2, "{ran} commands");
 }
 
+/// Types the commands of a chapter of the guide in order, with the settings that it shows, and returns how many there are.
+/// What a line says of its exit code has to be true.
+#[track_caller]
+fn type_chapter(title: &str, project: &Project) -> usize {
+    let guide = std::fs::read_to_string(root().join("man/guide.md")).expect("read");
+    let (_, chapter) = guide.split_once(&format!("\n## {title}\n")).expect("it has that chapter");
+    let chapter = chapter.split("\n## ").next().unwrap_or_default();
+    let blocks = |kind: &str| {
+        let start = format!("```{kind}\n");
+        let blocks = chapter.split(start.as_str()).skip(1).filter_map(|rest| rest.split("```").next());
+        blocks.map(str::to_owned).collect::<Vec<_>>()
+    };
+    for settings in blocks("yaml").iter().filter(|block| block.starts_with("# .dvc/fanout/config.yaml\n")) {
+        project.write(".dvc/fanout/config.yaml", settings);
+    }
+    let commands = blocks("sh").join("");
+    for line in commands.lines() {
+        let said = shell(project, "sh", line);
+        assert_eq!(said.code, Some(i32::from(line.contains("# exit code 1"))), "{line}: {said:#?}");
+    }
+    commands.lines().count()
+}
+
 #[test]
 fn every_command_of_the_guide_about_trust_works() {
+    assert_eq!(type_chapter("How do I trust it?", &Project::from_fixture("sessions")), 3);
+}
+
+#[test]
+fn every_command_of_the_guide_about_what_stages_need_works() {
     let project = Project::from_fixture("sessions");
-    let guide = std::fs::read_to_string(root().join("man/guide.md")).expect("read");
-    let (_, chapter) = guide.split_once("\n## How do I trust it?\n").expect("it has that chapter");
-    let chapter = chapter.split("\n## ").next().unwrap_or_default();
-    let blocks = chapter.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
-    let lines: Vec<&str> = blocks.flat_map(str::lines).collect();
-    assert_eq!(lines.len(), 3, "{lines:?}");
-    for line in lines {
-        let said = shell(&project, "sh", line);
-        assert_eq!(said.code, Some(0), "{line}: {said:#?}");
+    assert_eq!(type_chapter("My stage needs a GPU, a licence, an API with a limit", &project), 4);
+    let said = project.fanout(["config"]).succeeded();
+    for (setting, value) in
+        [("group ", "licence=2, api=1"), ("stages.score.gpus ", "1"), ("stages.extract.group ", "licence")]
+    {
+        let line = said.lines().find(|line| line.starts_with(setting)).expect(setting);
+        assert!(line.contains(value), "{said}");
     }
+}
+
+#[test]
+fn every_command_of_the_guide_about_a_bad_session_works() {
+    let project = Project::from_fixture("sessions");
+    project.edit("dvc.yaml", "cmd: mkdir -p work &&", "cmd: test ${item} != s3 && mkdir -p work &&");
+    project.commit("s3 is bad");
+    assert_eq!(type_chapter("What if one session is bad?", &project), 11);
+    let lock = project.read("dvc.lock");
+    let has = |stage: &str| lock.contains(&format!("\n  {stage}:"));
+    assert!(has("score@s4") && has("summary") && !has("extract@s3"), "{lock}");
+    assert_eq!(project.read("summary.json").lines().count(), 3, "without s3");
+    // Repaired, it runs with what needs it.
+    project.edit("dvc.yaml", "test ${item} != s3 && ", "");
+    project.fanout(["run"]).succeeded();
+    assert_eq!(project.read("summary.json").lines().count(), 4);
 }
 
 #[test]
