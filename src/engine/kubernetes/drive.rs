@@ -326,6 +326,10 @@ impl<'a> Drive<'a> {
                 }
             }
         };
+        if self.files.is_behind(Instant::now()) {
+            self.late.insert(shard, Late::new(end));
+            return Ok(());
+        }
         match self.items.settle(shard, &end, self.files, true)? {
             Some(events) => self.tell(events),
             None => drop(self.late.insert(shard, Late::new(end))),
@@ -344,6 +348,10 @@ impl<'a> Drive<'a> {
         self.tell(told);
         let mut still_late = BTreeMap::new();
         for (shard, late) in std::mem::take(&mut self.late) {
+            if self.files.is_behind(late.since) {
+                still_late.insert(shard, late);
+                continue;
+            }
             let is_patient = late.is_patient(self.files);
             match self.items.settle(shard, &late.end, self.files, is_patient)? {
                 Some(events) => self.tell(events),
@@ -400,6 +408,11 @@ impl<'a> Drive<'a> {
             }
         }
         let begun = Instant::now();
+        while self.files.is_behind(begun) {
+            self.files.look_after_store()?;
+            tokio::time::sleep(LOOK).await;
+        }
+        self.look()?;
         let completed: Vec<usize> = self.job.completed.iter().map(|index| index as usize).collect();
         loop {
             let is_patient = self.files.may_still_come(begun);

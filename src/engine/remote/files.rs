@@ -50,9 +50,14 @@ impl RunFiles {
     /// Whether a result may still come of what ended then.
     pub(crate) fn may_still_come(&self, ended: Instant) -> bool {
         match &self.post {
-            Some(post) => !post.has_looked_after(ended),
+            Some(post) => !post.has_seen_all_until(ended),
             None => ended.elapsed() < LAG_LIMIT,
         }
+    }
+
+    /// Whether nobody has looked since for what came through the object store: whatever has ended then may have more to say.
+    pub(crate) fn is_behind(&self, ended: Instant) -> bool {
+        self.post.as_ref().is_some_and(|post| !post.has_looked_since(ended))
     }
 
     /// Lets workers know which work items a job does, where they see no folder of the launcher's.

@@ -68,9 +68,14 @@ impl Post {
         self.mailbox.receive_all(&receiving, self.work_items).map(drop)
     }
 
-    /// Whether all that was written until then has been brought.
-    pub(super) fn has_looked_after(&self, time: Instant) -> bool {
-        self.hear(|heard| heard.looked.is_some_and(|looked| looked > time + LISTING_LAG))
+    /// Whether what was written until then has been brought, as far as a listing showed it.
+    pub(super) fn has_looked_since(&self, time: Instant) -> bool {
+        self.hear(|heard| heard.looked.is_some_and(|looked| looked > time))
+    }
+
+    /// Whether it has been, however long listings lag behind.
+    pub(super) fn has_seen_all_until(&self, time: Instant) -> bool {
+        self.has_looked_since(time + LISTING_LAG)
     }
 
     /// The error with which the last look ended, if it was the last one.

@@ -52,6 +52,8 @@ pub(super) struct Tracked {
     pub array: Array,
     /// The shards whose end was not taken in.
     open: BTreeSet<usize>,
+    /// Those of them that have ended, and since when that is known.
+    ended: BTreeMap<usize, Instant>,
     /// Those that ended well, whose results are not here yet.
     late: BTreeMap<usize, Late>,
     pub releases: BTreeMap<usize, u32>,
@@ -93,6 +95,7 @@ impl<'a> Watch<'a> {
         let track = |array: Array| Tracked {
             open: (0..array.shards.count).collect(),
             array,
+            ended: BTreeMap::new(),
             late: BTreeMap::new(),
             releases: BTreeMap::new(),
             started: BTreeSet::new(),
@@ -133,7 +136,8 @@ impl<'a> Watch<'a> {
                 self.cancel().await?;
                 return Ok(Over::GaveUp);
             }
-            pause = if has_changed { FIRST_PAUSE } else { pause * 2 }.min(self.config.poll);
+            let is_behind = self.arrays.iter().any(|tracked| !tracked.ended.is_empty());
+            pause = if has_changed || is_behind { FIRST_PAUSE } else { pause * 2 }.min(self.config.poll);
             let mut stop = self.channels.stop.clone();
             let next = Instant::now() + jittered(pause);
             while Instant::now() < next {
@@ -255,15 +259,23 @@ impl<'a> Watch<'a> {
     /// Takes in the end of a task.
     fn settle(&mut self, number: usize, shard: usize, end: End, node: Option<&str>) -> Result<(), Diagnostic> {
         let tracked = &mut self.arrays[number];
-        if !tracked.open.remove(&shard) {
+        if !tracked.open.contains(&shard) {
             return Ok(());
         }
+        // What it left may not be here yet; the next answer says the same of its end.
+        if self.files.is_behind(*tracked.ended.entry(shard).or_insert_with(Instant::now)) {
+            return Ok(());
+        }
+        tracked.open.remove(&shard);
+        tracked.ended.remove(&shard);
         let end = if end == End::Cancelled && tracked.given_up.contains(&shard) { End::NodeFailed } else { end };
         let mut meaning = seen::meaning(end, node, &tracked.array.asked);
-        if let (End::Failed, Ending::ToolFailed { message }) = (end, &mut meaning.ending)
-            && let Some(error) = self.files.last_error(&tracked.array.name)
-        {
-            message.push_str(&format!(": {error}"));
+        if let (End::Failed, Ending::ToolFailed { message }) = (end, &mut meaning.ending) {
+            match (self.files.last_error(&tracked.array.name), &self.config.store) {
+                (Some(error), _) => message.push_str(&format!(": {error}")),
+                (None, Some(url)) => message.push_str(&format!(" and said nothing: it may not reach `{url}`")),
+                (None, None) => {}
+            }
         }
         let is_early =
             end == End::Completed && self.files.were_skipped(&tracked.array.name, &tracked.array.shards, shard)?;
