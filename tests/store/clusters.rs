@@ -2,11 +2,10 @@
 
 use std::process::Command;
 
-use crate::support::Project;
-use crate::support::Ran;
-use crate::support::s3::{S3, command};
+use crate::support::s3::{Fate, Proxy, S3, command};
 use crate::support::same::{assert_clean, assert_same};
-use crate::support::slurm::Slurm;
+use crate::support::slurm::{Slurm, keys};
+use crate::support::{Project, Ran, attempts};
 
 const STORE: &str = "s3://bucket/runs";
 
@@ -30,12 +29,26 @@ fn both(server: &S3, fixture: &str) -> (Project, Project) {
     (serial, fanned)
 }
 
+/// A project of which one command fails.
+fn failing(server: &S3) -> Project {
+    let project = keys(3, "'test ${item} != k1 && echo ${item} > ${item}.txt'");
+    server.add_remote(&project);
+    project
+}
+
+#[track_caller]
+fn check_failure(project: &Project, ran: &Ran) {
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    assert!(ran.stderr.contains("k1: FAILED") && ran.stderr.contains("work@k1"), "{ran:#?}");
+    assert!(project.path("k0.txt").is_file() && project.path("k2.txt").is_file());
+    assert_eq!(attempts(project), [1, 1, 1]);
+}
+
 #[cfg(feature = "kubernetes")]
 mod kubernetes {
     use super::*;
     use crate::support::cluster::Cluster;
     use crate::support::run_folder;
-    use crate::support::s3::{Fate, Proxy};
 
     /// What pods are told of the server; credentials come from a Secret.
     fn pods(endpoint: &str) -> Vec<String> {
@@ -69,6 +82,17 @@ mod kubernetes {
             let volumes = job["spec"]["template"]["spec"]["volumes"].as_array().expect("volumes");
             assert!(volumes.iter().all(|volume| volume["emptyDir"].is_object()), "{text}");
         }
+    }
+
+    #[test]
+    fn a_command_that_fails_in_a_pod_is_told_and_not_tried_again() {
+        let (Some(server), cluster) = (S3::start(), Cluster::new()) else { return };
+        if cluster.fake().is_none() {
+            return;
+        }
+        let project = failing(&server);
+        let ran = fanout(&server, &cluster, &project, &["run"], &server.endpoint());
+        check_failure(&project, &ran);
     }
 
     #[test]
@@ -140,4 +164,35 @@ fn nodes_that_share_no_folder_end_as_dvc_repro_leaves_it() {
     let scratch = slurm.root().join("local");
     let left = std::process::Command::new("find").arg(scratch).args(["-name", "plan.json"]).output().expect("ran");
     assert_eq!(String::from_utf8_lossy(&left.stdout), "", "tasks leave nothing on their nodes");
+}
+
+#[test]
+fn a_command_that_fails_on_a_node_is_told_and_not_tried_again() {
+    let Some(server) = S3::start() else { return };
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    let project = failing(&server);
+    let arguments = ["run", "--store", STORE];
+    let ran = Ran::of(&mut reaching(&server, &project, slurm.command(&project, &arguments)));
+    check_failure(&project, &ran);
+}
+
+/// What a task prints is lost with its node; what keeps its worker from beginning comes through the store, if that is
+/// reached.
+#[test]
+fn nodes_on_which_no_worker_can_begin_are_told() {
+    let Some(server) = S3::start() else { return };
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    let project = Project::from_fixture("sessions");
+    server.add_remote(&project);
+    let fanout = |variable: &str| {
+        let arguments = ["run", "--store", STORE, "--retries", "0", "--job-env", variable];
+        let ran = Ran::of(&mut reaching(&server, &project, slurm.command(&project, &arguments)));
+        assert_eq!(ran.code, Some(1), "{ran:#?}");
+        ran.stderr
+    };
+    let said = fanout("PATH=/usr/bin:/bin");
+    assert!(said.contains("the worker failed") && said.contains("no `dvc` on the PATH"), "{said}");
+    let proxy = Proxy::start(&server, |_, _| Fate::Status(403));
+    let said = fanout(&format!("AWS_ENDPOINT_URL={}", proxy.endpoint));
+    assert!(said.contains("it may not reach `s3://bucket/runs`") || said.contains("refuses"), "{said}");
 }

@@ -159,6 +159,10 @@ fn a_plan_of_somebody_else_is_not_taken() {
     let ran = server.fanout(&other, &["status", "../../..", "--store", STORE]);
     assert_eq!(ran.code, Some(2), "{ran:#?}");
     succeeded(server.fanout(&other, &["collect", &run, "--store", STORE]));
+    // Of a run that has not ended, whoever only looked at it removes nothing but their own copy.
+    succeeded(server.fanout(&other, &["runs", "prune", "--keep", "0", "--force"]));
+    assert!(!other.path(&format!(".dvc/fanout/runs/{run}")).exists());
+    assert!(server.keys().contains(&format!("runs/{run}/plan.json")));
 }
 
 /// The last stages run in `finalize`, which has to bring what they begin with.

@@ -88,6 +88,16 @@ pub(crate) fn run(cli: &Cli, args: &WorkArgs) -> Result<Exit, Diagnostic> {
         process::tie_to(parent).map_err(|error| Diagnostic::tool("cannot tell when to end").source(&error))?;
     }
     let site = site(cli, args)?;
+    let voice = site.as_ref().zip(args.job.as_deref()).map(|(site, job)| site.voice(job));
+    let done = work(cli, args, site);
+    if let (Err(error), Some(voice)) = (&done, voice) {
+        // Where nobody sees what is printed here.
+        drop(voice.say(&text::render_error(error)));
+    }
+    done
+}
+
+fn work(cli: &Cli, args: &WorkArgs, site: Option<Site>) -> Result<Exit, Diagnostic> {
     let mut project = match &site {
         Some(site) => ProjectHome::at(site.root())?,
         None => ProjectHome::find(cli.directory.as_deref())?,

@@ -17,6 +17,8 @@ use crate::state::{run_lock, worklist};
 /// Bytes of a list of a job's work items, and of a journal, that are brought at most.
 const MAX_LIST: u64 = 64 << 20;
 const MAX_JOURNAL: u64 = 256 << 20;
+/// Bytes of what a worker says that could not begin.
+const MAX_SAID: u64 = 64 << 10;
 /// Bytes that a launcher says of itself.
 const MAX_LAUNCHER: u64 = 4096;
 /// The object in which it does.
@@ -75,6 +77,12 @@ impl Mailbox {
             match (folder, name.strip_prefix(stem)) {
                 ("jobs", Some(".json")) if !fs::exists(&run.job(stem)) && object.size <= MAX_LIST => {
                     self.bucket.get_to(&object.key, &run.job(stem), MAX_LIST)?;
+                }
+                ("jobs", Some(".out")) if object.size <= MAX_SAID => {
+                    let said = run.job_output(stem);
+                    if said.metadata().map_or(0, |found| found.len()) != object.size {
+                        self.bucket.get_to(&object.key, &said, MAX_SAID)?;
+                    }
                 }
                 ("journals", Some(".jsonl")) if stem != own && object.size <= MAX_JOURNAL => {
                     let journal = run.journals().join(name);

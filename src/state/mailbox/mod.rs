@@ -12,6 +12,7 @@
 //! RUN/files/all.tar, N.tar        files that neither git nor DVC know
 //! RUN/jobs/NAME.json              the work items of a cluster's job
 //! RUN/jobs/NAME.checked           put in by a worker that only looked whether it can
+//! RUN/jobs/NAME.out               why the last of its workers could not begin that could not
 //! RUN/launcher                    who launches the run just now, written anew now and then
 //! RUN/journals/CLONE.jsonl        what launchers wrote down, one of each clone of the project
 //! RUN/cancel                      asks them and workers to end

@@ -46,6 +46,19 @@ pub(crate) struct Site {
     inputs: HashMap<String, usize>,
 }
 
+/// See [`Site::voice`].
+#[derive(Debug)]
+pub(crate) struct Voice {
+    mailbox: Arc<Mailbox>,
+    name: String,
+}
+
+impl Voice {
+    pub(crate) fn say(&self, text: &str) -> Result<(), Diagnostic> {
+        self.mailbox.mark(&self.name, text.as_bytes())
+    }
+}
+
 impl Site {
     /// Makes the folder of a run, or takes the one that is there.
     pub(crate) fn open(mailbox: Mailbox, folder: &Path) -> Result<Site, Diagnostic> {
@@ -128,6 +141,11 @@ impl Site {
     pub(crate) fn bring_job(&self, job: &str) -> Result<(), Diagnostic> {
         let file = self.run.job(job);
         if fs::exists(&file) { Ok(()) } else { self.mailbox.bring(&format!("jobs/{job}.json"), &file) }
+    }
+
+    /// What tells the launcher why a worker of a job could not begin.
+    pub(crate) fn voice(&self, job: &str) -> Voice {
+        Voice { mailbox: Arc::clone(&self.mailbox), name: format!("jobs/{job}.out") }
     }
 
     /// Says that this machine can put something in.
