@@ -51,6 +51,9 @@ mod worker;
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What is logged unless the environment says otherwise.
 const QUIET: &str = "error,kube_client=off";
 /// The same with `--verbose`.

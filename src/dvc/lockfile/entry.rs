@@ -5,6 +5,7 @@ use indexmap::map::Entry;
 use super::LockfileError;
 use super::block::{self, Empty, Event, Kind};
 use super::scalar::{Scalar, Style};
+use super::usual;
 use crate::dvc::pipeline::stage::Recorded;
 use crate::dvc::value::{Map, StrKey, Value};
 use crate::dvc::yaml;
@@ -32,6 +33,11 @@ pub(crate) struct LockItem {
 
 /// Reads the lines of an entry; lines of errors count from its name.
 pub(super) fn parse(name: &str, text: &str) -> Result<LockEntry, LockfileError> {
+    usual::parse(name, text).map_or_else(|| parse_any(name, text), Ok)
+}
+
+/// The same of any entry, by way of values.
+pub(super) fn parse_any(name: &str, text: &str) -> Result<LockEntry, LockfileError> {
     let value = value(name, text)?;
     entry(&value).map_err(|what| LockfileError::new(1, format!("entry of stage `{name}`: {what}")))
 }
@@ -53,7 +59,7 @@ pub(super) fn value(name: &str, text: &str) -> Result<Value, LockfileError> {
 
 /// Builds a value from the events of a text; leaves what is unusual to the YAML reader.
 #[derive(Default)]
-struct Builder {
+pub(super) struct Builder {
     open: Vec<Open>,
     done: Option<Value>,
     /// An anchor, a repeated key, or a scalar of a rare kind.
@@ -66,7 +72,7 @@ enum Open {
 }
 
 impl Builder {
-    fn event(&mut self, event: Event<'_>) {
+    pub(super) fn event(&mut self, event: Event<'_>) {
         if self.is_unusual {
             return;
         }
@@ -106,13 +112,13 @@ impl Builder {
         }
     }
 
-    fn finish(self) -> Option<Value> {
+    pub(super) fn finish(self) -> Option<Value> {
         self.done.filter(|_| !self.is_unusual)
     }
 }
 
 /// Returns what a scalar means, or `None` where the YAML reader must say.
-fn resolve(scalar: &Scalar<'_>) -> Option<Value> {
+pub(super) fn resolve(scalar: &Scalar<'_>) -> Option<Value> {
     let text = scalar.text()?;
     match scalar.style {
         Style::Plain => resolve_plain(&text),
@@ -193,7 +199,7 @@ pub(super) fn entry(value: &Value) -> Result<LockEntry, What> {
     if has_cmd { Ok(entry) } else { Err("`cmd` is missing".into()) }
 }
 
-fn params(files: &Map) -> Result<Vec<(String, RecordedParams)>, What> {
+pub(super) fn params(files: &Map) -> Result<Vec<(String, RecordedParams)>, What> {
     let text = |key: &Value| key.as_str().map(str::to_owned).ok_or("a key in `params` is not a string");
     files
         .iter()

@@ -22,6 +22,7 @@ mod render;
 mod scalar;
 mod splice;
 mod split;
+mod usual;
 
 use std::borrow::Cow;
 use std::ops::Range;

@@ -62,6 +62,21 @@ fn splicing_an_entry_into_its_own_file_changes_nothing() {
     assert_eq!(splice(None, &entries).as_deref(), Ok(FILE));
 }
 
+impl EntryRef<'_> {
+    fn is_usual(&self) -> bool {
+        usual::parse(self.name, self.text).is_some()
+    }
+
+    /// What is read at once is what is read by way of values.
+    #[track_caller]
+    pub(crate) fn assert_read_the_same(&self) {
+        if let Some(entry) = usual::parse(self.name, self.text) {
+            let by_values = entry::parse_any(self.name, self.text);
+            assert_eq!(format!("{:?}", Ok::<_, LockfileError>(entry)), format!("{by_values:?}"), "{}", self.text);
+        }
+    }
+}
+
 #[track_caller]
 fn check_splice(file: &str, expected: &str) {
     assert_eq!(splice(Some(file), &[("n", "  n:\n    cmd: n\n")]).as_deref(), Ok(expected));
@@ -223,6 +238,22 @@ fn every_entry_means_what_it_means_in_the_whole_file() {
             }
         }
     }
+}
+
+#[test]
+fn an_entry_that_is_read_at_once_means_what_its_values_mean() {
+    let (mut count, mut at_once) = (0, 0);
+    for case in conformance() {
+        for text in files_of(&case) {
+            let file = Lockfile::parse(text).expect("it splits");
+            for entry in file.names().filter_map(|name| file.entry(name)) {
+                count += 1;
+                at_once += usize::from(entry.is_usual());
+                entry.assert_read_the_same();
+            }
+        }
+    }
+    assert!(at_once > 400 && at_once < count, "{at_once} of {count}");
 }
 
 #[test]
