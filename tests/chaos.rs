@@ -94,6 +94,8 @@ impl Random {
 struct Victim {
     project: Project,
     arguments: Vec<String>,
+    /// The last run of the rounds before, which may lack its end in the journal: all was done when it was killed.
+    before: Option<PathBuf>,
 }
 
 impl Victim {
@@ -107,13 +109,19 @@ impl Victim {
             std::fs::create_dir_all(folder("store")).expect("made");
             arguments.extend(["--store".to_owned(), format!("file://{}", folder("store"))]);
         }
-        Victim { project, arguments }
+        Victim { project, arguments, before: None }
     }
 
-    /// The folder of the latest run that has a plan.
+    /// What was run until now is of no interest any more.
+    fn forget(&mut self) {
+        self.before = self.run().or(self.before.take());
+    }
+
+    /// The folder of this round's latest run that has a plan.
     fn run(&self) -> Option<PathBuf> {
         let runs = std::fs::read_dir(self.project.path(".dvc/fanout/runs")).ok()?.flatten().map(|run| run.path());
-        runs.filter(|run| run.join("plan.json").exists()).max()
+        let is_new = |run: &PathBuf| self.before.as_ref().is_none_or(|before| run > before);
+        runs.filter(|run| run.join("plan.json").exists() && is_new(run)).max()
     }
 
     /// The journal of the latest run.
@@ -348,11 +356,12 @@ fn a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_happened() {
     });
     say(&format!("{SEED}={seed}"));
     let mut random = Random(seed);
-    let (calm, victim) = (project(), Victim::new());
+    let (calm, mut victim) = (project(), Victim::new());
     let mut kills = Kills::new();
     let mut round = 0;
     while !kills.are_enough() {
         round += 1;
+        victim.forget();
         for project in [&calm, &victim.project] {
             for session in ["s1", "s2", "s3"] {
                 project.write(&format!("raw/{session}.txt"), &format!("{session}, round {round}\n"));
