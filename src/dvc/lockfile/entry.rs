@@ -5,7 +5,6 @@ use indexmap::map::Entry;
 use super::LockfileError;
 use super::block::{self, Empty, Event, Kind};
 use super::scalar::{Scalar, Style};
-use super::usual;
 use crate::dvc::pipeline::stage::Recorded;
 use crate::dvc::value::{Map, StrKey, Value};
 use crate::dvc::yaml;
@@ -33,11 +32,6 @@ pub(crate) struct LockItem {
 
 /// Reads the lines of an entry; lines of errors count from its name.
 pub(super) fn parse(name: &str, text: &str) -> Result<LockEntry, LockfileError> {
-    usual::parse(name, text).map_or_else(|| parse_any(name, text), Ok)
-}
-
-/// The same of any entry, by way of values.
-pub(super) fn parse_any(name: &str, text: &str) -> Result<LockEntry, LockfileError> {
     let value = value(name, text)?;
     entry(&value).map_err(|what| LockfileError::new(1, format!("entry of stage `{name}`: {what}")))
 }

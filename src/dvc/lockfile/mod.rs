@@ -150,7 +150,8 @@ impl<'l> EntryRef<'l> {
 
     /// Reads the entry as DVC does.
     pub(crate) fn parse(&self) -> Result<LockEntry, LockfileError> {
-        entry::parse(self.name, self.text).map_err(|error| self.locate(error))
+        let any = || entry::parse(self.name, self.text).map_err(|error| self.locate(error));
+        usual::parse(self.name, self.text).map_or_else(any, Ok)
     }
 
     /// Reads what stands under its name, as Python would.

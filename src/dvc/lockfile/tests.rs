@@ -71,7 +71,7 @@ impl EntryRef<'_> {
     #[track_caller]
     pub(crate) fn assert_read_the_same(&self) {
         if let Some(entry) = usual::parse(self.name, self.text) {
-            let by_values = entry::parse_any(self.name, self.text);
+            let by_values = entry::parse(self.name, self.text);
             assert_eq!(format!("{:?}", Ok::<_, LockfileError>(entry)), format!("{by_values:?}"), "{}", self.text);
         }
     }
