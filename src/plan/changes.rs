@@ -3,8 +3,9 @@
 //! Nothing is changed by asking: not the workspace, not the cache, not DVC's own databases. Only where a stage has a dep
 //! outside of the file system is DVC itself asked, about that stage.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::ErrorKind;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -19,9 +20,8 @@ use crate::dvc::lockfile::{LockEntry, Lockfile, LockfileError};
 use crate::dvc::pipeline::graph::Graph;
 use crate::dvc::pipeline::ignore::DvcIgnore;
 use crate::dvc::pipeline::path::lock_path;
-use crate::dvc::pipeline::project::Project;
+use crate::dvc::pipeline::project::{LockEntries, Project};
 use crate::dvc::pipeline::source::ProjectFiles;
-use crate::dvc::pipeline::stage::Stage;
 use crate::output::changes::StageChanges;
 use crate::output::text::{self, count};
 use crate::state::hash_memo::Memo;
@@ -31,7 +31,7 @@ use crate::state::unsettled;
 /// What was found out about the selected stages. Each list has one element per stage of the project.
 pub(crate) struct Changes {
     /// What `dvc.lock` has; `None` for a stage that was never run, a `.dvc` file and a stage that is not selected.
-    pub entries: Vec<Option<LockEntry>>,
+    pub entries: Vec<Option<Arc<LockEntry>>>,
     /// As things are now; `None` for a stage that is not selected.
     pub observations: Vec<Option<Observation>>,
     /// What `dvc repro` would do; `None` for a stage that is not selected.
@@ -50,8 +50,8 @@ impl Changes {
         home: &ProjectHome,
         allow_missing: bool,
     ) -> Result<Changes, Diagnostic> {
-        let entries = read_locks(&project.stages, order, files)?;
-        let subject = |stage: usize| Subject { stage: &project.stages[stage], entry: entries[stage].as_ref() };
+        let entries = read_locks(project, order, files)?;
+        let subject = |stage: usize| Subject { stage: &project.stages[stage], entry: entries[stage].as_deref() };
         let subjects: Vec<Subject<'_>> = order.iter().map(|stage| subject(*stage)).collect();
         let memo = Memo::load(home.fanout().hashes(), &home.root, clock::nanoseconds());
         let cache = Cache::new(&home.config.cache_dir);
@@ -140,18 +140,26 @@ fn remember(memo: Memo, home: &ProjectHome) {
     }
 }
 
-/// Reads the lock files of the selected stages, each once.
+/// Takes the lock entries of the selected stages from the project, or reads them where a lock file is not as DVC writes it.
 fn read_locks(
-    stages: &[Stage],
+    project: &Project,
     order: &[usize],
     files: &dyn ProjectFiles,
-) -> Result<Vec<Option<LockEntry>>, Diagnostic> {
-    let mut entries: Vec<Option<LockEntry>> = Vec::new();
-    entries.resize_with(stages.len(), || None);
+) -> Result<Vec<Option<Arc<LockEntry>>>, Diagnostic> {
+    let stages = &project.stages;
+    let mut entries: Vec<Option<Arc<LockEntry>>> = vec![None; stages.len()];
     let ignore = DvcIgnore::new(files);
     let named = |stage: &usize| stages[*stage].name.as_deref().map(|name| (stages[*stage].file.as_str(), *stage, name));
-    let pipelines: BTreeSet<&str> = order.iter().filter_map(named).map(|(file, ..)| file).collect();
-    for pipeline in pipelines {
+    let read: HashMap<&str, &LockEntries> =
+        project.files.iter().filter_map(|file| Some((file.path.as_str(), file.lock.as_ref()?))).collect();
+    let mut others: BTreeSet<&str> = BTreeSet::new();
+    for (file, stage, name) in order.iter().filter_map(named) {
+        match read.get(file) {
+            Some(locked) => entries[stage] = locked.get(name).cloned(),
+            None => drop(others.insert(file)),
+        }
+    }
+    for pipeline in others {
         let path = lock_path(pipeline);
         if ignore.ignored_by(&path, false).is_ok_and(|rule| rule.is_some()) {
             continue;
@@ -177,7 +185,7 @@ fn read_locks(
             .collect();
         let read = |(stage, name): &(usize, &str)| Some((*stage, lockfile.entry(name)?.parse()));
         for (stage, entry) in wanted.par_iter().filter_map(read).collect::<Vec<_>>() {
-            entries[stage] = Some(entry.map_err(broken)?);
+            entries[stage] = Some(Arc::new(entry.map_err(broken)?));
         }
     }
     Ok(entries)

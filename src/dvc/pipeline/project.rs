@@ -1,9 +1,12 @@
 //! A project that was read: its stages, and the files they stand in.
 
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::read::sections::TopLevel;
 use super::stage::Stage;
+use crate::dvc::lockfile::LockEntry;
 
 /// A DVC project.
 #[derive(Debug)]
@@ -28,7 +31,12 @@ pub(crate) struct StageFile {
     /// Its foreach and matrix definitions, those without stages included.
     pub groups: Vec<Group>,
     pub top: TopLevel,
+    /// What its lock file has, if there is one and all of it is as DVC writes it.
+    pub lock: Option<LockEntries>,
 }
+
+/// The entries of a lock file by the names of their stages.
+pub(crate) type LockEntries = HashMap<String, Arc<LockEntry>>;
 
 /// A `foreach` or `matrix`.
 #[derive(Debug)]

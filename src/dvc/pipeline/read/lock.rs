@@ -1,5 +1,7 @@
 //! The lock file beside a `dvc.yaml`: DVC reads no stage while it is not in order.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use super::schema;
@@ -7,10 +9,19 @@ use crate::dvc::lockfile::Lockfile;
 use crate::dvc::pipeline::env::Env;
 use crate::dvc::pipeline::error::{Fault, LoadError, Problem, StageProblem};
 use crate::dvc::pipeline::path::lock_path;
+use crate::dvc::pipeline::project::LockEntries;
 use crate::dvc::pipeline::source::FileKind;
 use crate::dvc::pipeline::stage::Stage;
 use crate::dvc::value::Value;
 use crate::dvc::yaml::{Node, NodeValue};
+
+/// What the lock file of a `dvc.yaml` is found to be.
+pub(super) enum Found {
+    Nothing,
+    /// All of it is as DVC writes it.
+    Entries(LockEntries),
+    Unusual(UnusualLock),
+}
 
 /// A lock file that is in order, but not one as DVC writes it.
 pub(super) struct UnusualLock {
@@ -19,8 +30,8 @@ pub(super) struct UnusualLock {
     node: Node,
 }
 
-/// Checks the lock file of a `dvc.yaml`; `None` if there is none, or nothing more to check in it.
-pub(super) fn check(env: &Env<'_>, pipeline: &str) -> Result<Option<UnusualLock>, LoadError> {
+/// Reads and checks the lock file of a `dvc.yaml`.
+pub(super) fn check(env: &Env<'_>, pipeline: &str) -> Result<Found, LoadError> {
     let path = lock_path(pipeline);
     let is_git_ignored = env.files.is_git_ignored(&path, false);
     if is_git_ignored.map_err(|error| Fault::new(Problem::Read(error)).in_file(&path, b""))? {
@@ -29,36 +40,41 @@ pub(super) fn check(env: &Env<'_>, pipeline: &str) -> Result<Option<UnusualLock>
     let ignored = env.ignore.ignored_by(&path, false);
     let ignored = ignored.map_err(|error| Fault::new(Problem::Ignore(error)).in_file(&path, b""))?;
     match env.files.kind(&path) {
-        None => return Ok(None),
-        Some(_) if ignored.is_some() => return Ok(None),
+        None => return Ok(Found::Nothing),
+        Some(_) if ignored.is_some() => return Ok(Found::Nothing),
         Some(FileKind::File) => {}
         Some(FileKind::Directory | FileKind::Other) => return Err(Fault::new(Problem::NotRegular).in_file(&path, b"")),
     }
     let text = env.files.read(&path).map_err(|error| Fault::new(Problem::Read(error)).in_file(&path, b""))?;
-    if std::str::from_utf8(&text).is_ok_and(is_usual) {
-        return Ok(None);
+    if let Some(entries) = std::str::from_utf8(&text).ok().and_then(usual) {
+        return Ok(Found::Entries(entries));
     }
     let (node, text) = env.read_yaml(&path)?;
     match schema::check_lock(&node) {
-        Ok(()) => Ok(Some(UnusualLock { path, text, node })),
+        Ok(()) => Ok(Found::Unusual(UnusualLock { path, text, node })),
         Err(error) => Err(Fault::new(Problem::Schema(error)).in_file(&path, &text)),
     }
 }
 
-/// Whether a text is a lock file as DVC writes it, which is found out much faster than by the schema.
-fn is_usual(text: &str) -> bool {
-    let Ok(lock) = Lockfile::parse(text) else { return false };
-    let is_usual =
-        |name: &str| {
-            lock.entry(name).and_then(|entry| entry.parse().ok()).is_some_and(|entry| {
-                entry.deps.iter().chain(&entry.outs).all(|item| {
-                    !item.recorded.is_remote && item.recorded.md5.as_ref().is_none_or(|md5| md5.len() >= 32)
-                })
-            })
-        };
+/// The entries of a lock file as DVC writes it, which is found out much faster than by the schema.
+fn usual(text: &str) -> Option<LockEntries> {
+    let lock = Lockfile::parse(text).ok()?;
+    let read = |name: &&str| {
+        let entry = lock.entry(name)?.parse().ok()?;
+        let is_usual = entry
+            .deps
+            .iter()
+            .chain(&entry.outs)
+            .all(|item| !item.recorded.is_remote && item.recorded.md5.as_ref().is_none_or(|md5| md5.len() >= 32));
+        is_usual.then(|| ((*name).to_owned(), Arc::new(entry)))
+    };
     let names: Vec<&str> = lock.names().collect();
     // Where there is no entry, `stages:` may be empty, which DVC refuses.
-    text.starts_with("schema:") && !names.is_empty() && names.par_iter().all(|name| is_usual(name))
+    if !text.starts_with("schema:") || names.is_empty() {
+        return None;
+    }
+    let entries = names.par_iter().map(read).collect::<Option<Vec<_>>>()?;
+    Some(entries.into_iter().collect())
 }
 
 impl UnusualLock {

@@ -13,7 +13,7 @@ use crate::dvc::config::DvcConfig;
 use crate::dvc::pipeline::env::Env;
 use crate::dvc::pipeline::error::{Fault, LoadError, Problem};
 use crate::dvc::pipeline::path;
-use crate::dvc::pipeline::project::{Group, Project, StageFile};
+use crate::dvc::pipeline::project::{Group, LockEntries, Project, StageFile};
 use crate::dvc::pipeline::resolve::context::Context;
 use crate::dvc::pipeline::resolve::define::{self, Definitions};
 use crate::dvc::pipeline::source::{FileKind, ProjectFiles};
@@ -28,17 +28,17 @@ impl Project {
         let mut project = Project { root: files.root().to_owned(), stages: vec![], files: vec![], repeated: vec![] };
         discover::walk(&env, |path| {
             let start = project.stages.len();
-            let read = read(&env, path)?;
+            let mut read = read(&env, path)?;
             if project.stages.is_empty() {
-                project.stages = read.stages;
+                project.stages = std::mem::take(&mut read.stages);
             } else {
-                project.stages.extend(read.stages);
+                project.stages.append(&mut read.stages);
             }
             let stages = start..project.stages.len();
             project.repeated.extend(repeated(&project.stages, stages.clone()));
             let outs = project.stages[stages.clone()].iter().flat_map(|stage| &stage.outs);
             let outs = outs.filter_map(|out| out.resolved.clone()).collect();
-            project.files.push(StageFile { path: path.to_owned(), stages, groups: read.groups, top: read.top });
+            project.files.push(read.file(path, stages));
             Ok(outs)
         })?;
         Ok(project)
@@ -56,10 +56,10 @@ impl Project {
         let mut project = Project { root: files.root().to_owned(), stages: vec![], files: vec![], repeated: vec![] };
         for path in paths {
             let start = project.stages.len();
-            let read = read(&env, path)?;
-            project.stages.extend(read.stages);
+            let mut read = read(&env, path)?;
+            project.stages.append(&mut read.stages);
             let stages = start..project.stages.len();
-            project.files.push(StageFile { path: path.to_owned(), stages, groups: read.groups, top: read.top });
+            project.files.push(read.file(path, stages));
         }
         Ok(project)
     }
@@ -70,6 +70,14 @@ pub(super) struct Content {
     pub stages: Vec<Stage>,
     pub groups: Vec<Group>,
     pub top: TopLevel,
+    pub lock: Option<LockEntries>,
+}
+
+impl Content {
+    /// The file at a path, of whose stages these are the indices.
+    fn file(self, path: &str, stages: Range<usize>) -> StageFile {
+        StageFile { path: path.to_owned(), stages, groups: self.groups, top: self.top, lock: self.lock }
+    }
 }
 
 /// Returns the stages whose name came before: only a name with `@` can be given twice.
@@ -90,13 +98,17 @@ fn read(env: &Env<'_>, path: &str) -> Result<Content, LoadError> {
         schema::check_dvc_file(&node)
             .map_err(|error| Fault::new(Problem::Schema(error)))
             .and_then(|()| dvc_file::stage(env, path, &node))
-            .map(|stage| Content { stages: vec![stage], groups: vec![], top: TopLevel::default() })
+            .map(|stage| Content { stages: vec![stage], groups: vec![], top: TopLevel::default(), lock: None })
     } else {
         schema::check_pipeline(&node).map_err(|error| Fault::new(Problem::Schema(error)).in_file(path, &text))?;
         let lock = lock::check(env, path)?;
-        let content = pipeline(env, path, &node);
-        if let (Some(lock), Ok(content)) = (&lock, &content) {
-            lock.check_digests(&content.stages)?;
+        let mut content = pipeline(env, path, &node);
+        if let Ok(content) = &mut content {
+            match lock {
+                lock::Found::Nothing => {}
+                lock::Found::Entries(entries) => content.lock = Some(entries),
+                lock::Found::Unusual(lock) => lock.check_digests(&content.stages)?,
+            }
         }
         content
     };
@@ -117,7 +129,7 @@ fn pipeline(env: &Env<'_>, path: &str, node: &Node) -> Result<Content, Fault> {
         merged.map_err(|error| Fault::new(Problem::Context(error)))?;
     }
     define::merge_vars(&mut context, &vars, env, directory, "vars")?;
-    let mut read = Content { stages: vec![], groups: vec![], top: TopLevel::default() };
+    let mut read = Content { stages: vec![], groups: vec![], top: TopLevel::default(), lock: None };
     if let Some(stages) = node.as_map().and_then(|map| map.get(&StrKey("stages"))).and_then(|entry| entry.node.as_map())
     {
         let mut definitions = Definitions::of(stages, &context)?;
