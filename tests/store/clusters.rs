@@ -95,6 +95,24 @@ mod kubernetes {
         check_failure(&project, &ran);
     }
 
+    /// Some stores list what was written only after a while.
+    #[test]
+    fn results_that_are_listed_late_are_waited_for() {
+        let (Some(server), cluster) = (S3::start(), Cluster::new()) else { return };
+        if cluster.fake().is_none() {
+            return;
+        }
+        let project = failing(&server);
+        let proxy = server.lagging(std::time::Duration::from_secs(5));
+        let words: Vec<String> =
+            ["run", "--no-check"].map(str::to_owned).into_iter().chain(pods(&server.endpoint())).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut launcher = reaching(&server, &project, cluster.command(&project, &words));
+        let ran = Ran::of(launcher.env("AWS_ENDPOINT_URL", &proxy.endpoint));
+        check_failure(&project, &ran);
+        assert!(!ran.stderr.contains("a tool failed"), "{ran:#?}");
+    }
+
     #[test]
     fn a_launch_is_left_to_pods_and_brought_home_by_another_clone() {
         let (Some(server), cluster) = (S3::start(), Cluster::new()) else { return };

@@ -47,19 +47,30 @@ impl S3 {
 
     /// The same with a body.
     pub(crate) fn send(&self, method: &str, path: &str, body: &[u8]) -> String {
-        let mut line = TcpStream::connect(&self.address).expect("connected");
-        // The server wants to know who asks, and believes it.
-        let who = "AWS4-HMAC-SHA256 Credential=key/20240101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: {who}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-            self.address,
-            body.len()
-        );
-        line.write_all(head.as_bytes()).expect("sent");
-        line.write_all(body).expect("sent");
-        let mut answer = vec![];
-        line.read_to_end(&mut answer).expect("answered");
-        String::from_utf8_lossy(&answer).into_owned()
+        send_to(&self.address, method, path, body)
+    }
+
+    /// A proxy that does not list an object before some time has passed since it was first listed.
+    pub(crate) fn lagging(&self, lag: Duration) -> Proxy {
+        let (address, mut seen) = (self.address.clone(), std::collections::HashMap::new());
+        Proxy::start(self, move |method, path| {
+            if method != "GET" || !path.contains("list-type=2") {
+                return Fate::Passes;
+            }
+            let answer = send_to(&address, "GET", path, b"");
+            let listing = answer.split_once("\r\n\r\n").expect("an answer has a body").1;
+            let mut parts = listing.split("<Contents>");
+            let mut shown = parts.next().unwrap_or_default().to_owned();
+            for part in parts {
+                let (object, rest) = part.split_once("</Contents>").expect("it ends");
+                let key = object.split(['>', '<']).nth(2).unwrap_or_default().to_owned();
+                if seen.entry(key).or_insert_with(Instant::now).elapsed() >= lag {
+                    shown.push_str(&format!("<Contents>{object}</Contents>"));
+                }
+                shown.push_str(rest);
+            }
+            Fate::Answer(shown)
+        })
     }
 
     /// The keys of all objects.
@@ -91,6 +102,22 @@ impl S3 {
     pub(crate) fn fanout(&self, project: &Project, arguments: &[&str]) -> Ran {
         Ran::of(command(project, project.root(), &self.endpoint()).args(arguments))
     }
+}
+
+/// Sends a request to a server, and returns the answer with its head.
+fn send_to(address: &str, method: &str, path: &str, body: &[u8]) -> String {
+    let mut line = TcpStream::connect(address).expect("connected");
+    // The server wants to know who asks, and believes it.
+    let who = "AWS4-HMAC-SHA256 Credential=key/20240101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: {who}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    line.write_all(head.as_bytes()).expect("sent");
+    line.write_all(body).expect("sent");
+    let mut answer = vec![];
+    line.read_to_end(&mut answer).expect("answered");
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// `dvc-fanout` in a folder, with credentials for what listens at an address.

@@ -141,7 +141,7 @@ impl<'a> Drive<'a> {
             job: seen,
             retries,
             retry_commands: shards.retry_commands,
-            items: Items::new(&shards, |index| wanted.contains(&index)),
+            items: Items::new(&shards, |index| wanted.contains(&index)).listed(files.is_over_store()),
             pods: BTreeMap::new(),
             settled: HashSet::new(),
             late: BTreeMap::new(),

@@ -55,6 +55,11 @@ impl RunFiles {
         }
     }
 
+    /// Whether workers publish into an object store.
+    pub(crate) fn is_over_store(&self) -> bool {
+        self.post.is_some()
+    }
+
     /// Whether nobody has looked since for what came through the object store: whatever has ended then may have more to say.
     pub(crate) fn is_behind(&self, ended: Instant) -> bool {
         self.post.as_ref().is_some_and(|post| !post.has_looked_since(ended))

@@ -56,8 +56,15 @@ pub(super) struct Array {
 }
 
 impl Array {
-    fn new(name: String, record: Record, shards: Shards, wanted: impl Fn(usize) -> bool, round: u32) -> Array {
-        let items = Items::new(&shards, wanted);
+    fn new(
+        name: String,
+        record: Record,
+        shards: Shards,
+        wanted: impl Fn(usize) -> bool,
+        round: u32,
+        is_listed: bool,
+    ) -> Array {
+        let items = Items::new(&shards, wanted).listed(is_listed);
         let asked = Asked { time: record.time.clone(), memory: record.memory.clone() };
         Array { name, record, shards, items, asked, round }
     }
@@ -95,7 +102,14 @@ impl Submitter<'_> {
             self.dealer.files.write_job(&name, &shards, &record.to_json())?;
             tasks.retain(|task| !own.contains(&task.index));
             self.channels.notice(format!("going on with array `{name}`"));
-            found.push(Array::new(name, record, shards, |index| wanted.contains(&index), 1));
+            found.push(Array::new(
+                name,
+                record,
+                shards,
+                |index| wanted.contains(&index),
+                1,
+                self.dealer.files.is_over_store(),
+            ));
         }
         Ok(found)
     }
@@ -179,7 +193,14 @@ impl Submitter<'_> {
                     self.dealer.files.write_job(&next.name, &next.shards, &record.to_json())?;
                     self.dealer.files.post_job(&next.name).await?;
                     self.channels.notice(format!("array `{}` of {tasks} is job {id}", next.name));
-                    arrays.push(Array::new(next.name, record, next.shards, |_| true, round));
+                    arrays.push(Array::new(
+                        next.name,
+                        record,
+                        next.shards,
+                        |_| true,
+                        round,
+                        self.dealer.files.is_over_store(),
+                    ));
                     continue;
                 }
                 Err(refusal) => refusal,

@@ -263,7 +263,8 @@ impl<'a> Watch<'a> {
             return Ok(());
         }
         // What it left may not be here yet; the next answer says the same of its end.
-        if self.files.is_behind(*tracked.ended.entry(shard).or_insert_with(Instant::now)) {
+        let since = *tracked.ended.entry(shard).or_insert_with(Instant::now);
+        if self.files.is_behind(since) {
             return Ok(());
         }
         tracked.open.remove(&shard);
@@ -306,7 +307,7 @@ impl<'a> Watch<'a> {
             again,
             spares_others: meaning.spares_others && round <= MAX_LOST,
         };
-        match tracked.array.items.settle(shard, &end, self.files, true)? {
+        match tracked.array.items.settle(shard, &end, self.files, self.files.may_still_come(since))? {
             Some(events) => {
                 let is_done = tracked.array.items.is_done(shard);
                 if meaning.blames_node && is_own_failure(&events, is_done) {
@@ -314,7 +315,11 @@ impl<'a> Watch<'a> {
                 }
                 self.tell(events);
             }
-            None => drop(tracked.late.insert(shard, Late::new(end))),
+            None if end.ending == Ending::Succeeded => drop(tracked.late.insert(shard, Late::new(end))),
+            None => {
+                tracked.open.insert(shard);
+                tracked.ended.insert(shard, since);
+            }
         }
         Ok(())
     }

@@ -11,6 +11,7 @@
 //! | begun, no result | ended | finished as the pod ended; again if the shard is |
 //! | not begun | ended, not tried again | finished as the pod ended |
 //! | nothing | ended well | waited for: the volume may lag behind |
+//! | nothing in an object store | ended | waited for: its listing may lag behind |
 
 use std::time::Duration;
 
@@ -94,6 +95,8 @@ pub(crate) struct Items {
     shards: Vec<Vec<Item>>,
     /// Whether a command that failed is tried again with its shard.
     retry_commands: bool,
+    /// Whether what a shard left that did not end well may come late, too.
+    is_listed: bool,
     left: usize,
 }
 
@@ -106,7 +109,12 @@ impl Items {
             left += items.len();
             items
         });
-        Items { shards: shards.collect(), retry_commands: list.retry_commands, left }
+        Items { shards: shards.collect(), retry_commands: list.retry_commands, is_listed: false, left }
+    }
+
+    /// The same where what workers leave is listed by an object store, which may lag behind.
+    pub(crate) fn listed(self, is_listed: bool) -> Self {
+        Items { is_listed, ..self }
     }
 
     /// How many work items have not ended for good.
@@ -155,6 +163,7 @@ impl Items {
         let mut is_cut = false;
         let before = self.left_of(shard).count();
         let retry_commands = self.retry_commands;
+        let is_awaited = self.is_listed || end.ending == Ending::Succeeded;
         for item in self.left_of(shard) {
             let files = item.look(files)?;
             let is_last = |attempt: &u32| files.begun.is_none_or(|begun| *attempt >= begun);
@@ -162,7 +171,7 @@ impl Items {
                 files.result.as_ref().filter(|(attempt, ending)| is_last(attempt) || is_final(ending, retry_commands));
             // A worker that was told to end begins nothing more.
             is_cut |= matches!(last, Some((_, Ending::Lost { .. })));
-            let is_missing = last.is_none() && end.ending == Ending::Succeeded && !is_cut;
+            let is_missing = last.is_none() && is_awaited && !is_cut;
             if is_missing && is_patient {
                 return Ok(None);
             }
