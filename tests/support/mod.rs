@@ -15,6 +15,26 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::rc::Rc;
+use std::sync::LazyLock;
+
+/// What `git init` and `dvc init` make, committed: made once in a process, since it takes a second.
+static INITIALIZED: LazyLock<PathBuf> = LazyLock::new(|| {
+    let project = Project::bare();
+    project.git(["init", "--quiet", "--initial-branch=main", "--template="]);
+    project.dvc(["init", "--quiet"]);
+    project.commit("dvc init");
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("initialized");
+    std::fs::create_dir_all(&kept).expect("made");
+    for other in std::fs::read_dir(&kept).expect("listed").flatten() {
+        let process = Path::new("/proc").join(other.file_name());
+        if !process.exists() {
+            drop(std::fs::remove_dir_all(other.path()));
+        }
+    }
+    let own = kept.join(std::process::id().to_string());
+    copy_tree(&project.root, &own);
+    own
+});
 
 /// A project in a folder of its own, with a git and a DVC repository, out of reach of the user's settings.
 pub(crate) struct Project {
@@ -37,9 +57,7 @@ impl Project {
     /// A git and DVC repository with nothing in it.
     pub(crate) fn empty() -> Self {
         let project = Self::bare();
-        project.git(["init", "--quiet", "--initial-branch=main"]);
-        project.dvc(["init", "--quiet"]);
-        project.commit("dvc init");
+        copy_tree(&INITIALIZED, &project.root);
         project
     }
 
@@ -148,6 +166,15 @@ impl Project {
     /// Runs `dvc`, which must succeed, and returns its stdout.
     pub(crate) fn dvc<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> String {
         Ran::of(self.command("dvc").args(arguments)).succeeded()
+    }
+
+    /// Runs `dvc` several times in one process, which must all succeed, and returns what each wrote to stdout: loading DVC
+    /// takes as long as what it does.
+    pub(crate) fn dvc_each(&self, calls: &[&[&str]]) -> Vec<String> {
+        const CALLS: &str = "import json, sys; from dvc.cli import main\nfor call in json.loads(sys.argv[1]):\n    code = main(call)\n    sys.stdout.write('\\0'); sys.stdout.flush()\n    code and sys.exit(code)";
+        let calls = serde_json::to_string(calls).expect("plain data");
+        let said = Ran::of(self.command("python").args(["-c", CALLS, &calls])).succeeded();
+        said.split_terminator('\0').map(str::to_owned).collect()
     }
 
     pub(crate) fn commit(&self, message: &str) {
