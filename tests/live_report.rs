@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::report::browse;
 use crate::runs::wait_until;
-use crate::support::{Project, tool};
+use crate::support::{Project, say, tool};
 
 /// A `report --serve` that ends with the test.
 struct Served {
@@ -157,4 +157,40 @@ fn a_run_is_watched_in_a_browser_to_its_end() {
     assert!(run.wait().expect("ended").success());
     assert_eq!(seen["complaints"], json!([]));
     assert_eq!(seen["read"], json!(["2", "ss1", 0, true]));
+}
+
+#[test]
+fn ten_thousand_work_items_are_looked_at_while_the_page_is_fetched_again_and_again() {
+    let Some(chromium) = tool("chromium") else { return };
+    let project = Project::empty();
+    let keys: Vec<String> = (0..10_000).map(|key| format!("s{key:05}")).collect();
+    project.write("params.yaml", &format!("keys: [{}]\n", keys.join(", ")));
+    project.write(
+        "dvc.yaml",
+        "stages:\n  make:\n    foreach: ${keys}\n    do:\n      cmd: echo ${item} > ${item}\n      outs: ['${item}']\n",
+    );
+    project.fanout(["plan"]).succeeded();
+    let served = Served::of(&project);
+    let picture = Path::new(env!("CARGO_TARGET_TMPDIR")).join("live-large.png").display().to_string();
+    let seen = browse(
+        &project,
+        &chromium,
+        &json!([
+            {"open": served.url},
+            {"read": "document.querySelector('#items output').textContent"},
+            {"type": "#items input", "text": "s0999"},
+            {"read": "document.querySelector('#told').dataset.seen = 'before'"},
+            // What has not changed stays.
+            {"until": "document.documentElement.dataset.refreshedInMs"},
+            {"read": "Number(document.documentElement.dataset.refreshedInMs)"},
+            {"read": "document.querySelector('#told').dataset.seen"},
+            {"read": "document.querySelector('#items output').textContent"},
+            {"read": "document.querySelectorAll('.row').length < 100"},
+            {"screenshot": picture, "dark": false},
+        ]),
+    );
+    assert_eq!(seen["complaints"], json!([]));
+    let mut read = seen["read"].as_array().expect("a list").clone();
+    say(&format!("10,000 work items are fetched again in {} ms", read.remove(2)));
+    assert_eq!(json!(read), json!(["10,000 of 10,000", "before", "before", "10 of 10,000", true]));
 }

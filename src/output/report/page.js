@@ -290,6 +290,7 @@
       // It is asked again.
     }
     $("#away").hidden = answered;
+    if (answered) document.documentElement.dataset.refreshedInMs = Math.round(performance.now() - began);
     // The larger the page, the less often; where nothing runs, another run may begin.
     const pause = Math.max((data.on ? live : 5 * live) * 1000, 10 * (performance.now() - began));
     setTimeout(refresh, pause);
