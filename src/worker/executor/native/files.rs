@@ -9,8 +9,9 @@ use crate::dvc::pipeline::path;
 use crate::dvc::pipeline::source::{DirEntry, FileKind, ProjectFiles};
 use crate::state::format::TextFile;
 
-/// What variables come from; projected stages have none.
-const PARAMS: &str = "params.yaml";
+/// What is not looked at: projected stages have no variables, and their lock entries, which are read beside the workspace,
+/// are those of a lock file that is in order, however many others it has.
+const UNSEEN: [&str; 2] = ["params.yaml", "dvc.lock"];
 
 /// A work item's own stage files over those of its workspace.
 pub(super) struct ItemFiles<'a> {
@@ -38,7 +39,7 @@ impl ProjectFiles for ItemFiles<'_> {
     fn kind(&self, path: &str) -> Option<FileKind> {
         match self.text(path) {
             Some(_) => Some(FileKind::File),
-            None if path::file_name(path) == PARAMS => None,
+            None if UNSEEN.contains(&path::file_name(path)) => None,
             None => self.disk.kind(path),
         }
     }
