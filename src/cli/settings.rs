@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn every_setting_can_be_read_from_the_environment() {
-        let command = with_environment(<super::super::Cli as clap::CommandFactory>::command());
+        let command = super::super::Cli::whole();
         let run = command.find_subcommand("run").expect("there is one");
         let missing: Vec<String> = names()
             .into_iter()
