@@ -255,3 +255,21 @@ fn results_are_not_written_to_another_branch() {
     project.fanout(["finalize", "--any-branch"]).succeeded();
     assert_whole(&project, "p\n");
 }
+
+/// What DVC and a run write themselves is never linked, however large: nobody writes into the project through it.
+#[test]
+fn a_long_lock_file_is_each_workspaces_own() {
+    let project = project("true");
+    let gone = |number: usize| format!("  gone@{number}:\n    cmd: ./{}\n", "x".repeat(5 << 10));
+    let before = format!("schema: '2.0'\nstages:\n{}", (0..1000).map(gone).collect::<String>());
+    project.write("dvc.lock", &before);
+    for (text, executor) in [("p\n", "native"), ("another p\n", "dvc")] {
+        project.write("p.txt", text);
+        let ran = project.fanout(["run", "-j", "2", "--executor", executor]);
+        assert_eq!(ran.code, Some(0), "{ran:#?}");
+        assert!(!ran.stderr.contains("dvc.lock"), "{ran:#?}");
+        let lock = project.read("dvc.lock");
+        assert!(lock.starts_with(&before), "what others had recorded is lost: {} bytes", lock.len());
+        assert_eq!(lock[before.len()..].matches("    cmd: ").count(), 2, "{}", &lock[before.len()..]);
+    }
+}

@@ -1,4 +1,5 @@
-//! Files of the work tree that are too large to be copied for each plan and each slot.
+//! Files of the work tree that are too large to be copied for each plan and each slot; stage files, lock files and
+//! `.gitignore` files, which DVC and runs write, are copied however large.
 //!
 //! A tree of a snapshot has an entry for each, with the mode that git has for submodules: its id is no object's but the
 //! digest of the file's stat data, so a file that was changed since makes another tree. In a slot such a file is

@@ -195,7 +195,8 @@ impl Seen {
         let mut copied = vec![];
         for (path, found) in std::mem::take(&mut self.unread) {
             let size = found.size();
-            if found.is_file() && (size > LARGE || size > room) {
+            let is_large = size > LARGE || size > room;
+            if found.is_file() && is_large && !is_written_by_runs(&path) {
                 links.push(lossy(&path));
                 self.files.insert(path, (linked::stamp(&found), SUBMODULE));
             } else {
@@ -251,6 +252,12 @@ enum Converting {
     InSize,
     /// By programs and encodings, where only a look at the attributes can tell.
     Anyhow,
+}
+
+/// Whether DVC and runs write into files of this name: through a link, a workspace would write into the project's.
+fn is_written_by_runs(path: &[u8]) -> bool {
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+    matches!(name, b"dvc.lock" | b"dvc.yaml" | b".gitignore") || name.ends_with(b".dvc")
 }
 
 impl Git {

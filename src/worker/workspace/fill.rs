@@ -42,7 +42,7 @@ impl Workspace {
         for directory in &item.directories {
             fs::create_dir(&root.join(directory))?;
         }
-        projection::begin(&self.slot, base_locks(item)?)?;
+        projection::begin(&self.slot, &base_locks(item)?)?;
         let mut results: HashMap<usize, Published> = HashMap::new();
         for &index in &item.needs {
             if let Some(published) = results::best(sources.run, index)? {

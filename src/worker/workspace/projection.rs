@@ -72,9 +72,7 @@ impl<'a> Projection<'a> {
                 fs::remove(&self.root.join(path))?;
             }
             for file in &self.item.files {
-                let to = self.root.join(&file.path);
-                make_parent(&to)?;
-                fs::write_plain(&to, file.text.as_bytes())?;
+                write(&self.root.join(&file.path), &file.text)?;
             }
         }
         // One that is a dep stays what the dep says, and has these entries as well.
@@ -110,25 +108,24 @@ pub(crate) fn is_stage_file(path: &str) -> bool {
 }
 
 /// Begins the lock files of an attempt with the entries that its stages had at plan time.
-pub(super) fn begin(slot: &SlotDir, locks: Vec<(String, String)>) -> Result<(), WorkspaceError> {
+pub(super) fn begin(slot: &SlotDir, locks: &[(String, String)]) -> Result<(), WorkspaceError> {
     let folder = slot.locks();
     fs::remove(&folder)?;
-    for (path, text) in locks {
-        let to = folder.join(path);
-        make_parent(&to)?;
-        fs::write_plain(&to, text.as_bytes())?;
-    }
-    Ok(())
+    locks.iter().try_for_each(|(path, text)| write(&folder.join(path), text))
+}
+
+/// Writes a file anew: what is a link to the project's is none afterwards.
+fn write(to: &Path, text: &str) -> Result<(), WorkspaceError> {
+    make_parent(to)?;
+    fs::remove(to)?;
+    Ok(fs::write_plain(to, text.as_bytes())?)
 }
 
 /// Has a file look as it does in another folder.
 fn copy(from: &Path, to: &Path, path: &str) -> Result<(), WorkspaceError> {
     let to = to.join(path);
     match fs::read_text_if_any(&from.join(path))? {
-        Some(text) => {
-            make_parent(&to)?;
-            Ok(fs::write_plain(&to, text.as_bytes())?)
-        }
+        Some(text) => write(&to, &text),
         None => Ok(fs::remove(&to)?),
     }
 }
