@@ -78,6 +78,10 @@ fn check(oracle: &mut Oracle, mut graph: Graph, edits: &[Vec<Edit>], executor: &
         fails = said.events.iter().flatten().any(|(what, _)| what == "failed");
         graph.has_failed |= fails;
         let ran = fanned.fanout(["run", "-P", "-j", "2", "--executor", executor]);
+        // By itself it refuses what only DVC can do, a frozen stage that changed, and says so; the rounds before were compared.
+        if executor == "native" && ran.stderr.contains("only DVC can do it") {
+            return;
+        }
         assert_eq!(ran.code, Some(i32::from(fails)), "round {round}: {ran:#?}\n{said:?}");
         let is_compared: Listed = if graph.has_failed { &|path| !is_ignore_file(path) } else { &|_| true };
         assert_same_listing(&serial, &fanned, is_compared, &format!("round {round}"));
