@@ -12,10 +12,9 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+use crate::adapters::beat::Beat;
 use crate::adapters::fs::FsError;
 use crate::adapters::{clock, process};
 
@@ -43,8 +42,7 @@ pub(crate) struct Holder {
 pub(crate) struct Claim {
     path: PathBuf,
     text: String,
-    end: Option<Sender<()>>,
-    keeper: Option<JoinHandle<()>>,
+    beat: Beat,
 }
 
 /// Takes a claim without waiting; returns its holder if somebody else has it.
@@ -81,26 +79,22 @@ pub(crate) fn holder(path: &Path, pulse: Pulse) -> Option<Holder> {
 
 impl Claim {
     fn keep(path: &Path, text: String, pulse: Pulse) -> Claim {
-        let (end, ended) = mpsc::channel();
         let (kept, own) = (path.to_owned(), text.clone());
-        let keeper = std::thread::spawn(move || {
-            while ended.recv_timeout(pulse.beat) == Err(RecvTimeoutError::Timeout) {
-                // The time of the file is the server's, whatever this machine's clock says.
-                if fs::read_to_string(&kept).is_ok_and(|text| text == own)
-                    && let Ok(mut file) = OpenOptions::new().write(true).open(&kept)
-                {
-                    drop(file.write_all(own.as_bytes()));
-                }
+        let beat = Beat::every(pulse.beat, move || {
+            // The time of the file is the server's, whatever this machine's clock says.
+            if fs::read_to_string(&kept).is_ok_and(|text| text == own)
+                && let Ok(mut file) = OpenOptions::new().write(true).open(&kept)
+            {
+                drop(file.write_all(own.as_bytes()));
             }
         });
-        Claim { path: path.to_owned(), text, end: Some(end), keeper: Some(keeper) }
+        Claim { path: path.to_owned(), text, beat }
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        drop(self.end.take());
-        drop(self.keeper.take().map(JoinHandle::join));
+        self.beat.stop();
         if fs::read_to_string(&self.path).is_ok_and(|text| text == self.text) {
             drop(fs::remove_file(&self.path));
         }

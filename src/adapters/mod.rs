@@ -1,6 +1,7 @@
 //! One file or folder for each outside thing: thin, no decisions.
 
 pub(crate) mod archive;
+pub(crate) mod beat;
 pub(crate) mod beneath;
 pub(crate) mod bucket;
 pub(crate) mod claim;

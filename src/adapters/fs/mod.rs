@@ -266,6 +266,11 @@ pub(crate) fn names_of(path: &Path) -> u64 {
     fs::symlink_metadata(path).map_or(0, |found| found.nlink())
 }
 
+/// Bytes of a file, behind symlinks; none where nothing is.
+pub(crate) fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |found| found.len())
+}
+
 /// The inode of what is at a path, behind symlinks.
 pub(crate) fn inode(path: &Path) -> Result<u64, FsError> {
     fs::metadata(path).map(|found| found.ino()).at("look at", path)

@@ -80,13 +80,13 @@ impl Mailbox {
                 }
                 ("jobs", Some(".out")) if object.size <= MAX_SAID => {
                     let said = run.job_output(stem);
-                    if said.metadata().map_or(0, |found| found.len()) != object.size {
+                    if fs::size(&said) != object.size {
                         self.bucket.get_to(&object.key, &said, MAX_SAID)?;
                     }
                 }
                 ("journals", Some(".jsonl")) if stem != own && object.size <= MAX_JOURNAL => {
                     let journal = run.journals().join(name);
-                    if journal.metadata().map_or(0, |found| found.len()) < object.size {
+                    if fs::size(&journal) < object.size {
                         self.bucket.get_to(&object.key, &journal, MAX_JOURNAL)?;
                     }
                 }

@@ -131,7 +131,7 @@ fn size_within(path: &Path, limit: u64) -> Result<Option<u64>, Diagnostic> {
     let Ok(found) = path.metadata() else { return Ok(Some(0)) };
     let size = if found.is_dir() {
         let files = fs::walk(path, &|_| false)?;
-        let size = |inside: &str| path.join(inside).metadata().map_or(0, |found| found.len());
+        let size = |inside: &str| fs::size(&path.join(inside));
         files.iter().map(|found| size(&found.path)).sum()
     } else {
         found.len()

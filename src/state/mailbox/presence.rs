@@ -1,12 +1,12 @@
 //! That a run is being launched, as the object store says it to other clones of the project; and whether one of them wants
 //! an end.
 
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Mailbox;
 use super::elsewhere::LAUNCHER;
+use crate::adapters::beat::Beat;
 use crate::adapters::fs;
 use crate::diagnostic::Diagnostic;
 use crate::state::paths::RunDir;
@@ -22,9 +22,9 @@ const JOURNAL_A_SECOND: u64 = 50_000;
 /// Said by a launcher from its first phase to its last.
 #[derive(Debug)]
 pub(crate) struct Presence {
+    mailbox: Arc<Mailbox>,
     run: RunDir,
-    end: Option<Sender<()>>,
-    keeper: Option<JoinHandle<Mailbox>>,
+    beat: Beat,
 }
 
 impl Presence {
@@ -36,34 +36,27 @@ impl Presence {
         }
         let own = fs::read(&run.launch_claim())?;
         mailbox.mark(LAUNCHER, &own)?;
-        let (end, ended) = mpsc::channel();
-        let (patient, kept) = (mailbox.again(PATIENCE)?, run.clone());
-        let keeper = std::thread::spawn(move || {
-            let mut keeper =
-                Keeper { mailbox: patient, run: kept, own, was_told: false, said: Instant::now(), sent: 0 };
-            while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
-                // What cannot be said now is said at the next beat.
-                drop(keeper.beat());
-            }
-            keeper.mailbox
-        });
-        Ok(Presence { run: run.clone(), end: Some(end), keeper: Some(keeper) })
+        let patient = Arc::new(mailbox.again(PATIENCE)?);
+        let (mailbox, kept) = (Arc::clone(&patient), run.clone());
+        let mut keeper = Keeper { mailbox, run: kept, own, was_told: false, said: Instant::now(), sent: 0 };
+        // What cannot be said now is said at the next beat.
+        let beat = Beat::every(LOOK, move || drop(keeper.beat()));
+        Ok(Presence { mailbox: patient, run: run.clone(), beat })
     }
 }
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        drop(self.end.take());
-        let Some(mailbox) = self.keeper.take().and_then(|keeper| keeper.join().ok()) else { return };
+        self.beat.stop();
         // Where the store is away, others see in time that nobody says it any more.
-        if mailbox.send_journal(&self.run).is_ok() {
-            drop(mailbox.mark(LAUNCHER, b""));
+        if self.mailbox.send_journal(&self.run).is_ok() {
+            drop(self.mailbox.mark(LAUNCHER, b""));
         }
     }
 }
 
 struct Keeper {
-    mailbox: Mailbox,
+    mailbox: Arc<Mailbox>,
     run: RunDir,
     /// What is said.
     own: Vec<u8>,
@@ -80,7 +73,7 @@ impl Keeper {
             fs::write(&self.run.cancel(), b"")?;
             self.was_told = true;
         }
-        let size = self.run.events().metadata().map_or(0, |found| found.len());
+        let size = fs::size(&self.run.events());
         let pause = run_lock::PULSE.beat + Duration::from_secs(size / JOURNAL_A_SECOND);
         // Soon after the beginning, too: others are to see who it was that began.
         if self.sent == 0 || self.said.elapsed() >= pause {

@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
-use super::logbook::Logbook;
 use super::outbound::About;
-use super::{MAX_DOCUMENT, Mailbox};
+use super::{MAX_DOCUMENT, Mailbox, logbook};
+use crate::adapters::beat::Beat;
 use crate::adapters::git::Store;
 use crate::adapters::{archive, fs};
 use crate::diagnostic::Diagnostic;
@@ -217,8 +217,8 @@ impl Site {
     }
 
     /// Puts in the log of an attempt now and then, for as long as what this returns lives.
-    pub(crate) fn keep_log(&self, index: usize, attempt: u32) -> Logbook {
-        Logbook::keep(&self.mailbox, &self.run, index, attempt)
+    pub(crate) fn keep_log(&self, index: usize, attempt: u32) -> Beat {
+        logbook::keep(&self.mailbox, &self.run, index, attempt)
     }
 
     /// Puts in the log of an attempt as it is by now.
