@@ -82,14 +82,10 @@ pub(crate) fn refresh(run: &RunDir, plan: &Plan) -> Result<(), Diagnostic> {
     if is_at_work || journal::has_ended(run)? {
         return Ok(());
     }
-    let Some(url) = noted(run)? else { return Ok(()) };
     let receiving = Receiving { run, durability: Durability::Now };
-    let looked = Mailbox::open(&url, run.name(), LOOK_PATIENCE)
-        .and_then(|mailbox| mailbox.receive_all(&receiving, plan.work_items));
-    if let Err(error) = looked {
-        text::note(&format!("this is how the run stood at an earlier look: {}", error.one_line()));
-    }
-    Ok(())
+    at_store(run, "this is how the run stood at an earlier look", |mailbox| {
+        mailbox.receive_all(&receiving, plan.work_items).map(drop)
+    })
 }
 
 /// The same of one work item, also while this clone launches the run: of what still runs, nobody else brings the log.
@@ -97,14 +93,22 @@ pub(crate) fn refresh_item(run: &RunDir, index: usize) -> Result<(), Diagnostic>
     if journal::has_ended(run)? {
         return Ok(());
     }
-    let Some(url) = noted(run)? else { return Ok(()) };
     let receiving = Receiving { run, durability: Durability::Now };
-    let looked = Mailbox::open(&url, run.name(), LOOK_PATIENCE).and_then(|mailbox| {
+    at_store(run, "this is what an earlier look has brought", |mailbox| {
         mailbox.look_for_launcher(run)?;
-        mailbox.receive_item(&receiving, index)
-    });
-    if let Err(error) = looked {
-        text::note(&format!("this is what an earlier look has brought: {}", error.one_line()));
+        mailbox.receive_item(&receiving, index).map(drop)
+    })
+}
+
+/// Does something with the object store of a run, if it was put into one; where that fails, says what follows and why.
+fn at_store(
+    run: &RunDir,
+    otherwise: &str,
+    act: impl FnOnce(&Mailbox) -> Result<(), Diagnostic>,
+) -> Result<(), Diagnostic> {
+    let Some(url) = noted(run)? else { return Ok(()) };
+    if let Err(error) = Mailbox::open(&url, run.name(), LOOK_PATIENCE).and_then(|mailbox| act(&mailbox)) {
+        text::note(&format!("{otherwise}: {}", error.one_line()));
     }
     Ok(())
 }
@@ -160,11 +164,7 @@ pub(crate) fn note(mailbox: &Mailbox, run: &RunDir) -> Result<(), Diagnostic> {
 
 /// Tells other clones what was written down of a run since; says so where that fails.
 pub(crate) fn tell(run: &RunDir) -> Result<(), Diagnostic> {
-    let Some(url) = noted(run)? else { return Ok(()) };
-    if let Err(error) = Mailbox::open(&url, run.name(), LOOK_PATIENCE).and_then(|mailbox| mailbox.send_journal(run)) {
-        text::note(&format!("other clones of the project do not see yet how the run stands: {}", error.one_line()));
-    }
-    Ok(())
+    at_store(run, "other clones of the project do not see yet how the run stands", |mailbox| mailbox.send_journal(run))
 }
 
 /// Removes what an object store has of a run, if it was put into one; what workers left there half-way goes with it. One
