@@ -1,26 +1,9 @@
 //! Files whose names are not UTF-8. No plan or result can name them, so they are taken with the directory they lie in.
 
 use std::fs::FileType;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::adapters::fs::{self, At as _, FoundKind, FsError};
-
-/// Finds the topmost entries with such names below a directory, relative to it, outside of what `skip` leaves out.
-pub(crate) fn find(top: &Path, skip: &dyn Fn(&str) -> bool) -> Result<Vec<PathBuf>, FsError> {
-    let folders = fs::walk(top, skip)?.into_iter().filter(|found| found.kind == FoundKind::Directory);
-    let mut odd = vec![];
-    for folder in std::iter::once(String::new()).chain(folders.map(|found| found.path)) {
-        let at = top.join(&folder);
-        for entry in std::fs::read_dir(&at).at("list", &at)? {
-            let name = entry.at("list", &at)?.file_name();
-            if name.to_str().is_none() {
-                odd.push(Path::new(&folder).join(name));
-            }
-        }
-    }
-    odd.sort_unstable();
-    Ok(odd)
-}
+use crate::adapters::fs::{self, At as _, FsError};
 
 /// Copies what has such a name below a directory, or lies in a directory that has; what is there already stays.
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), FsError> {

@@ -239,8 +239,8 @@ impl<'a> Inputs<'a> {
             needed.inputs.push(Input::Workspace { path: dep.to_owned() });
             return Ok(vec![]);
         }
-        let (found, has_odd_names) = fs::walk_and_tell(&at, &|inside| is_out(inside) || self.is_hidden(dep, inside))?;
-        needed.inputs.extend(has_odd_names.then(|| Input::OddNames { path: dep.to_owned() }));
+        let (found, odd) = fs::walk_and_tell(&at, &|inside| is_out(inside) || self.is_hidden(dep, inside))?;
+        needed.inputs.extend((!odd.is_empty()).then(|| Input::OddNames { path: dep.to_owned() }));
         let mut own = vec![];
         for found in &found {
             let path = format!("{dep}/{}", found.path);

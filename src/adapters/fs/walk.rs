@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{At as _, FsError};
 
@@ -64,17 +64,20 @@ pub(crate) fn walk(root: &Path, skip: &dyn Fn(&str) -> bool) -> Result<Vec<Found
     walk_and_tell(root, skip).map(|(found, _)| found)
 }
 
-/// The same, and whether something was left out since its name is not UTF-8.
-pub(crate) fn walk_and_tell(root: &Path, skip: &dyn Fn(&str) -> bool) -> Result<(Vec<Found>, bool), FsError> {
-    let (mut found, mut has_odd_names) = (vec![], false);
+/// The same, and what was left out since its name is not UTF-8, relative to the directory.
+pub(crate) fn walk_and_tell(root: &Path, skip: &dyn Fn(&str) -> bool) -> Result<(Vec<Found>, Vec<PathBuf>), FsError> {
+    let (mut found, mut odd) = (vec![], vec![]);
     let mut stack = vec![String::new()];
     while let Some(directory) = stack.pop() {
         let absolute = root.join(&directory);
         for entry in fs::read_dir(&absolute).at("list", &absolute)? {
             let entry = entry.at("list", &absolute)?;
-            let Ok(name) = entry.file_name().into_string() else {
-                has_odd_names = true;
-                continue;
+            let name = match entry.file_name().into_string() {
+                Ok(name) => name,
+                Err(name) => {
+                    odd.push(Path::new(&directory).join(name));
+                    continue;
+                }
             };
             let path = if directory.is_empty() { name } else { format!("{directory}/{name}") };
             if skip(&path) {
@@ -87,7 +90,7 @@ pub(crate) fn walk_and_tell(root: &Path, skip: &dyn Fn(&str) -> bool) -> Result<
             found.push(found_here);
         }
     }
-    Ok((found, has_odd_names))
+    Ok((found, odd))
 }
 
 /// The directories of a walk with nothing in them.

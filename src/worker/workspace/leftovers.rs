@@ -15,7 +15,6 @@ use std::path::Path;
 
 use super::{Sources, Workspace, WorkspaceError};
 use crate::adapters::fs::{self, Found, FoundKind, FsError, Moved};
-use crate::adapters::odd_names;
 use crate::dvc::pipeline::path::inside;
 use crate::model::carry::{Carry, has_below, is_at_or_below};
 
@@ -120,7 +119,9 @@ impl Workspace {
             return Ok(());
         }
         let skip = |path: &str| self.is_own(path) || self.in_project(path).is_some_and(|path| known(&path));
-        for path in odd_names::find(&self.top, &skip)? {
+        let (_, mut odd) = fs::walk_and_tell(&self.top, &skip)?;
+        odd.sort_unstable();
+        for path in odd {
             let to = self.carried.project().join(&path);
             let folder = path.parent().and_then(Path::to_str).unwrap_or_default();
             if is_plain_way(self.carried.project(), &format!("{folder}/-")) {

@@ -69,8 +69,8 @@ impl Workspace {
             all.push(found);
             if is_new {
                 let skip = |inside: &str| self.is_own(&format!("{path}/{inside}"));
-                let (below, has_odd_names) = fs::walk_and_tell(&self.top.join(path), &skip)?;
-                self.has_odd_names.set(self.has_odd_names.get() | has_odd_names);
+                let (below, odd) = fs::walk_and_tell(&self.top.join(path), &skip)?;
+                self.has_odd_names.set(self.has_odd_names.get() | !odd.is_empty());
                 all.extend(below.into_iter().map(|found| Found { path: format!("{path}/{}", found.path), ..found }));
             }
         }
@@ -83,8 +83,8 @@ impl Workspace {
 
     /// Everything in it but git's and DVC's own state.
     pub(super) fn walk(&self) -> Result<Vec<Found>, FsError> {
-        let (found, has_odd_names) = fs::walk_and_tell(&self.top, &|path| self.is_own(path))?;
-        self.has_odd_names.set(self.has_odd_names.get() | has_odd_names);
+        let (found, odd) = fs::walk_and_tell(&self.top, &|path| self.is_own(path))?;
+        self.has_odd_names.set(self.has_odd_names.get() | !odd.is_empty());
         Ok(found)
     }
 
