@@ -10,6 +10,7 @@ mod refs;
 mod slot;
 mod store;
 mod tree;
+mod untracked;
 mod work_tree;
 
 use std::path::{Path, PathBuf};

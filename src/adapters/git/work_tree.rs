@@ -13,7 +13,7 @@
 //!
 //! Nothing is written into the repository, and what would make large copies is not copied but linked; see [`linked`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::io;
@@ -21,9 +21,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use git2::{
-    AttrCheckFlags, DiffOptions, Index, IndexEntry, IndexEntryExtendedFlag, IndexEntryFlag, IndexTime, ObjectType, Oid,
-};
+use git2::{AttrCheckFlags, Index, IndexEntry, IndexEntryExtendedFlag, IndexEntryFlag, IndexTime, ObjectType, Oid};
 use rayon::prelude::*;
 
 use super::store::{Alternate, Store};
@@ -80,9 +78,9 @@ impl Seen {
         let mut index = opened.repository.index().doing("read the index")?;
         index.read(true).doing("read the index")?;
         let tracked: Vec<IndexEntry> = index.iter().collect();
-        let known: BTreeSet<&[u8]> = tracked.iter().map(|entry| entry.path.as_slice()).collect();
+        let known: HashSet<&[u8]> = tracked.iter().map(|entry| entry.path.as_slice()).collect();
         let mut others = BTreeSet::new();
-        for path in git.untracked()? {
+        for path in git.untracked(&known)? {
             // A folder that is named as such has a repository of its own.
             if let Some(folder) = path.strip_suffix(b"/") {
                 if !known.contains(folder) {
@@ -261,19 +259,6 @@ fn is_written_by_runs(path: &[u8]) -> bool {
 }
 
 impl Git {
-    /// The paths that the index does not have and that are not ignored; folders with a `/` at their end.
-    fn untracked(&self) -> Result<Vec<Vec<u8>>, GitError> {
-        let Some(opened) = &self.opened else { return Ok(vec![]) };
-        let mut options = DiffOptions::new();
-        options.include_untracked(true).recurse_untracked_dirs(true).disable_pathspec_match(true);
-        options.include_unreadable_as_untracked(true).ignore_submodules(true);
-        // Against an index with nothing in it there is nothing to compare, so no file is read.
-        let empty = Index::new().doing("make an index")?;
-        let diff =
-            opened.repository.diff_index_to_workdir(Some(&empty), Some(&mut options)).doing("list the work tree")?;
-        Ok(diff.deltas().filter_map(|delta| delta.new_file().path_bytes().map(<[u8]>::to_owned)).collect())
-    }
-
     fn converting(&self, tracked: &[IndexEntry]) -> Result<Converting, GitError> {
         let Some(opened) = &self.opened else { return Ok(Converting::Never) };
         let config = opened.repository.config().and_then(|mut config| config.snapshot()).doing("read git's config")?;

@@ -42,8 +42,24 @@ pub(crate) struct GitIgnore<F> {
     excluded: RefCell<HashMap<String, bool>>,
 }
 
-/// The lines of one file, in their order.
-type Rules = Vec<Pattern>;
+/// The lines of one file, each with how many are before it.
+#[derive(Default)]
+struct Rules {
+    /// Those that are a path letter by letter, `/name`, as DVC writes for each out: too many to try one after another.
+    paths: HashMap<Vec<u8>, usize>,
+    patterns: Vec<(usize, Pattern)>,
+}
+
+impl Rules {
+    /// Whether the last line that names a path ignores it or takes it back in; `None` where no line does.
+    fn ignore(&self, name: &[u8], is_dir: bool) -> Option<bool> {
+        let path = self.paths.get(name).copied();
+        let is_after = |at: usize| path.is_none_or(|path| at > path);
+        let later = self.patterns.iter().rev().take_while(|(at, _)| is_after(*at));
+        let pattern = later.map(|(_, pattern)| pattern).find(|pattern| pattern.names(name, is_dir));
+        pattern.map(|pattern| !pattern.negated).or(path.map(|_| true))
+    }
+}
 
 /// Rules, and how many directories down from the top they hold.
 type Source = (usize, Rc<Rules>);
@@ -114,8 +130,8 @@ impl<F: IgnoreFiles> GitIgnore<F> {
 
 /// Reads the lines of a file; one that git refuses as a pattern counts as not there.
 fn rules(bytes: &[u8], folds_case: bool) -> Rules {
-    let mut rules = vec![];
-    for line in bytes.split(|byte| *byte == b'\n') {
+    let mut rules = Rules::default();
+    for (at, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let end = line.iter().rposition(|byte| *byte != b'\r').map_or(0, |last| last + 1);
         let mut line = &line[..end];
         let is_blank = line.iter().all(|byte| byte.is_ascii_whitespace() || *byte == 0x0b);
@@ -125,9 +141,22 @@ fn rules(bytes: &[u8], folds_case: bool) -> Rules {
         while line.ends_with(b" ") && !line.ends_with(b"\\ ") {
             line = &line[..line.len() - 1];
         }
-        rules.extend(Pattern::compile(&without_quoted_spaces(line), folds_case));
+        let line = without_quoted_spaces(line);
+        if let Some(path) = as_path(&line).filter(|_| !folds_case) {
+            rules.paths.insert(path.to_owned(), at);
+        } else {
+            rules.patterns.extend(Pattern::compile(&line, folds_case).map(|pattern| (at, pattern)));
+        }
     }
     rules
+}
+
+/// The path that a line is, if it names that alone.
+fn as_path(line: &[u8]) -> Option<&[u8]> {
+    let path = line.strip_prefix(b"/")?;
+    let is_plain = !path.iter().any(|byte| b"*?[]\\".contains(byte));
+    let has_empty_parts = path.split(|byte| *byte == b'/').any(<[u8]>::is_empty);
+    (is_plain && !has_empty_parts).then_some(path)
 }
 
 fn without_quoted_spaces(line: &[u8]) -> Vec<u8> {
@@ -143,18 +172,15 @@ fn without_quoted_spaces(line: &[u8]) -> Vec<u8> {
 
 /// Whether the line that decides on a name ignores it.
 fn excludes(sources: &[Source], name: &str, is_dir: bool) -> bool {
-    let deciding = sources.iter().rev().find_map(|(depth, rules)| {
-        let name = below(name, *depth);
-        rules.iter().rev().find(|pattern| pattern.names(name, is_dir))
-    });
-    deciding.is_some_and(|pattern| !pattern.negated)
+    let decided = sources.iter().rev().find_map(|(depth, rules)| rules.ignore(below(name, *depth), is_dir));
+    decided.unwrap_or(false)
 }
 
 /// Whether the last line that is about what a directory holds ignores it.
 fn excludes_contents(sources: &[Source], name: &str) -> bool {
     let deciding = sources.iter().rev().find_map(|(depth, rules)| {
         let name = below(name, *depth);
-        rules.iter().rev().find(|pattern| pattern.reaches_into(name))
+        rules.patterns.iter().rev().map(|(_, pattern)| pattern).find(|pattern| pattern.reaches_into(name))
     });
     deciding.is_some_and(|pattern| !pattern.negated)
 }
@@ -224,6 +250,16 @@ mod tests {
         let rules = GitIgnore::new(Memory(vec![("", "!c\n")]), &global, false);
         let ignored: Vec<bool> = ["a", "b", "c"].map(|path| rules.is_ignored(path).expect("readable")).to_vec();
         assert_eq!(ignored, [true, false, false]);
+    }
+
+    #[test]
+    fn paths_and_patterns_decide_in_the_order_of_their_lines() {
+        check(&[("", "/a\n!*\n")], "a", false);
+        check(&[("", "!*\n/a\n")], "a", true);
+        check(&[("", "/a\n!/a\n")], "a", false);
+        check(&[("", "/a\n!/a\n/a\n")], "a", true);
+        check(&[("", "/d/e\n")], "d/e/f", true);
+        check(&[("", "/d/e\n")], "e", false);
     }
 
     #[test]

@@ -82,23 +82,55 @@ const LINES: [&str; 14] = [
     "!data/",
 ];
 
+const MILD_LINES: [&str; 18] = [
+    "/a",
+    "/b",
+    "/data",
+    "/Data",
+    "/x.dvc",
+    "/y.txt",
+    "/\u{e9}",
+    "a",
+    "data",
+    "b/",
+    "/data/",
+    "a/b",
+    "/data/x.dvc",
+    "*.txt",
+    "*.dvc",
+    "/data/*",
+    "/*",
+    "# /a",
+];
+
 #[expect(clippy::disallowed_methods, reason = "thousands of files that nobody keeps: none has to reach the disk")]
 fn write_file(path: &Path, bytes: &[u8]) {
     std::fs::write(path, bytes).expect("written");
 }
 
-struct Random(TestRng);
+struct Random {
+    rng: TestRng,
+    /// Whether there are only lines about which libgit2 decides as git does.
+    is_mild: bool,
+}
 
 impl Random {
     fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.0.next_u64() >> 1).unwrap_or(0) % limit
+        usize::try_from(self.rng.next_u64() >> 1).unwrap_or(0) % limit
     }
 
     fn one_of<'a>(&mut self, words: &[&'a str]) -> &'a str {
         words[self.below(words.len())]
     }
 
+    fn new(seed: u8, is_mild: bool) -> Random {
+        Random { rng: TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]), is_mild }
+    }
+
     fn line(&mut self) -> String {
+        if self.is_mild {
+            return self.one_of(&MILD_LINES).to_owned();
+        }
         let negated = if self.below(3) == 0 { "!" } else { "" };
         if self.below(2) == 0 {
             return format!("{negated}{}", self.one_of(&LINES));
@@ -122,7 +154,7 @@ impl Random {
             fs::create_dir(path.parent().expect("a file has a folder")).expect("made");
             write_file(&path, text.as_bytes());
         };
-        let folds_case = self.below(6) == 0;
+        let folds_case = self.below(6) == 0 && !self.is_mild;
         let excludes = ["", "excludes"][self.below(2)];
         let config = "[core]\n\trepositoryformatversion = 0\n\tbare = false\n";
         let named = if excludes.is_empty() { String::new() } else { top.join(excludes).display().to_string() };
@@ -167,7 +199,7 @@ fn paths_are_ignored_as_by_dulwich() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path().canonicalize().expect("it is there");
     let seed = env::read_text("DVC_FANOUT_FUZZ_SEED").and_then(|text| text.parse().ok()).unwrap_or(7);
-    let mut random = Random(TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]));
+    let mut random = Random::new(seed, false);
     let mut trees: Vec<(PathBuf, Vec<String>)> = vec![];
     for number in 0..TREES {
         let top = folder.join(number.to_string());
@@ -198,4 +230,51 @@ fn paths_are_ignored_as_by_dulwich() {
     let ignored = answers.iter().flatten().filter(|is_ignored| **is_ignored).count();
     assert!(ignored * 10 > asked && ignored * 10 < asked * 9, "{ignored} of {asked} paths are ignored");
     assert!(wrong.is_empty(), "{} of {asked}: {}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
+}
+
+/// What git itself lists.
+fn untracked_by_git(top: &Path) -> BTreeSet<String> {
+    #[expect(clippy::disallowed_methods, reason = "a test's own process")]
+    let mut git = std::process::Command::new("git");
+    let said = git.arg("-C").arg(top).args(["ls-files", "--others", "--exclude-standard", "-z"]).output();
+    let said = said.expect("git starts");
+    assert!(said.status.success(), "{said:?}");
+    let listed = String::from_utf8(said.stdout).expect("UTF-8");
+    listed.split_terminator('\0').map(str::to_owned).collect()
+}
+
+#[test]
+fn untracked_files_are_those_that_git_lists() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path().canonicalize().expect("it is there");
+    let mut random = Random::new(3, true);
+    let (mut files, mut nested) = (0, 0);
+    for number in 0..TREES {
+        let top = folder.join(number.to_string());
+        for path in random.tree(&top) {
+            let at = top.join(&path);
+            if path.ends_with('/') || at.exists() || at.parent().is_none_or(|parent| !parent.is_dir()) {
+                continue;
+            }
+            match random.below(8) {
+                0 => {
+                    Repository::init(&at).map(drop).expect("made");
+                    write_file(&at.join("inside"), b"");
+                }
+                1 => fs::symlink("nowhere", &at).expect("made"),
+                _ => write_file(&at, b""),
+            }
+        }
+        let all = untracked_by_git(&top);
+        let tracked: BTreeSet<&String> = all.iter().filter(|_| random.below(3) == 0).collect();
+        let git = Git::at(&top).expect("opened").expect("a repository");
+        let found = git.untracked(&tracked.iter().map(|path| path.as_bytes()).collect()).expect("listed");
+        let found: BTreeSet<String> = found.into_iter().map(|path| String::from_utf8(path).expect("UTF-8")).collect();
+        let wanted: BTreeSet<String> =
+            all.iter().filter(|path| !tracked.contains(path) || path.ends_with('/')).cloned().collect();
+        assert_eq!(found, wanted, "{}", top.display());
+        files += found.len();
+        nested += found.iter().filter(|path| path.ends_with('/')).count();
+    }
+    assert!(files > TREES && nested > TREES / 20, "{files} files and {nested} repositories");
 }
