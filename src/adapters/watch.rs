@@ -47,6 +47,8 @@ pub(crate) struct Watch {
     inotify: OwnedFd,
     /// The watched directories, relative to the top of the tree.
     directories: HashMap<i32, String>,
+    seen: Seen,
+    is_over: bool,
 }
 
 /// What happened since somebody asked for the last time.
@@ -71,7 +73,7 @@ impl Watch {
             let number = inotify::add_watch(&inotify, top.join(&found.path), WANTED).ok()?;
             directories.insert(number, found.path.clone());
         }
-        Some(Watch { inotify, directories })
+        Some(Watch { inotify, directories, seen: Seen::default(), is_over: false })
     }
 
     /// Whether it tells what happens right in a directory.
@@ -81,29 +83,44 @@ impl Watch {
 
     /// What happened since the last call.
     pub(crate) fn ask(&mut self) -> Told {
-        let mut seen = Seen::default();
+        self.read();
+        let seen = std::mem::take(&mut self.seen);
+        if self.is_over { Told::Over } else { seen.told() }
+    }
+
+    /// The new names that were written to and are there. Whoever has looked at them may remove or replace them without
+    /// being asked about it.
+    pub(crate) fn written(&mut self) -> Vec<String> {
+        self.read();
+        let written = self.seen.names.iter_mut().filter(|(_, name)| **name == Name::Written);
+        written.map(|(path, name)| (path.clone(), std::mem::replace(name, Name::New)).0).collect()
+    }
+
+    /// Takes note of what the kernel has told.
+    fn read(&mut self) {
         let mut buffer = vec![MaybeUninit::uninit(); BUFFER];
         let mut events = Reader::new(&self.inotify, &mut buffer);
-        loop {
+        while !self.is_over {
             let event = match events.next() {
                 Ok(event) => event,
-                Err(Errno::AGAIN) => return seen.told(),
+                Err(Errno::AGAIN) => return,
                 Err(Errno::INTR) => continue,
-                Err(_) => return Told::Over,
+                Err(_) => break,
             };
             if event.events().intersects(LOST) {
-                return Told::Over;
+                break;
             }
             // The directory itself, of which only its entries matter.
             let Some(name) = event.file_name() else { continue };
             let Ok(name) = name.to_str() else {
-                seen.has_lost = true;
+                self.seen.has_lost = true;
                 continue;
             };
-            let Some(directory) = self.directories.get(&event.wd()) else { return Told::Over };
+            let Some(directory) = self.directories.get(&event.wd()) else { break };
             let path = if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
-            seen.happened(path, event.events(), event.cookie());
+            self.seen.happened(path, event.events(), event.cookie());
         }
+        self.is_over = true;
     }
 }
 
@@ -217,6 +234,28 @@ mod tests {
             fs::rename(&top.join("d/c"), &top.join("new/c")).expect("moved");
         };
         assert_eq!(told(moved_out_of_sight), Told::Unsure);
+    }
+
+    #[test]
+    fn what_was_looked_at_may_be_replaced() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let top = dir.path();
+        let mut watch = Watch::begin(top, &[]).expect("inotify is there");
+        let replace = || {
+            plain(&top.join("tmp"));
+            fs::rename(&top.join("tmp"), &top.join("a")).expect("moved");
+        };
+        plain(&top.join("a"));
+        assert_eq!(watch.written(), ["a"]);
+        assert_eq!(watch.written(), [""; 0]);
+        replace();
+        assert_eq!(watch.ask(), paths(&["a", "tmp"]));
+        replace();
+        plain(&top.join("a"));
+        assert_eq!(watch.written(), ["a"]);
+        plain(&top.join("a"));
+        fs::remove(&top.join("a")).expect("removed");
+        assert_eq!(watch.ask(), Told::Unsure);
     }
 
     #[test]

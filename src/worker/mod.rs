@@ -109,8 +109,9 @@ pub(crate) fn attempt(
     }
     let mut tried = bench.check.map(|check| check.try_first(&begun, &earlier, watch)).transpose()?;
     let (mut workspace, mounted) = open(bench, item)?;
-    let (root, projection) = (workspace.root(), Projection::of(&workspace, item));
-    let scene = begun.scene(&root, &projection, &earlier.distrusted, mounted.as_ref());
+    let (root, projection, watching) = (workspace.root(), Projection::of(&workspace, item), workspace.watching());
+    let scene =
+        Scene { watching: Some(&watching), ..begun.scene(&root, &projection, &earlier.distrusted, mounted.as_ref()) };
     executor.prepare(&scene, watch);
     let filled = workspace.fill(item, sources).and_then(|()| workspace.go_on_from(&earlier.published));
     if let Err(error) = filled {
@@ -126,6 +127,7 @@ pub(crate) fn attempt(
     };
     // What the first work item has made is there now.
     workspace.refresh(sources)?;
+    watching.note_written();
     let mut ran = match turn.as_ref() {
         Ok(_) => executor.run(&scene, watch)?,
         Err(asked) => Ran::none(item, Stopped::Signalled(asked.signal())),
@@ -250,6 +252,7 @@ impl<'a> Begun<'a> {
             options: &self.bench.sources.plan.options,
             root,
             mounted,
+            watching: None,
             projection,
             slot: self.bench.slot,
             log: &self.log,

@@ -17,6 +17,7 @@ use crate::state::format::{PlanOptions, WorkItem};
 use crate::state::paths::SlotDir;
 use crate::worker::child::{Stopped, Watch};
 use crate::worker::mounted::Mounted;
+use crate::worker::workspace::Watching;
 use crate::worker::workspace::projection::Projection;
 
 /// Runs the stages of one work item after another.
@@ -39,6 +40,8 @@ pub(crate) struct Scene<'a> {
     pub root: &'a Path,
     /// Where commands see it, if not there.
     pub mounted: Option<&'a Mounted<'a>>,
+    /// The watch on the workspace, if it is one.
+    pub watching: Option<&'a Watching>,
     /// Where lock entries are, and what DVC is shown.
     pub projection: &'a Projection<'a>,
     pub slot: &'a SlotDir,

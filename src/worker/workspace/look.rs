@@ -1,9 +1,11 @@
 //! What in a workspace is not as it began: found by a walk, or known since the kernel told it.
 //!
-//! A walk costs as much as the project has files. A worker that goes on to another work item therefore watches the
-//! workspace, and looks only at what something happened to; it walks again whenever that is not sure.
+//! A walk costs as much as the project has files. A worker therefore walks once, watches the workspace from then on, and
+//! looks only at what something happened to; it walks again whenever that is not sure.
 
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use super::{Workspace, WorkspaceError};
 use crate::adapters::fs::{self, Found, FoundKind, FsError};
@@ -16,47 +18,79 @@ const MAX_BEGUN: usize = 8;
 
 /// The watch on a workspace.
 #[derive(Default)]
-pub(super) struct Watching {
-    watch: Option<Watch>,
+pub(crate) struct Watching {
+    top: PathBuf,
+    watch: RefCell<Option<Watch>>,
     /// How often one was begun.
-    begun: usize,
+    begun: Cell<usize>,
     /// The inodes of all files as the workspace began, to know a second name of one.
-    inodes: HashSet<u64>,
-    /// What something happened to since the workspace was clean; `None` for anything.
-    touched: Option<HashSet<String>>,
+    inodes: RefCell<HashSet<u64>>,
+    /// Whether a file was written to by a second name, which tells nothing of the first.
+    has_second_names: Cell<bool>,
+}
+
+impl Watching {
+    /// A workspace that nobody watches yet, by its top.
+    pub(super) fn new(top: PathBuf) -> Self {
+        Watching { top, ..Watching::default() }
+    }
+
+    /// Looks at what was written so far, which may then be removed or replaced without a walk because of it.
+    pub(crate) fn note_written(&self) {
+        let written = self.watch.borrow_mut().as_mut().map(Watch::written).unwrap_or_default();
+        for path in written {
+            // What cannot be looked at is walked to.
+            if fs::find(&self.top, &path).map_or(true, |found| found.is_some_and(|found| self.has(&found))) {
+                self.has_second_names.set(true);
+            }
+        }
+    }
+
+    /// Whether the workspace began with a file, under this name or another.
+    fn has(&self, found: &Found) -> bool {
+        found.kind == FoundKind::File && self.inodes.borrow().contains(&found.inode)
+    }
+
+    fn end(&self) {
+        self.watch.take();
+    }
 }
 
 impl Workspace {
     /// Watches from now on, where that is possible. The workspace is clean.
     pub(super) fn watch(&mut self) -> Result<(), WorkspaceError> {
-        if self.watching.watch.is_none() && self.watching.begun < MAX_BEGUN {
-            self.watching.begun += 1;
+        let watching = &self.watching;
+        if watching.watch.borrow().is_none() && watching.begun.get() < MAX_BEGUN {
+            watching.begun.update(|begun| begun + 1);
             // DVC's folder stays from one work item to the next, and belongs to what is watched.
             fs::create_dir(&self.root().join(".dvc"))?;
             let found = self.walk()?;
             let files = found.iter().filter(|found| found.kind == FoundKind::File);
-            self.watching.inodes = files.map(|found| found.inode).collect();
-            self.watching.watch = Watch::begin(&self.top, &found);
+            watching.inodes.replace(files.map(|found| found.inode).collect());
+            watching.watch.replace(Watch::begin(&self.top, &found));
         }
         Ok(())
     }
 
     /// Looks at everything that may not be as it began.
     pub(super) fn look(&mut self) -> Result<Vec<Found>, FsError> {
-        self.watching.touched = match self.watching.watch.as_mut().map(Watch::ask) {
-            Some(Told::Paths(paths)) => Some(paths),
+        let watching = &self.watching;
+        let has_second_names = watching.has_second_names.take();
+        let told = watching.watch.borrow_mut().as_mut().map(Watch::ask);
+        self.touched = match told {
+            Some(Told::Paths(paths)) => Some(paths).filter(|_| !has_second_names),
             Some(Told::Unsure) => None,
             Some(Told::Over) | None => {
-                self.watching.watch = None;
+                watching.end();
                 None
             }
         };
-        if let (Some(touched), Some(watch)) = (&self.watching.touched, &self.watching.watch)
+        if let (Some(touched), Some(watch)) = (&self.touched, &*watching.watch.borrow())
             && let Some(found) = self.look_at(touched, watch)?
         {
             return Ok(found);
         }
-        self.watching.touched = None;
+        self.touched = None;
         self.walk()
     }
 
@@ -74,11 +108,10 @@ impl Workspace {
                 all.extend(below.into_iter().map(|found| Found { path: format!("{path}/{}", found.path), ..found }));
             }
         }
-        let is_second = |found: &Found| {
-            let is_itself = || self.position(&found.path).is_some_and(|at| self.manifest[at].inode == low(found.inode));
-            found.kind == FoundKind::File && self.watching.inodes.contains(&found.inode) && !is_itself()
-        };
-        Ok(if all.iter().any(is_second) { None } else { Some(all) })
+        let is_itself =
+            |found: &Found| self.position(&found.path).is_some_and(|at| self.manifest[at].inode == low(found.inode));
+        let has_second_names = all.iter().any(|found| self.watching.has(found) && !is_itself(found));
+        Ok(if has_second_names { None } else { Some(all) })
     }
 
     /// Everything in it but git's and DVC's own state.
@@ -100,7 +133,7 @@ impl Workspace {
     pub(super) fn missing<'f>(&self, found: impl Iterator<Item = &'f str>) -> Vec<&ManifestFile> {
         let found: HashSet<usize> = found.filter_map(|path| self.position(path)).collect();
         let is_missing = |at: &usize| !found.contains(at);
-        let mut missing: Vec<usize> = match &self.watching.touched {
+        let mut missing: Vec<usize> = match &self.touched {
             Some(touched) => touched.iter().filter_map(|path| self.position(path)).filter(is_missing).collect(),
             None => (0..self.manifest.len()).filter(is_missing).collect(),
         };
@@ -111,15 +144,16 @@ impl Workspace {
     /// Takes what the reset did for nothing that happened. `restored` are the files that it wrote, `folders` those that
     /// something happened to and that stay.
     pub(super) fn settle(&mut self, restored: &[String], folders: &[String]) -> Result<(), FsError> {
-        let Some(watch) = &mut self.watching.watch else { return Ok(()) };
-        let is_over = watch.ask() == Told::Over;
+        let mut watch = self.watching.watch.borrow_mut();
+        let Some(watching) = watch.as_mut() else { return Ok(()) };
+        let is_over = watching.ask() == Told::Over;
         // New ones stay where they hold links to what the project has.
-        if is_over || folders.iter().any(|folder| !watch.covers(folder)) {
-            self.watching.watch = None;
+        if is_over || folders.iter().any(|folder| !watching.covers(folder)) {
+            *watch = None;
             return Ok(());
         }
         for path in restored {
-            self.watching.inodes.extend(fs::find(&self.top, path)?.map(|found| found.inode));
+            self.watching.inodes.borrow_mut().extend(fs::find(&self.top, path)?.map(|found| found.inode));
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ mod look;
 pub(crate) mod projection;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -29,7 +29,7 @@ use crate::state::paths::{RunDir, SlotDir};
 use crate::state::slots;
 use crate::worker::mounted::{self, Mounting};
 use carried::Carried;
-use look::Watching;
+pub(crate) use look::Watching;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WorkspaceError {
@@ -99,7 +99,9 @@ pub(crate) struct Workspace {
     has_odd_names: Cell<bool>,
     /// What was found in it after the commands had ended, until the reset: looking again would take as long.
     found: Option<Vec<Found>>,
-    watching: Watching,
+    watching: Rc<Watching>,
+    /// What something happened to since the workspace was clean; `None` for anything.
+    touched: Option<HashSet<String>>,
     /// The project's stage files and lock files in it, relative to the project's root.
     stage_files: Rc<[String]>,
     /// The repository in it with the inode of its folder, once it was asked for.
@@ -153,9 +155,9 @@ impl Workspace {
         let project = aside.map_or_else(|| sources.git.workdir().to_owned(), |aside| aside.of(top_of_project));
         let mut carried = Carried::new(sources.plan, sources.project, &top, aside);
         carried.place(sources.run)?;
-        let (has_odd_names, found, watching) = (Cell::new(false), None, Watching::default());
+        let watching = Rc::new(Watching::new(top.clone()));
         let stage_files = projection::stage_files(&manifest, &prefix);
-        let workspace = Workspace {
+        let mut workspace = Workspace {
             slot,
             top,
             prefix,
@@ -166,13 +168,15 @@ impl Workspace {
             store,
             manifest,
             carried,
-            has_odd_names,
-            found,
+            has_odd_names: Cell::new(false),
+            found: None,
             watching,
+            touched: None,
             stage_files,
             opened: RefCell::default(),
         };
         workspace.make_mount_points()?;
+        workspace.watch()?;
         Ok(workspace)
     }
 
@@ -191,6 +195,11 @@ impl Workspace {
     /// The project's root in the workspace.
     pub(crate) fn root(&self) -> PathBuf {
         self.top.join(&self.prefix)
+    }
+
+    /// The watch on it.
+    pub(crate) fn watching(&self) -> Rc<Watching> {
+        Rc::clone(&self.watching)
     }
 
     /// The repository that commands see in it, if they see one.

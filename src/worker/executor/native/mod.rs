@@ -34,6 +34,7 @@ use crate::worker::child::{Stopped, Watch};
 use crate::worker::executor::dvc::{DvcExecutor, is_own_failure, with_kill};
 use crate::worker::executor::{Executor, Ran, Scene, StageEnd};
 use crate::worker::mounted::Mounted;
+use crate::worker::workspace::Watching;
 use files::ItemFiles;
 
 /// How long another `dvc` in the project is waited for.
@@ -320,7 +321,10 @@ impl Commands for Hands<'_, '_> {
         };
         let begin = async { Ok((start()?, spared)) };
         let left = self.deadline.map(|end| end.saturating_duration_since(Instant::now()).as_secs().max(1));
-        match self.unlocked(|hands| hands.watch.watch(begin, spared, left)) {
+        let ran = self.unlocked(|hands| hands.watch.watch(begin, spared, left));
+        // Files that the command has written may go into the cache now, and others come in their place.
+        scene.watching.into_iter().for_each(Watching::note_written);
+        match ran {
             Ok(Ok(stopped)) => match scene.mounted.and_then(Mounted::failure) {
                 Some(why) => Ok(Ending::NotStarted(format!("{NO_NAMESPACE}: {why}"))),
                 None => self.ended(stopped),
