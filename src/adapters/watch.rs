@@ -185,8 +185,9 @@ mod tests {
         assert_eq!(watch.ask(), paths(&[]));
         act(top);
         let told = watch.ask();
-        if told != Told::Over {
-            assert_eq!(watch.ask(), paths(&[]), "everything is told once");
+        // While another test starts a process, that has the files open for a moment longer.
+        if let Told::Paths(paths) = &told {
+            assert!(matches!(watch.ask(), Told::Paths(again) if again.is_subset(paths)), "nothing else is told");
         }
         told
     }

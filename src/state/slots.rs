@@ -1,6 +1,9 @@
 //! Slots that a worker left behind: ending what still runs there, and removing those that nobody uses.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use rayon::prelude::*;
 
 use crate::adapters::fs::{self, FsError};
 use crate::adapters::process::descendants;
@@ -18,21 +21,25 @@ pub(crate) fn end_leftovers(slot: &SlotDir) {
 /// Removes the slots that no worker uses, be it of this run or another; returns how many there were.
 pub(crate) fn remove_unused(fanout: &FanoutDir) -> Result<usize, FsError> {
     let folder = fanout.slots();
-    let mut removed = 0;
-    for name in fs::names(&folder)? {
-        let Ok(number) = name.trim_end_matches(".lock").parse() else { continue };
-        let slot = SlotDir::new(&folder, number);
-        if let Some(_lock) = fs::try_lock(&slot.lock())? {
-            if fs::exists(slot.path()) && !fs::exists(&slot.clean()) {
-                end_leftovers(&slot);
-            }
-            removed += usize::from(fs::exists(slot.path()));
-            fs::remove(slot.path())?;
-            fs::remove(&slot.lock())?;
-        }
-    }
+    let numbers = fs::names(&folder)?.into_iter().filter_map(|name| name.trim_end_matches(".lock").parse().ok());
+    let numbers: BTreeSet<usize> = numbers.collect();
+    // Each holds as many files as the project.
+    let removed = numbers.par_iter().map(|number| remove(&SlotDir::new(&folder, *number)));
+    let removed: Vec<bool> = removed.collect::<Result<_, FsError>>()?;
     fs::remove_if_empty(&folder)?;
-    Ok(removed)
+    Ok(removed.into_iter().filter(|was_there| *was_there).count())
+}
+
+/// Removes a slot unless a worker uses it; returns whether it is gone and was there.
+fn remove(slot: &SlotDir) -> Result<bool, FsError> {
+    let Some(_lock) = fs::try_lock(&slot.lock())? else { return Ok(false) };
+    let was_there = fs::exists(slot.path());
+    if was_there && !fs::exists(&slot.clean()) {
+        end_leftovers(slot);
+    }
+    fs::remove(slot.path())?;
+    fs::remove(&slot.lock())?;
+    Ok(was_there)
 }
 
 #[cfg(test)]

@@ -124,10 +124,13 @@ pub(crate) fn write_by(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Res
 
 /// Writes a file in place, where nobody else can see a half of it: inside a workspace or an unpublished result.
 pub(crate) fn write_plain(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
-    if let Some(parent) = path.parent() {
-        create_dir(parent)?;
+    match fs::write(path, bytes) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            path.parent().map_or(Ok(()), create_dir)?;
+            fs::write(path, bytes).at("write", path)
+        }
+        written => written.at("write", path),
     }
-    fs::write(path, bytes).at("write", path)
 }
 
 /// Writes bytes into the middle of a file, which is made where it is not there.
