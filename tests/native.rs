@@ -229,6 +229,36 @@ fn an_out_that_the_lock_entry_does_not_have_leaves_what_dvc_leaves() {
     pair.repro("the first out again");
 }
 
+/// DVC takes a dep or an out that the entry does not have for one of DVC 2, until it has hashed it.
+#[test]
+fn a_directory_that_the_lock_entry_does_not_have_leaves_what_dvc_leaves() {
+    let makes = "  made:\n    cmd: mkdir -p made && cp in made/f\n    deps: [in]\n    outs: [made]\n";
+    let yaml =
+        |rest: &str| format!("stages:\n{makes}  b:\n    cmd: mkdir -p two && cat in > out && cp in two/g\n{rest}");
+    let more = |rest: &str| format!("stages:\n{makes}  b:\n    cmd: mkdir -p two && cat in made/f > out\n{rest}");
+    let failing = |rest: &str| format!("stages:\n{makes}  b:\n    cmd: mkdir -p two && cat in > out && false\n{rest}");
+    let steps = [
+        ("another dep", yaml("    deps: [in, made]\n    outs: [out]\n")),
+        ("an out that is there", yaml("    deps: [in, made]\n    outs: [out, two]\n")),
+        ("one that is not cached", more("    deps: [in, made]\n    outs: [out, two: {cache: false}]\n")),
+        ("no dep left", yaml("    outs: [out]\n")),
+        ("deps, always changed", yaml("    deps: [other, in, made]\n    always_changed: true\n    outs: [out]\n")),
+        ("no run cache", yaml("    deps: [in]\n    outs: [out: {persist: true}]\n")),
+        ("two deps without the run cache", yaml("    deps: [other, in, made]\n    outs: [out: {persist: true}]\n")),
+        ("an out beside", yaml("    deps: [in]\n    outs: [out: {persist: true}]\n")),
+        ("a dep of a command that fails", failing("    deps: [in, other, made]\n    outs: [out: {persist: true}]\n")),
+    ];
+    let first = yaml("    deps: [in]\n    outs: [out]\n");
+    let Some(mut pair) = Pair::of(&[("dvc.yaml", &first), ("in", "1\n"), ("other/f", "a\r\n")]) else { return };
+    pair.repro("first");
+    for (round, (what, yaml)) in steps.into_iter().enumerate() {
+        pair.both(|project| project.write("dvc.yaml", &yaml));
+        pair.both(|project| project.write("other/f", &format!("{round}\r\n")));
+        pair.both(|project| project.write("two/h", &format!("{round}\n")));
+        pair.repro(what);
+    }
+}
+
 #[test]
 fn failures_leave_what_dvc_leaves() {
     let stages = [

@@ -8,6 +8,7 @@
 //! | what is in the workspace: hashes, values of params | `facts.rs` |
 //! | outs: removing them, hashing them, the cache, the links | `outs.rs` |
 //! | lines of `.gitignore` files | `ignores.rs` |
+//! | what it leaves of directories that the entry does not have | `unrecorded.rs` |
 //! | one stage after another, with DVC where it is wanted | `repro.rs` |
 //!
 //! Whether DVC has to do a stage is decided before anything is touched, as far as that can be known then. Each thing
@@ -22,6 +23,7 @@ mod locale;
 mod outs;
 pub(crate) mod repro;
 mod stage;
+mod unrecorded;
 
 use std::path::Path;
 

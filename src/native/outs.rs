@@ -160,17 +160,6 @@ fn commit_directory(place: &Place<'_>, full: &Path, content: &Content, types: &[
     Ok(())
 }
 
-/// Leaves of a directory what DVC leaves while it takes the out for one of DVC 2: the object that lists its files.
-pub(super) fn note_as_of_dvc_2(place: &Place<'_>, out: &Out) -> Result<(), StoreError> {
-    let (path, hasher) = (out.resolved.as_deref().unwrap_or_default(), place.hasher());
-    match hasher.content(path, HashName::Md5Dos2unix)? {
-        Some(content) if matches!(content.hashed, Hashed::Directory { .. }) => {
-            place.store.add_text(&content.hashed.oid(), HashName::Md5Dos2unix, &content.text, &hasher)
-        }
-        Some(_) | None => Ok(()),
-    }
-}
-
 /// Makes an out that is not there from the cache.
 pub(super) fn restore(place: &Place<'_>, path: &str, oid: &str, is_exec: bool) -> Result<(), StoreError> {
     let full = place.root.join(path);

@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::facts::{Values, may_share};
-use super::{Became, Commands, Ignores, Log, Options, Place, command, fit, outs};
+use super::{Became, Commands, Ignores, Log, Options, Place, command, fit, outs, unrecorded};
 use crate::adapters::dvc::hash::{Content, HashError};
 use crate::adapters::dvc::store::StoreError;
 use crate::adapters::fs::{self, At as _, FsError};
 use crate::adapters::process::Ending;
 use crate::dvc::changed::run_cache;
-use crate::dvc::changed::{FactError, ParamsFile, Subject, is_changed};
+use crate::dvc::changed::{FactError, FirstChange, ParamsFile, Subject, first_change};
 use crate::dvc::config::LinkType;
 use crate::dvc::hash::{HashName, Hashed};
 use crate::dvc::lockfile::{LockEntry, LockItem, parse_run, reads_back, render_entry, render_run, splice};
 use crate::dvc::pipeline::path;
-use crate::dvc::pipeline::stage::{Out, OutKind, Stage};
+use crate::dvc::pipeline::stage::{OutKind, Stage};
 use crate::dvc::record::{self, Params};
 use crate::dvc::value::{Map, Value};
 
@@ -34,7 +34,8 @@ pub(crate) fn reproduce(
     log: &mut Log<'_>,
 ) -> Became {
     let address = subject.stage.address_from(place.root_text, place.cwd);
-    let mut doing = Doing { place, stage: subject.stage, entry: subject.entry, options, ignores, address };
+    let Subject { stage, entry } = subject;
+    let mut doing = Doing { place, stage, entry, options, ignores, address, has_noted_deps: false };
     match doing.reproduce(commands, log) {
         Ok(became) => became,
         Err(Stop::ForDvc(why)) => Became::ForDvc(why),
@@ -66,11 +67,12 @@ struct Doing<'a, 'i> {
     options: Options,
     ignores: &'a mut Ignores<'i>,
     address: String,
+    /// Whether it was left what DVC leaves of deps that the entry does not have.
+    has_noted_deps: bool,
 }
 
 impl Doing<'_, '_> {
     fn reproduce(&mut self, commands: &mut dyn Commands, log: &mut Log<'_>) -> Result<Became, Stop> {
-        let subject = Subject { stage: self.stage, entry: self.entry };
         if self.stage.frozen && !self.stage.is_import() {
             let what = if self.stage.name.is_some() { "stage: '" } else { "'" };
             log.line(&format!(
@@ -78,14 +80,20 @@ impl Doing<'_, '_> {
                 self.address
             ));
         }
-        if !self.options.force && !is_changed(subject, self.place).map_err(for_dvc)? {
+        let change = if self.options.force {
+            Some(FirstChange::Other)
+        } else {
+            first_change(self.subject(), self.place).map_err(for_dvc)?
+        };
+        let Some(change) = change else {
             let what = if self.stage.name.is_some() { "Stage " } else { "" };
             log.line(&format!("{what}'{}' didn't change, skipping", self.address));
             return Ok(Became::Unchanged);
-        }
+        };
         if let Some(why) = self.unusual() {
             return Err(Stop::ForDvc(why));
         }
+        unrecorded::note_change(self.place, self.subject(), change).map_err(for_dvc)?;
         let restorable = self.look_before()?;
         for out in &self.stage.outs {
             outs::remove(self.place, out).map_err(failed)?;
@@ -104,6 +112,19 @@ impl Doing<'_, '_> {
         Ok(if is_restored { Became::Restored } else { Became::Ran })
     }
 
+    fn subject(&self) -> Subject<'_> {
+        Subject { stage: self.stage, entry: self.entry }
+    }
+
+    /// Leaves what DVC leaves of deps that the entry does not have, once.
+    fn note_deps(&mut self) -> Result<(), StoreError> {
+        if std::mem::replace(&mut self.has_noted_deps, true) {
+            Ok(())
+        } else {
+            unrecorded::note_deps(self.place, self.subject())
+        }
+    }
+
     /// Why DVC has to do a changed stage, as far as no file has to be read for it.
     fn unusual(&self) -> Option<String> {
         let stage = self.stage;
@@ -117,7 +138,7 @@ impl Doing<'_, '_> {
     }
 
     /// Looks at deps, params and the run cache before anything is touched; returns what can be restored.
-    fn look_before(&self) -> Result<Option<Restorable>, Stop> {
+    fn look_before(&mut self) -> Result<Option<Restorable>, Stop> {
         let files = self.place.params_files(self.stage).map_err(for_dvc)?;
         if self.options.force {
             self.check_params(&files)?;
@@ -143,10 +164,11 @@ impl Doing<'_, '_> {
         let items = match self.recorded(&inputs, &files)? {
             Some(items) => items,
             None if self.options.no_run_cache => return Ok(None),
-            None => match self.earlier_run(&entry)? {
-                Some(items) => items,
-                None => return Ok(None),
-            },
+            None => {
+                self.note_deps().map_err(for_dvc)?;
+                let Some(items) = self.earlier_run(&entry)? else { return Ok(None) };
+                items
+            }
         };
         self.restorable(&items)
     }
@@ -280,9 +302,10 @@ impl Doing<'_, '_> {
     /// Records what is there after the command: the cache, the links, the run cache, the lock file.
     fn save(&mut self, log: &mut Log<'_>) -> Result<(), Stop> {
         let inputs = self.inputs()?;
+        self.note_deps().map_err(failed)?;
         let mut contents = vec![];
-        for out in &self.stage.outs {
-            contents.push(self.save_out(out, log)?);
+        for at in 0..self.stage.outs.len() {
+            contents.push(self.save_out(at, log)?);
         }
         let hashes: Vec<Hashed> = contents.iter().map(|content| content.hashed).collect();
         let entry = record::entry(self.stage, &inputs.deps, &inputs.params, Some(&hashes));
@@ -328,7 +351,8 @@ impl Doing<'_, '_> {
     }
 
     /// Looks at an out that was made.
-    fn save_out(&mut self, out: &Out, log: &mut Log<'_>) -> Result<Content, Stop> {
+    fn save_out(&mut self, at: usize, log: &mut Log<'_>) -> Result<Content, Stop> {
+        let out = &self.stage.outs[at];
         let path = out.resolved.as_deref().unwrap_or_default();
         let shown = self.shown(path);
         let full = self.place.root.join(path);
@@ -353,11 +377,7 @@ impl Doing<'_, '_> {
         if let Some(problem) = outs::metric_problem(self.place, out) {
             return Err(Stop::Failed(problem));
         }
-        // DVC takes what the entry does not have for an out of DVC 2, until it has hashed it.
-        let is_new = self.entry.is_some_and(|entry| entry.outs.iter().all(|item| item.path != out.path));
-        if is_new && out.cache && metadata.is_dir() {
-            outs::note_as_of_dvc_2(self.place, out).map_err(failed)?;
-        }
+        unrecorded::note_out(self.place, self.subject(), at).map_err(failed)?;
         let content = self.place.hasher().content(path, HashName::Md5).map_err(failed)?;
         content.ok_or_else(|| Stop::Failed(format!("output '{shown}' does not exist")))
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 pub(crate) use expected::Expected;
 pub(crate) use forecast::{Forecast, Forecasts, Outlook, Selection, forecast};
-pub(crate) use observe::{Observation, are_params_recorded, is_changed, observe, wanted};
+pub(crate) use observe::{FirstChange, Observation, are_params_recorded, first_change, observe, wanted};
 pub(crate) use params::{ParamsFile, read as read_params};
 
 use crate::dvc::hash::{HashName, Hashed, Member};

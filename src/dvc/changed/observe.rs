@@ -112,34 +112,44 @@ pub(crate) fn observe(subject: Subject<'_>, facts: &dyn Facts) -> Result<Observa
     Ok(observation)
 }
 
-/// Whether a stage is changed; stops at the first reason, as DVC does, so that nothing behind it is looked at.
-pub(crate) fn is_changed(subject: Subject<'_>, facts: &dyn Facts) -> Result<bool, FactError> {
+/// What is changed of a stage first, if anything is. As DVC, it looks at nothing behind that.
+pub(crate) fn first_change(subject: Subject<'_>, facts: &dyn Facts) -> Result<Option<FirstChange>, FactError> {
     let Subject { stage, entry } = subject;
     let has_other_cmd = matches!((entry, &stage.cmd), (Some(entry), Some(cmd)) if entry.cmd != *cmd);
     if has_other_cmd || definition::is_edited(stage, facts.root()) {
-        return Ok(true);
+        return Ok(Some(FirstChange::Other));
     }
     if !stage.frozen {
         if stage.is_callback() || stage.always_changed {
-            return Ok(true);
+            return Ok(Some(FirstChange::Other));
         }
-        for dep in &stage.deps {
+        for (at, dep) in stage.deps.iter().enumerate() {
             if dep_seen(dep, entry, facts)?.change().is_some() {
-                return Ok(true);
+                return Ok(Some(FirstChange::Dep(at)));
             }
         }
         for dep in &stage.params {
             if !params_reasons(dep, entry, facts)?.is_empty() {
-                return Ok(true);
+                return Ok(Some(FirstChange::Other));
             }
         }
     }
-    for out in &stage.outs {
+    for (at, out) in stage.outs.iter().enumerate() {
         if out_seen(out, entry, facts)?.change().is_some() {
-            return Ok(true);
+            return Ok(Some(FirstChange::Out(at)));
         }
     }
-    Ok(false)
+    Ok(None)
+}
+
+/// What DVC finds changed first: it does not look any further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FirstChange {
+    /// A dep by its place.
+    Dep(usize),
+    /// An out by its place.
+    Out(usize),
+    Other,
 }
 
 /// What [`observe`] will ask of the workspace.
