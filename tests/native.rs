@@ -95,8 +95,14 @@ impl Pair {
     /// Does both, each in its way, and compares them.
     #[track_caller]
     fn repro(&mut self, what: &str) {
+        self.repro_by(what, &native);
+    }
+
+    /// The same by another command than `debug repro`.
+    #[track_caller]
+    fn repro_by(&mut self, what: &str, reproduce: &dyn Fn(&Project) -> Ran) {
         let answer = self.oracle.repro(self.dvc.root());
-        let ran = native(&self.own);
+        let ran = reproduce(&self.own);
         let failed = answer.events.iter().flatten().any(|(what, _)| what == "failed");
         assert_eq!(ran.code == Some(0), !failed, "{what}: DVC {answer:?}, own {ran:#?}");
         self.compare(&format!("{what}\n{}{}", ran.stdout, ran.stderr));
@@ -230,33 +236,46 @@ fn an_out_that_the_lock_entry_does_not_have_leaves_what_dvc_leaves() {
 }
 
 /// DVC takes a dep or an out that the entry does not have for one of DVC 2, until it has hashed it.
-#[test]
-fn a_directory_that_the_lock_entry_does_not_have_leaves_what_dvc_leaves() {
-    let makes = "  made:\n    cmd: mkdir -p made && cp in made/f\n    deps: [in]\n    outs: [made]\n";
-    let yaml =
-        |rest: &str| format!("stages:\n{makes}  b:\n    cmd: mkdir -p two && cat in > out && cp in two/g\n{rest}");
-    let more = |rest: &str| format!("stages:\n{makes}  b:\n    cmd: mkdir -p two && cat in made/f > out\n{rest}");
-    let failing = |rest: &str| format!("stages:\n{makes}  b:\n    cmd: mkdir -p two && cat in > out && false\n{rest}");
+#[track_caller]
+fn check_unrecorded(reproduce: impl Fn(&Project) -> Ran) {
+    let yaml = |cmd: &str, rest: &str| {
+        format!(
+            "stages:\n  made:\n    cmd: mkdir -p made && cp in made/f\n    deps: [in]\n    outs: [made]\n  b:\n    \
+             foreach: [k]\n    do:\n      cmd: mkdir -p two && {cmd}\n{}",
+            rest.lines().map(|line| format!("      {line}\n")).collect::<String>()
+        )
+    };
+    let (usual, other, fails) = ("cat in > out && cp in two/g", "cat made/f > out", "cat in > out && false");
     let steps = [
-        ("another dep", yaml("    deps: [in, made]\n    outs: [out]\n")),
-        ("an out that is there", yaml("    deps: [in, made]\n    outs: [out, two]\n")),
-        ("one that is not cached", more("    deps: [in, made]\n    outs: [out, two: {cache: false}]\n")),
-        ("no dep left", yaml("    outs: [out]\n")),
-        ("deps, always changed", yaml("    deps: [other, in, made]\n    always_changed: true\n    outs: [out]\n")),
-        ("no run cache", yaml("    deps: [in]\n    outs: [out: {persist: true}]\n")),
-        ("two deps without the run cache", yaml("    deps: [other, in, made]\n    outs: [out: {persist: true}]\n")),
-        ("an out beside", yaml("    deps: [in]\n    outs: [out: {persist: true}]\n")),
-        ("a dep of a command that fails", failing("    deps: [in, other, made]\n    outs: [out: {persist: true}]\n")),
+        ("another dep", usual, "deps: [in, made]\nouts: [out]"),
+        ("an out that is there", usual, "deps: [in, made]\nouts: [out, two]"),
+        ("one that is not cached", other, "deps: [in, made]\nouts: [out, two: {cache: false}]"),
+        ("no dep left", usual, "outs: [out]"),
+        ("deps, always changed", usual, "deps: [other, in, made]\nalways_changed: true\nouts: [out]"),
+        ("no run cache", usual, "deps: [in]\nouts: [out: {persist: true}]"),
+        ("two deps without the run cache", usual, "deps: [other, in, made]\nouts: [out: {persist: true}]"),
+        ("an out beside", usual, "deps: [in]\nouts: [out: {persist: true}]"),
+        ("a dep of a command that fails", fails, "deps: [in, other, made]\nouts: [out: {persist: true}]"),
     ];
-    let first = yaml("    deps: [in]\n    outs: [out]\n");
+    let first = yaml(usual, "deps: [in]\nouts: [out]");
     let Some(mut pair) = Pair::of(&[("dvc.yaml", &first), ("in", "1\n"), ("other/f", "a\r\n")]) else { return };
-    pair.repro("first");
-    for (round, (what, yaml)) in steps.into_iter().enumerate() {
-        pair.both(|project| project.write("dvc.yaml", &yaml));
+    pair.repro_by("first", &reproduce);
+    for (round, (what, cmd, rest)) in steps.into_iter().enumerate() {
+        pair.both(|project| project.write("dvc.yaml", &yaml(cmd, rest)));
         pair.both(|project| project.write("other/f", &format!("{round}\r\n")));
         pair.both(|project| project.write("two/h", &format!("{round}\n")));
-        pair.repro(what);
+        pair.repro_by(what, &reproduce);
     }
+}
+
+#[test]
+fn a_directory_that_the_lock_entry_does_not_have_leaves_what_dvc_leaves() {
+    check_unrecorded(native);
+}
+
+#[test]
+fn a_directory_that_the_lock_entry_does_not_have_leaves_the_same_from_a_workspace() {
+    check_unrecorded(|project| project.fanout(["run", "-P", "--executor", "native"]));
 }
 
 #[test]

@@ -97,12 +97,16 @@ fn place_stage(
             for file in published.hidden_of(&planned.address, &out.resolved, None) {
                 put(&tree, run, published, file)?;
             }
-        } else if !out.cache && root.join(&out.resolved).is_dir() {
+        } else if !out.cache && is_free_or_directory(&root.join(&out.resolved)) {
             make_empty(root, &out.resolved, None, empty)?;
         }
         published.set_modes(root, &out.resolved)?;
     }
     Ok(())
+}
+
+fn is_free_or_directory(path: &Path) -> bool {
+    path.is_dir() || !fs::exists(path)
 }
 
 /// Gives new directories beside outs the modes that they were made with, as long as nothing else is in them.

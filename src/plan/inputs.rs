@@ -83,11 +83,21 @@ impl<'a> Inputs<'a> {
             self.dep(definition, dep, stage, own, item_of, &mut needed)?;
         }
         let outlook = self.situation.changes.forecasts[stage].as_ref().map(|forecast| &forecast.outlook);
-        let all = matches!(outlook, Some(Outlook::MayRun | Outlook::Record));
+        let all = matches!(outlook, Some(Outlook::MayRun | Outlook::Record))
+            || definition.outs.iter().any(|out| self.is_new_directory(stage, out));
         for out in definition.outs.iter().filter(|out| all || out.persist) {
             needed.inputs.extend(self.out_as_it_is(stage, out)?);
         }
         Ok(needed)
+    }
+
+    /// Whether an out is a directory that the stage's entry does not have: where no other out is changed, DVC hashes it
+    /// before it removes it, and leaves something of that in the cache.
+    fn is_new_directory(&self, stage: usize, out: &Out) -> bool {
+        let entry = self.situation.changes.entries[stage].as_deref();
+        let is_new = entry.is_some_and(|entry| entry.outs.iter().all(|item| item.path != out.path));
+        let path = out.resolved.as_deref().filter(|_| is_new);
+        path.is_some_and(|path| self.situation.home.root.join(path).is_dir())
     }
 
     fn dep(

@@ -102,6 +102,10 @@ impl Harvest<'_> {
         let at = root.join(&out.resolved);
         let is_directory = at.is_dir() && !at.is_symlink();
         made.empty.extend(empty_below(root, &out.resolved)?);
+        // Of what is cached, the cache knows.
+        if !out.cache && is_directory && fs::names(&at)?.is_empty() {
+            made.empty.push(out.resolved.clone());
+        }
         let is_new = matches!(made.state, StageState::Ran | StageState::Restored);
         let cached = if out.cache && is_directory && is_new { self.members(made, out) } else { None };
         let usual = self.draft.usual_mode()?;
