@@ -96,10 +96,7 @@ fn commands_find_what_git_ignores_beside_a_project_in_a_folder() {
         let project = Project::bare();
         project.git(["init", "--quiet", "--initial-branch=main"]);
         std::fs::create_dir(project.path("sub")).expect("made");
-        crate::support::Ran::of(
-            project.command("dvc").current_dir(project.path("sub")).args(["init", "-q", "--subdir"]),
-        )
-        .succeeded();
+        project.dvc(["--cd", "sub", "init", "-q", "--subdir"]);
         project.write(".gitignore", ".venv\n");
         program(&project, ".venv/tool", "#!/bin/sh\necho tool\n");
         project.write(
@@ -110,7 +107,7 @@ fn commands_find_what_git_ignores_beside_a_project_in_a_folder() {
         project
     };
     let (serial, fanned) = (made(), made());
-    crate::support::Ran::of(serial.command("dvc").current_dir(serial.path("sub")).arg("repro")).succeeded();
+    serial.dvc(["--cd", "sub", "repro"]);
     fanned.fanout(["--cd", "sub", "run", "-j", "2"]).succeeded();
     assert_same(&serial, &fanned, "both");
 }

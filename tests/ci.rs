@@ -78,7 +78,7 @@ impl Team {
     /// The branch holds what is committed where `dvc repro` runs instead.
     #[track_caller]
     fn assert_same_as_repro(&self) {
-        Ran::of(self.project.command("dvc").args(["repro", "--keep-going"]));
+        self.project.try_dvc(["repro", "--keep-going"]);
         self.project.git(["add", "--all"]);
         let tree = self.project.git(["write-tree"]);
         self.project.git(["fetch", "--quiet", "../origin.git", "change"]);

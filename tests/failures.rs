@@ -2,8 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use crate::support::Project;
 use crate::support::same::{assert_clean, assert_same, assert_same_after_failure, fails_with};
-use crate::support::{Project, Ran};
 
 #[test]
 fn a_failure_leaves_what_repro_keep_going_leaves() {
@@ -23,7 +23,7 @@ fn a_failure_leaves_what_repro_keep_going_leaves() {
         project.write("raw/s2.txt", "bad\n");
         project.write("raw/s4.txt", "good\n");
     }
-    let kept = Ran::of(serial.command("dvc").args(["repro", "--keep-going"]));
+    let kept = serial.try_dvc(["repro", "--keep-going"]);
     assert_ne!(kept.code, Some(0), "{kept:#?}");
     let ran = fails_with(&fanned, 1, ["run", "-j", "2"]);
     assert!(ran.stderr.contains("summary: skipped because s2 failed"), "{ran:#?}");
@@ -47,7 +47,7 @@ fn what_does_not_need_a_failed_stage_runs_though_others_of_its_key_do() {
         project
     };
     let (serial, fanned) = (made(), made());
-    let kept = Ran::of(serial.command("dvc").args(["repro", "--keep-going"]));
+    let kept = serial.try_dvc(["repro", "--keep-going"]);
     assert_ne!(kept.code, Some(0), "{kept:#?}");
     let ran = fails_with(&fanned, 1, ["run", "-j", "2"]);
     assert!(ran.stderr.contains("stage `reads@a` did not run because what it needs was not made"), "{ran:#?}");
@@ -70,7 +70,7 @@ fn what_a_command_says_of_stages_is_not_what_dvc_says() {
         );
         project.commit("a command talks like DVC");
     }
-    let kept = Ran::of(serial.command("dvc").args(["repro", "--keep-going"]));
+    let kept = serial.try_dvc(["repro", "--keep-going"]);
     assert_ne!(kept.code, Some(0), "{kept:#?}");
     let ran = fails_with(&fanned, 1, ["run", "-j", "2"]);
     assert!(ran.stderr.contains("failed: s2 (stage `score@s2` failed to run:"), "{ran:#?}");
@@ -147,7 +147,7 @@ fn what_a_failed_command_left_as_it_was_has_its_new_mode() {
         project.write("in", "2\n");
         project.write("fail", "");
     }
-    assert_ne!(Ran::of(serial.command("dvc").args(["repro", "--keep-going"])).code, Some(0));
+    assert_ne!(serial.try_dvc(["repro", "--keep-going"]).code, Some(0));
     fails_with(&fanned, 1, ["run"]);
     let mode = |project: &Project| std::fs::metadata(project.path("x")).expect("there").permissions().mode() & 0o777;
     assert_eq!(format!("{:o}", mode(&fanned)), format!("{:o}", mode(&serial)));

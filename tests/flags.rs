@@ -51,7 +51,7 @@ fn check(is_clone: bool, change: &dyn Fn(&Project), flags: &[&str]) {
     let [serial, fanned] = if is_clone { &clones } else { &projects };
     change(serial);
     change(fanned);
-    let repro = Ran::of(serial.command("dvc").arg("repro").args(flags));
+    let repro = serial.try_dvc(std::iter::once("repro").chain(flags.iter().copied()));
     assert_eq!(repro.code, Some(0), "{flags:?}: {repro:#?}");
     let ran = Ran::of(fanned.command(env!("CARGO_BIN_EXE_dvc-fanout")).args(["run", "-j", "2"]).args(flags));
     assert_eq!(ran.code, Some(0), "{flags:?}: {ran:#?}");

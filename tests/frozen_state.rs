@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::support::same::{assert_clean, assert_same, assert_same_after_failure};
-use crate::support::{Project, Ran};
+use crate::support::{Project, dvc};
 
 /// Where the project was, and the DVC that it was run with.
 const ROOT: &str = "/home/user/project";
@@ -104,7 +104,7 @@ fn a_run_that_failed_under_an_earlier_version_is_read_and_what_is_left_is_run() 
     let ran = project.fanout(["run", "--format", "json"]).succeeded();
     assert!(!ran.contains("\"id\":\"s1\""), "what had succeeded was run again: {ran}");
     let serial = committed();
-    let failed = Ran::of(serial.command("dvc").args(["repro", "--keep-going"]).env("REFUSED", "s3"));
+    let failed = dvc::run(serial.command("dvc").args(["repro", "--keep-going"]).env("REFUSED", "s3"));
     assert_ne!(failed.code, Some(0), "{failed:#?}");
     serial.dvc(["repro"]);
     assert_same_after_failure(&serial, &project, "a run that failed, and what was left of it");

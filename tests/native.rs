@@ -242,7 +242,7 @@ fn check_unrecorded(reproduce: impl Fn(&Project) -> Ran) {
         format!(
             "stages:\n  made:\n    cmd: mkdir -p made && cp in made/f\n    deps: [in]\n    outs: [made]\n  b:\n    \
              foreach: [k]\n    do:\n      cmd: mkdir -p two && {cmd}\n{}",
-            rest.lines().map(|line| format!("      {line}\n")).collect::<String>()
+            rest.lines().fold(String::new(), |text, line| text + "      " + line + "\n")
         )
     };
     let (usual, other, fails) = ("cat in > out && cp in two/g", "cat made/f > out", "cat in > out && false");

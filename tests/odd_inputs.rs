@@ -66,7 +66,7 @@ fn inputs_that_dvc_fails_at_fail_their_own_stages() {
             project
         };
         let (serial, fanned) = (make(), make());
-        let repro = Ran::of(serial.command("dvc").args(["repro", "--keep-going"]));
+        let repro = serial.try_dvc(["repro", "--keep-going"]);
         assert_ne!(repro.code, Some(0), "{repro:#?}");
         fails_with(&fanned, 1, ["run", "-j", "1"]);
         assert_tried_once(&fanned);

@@ -56,7 +56,7 @@ fn a_failed_stage_beside_stage_files_of_others_keeps_only_what_needs_it_from_run
         );
         project.commit("a fails at once, b in its test");
     }
-    let kept = Ran::of(serial.command("dvc").args(["repro", "-P", "--keep-going"]));
+    let kept = serial.try_dvc(["repro", "-P", "--keep-going"]);
     assert_ne!(kept.code, Some(0), "{kept:#?}");
     fails_with(&fanned, 1, ["run", "-P", "-j", "2"]);
     assert_same(&serial, &fanned, "after a failure");
@@ -184,7 +184,7 @@ fn a_project_in_a_folder_of_the_repository_reads_beside_itself() {
              ../near.txt, ../../common.txt, ../../sets]\n      outs: [\"${item}.out\"]\n  all:\n    cmd: cat a.out b.out > all\n    \
              deps: [a.out, b.out]\n    outs: [all]\n",
         );
-        let init = Ran::of(project.command("dvc").args(["--cd", "deep/proj", "init", "--quiet", "--subdir"]));
+        let init = project.try_dvc(["--cd", "deep/proj", "init", "--quiet", "--subdir"]);
         init.succeeded();
         project.commit("in a folder");
     }

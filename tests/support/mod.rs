@@ -4,8 +4,8 @@
 pub(crate) mod apiserver;
 #[cfg(feature = "kubernetes")]
 pub(crate) mod cluster;
+pub(crate) mod dvc;
 pub(crate) mod oracle;
-
 #[cfg(feature = "store")]
 pub(crate) mod s3;
 pub(crate) mod same;
@@ -164,17 +164,14 @@ impl Project {
     }
 
     /// Runs `dvc`, which must succeed, and returns its stdout.
+    #[track_caller]
     pub(crate) fn dvc<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> String {
-        Ran::of(self.command("dvc").args(arguments)).succeeded()
+        self.try_dvc(arguments).succeeded()
     }
 
-    /// Runs `dvc` several times in one process, which must all succeed, and returns what each wrote to stdout: loading DVC
-    /// takes as long as what it does.
-    pub(crate) fn dvc_each(&self, calls: &[&[&str]]) -> Vec<String> {
-        const CALLS: &str = "import json, sys; from dvc.cli import main\nfor call in json.loads(sys.argv[1]):\n    code = main(call)\n    sys.stdout.write('\\0'); sys.stdout.flush()\n    code and sys.exit(code)";
-        let calls = serde_json::to_string(calls).expect("plain data");
-        let said = Ran::of(self.command("python").args(["-c", CALLS, &calls])).succeeded();
-        said.split_terminator('\0').map(str::to_owned).collect()
+    /// Runs `dvc` and returns how it ended.
+    pub(crate) fn try_dvc<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Ran {
+        dvc::run(self.command("dvc").args(arguments))
     }
 
     pub(crate) fn commit(&self, message: &str) {

@@ -100,7 +100,7 @@ impl Drop for Oracle {
 }
 
 /// The interpreter in the first line of the program `dvc`.
-fn python_of_dvc() -> Option<PathBuf> {
+pub(super) fn python_of_dvc() -> Option<PathBuf> {
     let dvc = std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join("dvc")).find(|dvc| dvc.is_file())?;
     let text = std::fs::read_to_string(dvc).ok()?;
     Some(PathBuf::from(text.lines().next()?.strip_prefix("#!")?.trim()))
