@@ -62,3 +62,28 @@ fn a_last_stage_that_fails_is_told_and_the_others_stay() {
     project.fanout(["run"]).succeeded();
     assert_clean(&project, &[]);
 }
+
+/// Two chains, which are two work items, and whose stages `dvc repro` takes by turns.
+#[test]
+fn stages_of_several_work_items_take_turns_in_lock_and_ignore_files() {
+    let project = || {
+        let project = Project::empty();
+        let stages: String = [("a0", ""), ("b0", ""), ("a1", "a0"), ("b1", "b0"), ("c0", "")]
+            .map(|(name, dep)| match dep {
+                "" => format!("  {name}:\n    cmd: echo {name} > {name}.txt\n    outs: [{name}.txt]\n"),
+                dep => format!(
+                    "  {name}:\n    cmd: cp {dep}.txt {name}.txt\n    deps: [{dep}.txt]\n    outs: [{name}.txt]\n"
+                ),
+            })
+            .concat();
+        project.write("dvc.yaml", &format!("stages:\n{stages}"));
+        project.commit("project");
+        project
+    };
+    let (serial, fanned) = (project(), project());
+    serial.dvc(["repro"]);
+    fanned.fanout(["run", "-j", "2"]).succeeded();
+    assert_same(&serial, &fanned, "both");
+    assert_eq!(serial.read("dvc.lock"), fanned.read("dvc.lock"));
+    assert_eq!(serial.read(".gitignore"), fanned.read(".gitignore"));
+}

@@ -90,8 +90,10 @@ pub(crate) fn finalize(
         }
         exit = worst(exit, launched.exit);
         if in_project {
-            if !is_last(&items, &items[plan.phases[phase].indexes()]) {
-                // Its entries and lines are the last ones, and are to be where `dvc repro` would have put them.
+            let these = &items[plan.phases[phase].indexes()];
+            if these.len() > 1 || !is_last(&items, these) {
+                // Entries and lines are to be where `dvc repro` would have put them: stages of several work items take turns
+                // there, and what comes last here may come earlier there.
                 collect::collect(project, run, plan, &items, ending.any_branch)?;
             }
         } else {
