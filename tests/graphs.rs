@@ -1,6 +1,7 @@
 //! Graphs that gather keys and split again, pair them, or roll over them, as `dvc repro` leaves them.
 
-use crate::support::same::same_as_dvc;
+use crate::support::Project;
+use crate::support::same::{assert_same, same_as_dvc};
 
 #[test]
 fn a_rolling_window_goes_on_from_the_day_that_changed() {
@@ -76,4 +77,40 @@ fn frozen_stages_and_tracked_data_are_recorded_and_not_run() {
             },
         ],
     );
+}
+
+/// A frozen stage whose entry is written anew takes its deps as the stages before it left them, and those behind it do not.
+#[test]
+fn frozen_stages_take_what_those_before_them_made() {
+    let yaml = |frozen: bool, cmd: &str| {
+        let kept = |name: &str| {
+            format!(
+                "  {name}:\n    foreach: [a, b]\n    do:\n      cmd: mkdir -p {name} && {cmd} o/${{item}} > {name}/${{item}}\n      \
+                 deps: ['o/${{item}}']\n      outs: ['{name}/${{item}}']\n      frozen: {frozen}\n"
+            )
+        };
+        let make = "  make:\n    foreach: [a, b]\n    do:\n      cmd: mkdir -p o && cp raw/${item} o/${item}\n      \
+                    deps: ['raw/${item}']\n      outs: ['o/${item}']\n";
+        format!("stages:\n{}{make}{}", kept("early"), kept("late"))
+    };
+    let project = || {
+        let project = Project::empty();
+        ["a", "b"].into_iter().for_each(|key| project.write(&format!("raw/{key}"), key));
+        project.write("dvc.yaml", &yaml(false, "cat"));
+        project.commit("project");
+        project
+    };
+    let (serial, fanned) = (project(), project());
+    let both = |what: &str| {
+        serial.dvc(["repro"]);
+        fanned.fanout(["run", "-j", "2"]).succeeded();
+        assert_same(&serial, &fanned, what);
+        assert_eq!(serial.read("dvc.lock"), fanned.read("dvc.lock"), "{what}");
+    };
+    both("all");
+    for project in [&serial, &fanned] {
+        project.write("dvc.yaml", &yaml(true, "cat -"));
+        project.write("raw/a", "another\n");
+    }
+    both("frozen, and another command");
 }

@@ -118,6 +118,11 @@ impl<'a> Inputs<'a> {
                     continue;
                 }
                 covered |= contains;
+                if stage.frozen && self.place.get(&maker) > self.place.get(&index) {
+                    // It takes its deps as it finds them, and the maker's turn comes later.
+                    needed.inputs.extend(self.as_it_is(made));
+                    continue;
+                }
                 if own.contains(&maker) {
                     continue;
                 }

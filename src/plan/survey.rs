@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 
 use indexmap::IndexMap;
@@ -111,10 +111,13 @@ fn candidates(
         let generated = stage.generated.as_ref()?;
         fans_out.contains(&(stage.file.as_str(), generated.group.as_str())).then(|| generated.key.clone())
     };
+    let place: HashMap<usize, usize> = order.iter().enumerate().map(|(place, stage)| (*stage, place)).collect();
+    // A frozen stage takes its deps as it finds them: as those before it have left them.
+    let finds = |stage: usize, need: &usize| !project.stages[stage].frozen || place.get(need) < place.get(&stage);
     let candidate = |&stage: &usize| Candidate {
         stage,
         key: key(&project.stages[stage]),
-        needs: if project.stages[stage].frozen { vec![] } else { graph.needs(stage).to_vec() },
+        needs: graph.needs(stage).iter().copied().filter(|need| finds(stage, need)).collect(),
     };
     order.iter().filter(|stage| runs(**stage)).map(candidate).collect()
 }
