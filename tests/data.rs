@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::support::Project;
-use crate::support::same::same_when_made;
+use crate::support::same::{assert_same, assert_same_listing, same_when_made};
 
 /// The cache and lock file of DVC 2: objects lie at the top of the cache, entries do not name their hash.
 #[test]
@@ -106,4 +106,31 @@ fn folders_that_hold_nothing_but_outs_are_gathered() {
             project.write("raw/s2.txt", "another\n");
         }],
     );
+}
+
+/// A stage that may run, and then does not, since what is made before it is as it was.
+#[test]
+fn what_an_unchanged_stage_has_stays_as_it_is() {
+    let made = || {
+        let project = Project::empty();
+        project.write("raw/a", "a\n");
+        project.write("raw/b", "b\n");
+        project.write(
+            "dvc.yaml",
+            "stages:\n  first:\n    foreach: [a, b]\n    do:\n      cmd: wc -c < raw/${item} > ${item}.first\n      deps: \
+             ['raw/${item}']\n      outs: ['${item}.first']\n  all:\n    foreach: [c, d]\n    do:\n      cmd: cat *.first > \
+             ${item}.all && chmod 755 ${item}.all\n      deps: [a.first, b.first]\n      outs:\n      - '${item}.all': \
+             {cache: false}\n",
+        );
+        project.commit("project");
+        project
+    };
+    let (serial, fanned) = (made(), made());
+    for content in ["a\n", "b\n", "another\n"] {
+        [&serial, &fanned].into_iter().for_each(|project| project.write("raw/a", content));
+        serial.dvc(["repro"]);
+        fanned.fanout(["run", "-j", "2"]).succeeded();
+        assert_same(&serial, &fanned, content);
+        assert_same_listing(&serial, &fanned, &|_| true, content);
+    }
 }

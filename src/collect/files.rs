@@ -226,7 +226,9 @@ fn change_of(
 fn declared<'a>(good: &Good<'a>, candidates: &mut Candidates<'a>) {
     let (stage, published) = (good.stage, &good.result.published);
     let order = stage.order;
-    for out in stage.outs.iter().filter(|out| !out.cache) {
+    // What a stage that did not change found is in the project, mode and all.
+    let is_as_found = published.is_unchanged(&stage.address) && good.entry == stage.base.as_deref();
+    for out in stage.outs.iter().filter(|out| !out.cache && !is_as_found) {
         let before: HashMap<&str, &str> =
             out.before.iter().map(|file| (file.path.as_str(), file.md5.as_str())).collect();
         let made: HashMap<&str, &ResultFile> =

@@ -8,7 +8,7 @@ use crate::dvc::lockfile::EntryRef;
 use crate::dvc::pipeline::path::is_within;
 use crate::dvc::pipeline::read::dvc_file::recorded_outs;
 use crate::dvc::pipeline::stage::Recorded;
-use crate::model::run::Outcome;
+use crate::model::run::{Outcome, StageState};
 use crate::state::format::{ResultFile, StageResult, WorkResult};
 
 /// The folder of the contents of files.
@@ -90,6 +90,11 @@ impl Published {
 
     fn stage(&self, address: &str) -> Option<&StageResult> {
         self.result.stages.iter().find(|stage| stage.address == address && stage.state.is_good())
+    }
+
+    /// Whether a stage did not have to do anything.
+    pub(crate) fn is_unchanged(&self, address: &str) -> bool {
+        self.stage(address).is_some_and(|stage| stage.state == StageState::Unchanged)
     }
 
     /// What a good stage's lock entry, or its `.dvc` file, records of one of its outs.
