@@ -50,6 +50,7 @@ mod slurm_faults;
 mod slurm_queue;
 mod snapshot;
 mod stages;
+mod standard_input;
 #[cfg(feature = "store")]
 mod store;
 mod support;

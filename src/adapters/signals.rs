@@ -23,6 +23,14 @@ pub(crate) const TIME_IS_UP: u8 = 10;
 /// Whether somebody has said so.
 static IS_TIME_UP: AtomicBool = AtomicBool::new(false);
 
+/// Whether Ctrl-C is somebody else's business.
+static IS_INTERRUPT_LEFT: AtomicBool = AtomicBool::new(false);
+
+/// Takes no notice of Ctrl-C from now on: whoever started this process is in its group, and says what becomes of it.
+pub(crate) fn leave_interrupts() {
+    IS_INTERRUPT_LEFT.store(true, Ordering::Relaxed);
+}
+
 /// Whether the time that a batch system gives this process is nearly over.
 pub(crate) fn is_time_up() -> bool {
     IS_TIME_UP.load(Ordering::Relaxed)
@@ -125,6 +133,9 @@ fn listener() -> io::Result<&'static broadcast::Sender<Asked>> {
 /// Hands a request on to whoever listens, else ends the process.
 #[expect(clippy::exit, reason = "nobody is there to be told, and what is cut off is gone on with later")]
 fn ask(requests: &broadcast::Sender<Asked>, asked: Asked) {
+    if asked == Asked::Interrupt && IS_INTERRUPT_LEFT.load(Ordering::Relaxed) {
+        return;
+    }
     if asked == Asked::TimeIsUp {
         IS_TIME_UP.store(true, Ordering::Relaxed);
     }

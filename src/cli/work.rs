@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::engine::args::parse_pair;
 use crate::model::duration::Limit;
 use crate::model::executor::Executor;
+use crate::model::stdin::Stdin;
 use crate::model::workspace_kind::WorkspaceKind;
 
 /// Do one work item: run its stages as `dvc repro` would and publish the result
@@ -77,6 +78,10 @@ pub(crate) struct WorkArgs {
     /// Where stages run: in a workspace that they see at the project's own path, or in one beside it
     #[arg(long, value_enum, value_name = "KIND", default_value_t)]
     pub workspace: WorkspaceKind,
+    /// What commands read on standard input, where they find its end by default: a file, which each stage reads from its
+    /// beginning, or what this program would read (inherit)
+    #[arg(long, value_name = "FILE|inherit")]
+    pub stdin: Option<Stdin>,
     /// The process whose end ends this one
     #[arg(long, value_name = "ID", hide = true)]
     pub parent: Option<u32>,

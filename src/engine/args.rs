@@ -8,8 +8,10 @@ use std::str::FromStr;
 use clap::{Arg, Args, Command};
 use serde::{Deserialize, Serialize};
 
+use crate::diagnostic::Diagnostic;
 use crate::model::duration::Limit;
 use crate::model::quantity::Memory;
+use crate::model::stdin::Stdin;
 use crate::model::workspace_kind::WorkspaceKind;
 
 /// The help of the section says what its flags share.
@@ -63,6 +65,11 @@ pub(crate) struct RunningArgs {
     #[arg(long, value_enum, value_name = "KIND")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workspace: Option<WorkspaceKind>,
+    /// What commands read on standard input, where they find its end by default: a file, which each stage reads from its
+    /// beginning, or, with `-j 1`, what this program would read (inherit), be it a terminal. On this machine alone
+    #[arg(long, value_name = "FILE|inherit")]
+    #[serde(with = "as_text", skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<Stdin>,
     /// Do without a folder that workers see: an object store takes them the plan and brings results back, and data go
     /// through the project's remote. `s3://BUCKET/FOLDER`, also with `gs:`, `az:` or `file:`
     #[arg(long, value_name = "URL")]
@@ -78,6 +85,14 @@ impl RunningArgs {
     /// How many work items run at a time on this machine.
     pub(crate) fn slots(&self) -> usize {
         self.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, Into::into), Into::into)
+    }
+
+    /// Refuses what only workers of this machine can have their commands read.
+    pub(crate) fn refuse_stdin(&self, engine: &str) -> Result<(), Diagnostic> {
+        let Some(stdin) = &self.stdin else { return Ok(()) };
+        Err(Diagnostic::usage(format!("`--stdin {stdin}` is not for {engine}"))
+            .cause("commands on other machines cannot read what is read here")
+            .hint("use `--engine local`, or have the command itself read a file that is a dep of its stage"))
     }
 
     /// The limits of groups, by name.

@@ -13,4 +13,5 @@ pub(crate) mod requests;
 pub(crate) mod result_path;
 pub(crate) mod run;
 pub(crate) mod status;
+pub(crate) mod stdin;
 pub(crate) mod workspace_kind;

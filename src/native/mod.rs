@@ -36,6 +36,9 @@ pub(crate) use ignores::Ignores;
 
 /// Starts the commands of stages, and watches them to their end.
 pub(crate) trait Commands {
+    /// Those of another stage come next.
+    fn begin_stage(&mut self) {}
+
     /// Runs one command in a directory; `Err` where this process is to end, or the time is over.
     fn run(&mut self, program: &Program, directory: &Path) -> Result<Ending, Interrupted>;
 }

@@ -9,6 +9,7 @@ mod first;
 mod harvest;
 pub(crate) mod mounted;
 pub(crate) mod salvage;
+mod stdin;
 pub(crate) mod transfer;
 mod usage;
 pub(crate) mod workspace;
@@ -27,6 +28,7 @@ use crate::adapters::usage::children_cpu_seconds;
 use crate::adapters::{clock, fs, process, signals};
 use crate::diagnostic::Diagnostic;
 use crate::model::run::{Executed, Outcome, StageState, Usage};
+use crate::model::stdin::Stdin;
 use crate::state::dvc_version::DvcVersion;
 use crate::state::format::{Input, StageResult, VERSION, WorkItem, WorkResult};
 use crate::state::needs::{self, Blocked, Needed};
@@ -64,6 +66,8 @@ pub(crate) struct Bench<'a> {
     pub memory: Option<MemoryGroup>,
     pub kills: RecentKills,
     pub durability: Durability,
+    /// What commands read.
+    pub stdin: Option<&'a Stdin>,
 }
 
 /// How one attempt is made.
@@ -258,6 +262,7 @@ impl<'a> Begun<'a> {
             log: &self.log,
             log_path: &self.log_path,
             nice: self.attempt.nice,
+            stdin: self.bench.stdin,
             timeout_seconds: self.attempt.timeout_seconds,
             environment: self.attempt.environment,
             distrusted,
@@ -333,6 +338,7 @@ impl<'a> Begun<'a> {
         if let Outcome::StageFailed { message, .. } = &mut outcome {
             message.extend(killed.map(out_of_memory));
             message.extend(first::missed(self.bench.sources, &self.log_path)?);
+            message.extend(stdin::missed(self.bench.stdin, &first::last_words(&self.log_path)?));
         }
         Ok(outcome)
     }

@@ -53,7 +53,23 @@ pub(crate) fn children() -> Vec<Pid> {
     if rustix::process::waitid(WaitId::All, options).is_err_and(|error| error == rustix::io::Errno::CHILD) {
         return vec![];
     }
-    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    children_of("self")
+}
+
+/// A process and all that came of it and has not been orphaned.
+pub(super) fn tree(process: Pid) -> Vec<Pid> {
+    let mut tree = vec![process];
+    let mut seen = 0;
+    while let Some(process) = tree.get(seen) {
+        tree.extend(children_of(&process.as_raw_nonzero().to_string()));
+        seen += 1;
+    }
+    tree
+}
+
+/// The children of a process, as `/proc` calls it.
+fn children_of(process: &str) -> Vec<Pid> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
     tasks
         .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
         .flat_map(|text| text.split_whitespace().filter_map(|id| Pid::from_raw(id.parse().ok()?)).collect::<Vec<_>>())

@@ -10,9 +10,11 @@
 //! | `adopted` | nothing: it was left to this process by what loads DVC | the `dvc` of a worker |
 //!
 //! All but the commands of stages end with this process, however it ends; those are ended by whoever takes care of it,
-//! or when their slot is used again. They are stopped TERM first and KILL after a grace period.
+//! or when their slot is used again. They are stopped TERM first and KILL after a grace period. Those that read what this
+//! process would read (`input`) have no process group of their own.
 
 pub(crate) mod descendants;
+mod input;
 pub(crate) mod inside;
 pub(crate) mod oversee;
 
@@ -30,6 +32,8 @@ use rustix::process::{Pid, Signal, WaitOptions};
 use tokio::process::{Child, Command};
 
 use crate::env;
+
+pub(crate) use input::Input;
 
 /// The hidden subcommand that ties a program's life to its parent's.
 pub(crate) const GUARD: &str = "guard";
@@ -88,11 +92,20 @@ pub(crate) struct Program {
     pub removed: Vec<OsString>,
     /// How long it may take, where `output` runs it.
     pub limit: Option<Duration>,
+    /// What it reads, where `start` and its like run it.
+    pub input: Input,
 }
 
 impl Program {
     pub(crate) fn new(path: impl Into<OsString>) -> Self {
-        Program { path: path.into(), arguments: vec![], environment: vec![], removed: vec![], limit: None }
+        Program {
+            path: path.into(),
+            arguments: vec![],
+            environment: vec![],
+            removed: vec![],
+            limit: None,
+            input: Input::Nothing,
+        }
     }
 
     #[must_use]
@@ -185,8 +198,8 @@ pub(crate) fn run_here(program: &Program, directory: &Path) -> Ending {
 /// Starts a command of this program in a process group of its own with an overseer, stdout and stderr into a file.
 ///
 /// The child is the overseer: to be stopped by TERM, when it gives the program the grace period. The program is told
-/// to tie itself to the overseer, with `--parent ID`. Its standard input is one end of a socket pair; also returns the
-/// other.
+/// to tie itself to the overseer, with `--parent ID`. Its standard input, or its standard output where it is to read what
+/// this process would read, is one end of a socket pair; also returns the other.
 pub(crate) fn start_overseen(
     program: &Program,
     directory: &Path,
@@ -195,14 +208,13 @@ pub(crate) fn start_overseen(
 ) -> io::Result<(Running, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     let mut command = Command::from(overseen(program, grace, true));
-    let child = command
-        .current_dir(directory)
-        .stdin(OwnedFd::from(theirs))
-        .stdout(log.try_clone()?)
-        .stderr(log.try_clone()?)
-        .process_group(0)
-        .spawn()?;
-    Ok((Running::Started(Box::new(child)), ours))
+    command.current_dir(directory).stderr(log.try_clone()?);
+    if program.input.is_own() {
+        command.stdin(Stdio::inherit()).stdout(OwnedFd::from(theirs));
+    } else {
+        command.stdin(OwnedFd::from(theirs)).stdout(log.try_clone()?).process_group(0);
+    }
+    Ok((Running::Started(Box::new(command.spawn()?)), ours))
 }
 
 /// The command line of an overseer.
@@ -228,7 +240,7 @@ fn overseen(program: &Program, grace: Duration, is_tied: bool) -> std::process::
 
 /// Starts a program in a process group of its own that dies with this process, stdout and stderr into a file.
 pub(crate) fn start(program: &Program, directory: &Path, log: &File, nice: Option<i32>) -> io::Result<Running> {
-    spawn(program, directory, Stdio::null(), log, nice)
+    spawn(program, directory, program.input.stdio()?, log, nice)
 }
 
 /// Starts a program without anything between it and this process, in a process group of its own, stdout and stderr into a
@@ -252,20 +264,24 @@ fn direct(program: &Program, directory: &Path, log: &File) -> io::Result<Command
     command
         .envs(program.environment.iter().cloned())
         .current_dir(directory)
-        .stdin(Stdio::null())
+        .stdin(program.input.stdio()?)
         .stdout(log.try_clone()?)
         .stderr(log.try_clone()?)
-        .process_group(0)
         .kill_on_drop(true);
+    if !program.input.is_own() {
+        command.process_group(0);
+    }
     Ok(command)
 }
 
-/// A child that leads a process group, with its priority.
+/// A child that leads a process group, or is of this one's, with its priority.
 fn settled(child: Child, nice: Option<i32>) -> io::Result<Running> {
     let child = Running::Started(Box::new(child));
-    if let (Some(nice), Some(group)) = (nice, child.id()) {
-        let own = rustix::process::getpriority_process(None)?;
-        let _gone_is_fine = rustix::process::setpriority_pgrp(Some(group), own + nice);
+    if let (Some(nice), Some(id)) = (nice, child.id()) {
+        let priority = rustix::process::getpriority_process(None)? + nice;
+        if rustix::process::setpriority_pgrp(Some(id), priority).is_err() {
+            let _gone_is_fine = rustix::process::setpriority_process(Some(id), priority);
+        }
     }
     Ok(child)
 }
@@ -292,16 +308,17 @@ fn spawn(program: &Program, directory: &Path, stdin: Stdio, log: &File, nice: Op
     for name in env::GIT_LOCAL {
         command.env_remove(name);
     }
-    let child = command
+    command
         .envs(program.environment.iter().cloned())
         .current_dir(directory)
         .stdin(stdin)
         .stdout(log.try_clone()?)
         .stderr(log.try_clone()?)
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()?;
-    Ok(Running::Started(Box::new(child)))
+        .kill_on_drop(true);
+    if !program.input.is_own() {
+        command.process_group(0);
+    }
+    Ok(Running::Started(Box::new(command.spawn()?)))
 }
 
 /// Takes over a process that one which this process started has left to it; `None` for what is no child.
@@ -361,23 +378,38 @@ async fn wait_for(id: Pid) -> io::Result<ExitStatus> {
     }
 }
 
-/// Stops a child and its process group: TERM, and KILL for what is left after the grace period.
+/// Stops a child and its process group, or all below it where it leads none: TERM, and KILL for what is left after the
+/// grace period.
 ///
 /// `dvc` ends at once and leaves its commands behind; they get the grace period as well.
 pub(crate) async fn stop(child: &mut Running, grace: Duration) {
     let Some(group) = child.id() else { return };
-    signal_group(group, Signal::TERM);
+    let leads = rustix::process::kill_process_group(group, Signal::TERM).is_ok();
+    let below = if leads { vec![] } else { descendants::tree(group) };
+    for process in &below {
+        let _gone_is_fine = rustix::process::kill_process(*process, Signal::TERM);
+    }
+    let is_there = || {
+        rustix::process::test_kill_process_group(group).is_ok()
+            || below.iter().any(|process| rustix::process::test_kill_process(*process).is_ok())
+    };
     let gone = async {
         wait(child).await;
-        while rustix::process::test_kill_process_group(group).is_ok() {
+        while is_there() {
             descendants::bury_orphans(None);
             tokio::time::sleep(POLL).await;
         }
     };
     if tokio::time::timeout(grace, gone).await.is_err() {
-        signal_group(group, Signal::KILL);
-        wait(child).await;
+        end(child, group).await;
     }
+}
+
+/// Ends a child and its process group, if it leads one.
+async fn end(child: &mut Running, group: Pid) {
+    let _gone_is_fine = rustix::process::kill_process_group(group, Signal::KILL);
+    signal_process(child, Signal::KILL);
+    wait(child).await;
 }
 
 /// Lets an overseer stop its program; it takes a moment longer than the grace period that it was given.
@@ -385,14 +417,8 @@ pub(crate) async fn stop_overseen(child: &mut Running, grace: Duration) {
     let Some(group) = child.id() else { return };
     signal_process(child, Signal::TERM);
     if tokio::time::timeout(2 * grace, wait(child)).await.is_err() {
-        signal_group(group, Signal::KILL);
-        wait(child).await;
+        end(child, group).await;
     }
-}
-
-/// Sends a signal to a process group; one that is gone is fine.
-fn signal_group(group: Pid, signal: Signal) {
-    let _gone_is_fine = rustix::process::kill_process_group(group, signal);
 }
 
 /// Sends a signal to a child alone; one that is gone is fine.

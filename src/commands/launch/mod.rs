@@ -15,6 +15,7 @@ use crate::engine::recorder::Audience;
 use crate::engine::{AnyEngine, HandedOver, Scene};
 use crate::env;
 use crate::exit::Exit;
+use crate::model::stdin::Stdin;
 use crate::model::workspace_kind::WorkspaceKind;
 use crate::output::progress::Style;
 use crate::output::text;
@@ -127,7 +128,9 @@ fn start(
     }
     let is_json = cli.format == Format::Json;
     let is_ci = env::read(env::CI).is_some();
-    let style = Style::choose(running.quiet || is_json, std::io::stderr().is_terminal(), is_ci);
+    // A bar would be in the way of who types answers.
+    let is_terminal = std::io::stderr().is_terminal() && running.stdin != Some(Stdin::Inherit);
+    let style = Style::choose(running.quiet || is_json, is_terminal, is_ci);
     let expected = durations::before(&project.fanout(), &plan.run)?;
     let work = Work { run, plan, items, phases, expected: &expected };
     let presence = scene.mailbox.map(|mailbox| Presence::announce(mailbox, run)).transpose()?;

@@ -21,6 +21,7 @@ use crate::exit::Exit;
 use crate::model::duration::Limit;
 use crate::model::executor::Executor as Choice;
 use crate::model::run::Outcome;
+use crate::model::stdin::Stdin;
 use crate::model::workspace_kind::WorkspaceKind;
 use crate::output::text;
 use crate::state::dvc_version::DvcVersion;
@@ -156,10 +157,12 @@ fn work(cli: &Cli, args: &WorkArgs, site: Option<Site>) -> Result<Exit, Diagnost
         kills: RecentKills::default(),
         // The launcher syncs what several workers have published, all at once.
         durability: if args.serve { Durability::Later } else { Durability::Now },
+        stdin: args.stdin.as_ref(),
     };
     // One work item is not worth a DVC that stays loaded.
+    let is_worth_it = args.serve || config.indexes.len() > 1;
     let is_wanted = env::read(env::DVC_FANOUT_WARM).is_none_or(|value| value != "0");
-    let mut by_dvc = DvcExecutor::new(dvc, &version, is_wanted && (args.serve || config.indexes.len() > 1));
+    let mut by_dvc = DvcExecutor::new(dvc, &version, is_wanted && is_worth_it && args.stdin.is_none());
     let mut native;
     let executor: &mut dyn Executor = match choice {
         Choice::Dvc | Choice::Check => &mut by_dvc,
@@ -171,7 +174,8 @@ fn work(cli: &Cli, args: &WorkArgs, site: Option<Site>) -> Result<Exit, Diagnost
     };
     let mut watch = Watch::new()?;
     if args.serve {
-        return serve::run(&config.run, &mut watch, |index, args, watch| {
+        let is_inherited = args.stdin == Some(Stdin::Inherit);
+        return serve::run(&config.run, is_inherited, &mut watch, |index, args, watch| {
             do_one(&config, &bench, index, args, executor, watch)
         });
     }

@@ -1,6 +1,6 @@
 //! `work --serve`: does one work item after another as the launcher asks for them, in one process.
 //!
-//! Standard input is a socket. An order is what the command line of a `work` for one work item would be, each word ended
+//! Standard input is a socket, or standard output where commands read standard input. An order is what the command line of a `work` for one work item would be, each word ended
 //! by a NUL and the last by two; the answer is one byte, the code that such a process would exit with. What is printed
 //! goes to the log of the attempt. The launcher wants no more when it closes its end.
 
@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
-use crate::adapters::{fs, process};
+use crate::adapters::{fs, process, signals};
 use crate::cli::work::{WorkArgs, WorkOrder};
 use crate::commands::work::worse;
 use crate::diagnostic::Diagnostic;
@@ -20,14 +20,23 @@ use crate::output::text;
 use crate::state::paths::RunDir;
 use crate::worker::child::Watch;
 
-/// Does what is asked for, each with `work`, until the launcher wants no more or a signal ends it.
+/// Does what is asked for, each with `work`, until the launcher wants no more or a signal ends it. `is_inherited` where
+/// commands read what the launcher would read.
 pub(super) fn run(
     run: &RunDir,
+    is_inherited: bool,
     watch: &mut Watch,
     mut work: impl FnMut(usize, &WorkArgs, &mut Watch) -> Result<Outcome, Diagnostic>,
 ) -> Result<Exit, Diagnostic> {
     let broken = |error: std::io::Error| Diagnostic::tool("the line to the launcher is broken").source(&error);
-    let line = StdUnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().map_err(broken)?);
+    let line = if is_inherited {
+        // The launcher is in the same group, and tells what Ctrl-C means.
+        signals::leave_interrupts();
+        std::io::stdout().as_fd().try_clone_to_owned()
+    } else {
+        std::io::stdin().as_fd().try_clone_to_owned()
+    };
+    let line = StdUnixStream::from(line.map_err(broken)?);
     line.set_nonblocking(true).map_err(broken)?;
     let mut line = watch.within(|| UnixStream::from_std(line)).map(BufReader::new).map_err(broken)?;
     loop {

@@ -41,6 +41,7 @@ impl Flags for Args {
     type Cancel = CancelArgs;
 
     fn resolve(&self, scene: &Scene<'_>) -> Result<KubernetesEngine, Diagnostic> {
+        scene.running.refuse_stdin(Self::CALLED)?;
         let config = config(self, scene)?;
         let files = files(scene.run, &config.access).over(scene.mailbox, scene.plan);
         Ok(KubernetesEngine::new(config, files))

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::adapters::process::{self, Program};
+use crate::adapters::process::{self, Input, Program};
 use crate::diagnostic::Diagnostic;
 pub(crate) use crate::engine::local::resolve::Args;
 use crate::engine::local::resolve::{Files, make_sites, remove_sites};
@@ -27,6 +27,7 @@ use crate::engine::local::worker::Worker;
 use crate::engine::{Channels, Engine, Failures, Flags as _, HandedOver, PhaseEnd};
 use crate::model::event::{Event, Stop, Task};
 use crate::model::run::{Ending, Resources};
+use crate::model::stdin::Stdin;
 use crate::model::workspace_kind::WorkspaceKind;
 use crate::state::mailbox::{Mailbox, Receiving};
 use crate::state::paths::RunDir;
@@ -63,6 +64,8 @@ pub(crate) struct LocalConfig {
     pub timeout: Option<Duration>,
     pub nice: Option<i32>,
     pub workspace: WorkspaceKind,
+    /// What commands read; with what this process would read, `jobs` is 1.
+    pub stdin: Option<Stdin>,
     /// Start no more after this many work items have failed.
     pub max_failed: Option<usize>,
     /// Where workers start: the project's root, or the folder of those that see nothing of it.
@@ -86,8 +89,14 @@ impl LocalEngine {
     /// The worker process of a slot.
     fn program(&self, slot: usize) -> Program {
         let program = Program::new(process::SELF).arg("work").arg("--serve").arg("--run").arg(&self.config.run);
-        let program =
+        let mut program =
             program.arg("--slot-from").arg(slot.to_string()).arg("--workspace").arg(self.config.workspace.name());
+        if let Some(stdin) = &self.config.stdin {
+            program = program.arg("--stdin").arg(stdin.to_string());
+        }
+        if self.config.stdin == Some(Stdin::Inherit) {
+            program.input = Input::Own;
+        }
         self.mailbox.iter().fold(program, |program, mailbox| program.arg("--store").arg(mailbox.url()))
     }
 
@@ -137,7 +146,8 @@ impl Engine for LocalEngine {
         if self.mailbox.is_some() {
             make_sites(&self.config.project)?;
         }
-        if !self.config.in_project {
+        // Who types answers expects to be asked in an order that stays.
+        if !self.config.in_project && self.config.stdin != Some(Stdin::Inherit) {
             sort_longest_first(&mut tasks);
         }
         let mut phase = Phase {
@@ -419,6 +429,7 @@ mod tests {
             timeout: None,
             nice: None,
             workspace: WorkspaceKind::Auto,
+            stdin: None,
             max_failed: None,
             project: PathBuf::new(),
             run: "r".into(),

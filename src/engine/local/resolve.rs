@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::adapters::process::Input;
 use crate::adapters::{fs, machine};
 use crate::diagnostic::Diagnostic;
 use crate::engine::local::{LocalConfig, LocalEngine};
 use crate::engine::{Flags, Scene};
+use crate::model::executor::Executor;
+use crate::model::stdin::Stdin;
 use crate::state::mailbox::Site;
 use crate::state::paths::{RunDir, SlotDir};
 use crate::state::slots;
@@ -34,6 +37,7 @@ impl Flags for Args {
         }
         let args = scene.running;
         let jobs = args.slots();
+        let stdin = args.stdin.as_ref().map(|stdin| readable(stdin, scene)).transpose()?;
         let config = LocalConfig {
             jobs: if scene.in_project { 1 } else { jobs },
             in_project: scene.in_project,
@@ -46,6 +50,7 @@ impl Flags for Args {
             timeout: args.timeout.map(|limit| limit.0),
             nice: args.nice,
             workspace: args.workspace.unwrap_or_default(),
+            stdin,
             max_failed: args.max_failed(scene.plan.work_items),
             project: match scene.mailbox {
                 Some(_) => scene.project.fanout().sites(),
@@ -58,6 +63,36 @@ impl Flags for Args {
             None => scene.project.fanout().slots(),
         };
         Ok(LocalEngine::new(config, Files::new(scene.run, slots), scene.mailbox.cloned()))
+    }
+}
+
+/// What commands can read: files by paths that hold wherever a worker is.
+fn readable(stdin: &Stdin, scene: &Scene<'_>) -> Result<Stdin, Diagnostic> {
+    let refused = || Diagnostic::usage(format!("`--stdin {stdin}` cannot be done"));
+    if scene.detach {
+        return Err(refused().cause("with `--detach`, commands run elsewhere"));
+    }
+    let path = match stdin {
+        Stdin::Inherit if scene.plan.options.executor == Executor::Check => {
+            return Err(refused()
+                .cause("with `--executor check` each command runs twice, and the first would have read the input")
+                .hint("put the answers into a file: `--stdin FILE`"));
+        }
+        Stdin::Inherit if scene.in_project || scene.running.slots() == 1 => return Ok(Stdin::Inherit),
+        Stdin::Inherit => {
+            return Err(refused()
+                .cause("several commands at a time would take the input from one another")
+                .hint("run one after another: `-j 1`")
+                .hint("or put the answers into a file, which each stage reads from its beginning: `--stdin FILE`"));
+        }
+        Stdin::File(path) => path,
+    };
+    match Input::is_for_many(path) {
+        Ok(true) => Ok(Stdin::File(std::path::absolute(path).unwrap_or_else(|_| path.clone()))),
+        Ok(false) => Err(refused()
+            .cause("it is no file that each stage could read from its beginning")
+            .hint("of a pipe or a terminal: `--stdin inherit -j 1`")),
+        Err(error) => Err(refused().source(&error)),
     }
 }
 

@@ -41,6 +41,7 @@ impl Flags for Args {
     type Cancel = CancelArgs;
 
     fn resolve(&self, scene: &Scene<'_>) -> Result<SlurmEngine, Diagnostic> {
+        scene.running.refuse_stdin(Self::CALLED)?;
         let files = RunFiles::new(scene.run, Self::NAME, Json::Null).over(scene.mailbox, scene.plan);
         Ok(SlurmEngine::new(config(self, scene)?, scene.run, files, &scene.project.root))
     }

@@ -13,6 +13,7 @@ use std::path::Path;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::run::{Executed, StageState};
+use crate::model::stdin::Stdin;
 use crate::state::format::{PlanOptions, WorkItem};
 use crate::state::paths::SlotDir;
 use crate::worker::child::{Stopped, Watch};
@@ -49,6 +50,8 @@ pub(crate) struct Scene<'a> {
     pub log: &'a File,
     pub log_path: &'a Path,
     pub nice: Option<i32>,
+    /// What commands read.
+    pub stdin: Option<&'a Stdin>,
     /// How long all stages together may take.
     pub timeout_seconds: Option<u64>,
     /// What commands find in their environment beside this process's own.

@@ -14,11 +14,12 @@ use crate::adapters::process::{self, Ending, Program};
 use crate::diagnostic::Diagnostic;
 use crate::env;
 use crate::model::run::{Executed, StageState};
+use crate::model::stdin::Stdin;
 use crate::state::dvc_version::DvcVersion;
 use crate::state::format::PlannedStage;
 use crate::worker::child::{Begun, Stopped, Watch};
 use crate::worker::executor::{Executor, Ran, Scene, StageEnd};
-use crate::worker::workspace;
+use crate::worker::{stdin, workspace};
 use log::ReproLog;
 use rustix::process::Pid;
 
@@ -95,7 +96,10 @@ impl<'a> DvcExecutor<'a> {
             let Some(&first) = left.first() else {
                 return Ok((failure.unwrap_or(Stopped::Ended(Ending::Exited(0))), all));
             };
+            // Each stage reads a file from its beginning, and DVC opens nothing for its stages.
+            let is_alone = matches!(scene.stdin, Some(Stdin::File(_)));
             left.retain(|at| (first..=*at).all(|at| scene.distrusted[at] == scene.distrusted[first]));
+            left.truncate(if is_alone { 1 } else { left.len() });
             let targets: Vec<&str> = left.iter().map(|at| stages[*at].address.as_str()).collect();
             let (stopped, said) = self.start(scene, Some(&targets), scene.distrusted[first], watch)?;
             let found = left.iter().find(|at| said.has_failed(&stages[**at].address));
@@ -124,7 +128,9 @@ impl<'a> DvcExecutor<'a> {
         self.version.of(self.dvc.ok_or(DvcError::NotFound)?, limit)?;
         let length = || scene.log.metadata().at("look at", scene.log_path).map(|metadata| metadata.len());
         let before = length()?;
-        let program = self.program(scene, one_by_one, is_distrusted)?;
+        let mut program = self.program(scene, one_by_one, is_distrusted)?;
+        program.input = stdin::open(scene.stdin)
+            .map_err(|error| Diagnostic::project(format!("cannot run `{}`", program.shown())).source(&error))?;
         scene.projection.enter()?;
         let spared = self.spared();
         let begin = begin(&mut self.warm, self.script.as_ref(), &program, scene);
@@ -187,7 +193,8 @@ impl Executor for DvcExecutor<'_> {
     }
 
     fn run(&mut self, scene: &Scene<'_>, watch: &mut Watch) -> Result<Ran, Diagnostic> {
-        let by_name = scene.item.one_by_one || scene.in_project() || scene.distrusted.contains(&true);
+        let is_read = matches!(scene.stdin, Some(Stdin::File(_)));
+        let by_name = scene.item.one_by_one || scene.in_project() || scene.distrusted.contains(&true) || is_read;
         let (stopped, said) =
             if by_name { self.one_by_one(scene, watch)? } else { self.start(scene, None, false, watch)? };
         if let Some(error) = said.nameless_user().filter(|_| !stopped.is_success()) {
@@ -241,6 +248,7 @@ async fn begin(warm: &mut Warm, script: Option<&Program>, program: &Program, sce
         let mut script = script.clone().arg("run");
         script.arguments.extend(program.arguments.iter().cloned());
         script.environment.clone_from(&program.environment);
+        script.input = program.input.clone();
         script
     });
     let child = process::start(through.as_ref().unwrap_or(program), scene.root, scene.log, scene.nice)?;

@@ -21,7 +21,7 @@ use crate::adapters::dvc::lock::RepositoryLock;
 use crate::adapters::dvc::store::Store;
 use crate::adapters::git::Git;
 use crate::adapters::machine;
-use crate::adapters::process::{self, Ending, Program};
+use crate::adapters::process::{self, Ending, Input, Program};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::config::DvcConfig;
 use crate::dvc::pipeline::project::Project;
@@ -34,6 +34,7 @@ use crate::worker::child::{Stopped, Watch};
 use crate::worker::executor::dvc::{DvcExecutor, is_own_failure, with_kill};
 use crate::worker::executor::{Executor, Ran, Scene, StageEnd};
 use crate::worker::mounted::Mounted;
+use crate::worker::stdin;
 use crate::worker::workspace::Watching;
 use files::ItemFiles;
 
@@ -190,6 +191,7 @@ impl Executor for NativeExecutor<'_> {
             only_dvc: self.only_dvc,
             config: self.config,
             lock,
+            input: None,
         };
         let outcomes = repro::run(
             &place,
@@ -284,6 +286,8 @@ struct Hands<'h, 'a> {
     config: &'h DvcConfig,
     /// DVC's lock, where the stages run in the project itself.
     lock: Option<RepositoryLock>,
+    /// What the commands of the stage read, once one has begun.
+    input: Option<Input>,
 }
 
 impl Hands<'_, '_> {
@@ -310,8 +314,18 @@ impl Hands<'_, '_> {
 }
 
 impl Commands for Hands<'_, '_> {
+    fn begin_stage(&mut self) {
+        self.input = None;
+    }
+
     fn run(&mut self, program: &Program, directory: &Path) -> Result<Ending, Interrupted> {
         let (scene, spared) = (self.scene, self.dvc.spared());
+        let input = match self.input.take().map_or_else(|| stdin::open(scene.stdin), Ok) {
+            Ok(input) => input,
+            Err(error) => return Ok(Ending::NotStarted(error.to_string())),
+        };
+        self.input = Some(input.clone());
+        let program = &Program { input, ..program.clone() };
         let start = || match scene.mounted {
             Some(mounted) => {
                 let directory = mounted.seen(directory, scene.root);
