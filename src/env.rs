@@ -68,6 +68,9 @@ pub(crate) const SLURMD_NODENAME: &str = "SLURMD_NODENAME";
 /// Set by Slurm: the CPUs that the job has on this node.
 pub(crate) const SLURM_CPUS_ON_NODE: &str = "SLURM_CPUS_ON_NODE";
 
+/// Set for commands of stages with `keep-running`: the folder of their run's keepers.
+pub(crate) const DVC_FANOUT_KEPT: &str = "DVC_FANOUT_KEPT";
+
 /// The names of all variables.
 pub(crate) fn names() -> Vec<String> {
     std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()

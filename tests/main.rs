@@ -44,6 +44,7 @@ mod report;
 mod resources;
 mod running;
 mod runs;
+mod services;
 mod signals;
 mod slurm;
 mod slurm_faults;

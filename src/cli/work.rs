@@ -122,6 +122,8 @@ pub(crate) enum OwnCommand {
     #[command(hide = true)]
     Oversee(OverseeArgs),
     #[command(hide = true)]
+    Keep(KeepArgs),
+    #[command(hide = true)]
     Inside(InsideArgs),
 }
 
@@ -167,6 +169,22 @@ pub(crate) struct OverseeArgs {
     /// How long the program may take at all
     #[arg(long)]
     pub limit_seconds: Option<u64>,
+    /// The folder of the keepers that outlive it
+    #[arg(long)]
+    pub kept: Option<PathBuf>,
+    #[arg(last = true)]
+    pub command: Vec<OsString>,
+}
+
+/// Run a program, say on standard output how it ended, and stay with what it leaves running
+#[derive(Debug, Args)]
+pub(crate) struct KeepArgs {
+    /// The process whose end ends everything while the program runs
+    #[arg(long)]
+    pub parent: u32,
+    /// The folder of keepers
+    #[arg(long)]
+    pub kept: PathBuf,
     #[arg(last = true)]
     pub command: Vec<OsString>,
 }

@@ -16,7 +16,7 @@ use crate::state::format::Plan;
 use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
 use crate::state::run_lock::RunLock;
-use crate::state::{journal, run_lock, status};
+use crate::state::{journal, kept, run_lock, status};
 
 /// How often the run's lock is looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -51,7 +51,9 @@ pub(crate) fn run(cli: &Cli, args: &CancelArgs) -> Result<Exit, Diagnostic> {
     }
     // Of a run that was handed over, more may be in the queue than its launcher watched.
     let jobs = end_jobs(&project, &run, &plan, args)?;
-    let cancelled = was_on || !jobs.is_empty();
+    let has_kept = fs::exists(&run.kept());
+    kept::end(&run)?;
+    let cancelled = was_on || has_kept || !jobs.is_empty();
     text::result(&match (cli.format, cancelled) {
         (Format::Json, _) => {
             serde_json::json!({"version": 1, "run": plan.run, "cancelled": cancelled, "jobs": jobs}).to_string()

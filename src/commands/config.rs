@@ -14,6 +14,7 @@ use crate::dvc::pipeline::project::Project;
 use crate::engine::Completion as _;
 use crate::engine::args::flags;
 use crate::exit::Exit;
+use crate::model::requests::KEEP_RUNNING;
 use crate::model::run::Resources;
 use crate::output::settings::{self as output, Setting};
 use crate::output::text;
@@ -156,7 +157,7 @@ fn of_stages(project: &ProjectHome, settings: &Settings) -> Result<Vec<Setting>,
 
 /// Hints as a person would write them.
 fn spelled(resources: &Resources) -> Vec<(&'static str, Json)> {
-    let Resources { cpus, memory_mib, gpus, timeout, retries, group, slurm } = resources;
+    let Resources { cpus, memory_mib, gpus, timeout, retries, group, keep_running, slurm } = resources;
     let all = [
         ("cpus", cpus.map(Json::from)),
         ("memory", memory_mib.map(|mib| format!("{mib}Mi").into())),
@@ -164,6 +165,7 @@ fn spelled(resources: &Resources) -> Vec<(&'static str, Json)> {
         ("timeout", timeout.map(|timeout| crate::model::duration::Limit(timeout).to_string().into())),
         ("retries", retries.map(Json::from)),
         ("group", group.clone().map(Json::from)),
+        (KEEP_RUNNING, keep_running.map(Json::from)),
         (
             "slurm",
             (!slurm.is_empty()).then(|| slurm.iter().map(|(name, value)| (name.clone(), value.clone())).collect()),

@@ -24,7 +24,7 @@ use crate::state::journal::{Journal, Journaled};
 use crate::state::paths::RunDir;
 use crate::state::results;
 use crate::state::run_lock::RunLock;
-use crate::state::{slots, unsettled, worklist};
+use crate::state::{kept, slots, unsettled, worklist};
 use crate::worker::salvage;
 use crate::worker::transfer::{Object, Transfer};
 
@@ -224,6 +224,7 @@ fn note_changed(project: &ProjectHome, run: &RunDir, plan: &Plan) -> Result<(), 
 
 /// Ends the run: the slots go, and the snapshot where nothing is left to do; plan, results and journal stay.
 fn end(project: &ProjectHome, run: &RunDir, failed: usize, exit: Exit) -> Result<(), Diagnostic> {
+    kept::end(run)?;
     // In this order: nobody goes on with a run that was finalized.
     unsettled::settle(&project.root, &project.fanout(), run)?;
     Journal::open(run)?.append(Journaled::Finalized { failed })?;

@@ -1,4 +1,5 @@
-//! `guard` and `oversee`: tie the life of a program to that of the process that starts it. `inside`: what it sees.
+//! `guard` and `oversee`: tie the life of a program to that of the process that starts it. `keep`: lets what it leaves running
+//! stay. `inside`: what it sees.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -6,9 +7,11 @@ use std::time::Duration;
 use crate::adapters::mounts::Bind;
 use crate::adapters::process::oversee::{Overseen, Oversight};
 use crate::adapters::{fs, process};
-use crate::cli::work::{GuardArgs, InsideArgs, OverseeArgs};
+use crate::cli::work::{GuardArgs, InsideArgs, KeepArgs, OverseeArgs};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
+use crate::state::kept;
+use crate::state::paths::RunDir;
 
 /// Becomes the program; returns only where that fails.
 pub(crate) fn run(args: &GuardArgs) -> Result<Exit, Diagnostic> {
@@ -23,9 +26,10 @@ pub(crate) fn oversee(args: &OverseeArgs) -> Result<Exit, Diagnostic> {
         is_tied: args.tied,
         grace: Duration::from_secs(args.grace_seconds),
         limit: args.limit_seconds.map(Duration::from_secs),
+        kept: args.kept.clone(),
     };
     let code = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
-    match process::oversee::oversee(oversight, &args.command) {
+    match process::oversee::oversee(&oversight, &args.command) {
         Ok(Overseen::Ended(process::Ending::Exited(exit))) => Ok(Exit::OfProgram(code(exit))),
         Ok(Overseen::Ended(process::Ending::Signalled(signal))) => Ok(Exit::Signal(code(signal))),
         Ok(Overseen::Ended(process::Ending::NotStarted(why))) => {
@@ -36,6 +40,15 @@ pub(crate) fn oversee(args: &OverseeArgs) -> Result<Exit, Diagnostic> {
             shown(&args.command),
             args.limit_seconds.unwrap_or_default()
         ))),
+        Err(error) => Err(Diagnostic::tool(format!("cannot start {}", shown(&args.command))).source(&error)),
+    }
+}
+
+/// Runs the program to its end, and stays with what it left for as long as the run wants that.
+pub(crate) fn keep(args: &KeepArgs) -> Result<Exit, Diagnostic> {
+    let run = RunDir::of_kept(&args.kept);
+    match process::keep::keep(args.parent, &args.kept, || kept::is_wanted(&run), &args.command) {
+        Ok(_) => Ok(Exit::Success),
         Err(error) => Err(Diagnostic::tool(format!("cannot start {}", shown(&args.command))).source(&error)),
     }
 }

@@ -60,6 +60,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<Exit, Diagnostic> {
         Command::Debug(args) => debug::run(cli, args),
         Command::Own(OwnCommand::Guard(args)) => guard::run(args),
         Command::Own(OwnCommand::Oversee(args)) => guard::oversee(args),
+        Command::Own(OwnCommand::Keep(args)) => guard::keep(args),
         Command::Own(OwnCommand::Inside(args)) => guard::inside(args),
     }
 }

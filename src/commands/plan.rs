@@ -13,7 +13,7 @@ use crate::plan::report::Report;
 use crate::plan::{self, Planned, preflight};
 use crate::state::format::PlanOptions;
 use crate::state::home::ProjectHome;
-use crate::state::{durations, worklist};
+use crate::state::{durations, kept, worklist};
 
 pub(crate) fn run(cli: &Cli, args: &PlanArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
@@ -24,6 +24,7 @@ pub(crate) fn run(cli: &Cli, args: &PlanArgs) -> Result<Exit, Diagnostic> {
     }
     let (survey, planned) = plan::make_and_keep(&project, &args.selection.targets, options, settings.requests()?)?;
     worklist::remove_empty_before(&project.fanout(), &planned.plan.run)?;
+    kept::end_earlier(&project.fanout(), &planned.plan.run)?;
     let report =
         Report::of(&survey, &planned, estimate(&project, &settings.running(&RunningArgs::default())?, &planned)?);
     match (cli.typed_format, &args.explain) {

@@ -17,7 +17,7 @@ use crate::state::format::{Plan, PlanOptions};
 use crate::state::home::ProjectHome;
 use crate::state::journal::{self, Journaled};
 use crate::state::paths::RunDir;
-use crate::state::{run_lock, worklist};
+use crate::state::{kept, run_lock, worklist};
 use crate::worker::salvage;
 
 pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
@@ -38,6 +38,7 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
         None => {
             let Planned { run, plan, .. } =
                 plan::make(&project, &args.selection.targets, options, settings.requests()?)?;
+            kept::end_earlier(&project.fanout(), &plan.run)?;
             (run, plan)
         }
     };
@@ -64,8 +65,10 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     let scene = Scene { mailbox: mailbox.as_ref(), ..Scene::new(&project, &run, &plan, &running) };
     let mut engine = args.engine.completed(&settings)?.resolve(&scene)?;
     let lock = launch::hold(&run)?;
+    kept::hold(&run)?;
     let launched = launch::launch(cli, &scene, &phases, &mut engine)?;
     if matches!(launched.exit, Exit::Signal(_)) {
+        kept::end(&run)?;
         bring_persisted(&project, &run)?;
         text::note("stopped; `dvc-fanout run` resumes from here");
         return Ok(launched.exit);

@@ -11,7 +11,7 @@ use crate::output;
 use crate::output::text::{self, count};
 use crate::state::home::ProjectHome;
 use crate::state::run_lock::RunLock;
-use crate::state::{slots, status, worklist};
+use crate::state::{kept, slots, status, worklist};
 
 pub(crate) fn run(cli: &Cli, args: &RunsArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
@@ -81,6 +81,7 @@ fn prune(cli: &Cli, args: &PruneArgs, project: &ProjectHome) -> Result<Exit, Dia
                 kept.push((name, Kept::Stored(error.one_line())));
                 continue;
             }
+            kept::end(&run)?;
             worklist::remove(&run)?;
         }
         removed.push(name);

@@ -8,6 +8,7 @@
 //! | `timeout` | `90s`, `15m`, `2h`; a number alone counts seconds |
 //! | `retries` | tries after the first, also after a failed command |
 //! | `group` | the name of a group with a limit of its own |
+//! | `keep-running` | `true`: what its commands leave running stays until the run ends |
 //! | `slurm` | options of Slurm's `sbatch`: `{partition: gpu, gres: "gpu:a100:1"}` |
 //!
 //! A work item asks for the most that one of its stages asks for, since its stages run one after another; its timeout
@@ -23,7 +24,10 @@ use crate::model::quantity::{Memory, Quantity};
 use crate::model::run::Resources;
 
 /// The keys that a stage may set.
-pub(crate) const KEYS: [&str; 7] = ["cpus", "memory", "gpus", "timeout", "retries", "group", "slurm"];
+pub(crate) const KEYS: [&str; 8] = ["cpus", "memory", "gpus", "timeout", "retries", "group", KEEP_RUNNING, "slurm"];
+
+/// The key of stages that leave something running.
+pub(crate) const KEEP_RUNNING: &str = "keep-running";
 
 /// The options of `sbatch` that a stage may set.
 pub(crate) const SLURM_OPTIONS: [&str; 10] =
@@ -93,6 +97,10 @@ pub(crate) fn parse(value: &Value) -> Result<Resources, RequestError> {
                 let name = text.clone().filter(|name| !name.is_empty());
                 resources.group = Some(name.ok_or_else(|| wrong("group", "not a name"))?);
             }
+            KEEP_RUNNING => {
+                let Value::Bool(keeps) = value else { return Err(wrong(KEEP_RUNNING, "neither true nor false")) };
+                resources.keep_running = Some(*keeps);
+            }
             "slurm" => resources.slurm = slurm(value)?,
             key => return Err(RequestError::Unknown { key: key.to_owned() }),
         }
@@ -130,6 +138,7 @@ pub(crate) fn or(first: Resources, second: Resources) -> Resources {
         timeout: first.timeout.or(second.timeout),
         retries: first.retries.or(second.retries),
         group: first.group.or(second.group),
+        keep_running: first.keep_running.or(second.keep_running),
         slurm: second.slurm.into_iter().chain(first.slurm).collect(),
     }
 }
@@ -151,6 +160,7 @@ pub(crate) fn join(stages: impl IntoIterator<Item = Resources>) -> Result<Resour
             timeout: sum(all.timeout, stage.timeout),
             retries: all.retries.max(stage.retries),
             group: all.group.or(stage.group),
+            keep_running: all.keep_running.max(stage.keep_running),
             slurm: stage.slurm.into_iter().chain(all.slurm).collect(),
         };
     }
@@ -188,7 +198,8 @@ mod tests {
 
     #[test]
     fn hints_are_read_in_the_shapes_that_yaml_gives_them() {
-        let all = read("{cpus: 4, memory: 10Gi, gpus: 1, timeout: 2h, retries: 2, group: api}").expect("good requests");
+        let all = read("{cpus: 4, memory: 10Gi, gpus: 1, timeout: 2h, retries: 2, group: api, keep-running: true}")
+            .expect("good requests");
         let expected = Resources {
             cpus: Some(4.0),
             memory_mib: Some(10240),
@@ -196,6 +207,7 @@ mod tests {
             timeout: Some(Duration::from_secs(7200)),
             retries: Some(2),
             group: Some("api".into()),
+            keep_running: Some(true),
             slurm: BTreeMap::new(),
         };
         assert_eq!(all, expected);
@@ -212,6 +224,7 @@ mod tests {
         assert!(message("memory: 10").contains("a unit"));
         assert!(message("gpus: 1.5").contains("whole number"));
         assert!(message("timeout: soon").contains("duration"));
+        assert!(message("keep-running: soon").contains("neither true nor false"));
         assert!(message("[1]").contains("not a mapping"));
         assert!(message("cpus: [1]").contains("CPUs"));
     }

@@ -41,6 +41,9 @@ pub(crate) struct Resources {
     pub timeout: Option<Duration>,
     pub retries: Option<u32>,
     pub group: Option<String>,
+    /// Whether what a command leaves running stays; of a work item, that of one of its stages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_running: Option<bool>,
     /// Options of Slurm's `sbatch`, by their long name; empty where nothing was said.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub slurm: BTreeMap<String, String>,

@@ -37,7 +37,7 @@ pub(crate) use ignores::Ignores;
 /// Starts the commands of stages, and watches them to their end.
 pub(crate) trait Commands {
     /// Those of another stage come next.
-    fn begin_stage(&mut self) {}
+    fn begin_stage(&mut self, _address: &str) {}
 
     /// Runs one command in a directory; `Err` where this process is to end, or the time is over.
     fn run(&mut self, program: &Program, directory: &Path) -> Result<Ending, Interrupted>;

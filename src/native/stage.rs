@@ -278,7 +278,7 @@ impl Doing<'_, '_> {
         let directory = self.place.root.join(&self.stage.wdir);
         let directory = if self.stage.wdir.is_empty() { self.place.root } else { directory.as_path() };
         let all = self.stage.cmd.as_ref().and_then(command::commands).unwrap_or_default();
-        commands.begin_stage();
+        commands.begin_stage(&self.address);
         for command in all {
             log.line(&format!("> {command}"));
             let call = self.place.shell.call(command, self.place.seen_root, &self.address);

@@ -119,6 +119,9 @@ impl Maker<'_> {
         let mut planned =
             stages.iter().map(|stage| self.planned_stage(*stage, stages)).collect::<Result<Vec<_>, _>>()?;
         planned.iter_mut().zip(reads).for_each(|(stage, reads)| stage.reads = reads);
+        let requests = stages.iter().map(|stage| of_stage(self.stage(*stage), &self.situation.requests));
+        let requests = requests.collect::<Result<Vec<_>, _>>()?;
+        planned.iter_mut().zip(&requests).for_each(|(stage, own)| stage.keep_running = own.keep_running == Some(true));
         let (files, are_whole) = self.files(stages)?;
         let one_by_one = are_whole || inputs.iter().any(|input| self.situation.dvc_files.contains_key(input.path()));
         Ok(WorkItem {
@@ -133,7 +136,7 @@ impl Maker<'_> {
             needs: needs.into_iter().collect(),
             one_by_one,
             datasets: self.datasets(stages),
-            resources: self.resources(stages)?,
+            resources: self.resources(stages, requests)?,
         })
     }
 
@@ -157,11 +160,7 @@ impl Maker<'_> {
     }
 
     /// What a work item asks for: the configuration file's requests, completed by those of the stages themselves.
-    fn resources(&self, stages: &[usize]) -> Result<Resources, Diagnostic> {
-        let own = stages
-            .iter()
-            .map(|stage| of_stage(self.stage(*stage), &self.situation.requests))
-            .collect::<Result<Vec<_>, _>>()?;
+    fn resources(&self, stages: &[usize], own: Vec<Resources>) -> Result<Resources, Diagnostic> {
         requests::join(own).map_err(|GroupClash(a, b)| {
             let last = stages.last().map(|stage| self.stage(*stage).address.to_string()).unwrap_or_default();
             Diagnostic::project(format!(
@@ -236,6 +235,7 @@ impl Maker<'_> {
             restores: matches!(outlook, Some(Outlook::Restore(_))),
             records: matches!(outlook, Some(Outlook::Record)),
             distrusted: self.situation.changes.distrusted.contains(&stage.address.0),
+            keep_running: false,
         })
     }
 

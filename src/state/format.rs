@@ -208,6 +208,9 @@ pub(crate) struct PlannedStage {
     /// runs then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub distrusted: bool,
+    /// Whether what its commands leave running stays until the run ends.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_running: bool,
 }
 
 /// A stage of another work item.

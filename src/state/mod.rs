@@ -6,6 +6,7 @@ pub(crate) mod format;
 pub(crate) mod hash_memo;
 pub(crate) mod home;
 pub(crate) mod journal;
+pub(crate) mod kept;
 pub(crate) mod log;
 pub(crate) mod mailbox;
 pub(crate) mod needs;

@@ -27,6 +27,11 @@
 //!                  declared.json     the paths that stages declare
 //!                  brought           what commands made and git ignores, and is in the project now; a path a line
 //!                  linked-only       present where commands were in the way of mounts: workspaces have paths of their own
+//!                  kept/PID          held by a process that stays with what a stage left running
+//!                  kept/workspace-…  the workspace that it sees
+//!                  kept/stay         the last launch has come to its end, and it stays nevertheless
+//!                  kept/end          asks all of them to end
+//!                  left-running/INDEX    what a work item left running, which was ended: the stage and commands, a line each
 //!                  first.lock        held by the worker that runs before the others
 //!                  first.over        others need not wait for it
 //!                  remote            present where workers leave outs in the project's remote
@@ -116,6 +121,29 @@ impl RunDir {
 
     pub(crate) fn plan(&self) -> PathBuf {
         self.0.join("plan.json")
+    }
+
+    /// The run whose folder of keepers this is.
+    pub(crate) fn of_kept(kept: &Path) -> RunDir {
+        RunDir(kept.parent().unwrap_or(kept).to_owned())
+    }
+
+    /// The folder of keepers.
+    pub(crate) fn kept(&self) -> PathBuf {
+        self.0.join("kept")
+    }
+
+    pub(crate) fn kept_stay(&self) -> PathBuf {
+        self.kept().join("stay")
+    }
+
+    pub(crate) fn kept_end(&self) -> PathBuf {
+        self.kept().join("end")
+    }
+
+    /// What a work item left running.
+    pub(crate) fn left_running(&self, index: usize) -> PathBuf {
+        self.0.join("left-running").join(index.to_string())
     }
 
     pub(crate) fn worklist(&self) -> PathBuf {

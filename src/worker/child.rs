@@ -1,11 +1,13 @@
 //! Watches a child of a worker to its end, whatever it is: under signals, a timeout, and with nothing of it left behind.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::Pid;
 use tokio::runtime::Runtime;
 
+use crate::adapters::process::keep::keepers;
 use crate::adapters::process::{self, Ending, Running, descendants};
 use crate::adapters::signals::{Asked, Signals};
 use crate::diagnostic::Diagnostic;
@@ -41,16 +43,20 @@ pub(crate) type NextRequest<'w> = std::pin::Pin<Box<dyn Future<Output = Asked> +
 pub(crate) struct Watch {
     runtime: Runtime,
     signals: Signals,
+    /// The folder of keepers, which stay.
+    kept: PathBuf,
+    /// The commands that were ended since somebody asked for them.
+    ended: Vec<String>,
 }
 
 impl Watch {
     /// From now on requests to end do not end this process; `watch`, `wait_for` and `asked` tell of them.
-    pub(crate) fn new() -> Result<Watch, Diagnostic> {
+    pub(crate) fn new(kept: PathBuf) -> Result<Watch, Diagnostic> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Diagnostic::tool("cannot start the async runtime").source(&error))?;
         let signals = Signals::listen().map_err(|error| Diagnostic::tool("cannot listen to signals").source(&error))?;
         descendants::adopt_orphans().map_err(|error| Diagnostic::tool("cannot adopt orphans").source(&error))?;
-        Ok(Watch { runtime, signals })
+        Ok(Watch { runtime, signals, kept, ended: vec![] })
     }
 
     /// Waits for something else, unless this process is asked to end.
@@ -69,7 +75,7 @@ impl Watch {
         &'w mut self,
         something: impl FnOnce(NextRequest<'w>) -> F,
     ) -> T {
-        let Watch { runtime, signals } = self;
+        let Watch { runtime, signals, .. } = self;
         runtime.block_on(something(Box::pin(signals.next())))
     }
 
@@ -87,6 +93,11 @@ impl Watch {
     pub(crate) fn within<T>(&self, make: impl FnOnce() -> T) -> T {
         let _entered = self.runtime.enter();
         make()
+    }
+
+    /// The commands that children left running and that were ended since the last time.
+    pub(crate) fn take_ended(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.ended)
     }
 
     /// Begins a child and watches it to its end, or to the timeout, or to a request to end; then ends what it left behind.
@@ -107,7 +118,8 @@ impl Watch {
             let (mut child, spared) = match begun {
                 Ok(begun) => begun,
                 Err(asked) => {
-                    descendants::end_orphans(None, spared, ORPHAN_GRACE).await;
+                    let spared: Vec<Pid> = keepers(&self.kept).into_iter().chain(spared).collect();
+                    descendants::end_orphans(None, &spared, ORPHAN_GRACE).await;
                     return Ok(Stopped::Signalled(asked.signal()));
                 }
             };
@@ -124,7 +136,14 @@ impl Watch {
                     Stopped::Signalled(asked.signal())
                 }
             };
-            descendants::end_orphans(group, spared, ORPHAN_GRACE).await;
+            let keepers = keepers(&self.kept);
+            let stays = group.filter(|group| keepers.contains(group));
+            let spared: Vec<Pid> = keepers.into_iter().chain(spared).collect();
+            let mut left = descendants::children();
+            left.retain(|child| !spared.contains(child) && Some(*child) != group);
+            self.ended.extend(descendants::command_lines(&left));
+            // A keeper's group is that of what it keeps.
+            descendants::end_orphans(group.filter(|_| stays.is_none()), &spared, ORPHAN_GRACE).await;
             Ok(stopped)
         })
     }

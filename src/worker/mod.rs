@@ -7,6 +7,7 @@ mod earlier;
 pub(crate) mod executor;
 mod first;
 mod harvest;
+mod left_running;
 pub(crate) mod mounted;
 pub(crate) mod salvage;
 mod stdin;
@@ -165,6 +166,9 @@ pub(crate) fn attempt(
     }
     begun.publish(draft, &outcome, left, false, dvc_version)?;
     salvage::end(bench.slot)?;
+    if item.stages.iter().any(|stage| stage.keep_running) && workspace.leave(sources.run, attempt.number) {
+        return Ok(outcome);
+    }
     // A workspace that cannot be reset is made anew by the next work item; this result stands.
     if workspace.reset().is_ok() {
         workspace.mark_clean(sources)?;
@@ -266,6 +270,7 @@ impl<'a> Begun<'a> {
             timeout_seconds: self.attempt.timeout_seconds,
             environment: self.attempt.environment,
             distrusted,
+            run: Some(self.bench.sources.run),
         }
     }
 
@@ -335,9 +340,10 @@ impl<'a> Begun<'a> {
             }
             message.push_str(&format!("; {}: try `--workspace linked`", blame.what));
         }
-        if let Outcome::StageFailed { message, .. } = &mut outcome {
+        if let Outcome::StageFailed { stage, message } = &mut outcome {
             message.extend(killed.map(out_of_memory));
             message.extend(first::missed(self.bench.sources, &self.log_path)?);
+            message.extend(left_running::missed(self.bench.sources.run, self.item, stage));
             message.extend(stdin::missed(self.bench.stdin, &first::last_words(&self.log_path)?));
         }
         Ok(outcome)

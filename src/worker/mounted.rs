@@ -181,6 +181,11 @@ impl Mounted<'_> {
         moved(directory, workspace, self.root)
     }
 
+    /// Where commands find a path of the project itself.
+    pub(crate) fn aside(&self, path: &Path) -> PathBuf {
+        self.mounting.aside.of(path)
+    }
+
     /// Why the last command could not even begin; the next attempt does without.
     pub(crate) fn failure(&self) -> Option<String> {
         let failure = self.namespace.failure()?;

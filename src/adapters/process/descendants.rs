@@ -16,10 +16,10 @@ pub(crate) fn adopt_orphans() -> io::Result<()> {
 }
 
 /// Ends whatever a finished child left behind: its group, and processes that were handed to this one. Children that
-/// are not orphans are `spared`.
+/// are not orphans, and keepers, are `spared`.
 ///
 /// Processes that resist are given up after the grace period; KILL cannot be resisted but may take a moment.
-pub(crate) async fn end_orphans(group: Option<Pid>, spared: Option<Pid>, grace: Duration) {
+pub(crate) async fn end_orphans(group: Option<Pid>, spared: &[Pid], grace: Duration) {
     if let Some(group) = group {
         let _gone_is_fine = rustix::process::kill_process_group(group, Signal::KILL);
     }
@@ -27,7 +27,7 @@ pub(crate) async fn end_orphans(group: Option<Pid>, spared: Option<Pid>, grace: 
     while tokio::time::Instant::now() < end {
         // Those of a process that ends become children of this one, and get their turn.
         let mut children = children();
-        children.retain(|child| Some(*child) != spared);
+        children.retain(|child| !spared.contains(child));
         if children.is_empty() {
             return;
         }
@@ -54,6 +54,14 @@ pub(crate) fn children() -> Vec<Pid> {
         return vec![];
     }
     children_of("self")
+}
+
+/// What processes are called that still run: their command lines.
+pub(crate) fn command_lines(processes: &[Pid]) -> Vec<String> {
+    let read = |id: &Pid| std::fs::read(format!("/proc/{}/cmdline", id.as_raw_nonzero())).unwrap_or_default();
+    // That of one that has ended is empty.
+    let lines = processes.iter().map(read).filter(|line| !line.is_empty());
+    lines.map(|line| String::from_utf8_lossy(&line).trim_end_matches('\0').replace('\0', " ")).collect()
 }
 
 /// A process and all that came of it and has not been orphaned.

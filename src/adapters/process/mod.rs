@@ -7,6 +7,7 @@
 //! | `start` | `guard`, which becomes the program; a process group of its own | the `dvc` of a worker, and what loads it |
 //! | `start_directly` | nothing; a process group of its own | the commands of stages |
 //! | `inside` | nothing, but a mount namespace around it; a process group of its own | the same, at the project's path |
+//! | any of the last three, for `kept` | `keep`, which stays with what the program leaves running | stages whose services stay |
 //! | `adopted` | nothing: it was left to this process by what loads DVC | the `dvc` of a worker |
 //!
 //! All but the commands of stages end with this process, however it ends; those are ended by whoever takes care of it,
@@ -16,6 +17,7 @@
 pub(crate) mod descendants;
 mod input;
 pub(crate) mod inside;
+pub(crate) mod keep;
 pub(crate) mod oversee;
 
 use std::ffi::OsString;
@@ -26,9 +28,11 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitOptions};
+use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 
 use crate::env;
@@ -94,6 +98,8 @@ pub(crate) struct Program {
     pub limit: Option<Duration>,
     /// What it reads, where `start` and its like run it.
     pub input: Input,
+    /// What it has as standard output instead of the log.
+    pub line: Option<Arc<OwnedFd>>,
 }
 
 impl Program {
@@ -105,6 +111,7 @@ impl Program {
             removed: vec![],
             limit: None,
             input: Input::Nothing,
+            line: None,
         }
     }
 
@@ -139,23 +146,47 @@ pub(crate) enum Running {
     Started(Box<Child>),
     /// Left to this process by one that it started.
     Adopted(Pid),
+    /// A keeper, which says on a socket how its command ended, and may stay.
+    Keeper(Box<Child>, tokio::net::UnixStream),
 }
 
 impl Running {
     /// Its id, and that of its group; `None` once it was waited for.
     pub(crate) fn id(&self) -> Option<Pid> {
         match self {
-            Running::Started(child) => Pid::from_raw(i32::try_from(child.id()?).ok()?),
+            Running::Started(child) | Running::Keeper(child, _) => Pid::from_raw(i32::try_from(child.id()?).ok()?),
             Running::Adopted(id) => Some(*id),
         }
     }
+
+    /// The same as a keeper that was started with the other end of a socket pair as its standard output.
+    pub(crate) fn into_keeper(self, line: UnixStream) -> io::Result<Running> {
+        let Running::Started(child) = self else { return Ok(self) };
+        line.set_nonblocking(true)?;
+        Ok(Running::Keeper(child, tokio::net::UnixStream::from_std(line)?))
+    }
+}
+
+/// The call of a keeper that runs a program, and the socket on which it says how that ended. It finds the folder of keepers at
+/// `seen`.
+pub(crate) fn kept(program: &Program, folder: &Path, seen: &Path) -> io::Result<(Program, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let mut call = Program { path: SELF.into(), arguments: vec![keep::KEEP.into()], ..program.clone() };
+    call = call.arg("--parent").arg(std::process::id().to_string()).arg("--kept").arg(seen).arg("--");
+    call.arguments.push(program.path.clone());
+    call.arguments.extend(program.arguments.iter().cloned());
+    // What it leaves is no leftover of a slot, and found where even its keeper was killed.
+    call.environment.retain(|(name, _)| name != env::DVC_FANOUT_SLOT);
+    call = call.env(env::DVC_FANOUT_KEPT, folder);
+    call.line = Some(Arc::new(theirs.into()));
+    Ok((call, ours))
 }
 
 /// Runs a program to its end and returns how it ended and what it wrote to stdout and stderr.
 ///
 /// A program that takes longer than its limit fails.
 pub(crate) fn output(program: &Program, directory: Option<&Path>) -> io::Result<std::process::Output> {
-    let mut command = overseen(program, GRACE, false);
+    let mut command = overseen(program, GRACE, None);
     command.stdin(Stdio::null());
     if let Some(directory) = directory {
         command.current_dir(directory);
@@ -169,7 +200,7 @@ pub(crate) async fn output_unless<T>(
     directory: &Path,
     other: impl Future<Output = T>,
 ) -> io::Result<Result<std::process::Output, T>> {
-    let mut command = Command::from(overseen(program, GRACE, false));
+    let mut command = Command::from(overseen(program, GRACE, None));
     command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn()?;
     let id = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
@@ -199,15 +230,17 @@ pub(crate) fn run_here(program: &Program, directory: &Path) -> Ending {
 ///
 /// The child is the overseer: to be stopped by TERM, when it gives the program the grace period. The program is told
 /// to tie itself to the overseer, with `--parent ID`. Its standard input, or its standard output where it is to read what
-/// this process would read, is one end of a socket pair; also returns the other.
+/// this process would read, is one end of a socket pair; also returns the other. The keepers of the folder `kept` outlive
+/// it.
 pub(crate) fn start_overseen(
     program: &Program,
     directory: &Path,
     log: &File,
     grace: Duration,
+    kept: &Path,
 ) -> io::Result<(Running, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
-    let mut command = Command::from(overseen(program, grace, true));
+    let mut command = Command::from(overseen(program, grace, Some(kept)));
     command.current_dir(directory).stderr(log.try_clone()?);
     if program.input.is_own() {
         command.stdin(Stdio::inherit()).stdout(OwnedFd::from(theirs));
@@ -217,15 +250,15 @@ pub(crate) fn start_overseen(
     Ok((Running::Started(Box::new(command.spawn()?)), ours))
 }
 
-/// The command line of an overseer.
-fn overseen(program: &Program, grace: Duration, is_tied: bool) -> std::process::Command {
+/// The command line of an overseer; of a worker's, with the folder of keepers.
+fn overseen(program: &Program, grace: Duration, kept: Option<&Path>) -> std::process::Command {
     #[expect(clippy::disallowed_methods, reason = "the room that starts programs")]
     let mut command = std::process::Command::new(SELF);
     command.arg0(SELF_NAME).arg(OVERSEE);
     command.arg("--parent").arg(std::process::id().to_string());
     command.arg("--grace-seconds").arg(grace.as_secs().to_string());
-    if is_tied {
-        command.arg("--tied");
+    if let Some(kept) = kept {
+        command.arg("--tied").arg("--kept").arg(kept);
     }
     if let Some(limit) = program.limit {
         command.arg("--limit-seconds").arg(limit.as_secs().to_string());
@@ -265,13 +298,21 @@ fn direct(program: &Program, directory: &Path, log: &File) -> io::Result<Command
         .envs(program.environment.iter().cloned())
         .current_dir(directory)
         .stdin(program.input.stdio()?)
-        .stdout(log.try_clone()?)
+        .stdout(output_of(program, log)?)
         .stderr(log.try_clone()?)
-        .kill_on_drop(true);
+        .kill_on_drop(program.line.is_none());
     if !program.input.is_own() {
         command.process_group(0);
     }
     Ok(command)
+}
+
+/// What a program has as standard output.
+fn output_of(program: &Program, log: &File) -> io::Result<Stdio> {
+    Ok(match &program.line {
+        Some(line) => line.try_clone()?.into(),
+        None => log.try_clone()?.into(),
+    })
 }
 
 /// A child that leads a process group, or is of this one's, with its priority.
@@ -312,9 +353,9 @@ fn spawn(program: &Program, directory: &Path, stdin: Stdio, log: &File, nice: Op
         .envs(program.environment.iter().cloned())
         .current_dir(directory)
         .stdin(stdin)
-        .stdout(log.try_clone()?)
+        .stdout(output_of(program, log)?)
         .stderr(log.try_clone()?)
-        .kill_on_drop(true);
+        .kill_on_drop(program.line.is_none());
     if !program.input.is_own() {
         command.process_group(0);
     }
@@ -364,6 +405,12 @@ pub(crate) async fn wait(child: &mut Running) -> Ending {
     match child {
         Running::Started(child) => Ending::from(child.wait().await),
         Running::Adopted(id) => Ending::from(wait_for(*id).await),
+        Running::Keeper(child, line) => match line.read_i32().await {
+            Ok(code) if code >= 0 => Ending::Exited(code),
+            Ok(signal) => Ending::Signalled(-signal),
+            // It has said why in the log, or was killed.
+            Err(_) => Ending::from(child.wait().await),
+        },
     }
 }
 

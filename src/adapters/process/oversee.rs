@@ -7,12 +7,14 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::keep::keepers;
 use super::{Ending, Running, descendants, signal_process, tie_to, wait};
 use crate::adapters::signals::{Asked, Signals};
 
@@ -20,7 +22,7 @@ use crate::adapters::signals::{Asked, Signals};
 const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 
 /// How an overseer works.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Oversight {
     /// The process whose end ends everything.
     pub parent: u32,
@@ -30,6 +32,8 @@ pub(crate) struct Oversight {
     pub grace: Duration,
     /// How long the child may take at all.
     pub limit: Option<Duration>,
+    /// The folder of keepers that outlive it.
+    pub kept: Option<PathBuf>,
 }
 
 /// How what was overseen came to its end.
@@ -40,7 +44,7 @@ pub(crate) enum Overseen {
 }
 
 /// Runs a program to its end, and ends all that it started and left.
-pub(crate) fn oversee(oversight: Oversight, command: &[OsString]) -> io::Result<Overseen> {
+pub(crate) fn oversee(oversight: &Oversight, command: &[OsString]) -> io::Result<Overseen> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::listen()?;
@@ -73,7 +77,8 @@ pub(crate) fn oversee(oversight: Oversight, command: &[OsString]) -> io::Result<
                 _ = ends.recv() => descendants::bury_orphans(id),
             }
         };
-        descendants::end_orphans(None, None, ORPHAN_GRACE).await;
+        let keepers = oversight.kept.as_deref().map(keepers).unwrap_or_default();
+        descendants::end_orphans(None, &keepers, ORPHAN_GRACE).await;
         Ok(overseen)
     })
 }

@@ -191,6 +191,7 @@ fn item(index: usize) -> WorkItem {
         restores: false,
         records: false,
         distrusted: false,
+        keep_running: false,
     };
     WorkItem {
         version: VERSION,

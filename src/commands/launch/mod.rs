@@ -15,6 +15,7 @@ use crate::engine::recorder::Audience;
 use crate::engine::{AnyEngine, HandedOver, Scene};
 use crate::env;
 use crate::exit::Exit;
+use crate::model::requests::KEEP_RUNNING;
 use crate::model::stdin::Stdin;
 use crate::model::workspace_kind::WorkspaceKind;
 use crate::output::progress::Style;
@@ -24,7 +25,7 @@ use crate::state::home::ProjectHome;
 use crate::state::mailbox::Presence;
 use crate::state::paths::RunDir;
 use crate::state::run_lock::RunLock;
-use crate::state::{durations, worklist};
+use crate::state::{durations, kept, worklist};
 use crate::worker::mounted::Mounting;
 
 mod data;
@@ -56,7 +57,8 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
         return Ok(Exit::Success);
     }
     let mut lock = hold(&run)?;
-    let items = prepare(&scene, &phases)?;
+    kept::hold(&run)?;
+    let items = prepare(&scene, &phases, &engine)?;
     if args.detach {
         let work = Work { run: &run, plan: &plan, items: &items, phases: &phases, expected: &HashMap::new() };
         match engine::hand_over(work, &mut engine, lock)? {
@@ -69,6 +71,11 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
     }
     let _lock = lock;
     let Launched { exit, .. } = start(cli, &scene, &phases, &items, &mut engine)?;
+    if matches!(exit, Exit::Signal(_)) {
+        kept::end(&run)?;
+    } else if kept::leave(&run)? {
+        text::note("what stages have left running stays until `dvc-fanout finalize` or `cancel`");
+    }
     if cli.format == Format::Text {
         summary::print(&run, &plan, &phases)?;
     }
@@ -93,14 +100,17 @@ pub(crate) fn launch(
     phases: &[usize],
     engine: &mut AnyEngine,
 ) -> Result<Launched, Diagnostic> {
-    let items = prepare(scene, phases)?;
+    let items = prepare(scene, phases, engine)?;
     start(cli, scene, phases, &items, engine)
 }
 
-/// Reads the work items, and sees to the data that those of the phases need.
-fn prepare(scene: &Scene<'_>, phases: &[usize]) -> Result<Vec<WorkItem>, Diagnostic> {
+/// Reads the work items, refuses what the engine cannot do, and sees to the data that those of the phases need.
+fn prepare(scene: &Scene<'_>, phases: &[usize], engine: &AnyEngine) -> Result<Vec<WorkItem>, Diagnostic> {
     let Scene { project, run, plan, .. } = *scene;
     let items = worklist::read_briefly(run)?;
+    if scene.mailbox.is_some() || !matches!(engine, AnyEngine::Local(_)) {
+        refuse_keeping(phases.iter().flat_map(|phase| &items[plan.phases[*phase].indexes()]))?;
+    }
     data::pull(project, plan)?;
     // Where it was planned in another clone, that one has taken care of the remote.
     if scene.mailbox.is_none() || !fs::exists(&run.brought_here()) {
@@ -110,6 +120,17 @@ fn prepare(scene: &Scene<'_>, phases: &[usize]) -> Result<Vec<WorkItem>, Diagnos
         store::post(mailbox, project, run, plan, &items)?;
     }
     Ok(items)
+}
+
+/// Refuses stages whose commands leave something running, where that is not on this machine.
+fn refuse_keeping<'a>(mut items: impl Iterator<Item = &'a WorkItem>) -> Result<(), Diagnostic> {
+    let Some(item) = items.find(|item| item.resources.keep_running == Some(true)) else { return Ok(()) };
+    Err(Diagnostic::project(format!(
+        "work item {} asks for `{KEEP_RUNNING}`, which is for this machine alone",
+        item.id
+    ))
+    .cause("what a command leaves running elsewhere ends with its job, and nobody else reaches it")
+    .hint("use `--engine local`, or start the service before the run and name its address in a file or a param"))
 }
 
 /// Runs work items that were read.

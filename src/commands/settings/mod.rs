@@ -185,6 +185,7 @@ pub(crate) fn schema() -> Json {
     let hint = |key: &&str| {
         let schema = match *key {
             "group" => serde_json::json!({"type": "string"}),
+            requests::KEEP_RUNNING => serde_json::json!({"type": "boolean"}),
             "slurm" => serde_json::json!({"type": "object", "additionalProperties": false, "properties": options}),
             _ => either(),
         };

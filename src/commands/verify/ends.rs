@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use crate::adapters::process::{self, Program};
@@ -17,7 +17,7 @@ pub(super) struct Ends(RefCell<Watch>);
 impl Ends {
     /// From now on a request ends the process only where somebody looks for one.
     pub(super) fn listen() -> Result<Ends, Diagnostic> {
-        Watch::new().map(|watch| Ends(RefCell::new(watch)))
+        Watch::new(PathBuf::new()).map(|watch| Ends(RefCell::new(watch)))
     }
 
     /// Fails where this process was asked to end.

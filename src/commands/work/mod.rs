@@ -172,7 +172,7 @@ fn work(cli: &Cli, args: &WorkArgs, site: Option<Site>) -> Result<Exit, Diagnost
             &mut native
         }
     };
-    let mut watch = Watch::new()?;
+    let mut watch = Watch::new(config.run.kept())?;
     if args.serve {
         let is_inherited = args.stdin == Some(Stdin::Inherit);
         return serve::run(&config.run, is_inherited, &mut watch, |index, args, watch| {

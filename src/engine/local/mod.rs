@@ -251,7 +251,9 @@ impl Phase<'_> {
             Some(worker) => Ok(worker),
             None => {
                 let log = self.engine.files.open_log(index, attempt).map_err(|error| error.one_line());
-                log.and_then(|log| Worker::start(&self.engine.program(held.slot), &self.engine.config.project, &log))
+                let kept = self.engine.files.run().kept();
+                let (program, project) = (self.engine.program(held.slot), &self.engine.config.project);
+                log.and_then(|log| Worker::start(&program, project, &log, &kept))
             }
         };
         let order = self.engine.order(&waiting.task, &held.gpus);

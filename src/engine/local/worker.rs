@@ -23,9 +23,9 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn start(program: &Program, project: &Path, log: &File) -> Result<Worker, String> {
+    pub(super) fn start(program: &Program, project: &Path, log: &File, kept: &Path) -> Result<Worker, String> {
         let start = || {
-            let (child, line) = process::start_overseen(program, project, log, GRACE)?;
+            let (child, line) = process::start_overseen(program, project, log, GRACE, kept)?;
             line.set_nonblocking(true)?;
             Ok(Worker { child, line: UnixStream::from_std(line)? })
         };

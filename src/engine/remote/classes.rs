@@ -46,7 +46,7 @@ pub(crate) fn split(tasks: Vec<Task>) -> Vec<Class> {
 /// Jobs are found again by the names that are made of this, also by later releases: what is digested is spelled
 /// `(Some(0.5), Some(4096), None, Some(2), Some("api"))` for ever.
 pub(crate) fn class_name(resources: &Resources) -> Option<String> {
-    let Resources { cpus, memory_mib, gpus, timeout: _, retries, group, slurm } = resources;
+    let Resources { cpus, memory_mib, gpus, timeout: _, retries, group, keep_running: _, slurm } = resources;
     let asked = [
         cpus.map(decimal),
         memory_mib.map(|mib| mib.to_string()),
@@ -119,6 +119,7 @@ mod tests {
             timeout: None,
             retries: Some(2),
             group,
+            keep_running: Some(true),
             slurm: std::collections::BTreeMap::new(),
         };
         check(&all, Some("74ed63"));

@@ -26,7 +26,7 @@ use crate::state::paths::SlotDir;
 use crate::worker::child::{Stopped, Watch};
 use crate::worker::executor::dvc::DvcExecutor;
 use crate::worker::executor::native::{self, NativeExecutor, OnlyDvc};
-use crate::worker::executor::{Executor as _, Ran};
+use crate::worker::executor::{Executor as _, Ran, Scene};
 use crate::worker::first::{self, HeadStart};
 use crate::worker::harvest::Left;
 use crate::worker::workspace::Workspace;
@@ -95,7 +95,8 @@ impl<'a> Check<'a> {
         let turn = first::wait_for_turn(sources, slot, watch)?;
         workspace.refresh(sources)?;
         begun.say("dvc-fanout does the work item before DVC does, to compare what both leave");
-        let scene = begun.scene(&root, &projection, &earlier.distrusted, None);
+        // What its commands leave running ends: DVC's do the same again.
+        let scene = Scene { run: None, ..begun.scene(&root, &projection, &earlier.distrusted, None) };
         let mut native = self.executor();
         let ran = match &turn {
             Ok(_) => native.run(&scene, watch)?,

@@ -9,13 +9,14 @@ pub(crate) mod native;
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::adapters::fs;
 use crate::diagnostic::Diagnostic;
 use crate::model::run::{Executed, StageState};
 use crate::model::stdin::Stdin;
 use crate::state::format::{PlanOptions, WorkItem};
-use crate::state::paths::SlotDir;
+use crate::state::paths::{RunDir, SlotDir};
 use crate::worker::child::{Stopped, Watch};
 use crate::worker::mounted::Mounted;
 use crate::worker::workspace::Watching;
@@ -59,12 +60,28 @@ pub(crate) struct Scene<'a> {
     /// Of each stage whether the run cache must not be asked: what it knows may come from an attempt that was cut off, and
     /// nobody has the files that the stage makes beside its outs.
     pub distrusted: &'a [bool],
+    /// The run, in which what stages leave running may stay; `None` where nothing may.
+    pub run: Option<&'a RunDir>,
 }
 
 impl Scene<'_> {
     /// The project's root as commands see it.
     pub(crate) fn seen_root(&self) -> &Path {
         self.mounted.map_or(self.root, |mounted| mounted.root)
+    }
+
+    /// The folder of keepers, for a stage whose commands may leave something running.
+    pub(crate) fn keeps(&self, stage: usize) -> Option<PathBuf> {
+        self.run.filter(|_| self.item.stages[stage].keep_running).map(RunDir::kept)
+    }
+
+    /// Remembers what a stage left running and was ended: who depends on it may miss it. What cannot be remembered is not
+    /// said.
+    pub(crate) fn note_ended(&self, stage: usize, commands: &[String]) {
+        if let Some(run) = self.run.filter(|_| !commands.is_empty()) {
+            let text = format!("{}\n{}\n", self.item.stages[stage].address, commands.join("\n"));
+            drop(fs::write_plain(&run.left_running(self.item.index), text.as_bytes()));
+        }
     }
 
     /// Whether the workspace is the project itself, with all its stages.

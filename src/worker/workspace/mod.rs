@@ -19,8 +19,9 @@ use std::rc::Rc;
 use crate::adapters::dvc::place::{PlaceError, Placing};
 use crate::adapters::fs::{self, Found, FsError};
 use crate::adapters::git::{self, Beginning, Git, GitError, ManifestFile, Store};
-use crate::adapters::machine;
 use crate::adapters::mounts::Aside;
+use crate::adapters::process::keep::keepers;
+use crate::adapters::{clock, machine};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::lockfile::Lockfile;
 use crate::dvc::pipeline::path::lock_path;
@@ -217,6 +218,16 @@ impl Workspace {
                 Ok(git)
             }
         }
+    }
+
+    /// Leaves the workspace to what a command has left running in it and stays, if there is anything; the next work item makes
+    /// another one.
+    pub(crate) fn leave(&self, run: &RunDir, attempt: u32) -> bool {
+        let folder = run.kept();
+        let name = self.slot.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        !keepers(&folder).is_empty()
+            && fs::rename(&self.top, &folder.join(format!("workspace-{name}-{attempt}-{}", clock::nanoseconds())))
+                .is_ok()
     }
 
     /// Removes the workspace, which gives its room back; the next work item makes it anew.

@@ -5,6 +5,7 @@ mod log;
 
 use std::collections::HashSet;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::adapters::dvc::warm::WarmDvc;
@@ -65,7 +66,7 @@ impl<'a> DvcExecutor<'a> {
         at: usize,
     ) -> Result<(Stopped, StageEnd), Diagnostic> {
         let stage = &scene.item.stages[at];
-        let (stopped, said) = self.start(scene, Some(&[&stage.address]), scene.distrusted[at], watch)?;
+        let (stopped, said) = self.start(scene, Some(&[at]), scene.distrusted[at], watch)?;
         let entries = workspace::entries(scene.projection.locks(), scene.item);
         let entry = entries.ok().and_then(|mut entries| entries.swap_remove(at));
         let mut end = end(stage, entry.as_ref(), &stopped, &said);
@@ -99,9 +100,11 @@ impl<'a> DvcExecutor<'a> {
             // Each stage reads a file from its beginning, and DVC opens nothing for its stages.
             let is_alone = matches!(scene.stdin, Some(Stdin::File(_)));
             left.retain(|at| (first..=*at).all(|at| scene.distrusted[at] == scene.distrusted[first]));
-            left.truncate(if is_alone { 1 } else { left.len() });
-            let targets: Vec<&str> = left.iter().map(|at| stages[*at].address.as_str()).collect();
-            let (stopped, said) = self.start(scene, Some(&targets), scene.distrusted[first], watch)?;
+            // Nor does anybody know of which of several stages something is left.
+            let keeps = |at: &usize| scene.keeps(*at).is_some();
+            let alone = if keeps(&first) { Some(1) } else { left.iter().position(keeps) };
+            left.truncate(if is_alone { 1 } else { alone.unwrap_or(left.len()) });
+            let (stopped, said) = self.start(scene, Some(&left), scene.distrusted[first], watch)?;
             let found = left.iter().find(|at| said.has_failed(&stages[**at].address));
             all.extend(said);
             begin = match (found, &stopped) {
@@ -120,21 +123,27 @@ impl<'a> DvcExecutor<'a> {
     fn start(
         &mut self,
         scene: &Scene<'_>,
-        one_by_one: Option<&[&str]>,
+        one_by_one: Option<&[usize]>,
         is_distrusted: bool,
         watch: &mut Watch,
     ) -> Result<(Stopped, ReproLog), Diagnostic> {
+        let first = one_by_one.and_then(|stages| stages.first()).copied();
+        let named = one_by_one.map(|stages| -> Vec<&str> {
+            stages.iter().map(|stage| scene.item.stages[*stage].address.as_str()).collect()
+        });
         let limit = Duration::from_secs(scene.timeout_seconds.unwrap_or(u64::MAX));
         self.version.of(self.dvc.ok_or(DvcError::NotFound)?, limit)?;
         let length = || scene.log.metadata().at("look at", scene.log_path).map(|metadata| metadata.len());
         let before = length()?;
-        let mut program = self.program(scene, one_by_one, is_distrusted)?;
+        let mut program = self.program(scene, named.as_deref(), is_distrusted)?;
         program.input = stdin::open(scene.stdin)
             .map_err(|error| Diagnostic::project(format!("cannot run `{}`", program.shown())).source(&error))?;
         scene.projection.enter()?;
         let spared = self.spared();
-        let begin = begin(&mut self.warm, self.script.as_ref(), &program, scene);
+        let folder = first.and_then(|stage| scene.keeps(stage));
+        let begin = begin(&mut self.warm, self.script.as_ref(), &program, folder.as_deref(), scene);
         let stopped = watch.watch(begin, spared, scene.timeout_seconds);
+        scene.note_ended(first.unwrap_or_default(), &watch.take_ended());
         // Whatever it was: the next one does not depend on it.
         if matches!(stopped, Ok(Stopped::Ended(Ending::Signalled(_)))) {
             self.warm = Warm::Off;
@@ -194,7 +203,9 @@ impl Executor for DvcExecutor<'_> {
 
     fn run(&mut self, scene: &Scene<'_>, watch: &mut Watch) -> Result<Ran, Diagnostic> {
         let is_read = matches!(scene.stdin, Some(Stdin::File(_)));
-        let by_name = scene.item.one_by_one || scene.in_project() || scene.distrusted.contains(&true) || is_read;
+        let keeps = (0..scene.item.stages.len()).any(|stage| scene.keeps(stage).is_some());
+        let by_name =
+            scene.item.one_by_one || scene.in_project() || scene.distrusted.contains(&true) || is_read || keeps;
         let (stopped, said) =
             if by_name { self.one_by_one(scene, watch)? } else { self.start(scene, None, false, watch)? };
         if let Some(error) = said.nameless_user().filter(|_| !stopped.is_success()) {
@@ -236,8 +247,16 @@ fn end(stage: &PlannedStage, entry: Option<&String>, stopped: &Stopped, said: &R
 }
 
 /// Forks the program from the loaded DVC, or starts it where there is none; a DVC that fails is not asked again.
-async fn begin(warm: &mut Warm, script: Option<&Program>, program: &Program, scene: &Scene<'_>) -> io::Result<Begun> {
-    if let Warm::Loading(loaded) = warm {
+async fn begin(
+    warm: &mut Warm,
+    script: Option<&Program>,
+    program: &Program,
+    kept: Option<&Path>,
+    scene: &Scene<'_>,
+) -> io::Result<Begun> {
+    if let Warm::Loading(loaded) = warm
+        && kept.is_none()
+    {
         match loaded.call(program, scene.root, scene.log).await {
             Ok(child) => return Ok((child, loaded.id())),
             Err(error) => tracing::debug!("`{}` is started from now on: {error}", program.shown()),
@@ -251,8 +270,17 @@ async fn begin(warm: &mut Warm, script: Option<&Program>, program: &Program, sce
         script.input = program.input.clone();
         script
     });
-    let child = process::start(through.as_ref().unwrap_or(program), scene.root, scene.log, scene.nice)?;
-    Ok((child, None))
+    let program = through.as_ref().unwrap_or(program);
+    let start = |program: &Program| process::start(program, scene.root, scene.log, scene.nice);
+    let child = match kept {
+        Some(folder) => {
+            let (keeper, line) = process::kept(program, folder, folder)?;
+            start(&keeper)?.into_keeper(line)?
+        }
+        None => start(program)?,
+    };
+    let spared = if let Warm::Loading(loaded) = warm { loaded.id() } else { None };
+    Ok((child, spared))
 }
 
 /// What became of a stage.

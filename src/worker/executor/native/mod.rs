@@ -192,6 +192,7 @@ impl Executor for NativeExecutor<'_> {
             config: self.config,
             lock,
             input: None,
+            stage: None,
         };
         let outcomes = repro::run(
             &place,
@@ -288,6 +289,8 @@ struct Hands<'h, 'a> {
     lock: Option<RepositoryLock>,
     /// What the commands of the stage read, once one has begun.
     input: Option<Input>,
+    /// The stage whose commands run.
+    stage: Option<usize>,
 }
 
 impl Hands<'_, '_> {
@@ -314,8 +317,9 @@ impl Hands<'_, '_> {
 }
 
 impl Commands for Hands<'_, '_> {
-    fn begin_stage(&mut self) {
+    fn begin_stage(&mut self, address: &str) {
         self.input = None;
+        self.stage = self.scene.item.stages.iter().position(|stage| stage.address == address);
     }
 
     fn run(&mut self, program: &Program, directory: &Path) -> Result<Ending, Interrupted> {
@@ -325,17 +329,32 @@ impl Commands for Hands<'_, '_> {
             Err(error) => return Ok(Ending::NotStarted(error.to_string())),
         };
         self.input = Some(input.clone());
-        let program = &Program { input, ..program.clone() };
-        let start = || match scene.mounted {
+        let program = Program { input, ..program.clone() };
+        let start = |program: &Program| match scene.mounted {
             Some(mounted) => {
                 let directory = mounted.seen(directory, scene.root);
                 mounted.namespace.start(program, &directory, scene.log, scene.nice)
             }
             None => process::start_directly(program, directory, scene.log, scene.nice),
         };
+        let folder = self.stage.and_then(|stage| scene.keeps(stage));
+        let start = || match &folder {
+            Some(folder) => {
+                let (keeper, line) = process::kept(
+                    &program,
+                    folder,
+                    &scene.mounted.map_or_else(|| folder.clone(), |mounted| mounted.aside(folder)),
+                )?;
+                start(&keeper)?.into_keeper(line)
+            }
+            None => start(&program),
+        };
         let begin = async { Ok((start()?, spared)) };
         let left = self.deadline.map(|end| end.saturating_duration_since(Instant::now()).as_secs().max(1));
         let ran = self.unlocked(|hands| hands.watch.watch(begin, spared, left));
+        if let Some(stage) = self.stage {
+            scene.note_ended(stage, &self.watch.take_ended());
+        }
         // Files that the command has written may go into the cache now, and others come in their place.
         scene.watching.into_iter().for_each(Watching::note_written);
         match ran {
