@@ -56,6 +56,7 @@ mod standard_input;
 mod store;
 mod support;
 mod tidy;
+mod undeclared;
 mod users;
 mod verify;
 mod warm;

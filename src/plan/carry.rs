@@ -15,8 +15,14 @@ use crate::dvc::pipeline::path::{self, join};
 use crate::model::carry::{Carry, has_below};
 use crate::state::format::{Carried, Plan};
 
-/// Finds everything in the git work tree that is in no snapshot and that DVC does not put there.
-pub(super) fn find(situation: &Situation<'_>, git: &Git, patterns: &[String]) -> Result<Carried, Diagnostic> {
+/// Finds everything in the git work tree that is in no snapshot and that DVC does not put there; of what it puts there, what
+/// commands name (`named`, relative to the project's root).
+pub(super) fn find(
+    situation: &Situation<'_>,
+    git: &Git,
+    patterns: &[String],
+    named: &BTreeSet<String>,
+) -> Result<Carried, Diagnostic> {
     let carry = Carry::parse(patterns).map_err(|error| Diagnostic::usage(format!("`--carry`: {error}")))?;
     let root = &situation.home.root;
     let top = Plan::top_of(root, situation.prefix);
@@ -28,7 +34,12 @@ pub(super) fn find(situation: &Situation<'_>, git: &Git, patterns: &[String]) ->
     taken.extend(cache.ok().map(|cache| cache.to_string_lossy().into_owned()));
     let mut search = Search { situation, carry: &carry, top, taken: &taken, found: Carried::default() };
     search.folder("");
+    for path in named {
+        search.leaf(inside(path), root.join(path).is_dir());
+    }
     let mut found = search.found;
+    found.linked.sort_unstable();
+    found.left_out.sort_unstable();
     found.awaited = awaited(situation, git, &carry, top, &taken)?;
     found.head_start = head_start::expected(situation, &found.awaited);
     Ok(found)

@@ -62,7 +62,8 @@ fn commands(situation: &Situation<'_>) -> Vec<(String, String)> {
     commands
 }
 
-fn texts(cmd: &Value) -> impl Iterator<Item = &str> {
+/// The commands of a stage.
+pub(super) fn texts(cmd: &Value) -> impl Iterator<Item = &str> {
     let all = match cmd {
         Value::List(commands) => commands.as_slice(),
         one => std::slice::from_ref(one),
@@ -74,7 +75,7 @@ fn texts(cmd: &Value) -> impl Iterator<Item = &str> {
 }
 
 /// Reads a script of the project; `None` for what is none.
-fn read(situation: &Situation<'_>, script: &str) -> Option<String> {
+pub(super) fn read(situation: &Situation<'_>, script: &str) -> Option<String> {
     let at = situation.home.root.join(script);
     let is_short = at.metadata().is_ok_and(|found| found.is_file() && found.len() <= MAX_SCRIPT);
     if is_short { fs::read_text_if_any(&at).ok().flatten() } else { None }

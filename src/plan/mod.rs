@@ -10,6 +10,7 @@ pub(crate) mod preflight;
 pub(crate) mod report;
 pub(crate) mod requests;
 pub(crate) mod survey;
+mod undeclared;
 mod unseen;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -29,6 +30,7 @@ use crate::model::plan;
 use crate::model::requests::ByStage;
 use crate::output::text::{self, count};
 use crate::plan::changes::Changes;
+use crate::plan::undeclared::Undeclared;
 use crate::state::dvc_version::DvcVersion;
 use crate::state::format::{Carried, Plan, PlanOptions, VERSION, WorkItem};
 use crate::state::home::ProjectHome;
@@ -188,7 +190,9 @@ fn write_down(
             locks,
             requests,
         };
-        plan.carry = carry::find(&situation, &git, &plan.options.carry)?;
+        let undeclared = Undeclared::find(&situation, &phases);
+        undeclared.tell();
+        plan.carry = carry::find(&situation, &git, &plan.options.carry, &undeclared.there)?;
         let declared = carry::declared(&situation);
         let made = items::make(&situation, &phases, order)?;
         (plan.phases, items, plan.pulled) = (made.phases, made.items, made.pulled);

@@ -1,0 +1,202 @@
+//! Data of `.dvc` files and outs of other stages that commands name although their stages do not declare them.
+//!
+//! Under `dvc repro` a command finds whatever is there at its turn. What no stage of the run makes is there all the time:
+//! workspaces have it as a link into the project, as they have what git ignores. Of what the run itself makes, nobody knows
+//! whether it is there in time; that is said before anything runs.
+//!
+//! It is a guess by the words of commands, and of scripts that they name. Who lists a folder, or makes a path of parts, is not
+//! understood.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::ops::Bound;
+
+use super::{Situation, head_start, survey};
+use crate::dvc::changed::Outlook;
+use crate::dvc::pipeline::path::{self, is_within};
+use crate::dvc::pipeline::stage::{Out, Stage};
+use crate::model::making;
+use crate::model::plan::Phase;
+use crate::output::text;
+
+/// The number of stages of one template whose commands are looked at, unless they name something of the kind.
+const OF_TEMPLATE: usize = 8;
+/// The number of scripts that are looked at.
+const MAX_SCRIPTS: usize = 64;
+/// The most outs in a folder for which that folder is linked out by out, where a command names it.
+const MAX_BELOW: usize = 64;
+/// The most that are named one by one.
+const SHOWN: usize = 3;
+
+/// What commands name.
+#[derive(Debug, Default)]
+pub(super) struct Undeclared {
+    /// What is there all the time, relative to the project's root.
+    pub there: BTreeSet<String>,
+    /// What stages of the run make, by template that names it: a stage, the path, and its maker.
+    made: BTreeMap<String, (String, String, String)>,
+}
+
+impl Undeclared {
+    /// Looks at the commands of all stages that run in workspaces.
+    pub(super) fn find(situation: &Situation<'_>, phases: &[Phase]) -> Undeclared {
+        let mut looking = Looking::new(situation, phases);
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        let mut rest: Vec<usize> = vec![];
+        let mut texts: VecDeque<(usize, String)> = VecDeque::new();
+        for &stage in looking.item_of.keys().collect::<BTreeSet<_>>() {
+            let count = counts.entry(survey::template(&situation.project.stages[stage])).or_default();
+            *count += 1;
+            if *count > OF_TEMPLATE {
+                rest.push(stage);
+            } else {
+                texts.extend(commands(situation, stage).map(|text| (stage, text.to_owned())));
+            }
+        }
+        let (mut tried, mut hits) = (HashSet::new(), HashSet::new());
+        while let Some((stage, text)) = texts.pop_front() {
+            let definition = &situation.project.stages[stage];
+            if looking.text(stage, &text) {
+                hits.insert(survey::template(definition));
+            }
+            for word in making::paths(&text) {
+                let script = looking.resolve(definition, word);
+                let is_ours = situation.work_tree.has(&path::join(situation.prefix, &script));
+                if is_ours && tried.len() < MAX_SCRIPTS && tried.insert(script.clone()) {
+                    texts.extend(head_start::read(situation, &script).map(|text| (stage, text)));
+                }
+            }
+        }
+        for stage in
+            rest.into_iter().filter(|stage| hits.contains(&survey::template(&situation.project.stages[*stage])))
+        {
+            for text in commands(situation, stage) {
+                looking.text(stage, text);
+            }
+        }
+        looking.found
+    }
+
+    /// Says which outs commands name that will not be there.
+    pub(super) fn tell(&self) {
+        for (stage, path, maker) in self.made.values().take(SHOWN) {
+            text::note(&format!(
+                "stage `{stage}` names `{path}` and does not declare it: stage `{maker}` makes it in this run, so it is not in \
+                 the workspace (add it to `deps`)"
+            ));
+        }
+        let others = self.made.len().saturating_sub(SHOWN);
+        if others > 0 {
+            text::note(&format!("so do stages of {}", text::count(others, "other template")));
+        }
+    }
+}
+
+fn commands<'a>(situation: &Situation<'a>, stage: usize) -> impl Iterator<Item = &'a str> {
+    situation.project.stages[stage].cmd.iter().flat_map(head_start::texts)
+}
+
+struct Looking<'a> {
+    situation: &'a Situation<'a>,
+    root: String,
+    /// All outs of the project, each with its stage.
+    outs: BTreeMap<&'a str, (usize, &'a Out)>,
+    /// The work item of each stage that runs in a workspace, as phase and place in it.
+    item_of: HashMap<usize, (usize, usize)>,
+    /// The stages of the run that make their outs, wherever they run.
+    makers: HashSet<usize>,
+    found: Undeclared,
+}
+
+impl<'a> Looking<'a> {
+    fn new(situation: &'a Situation<'a>, phases: &[Phase]) -> Looking<'a> {
+        let mut outs = BTreeMap::new();
+        for (at, stage) in situation.project.stages.iter().enumerate() {
+            let own = stage.outs.iter().filter_map(|out| Some((out.resolved.as_deref()?, (at, out))));
+            outs.extend(own.filter(|(path, _)| path::is_inside(path)));
+        }
+        let (mut item_of, mut makers) = (HashMap::new(), HashSet::new());
+        for (number, phase) in phases.iter().enumerate() {
+            for (at, item) in phase.work_items.iter().enumerate() {
+                let records = |stage: &&usize| {
+                    let forecast = situation.changes.forecasts[**stage].as_ref();
+                    forecast.is_some_and(|forecast| matches!(forecast.outlook, Outlook::Record))
+                };
+                makers.extend(item.iter().filter(|stage| !records(stage)).copied());
+                // The last ones run in the project itself.
+                let in_workspace = item.iter().filter(|_| !phase.trailing);
+                item_of.extend(in_workspace.map(|stage| (*stage, (number, at))));
+            }
+        }
+        let root = situation.home.root.to_string_lossy().into_owned();
+        Looking { situation, root, outs, item_of, makers, found: Undeclared::default() }
+    }
+
+    fn resolve(&self, stage: &Stage, word: &str) -> String {
+        path::resolve(&self.root, &stage.wdir, word)
+    }
+
+    /// Looks at the words of a text that a stage runs; returns whether it names something undeclared.
+    fn text(&mut self, stage: usize, text: &str) -> bool {
+        let definition = &self.situation.project.stages[stage];
+        let mut has_any = false;
+        for word in making::paths(text) {
+            let path = self.resolve(definition, word);
+            if !path::is_inside(&path) || path.is_empty() {
+                continue;
+            }
+            // A bare word may be anything.
+            let is_path = word.contains(['/', '.']);
+            for (out, maker) in self.named(&path) {
+                if maker != stage && !is_declared(definition, out) {
+                    has_any |= self.take(stage, out, maker, is_path);
+                }
+            }
+        }
+        has_any
+    }
+
+    /// The outs that a path names: itself, one that it lies in, or those in it.
+    fn named(&self, path: &str) -> Vec<(&'a str, usize)> {
+        let above = std::iter::successors(Some(path), |path| path.rsplit_once('/').map(|(parent, _)| parent));
+        let at = above.into_iter().find_map(|path| self.outs.get_key_value(path));
+        if let Some((out, (maker, _))) = at {
+            return vec![(out, *maker)];
+        }
+        let below = format!("{path}/");
+        let below = self
+            .outs
+            .range::<str, _>((Bound::Included(below.as_str()), Bound::Unbounded))
+            .take_while(|(out, _)| out.starts_with(below.as_str()));
+        let below: Vec<_> = below.take(MAX_BELOW + 1).map(|(out, (maker, _))| (*out, *maker)).collect();
+        if below.len() > MAX_BELOW { vec![] } else { below }
+    }
+
+    /// Notes an out that a stage names; returns whether there is something to note.
+    fn take(&mut self, stage: usize, out: &'a str, maker: usize, is_path: bool) -> bool {
+        let (project, root) = (self.situation.project, &self.situation.home.root);
+        if !self.makers.contains(&maker) {
+            let is_cached = self.outs.get(out).is_some_and(|(_, out)| out.cache);
+            let in_git = self.situation.work_tree.has(&path::join(self.situation.prefix, out));
+            return is_cached && !in_git && root.join(out).exists() && {
+                self.found.there.insert(out.to_owned());
+                true
+            };
+        }
+        // In one work item, stages run in their order.
+        let together = self.item_of.get(&stage) == self.item_of.get(&maker) && maker < stage;
+        if !is_path || together {
+            return false;
+        }
+        let named = (project.stages[stage].address.0.clone(), out.to_owned(), project.stages[maker].address.0.clone());
+        self.found.made.entry(survey::template(&project.stages[stage])).or_insert(named);
+        true
+    }
+}
+
+/// Whether a stage has something at, in or above a path as a dep or an out.
+fn is_declared(stage: &Stage, path: &str) -> bool {
+    let deps = stage.deps.iter().filter_map(|dep| dep.resolved.as_deref());
+    let outs = stage.outs.iter().filter_map(|out| out.resolved.as_deref());
+    let params = stage.params.iter().map(|params| params.resolved.as_str());
+    deps.chain(outs).chain(params).any(|own| is_within(own, path) || is_within(path, own))
+}

@@ -1,0 +1,87 @@
+//! Data that DVC tracks and that commands read without declaring it.
+
+use crate::support::Project;
+use crate::support::same::{assert_clean, assert_same};
+
+const DVC_YAML: &str = "
+stages:
+  index:
+    cmd: cat ref/g.fa > ref/index && mkdir tables && cp ref/g.fa tables/t
+    deps: [ref/g.fa]
+    outs: [ref/index, tables]
+  use:
+    foreach: [a, b, c, d, e, f, g, h, i, j]
+    do:
+      cmd: sh use.sh ${item}; if test -e raw/${item}.dat; then cat raw/${item}.dat >> ${item}.out; fi; cat ref/index >> ${item}.out || true
+      deps: ['${item}.txt', use.sh]
+      outs: ['${item}.out']
+  need:
+    foreach: [a, b]
+    do:
+      cmd: cat ref/g.fa dir/one ${item}.out > ${item}.need; find ref dir -type f -not -name .gitignore | sort >> ${item}.need
+      deps: [ref, dir, '${item}.out']
+      outs: ['${item}.need']
+";
+
+/// Names one file and one folder.
+const USE: &str = "
+cat $1.txt > $1.out
+for file in ref/g.fa dir/two tables/t; do if test -e \"$file\"; then cat \"$file\" >> $1.out; fi; done
+ls dir >> $1.out
+";
+
+/// A project whose shared stage is done, in which something changes for all sessions.
+fn project() -> Project {
+    let project = Project::empty();
+    project.write("ref/g.fa", "genome\n");
+    project.write("dir/one", "one\n");
+    project.write("dir/two", "two\n");
+    project.write("use.sh", USE);
+    project.write("dvc.yaml", DVC_YAML);
+    project.write(".gitignore", "");
+    for key in 'a'..='j' {
+        project.write(&format!("{key}.txt"), &format!("{key}\n"));
+        project.write(&format!("raw/{key}.dat"), &format!("raw {key}\n"));
+    }
+    let data: Vec<String> = ('a'..='j').map(|key| format!("raw/{key}.dat")).collect();
+    let data: Vec<&str> = ["add", "-q", "ref/g.fa", "dir"].into_iter().chain(data.iter().map(String::as_str)).collect();
+    project.dvc(data);
+    project.dvc(["repro", "index"]);
+    project.commit("data that nobody declares");
+    project
+}
+
+#[test]
+fn commands_find_data_that_they_name_and_no_stage_of_the_run_makes() {
+    for options in [&["--executor", "native"][..], &["--workspace", "linked"], &["--executor", "dvc"]] {
+        let (serial, fanned) = (project(), project());
+        serial.dvc(["repro"]);
+        fanned.fanout(["run", "-j", "2"].into_iter().chain(options.iter().copied())).succeeded();
+        let context = format!("{options:?}");
+        assert_same(&serial, &fanned, &context);
+        assert_clean(&fanned, &[]);
+        assert_eq!(fanned.read("j.out"), "j\ngenome\ntwo\ngenome\none\ntwo\nraw j\ngenome\n", "{context}");
+        for path in ["ref/g.fa", "dir", "tables", "raw/j.dat"] {
+            assert!(!fanned.path(path).is_symlink(), "{context}: {path}");
+        }
+    }
+}
+
+#[test]
+fn a_command_that_names_what_the_run_itself_makes_is_named_before_anything_runs() {
+    let project = project();
+    project.edit("dvc.yaml", "cat ref/g.fa > ref/index", "cat ref/g.fa ref/g.fa > ref/index");
+    let said = project.fanout(["plan"]).stderr;
+    let expected = "stage `use@a` names `ref/index` and does not declare it: stage `index` makes it in this run";
+    assert!(said.contains(expected), "{said}");
+    assert!(!said.contains("stage `need@"), "{said}");
+}
+
+#[test]
+fn carry_leaves_such_data_out() {
+    let project = project();
+    let plan = project.fanout(["plan", "--carry", "!ref/g.fa"]).succeeded();
+    assert!(plan.contains("left out of workspaces, as `carry` says: `ref/g.fa`"), "{plan}");
+    project.fanout(["run", "--carry", "!ref/g.fa"]).succeeded();
+    assert_eq!(project.read("j.out"), "j\ntwo\ngenome\none\ntwo\nraw j\ngenome\n");
+}
