@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::Project;
 use crate::support::same::{assert_clean, fails_with};
+use crate::support::{Project, run_folder};
 
 /// How long a test waits for something that takes a second or two.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -144,6 +144,18 @@ fn runs_are_cancelled_from_another_terminal_listed_and_pruned() {
     assert!(project.fanout(["runs", "prune", "--keep", "0"]).succeeded().contains("1 run removed"));
     assert_eq!(project.fanout(["runs"]).succeeded().trim(), "no runs");
     assert_eq!(snapshots(&project), 0);
+}
+
+#[test]
+fn a_run_is_not_drained_where_that_would_end_what_runs() {
+    let project = Project::from_fixture("sessions");
+    project.fanout(["plan"]).succeeded();
+    let jobs = run_folder(&project).join("jobs");
+    std::fs::create_dir_all(&jobs).expect("made");
+    let job = r#"{"version": 1, "engine": "kubernetes", "shards": 1, "retry_commands": false, "items": []}"#;
+    std::fs::write(jobs.join("job.json"), job).expect("written");
+    let ran = fails_with(&project, 2, ["cancel", "--drain"]);
+    assert!(ran.stderr.contains("the engine `kubernetes` cannot end what waits and nothing else"), "{}", ran.stderr);
 }
 
 /// The number of runs that have a snapshot.

@@ -152,6 +152,33 @@ fn the_second_ctrl_c_and_other_signals_end_what_runs_and_all_that_came_of_it() {
     }
 }
 
+/// As the first Ctrl-C does; a plain `cancel` may follow.
+#[test]
+fn a_run_that_is_drained_from_another_terminal_ends_with_what_runs() {
+    for is_cancelled in [false, true] {
+        let gated = Gated::new();
+        let mut running = gated.run();
+        let mut command = gated.project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
+        let mut drain = command.args(["cancel", "--drain"]).stdout(Stdio::null()).spawn().expect("started");
+        running.wait_for("drained from another terminal");
+        if is_cancelled {
+            gated.project.fanout(["cancel"]).succeeded();
+        } else {
+            gated.open();
+        }
+        assert!(drain.wait().expect("waited for").success());
+        assert_eq!(running.wait(), Some(130), "{}", running.stderr());
+        let end = if is_cancelled { "cleaned up" } else { "ended" };
+        assert_eq!(gated.words(), format!("s1 began\ns1 {end}\n"), "{}", running.stderr());
+        let said = running.stderr();
+        assert_eq!(said.contains("what is done was collected"), !is_cancelled, "{said}");
+        assert_eq!(gated.project.path("work/s1.txt").exists(), !is_cancelled);
+        gated.open();
+        gated.project.fanout(["run", "-j", "2"]).succeeded();
+        assert_clean(&gated.project, &[]);
+    }
+}
+
 #[test]
 fn nothing_stays_behind_a_launcher_that_was_killed() {
     let gated = Gated::new();

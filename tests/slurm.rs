@@ -2,7 +2,7 @@
 //! would have left.
 
 use crate::support::same::{assert_clean, assert_same};
-use crate::support::slurm::{Slurm, keys, spawn, wait_for};
+use crate::support::slurm::{Slurm, gated, keys, spawn, wait_for};
 use crate::support::{Project, attempts};
 
 /// Runs a fixture with `dvc repro` and through the cluster, and holds the two against each other.
@@ -70,6 +70,68 @@ fn cancel_leaves_nothing_in_the_queue() {
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     assert_eq!(slurm.call("squeue", &["-h", "-o", "%A"]), other);
     wait_for("no process is left", || project.processes().is_empty());
+}
+
+/// What waits is not begun, what runs comes to its end, and what there is comes home, whoever watches.
+#[test]
+fn a_run_that_is_drained_ends_with_what_runs() {
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    for is_watched in [true, false] {
+        let (project, go) = gated(4);
+        if !is_watched {
+            project.fanout(["plan"]).succeeded();
+        }
+        let mut launcher = spawn(&slurm, &project, &[if is_watched { "run" } else { "launch" }, "--jobs", "2"]);
+        wait_for("two tasks run", || slurm.runs(2));
+        if !is_watched {
+            launcher.kill().expect("killed");
+            launcher.wait().expect("waited for");
+        }
+        let mut cancel = spawn(&slurm, &project, &["cancel", "--drain"]);
+        wait_for("nothing waits", || slurm.call("squeue", &["-h", "-t", "PD", "-o", "%K"]).is_empty());
+        assert!(slurm.runs(2) && cancel.try_wait().expect("looked at").is_none());
+        std::fs::write(&go, "").expect("written");
+        assert!(cancel.wait().expect("waited for").success());
+        if is_watched {
+            assert_eq!(launcher.wait().expect("waited for").code(), Some(130));
+        } else {
+            assert_eq!(project.fanout(["collect"]).code, Some(0));
+            project.dvc(["checkout", "k0.txt", "k1.txt"]);
+        }
+        assert_eq!((project.read("k0.txt"), project.read("k1.txt")), ("k0\n".into(), "k1\n".into()));
+        assert!(!project.path("k2.txt").exists());
+        let status = project.fanout(["status"]).succeeded();
+        assert!(status.contains("2 done, 2 waiting"), "{status}");
+        let ran = slurm.fanout(&project, &["run"]);
+        assert_eq!(ran.code, Some(0), "{ran:#?}");
+        assert_eq!(attempts(&project), [1, 1, 1, 1]);
+        assert_clean(&project, &[]);
+    }
+}
+
+/// Later phases and the job that would see to the end are in the queue already.
+#[test]
+fn a_run_that_was_handed_over_and_is_drained_begins_no_later_phase() {
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    let (project, go) = gated(1);
+    let join = "  join:\n    cmd: cat k0.txt > b\n    deps: [k0.txt]\n    outs: [b]\n";
+    let last = "  last:\n    foreach: ${keys}\n    do:\n      cmd: cp b ${item}.c\n      deps: [b]\n      outs: ['${item}.c']\n";
+    project.write("dvc.yaml", &format!("{}{join}{last}", project.read("dvc.yaml")));
+    project.commit("three phases");
+    project.fanout(["plan"]).succeeded();
+    let ran = slurm.fanout(&project, &["launch", "--detach", "--then", "finalize"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    wait_for("the task runs", || slurm.runs(1));
+    let mut cancel = spawn(&slurm, &project, &["cancel", "--drain"]);
+    wait_for("nothing waits", || slurm.call("squeue", &["-h", "-t", "PD", "-o", "%j"]).is_empty());
+    std::fs::write(&go, "").expect("written");
+    assert!(cancel.wait().expect("waited for").success());
+    assert_eq!(attempts(&project), [1]);
+    assert!(slurm.call("squeue", &["-h"]).is_empty());
+    let ran = slurm.fanout(&project, &["run"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert_eq!(attempts(&project), [1, 1, 1]);
+    assert_clean(&project, &[]);
 }
 
 /// The partition ends a task after a minute; the worker is told before, and publishes what there is to say.

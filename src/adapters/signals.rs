@@ -47,13 +47,15 @@ pub(crate) enum Asked {
     TimeIsUp,
     /// Another terminal cancelled the run.
     Cancel,
+    /// Another terminal wants nothing more of the run to begin.
+    Drain,
 }
 
 impl Asked {
     /// The signal by whose number the process says why it ended.
     pub(crate) fn signal(self) -> u8 {
         match self {
-            Asked::Interrupt | Asked::Cancel => number(Signal::INT),
+            Asked::Interrupt | Asked::Cancel | Asked::Drain => number(Signal::INT),
             Asked::Signal(signal) => signal,
             Asked::TimeIsUp => TIME_IS_UP,
         }
@@ -88,11 +90,20 @@ impl Signals {
     }
 }
 
-/// Takes the appearance of a file for a request to end.
+/// What the file says where what runs is to come to its end.
+pub(crate) const DRAIN: &str = "drain\n";
+
+/// Takes the appearance of a file for a request to end, and what it says for how.
 pub(crate) fn watch_for(file: PathBuf) -> io::Result<()> {
     let requests = listener()?;
     std::thread::Builder::new().name("cancel".into()).spawn(move || {
-        while !file.exists() {
+        let mut is_draining = false;
+        loop {
+            match std::fs::read_to_string(&file) {
+                Ok(text) if text != DRAIN => break,
+                Ok(_) if !std::mem::replace(&mut is_draining, true) => ask(requests, Asked::Drain),
+                Ok(_) | Err(_) => {}
+            }
             std::thread::sleep(POLL);
         }
         ask(requests, Asked::Cancel);

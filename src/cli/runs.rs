@@ -78,9 +78,12 @@ pub(crate) struct CancelArgs {
     /// The run; the latest by default
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
-    /// Wait at most this long until everything has ended: 90s, 15m
-    #[arg(long, value_name = "DURATION", default_value = "1m")]
-    pub timeout: Wait,
+    /// Only keep what waits from starting: what runs comes to its end first, and is waited for (not with Kubernetes)
+    #[arg(long)]
+    pub drain: bool,
+    /// Wait at most this long until everything has ended: 90s, 15m; 1m by default, and with --drain as long as it takes
+    #[arg(long, value_name = "DURATION")]
+    pub timeout: Option<Wait>,
     #[command(flatten)]
     pub elsewhere: ElsewhereArgs,
     #[command(flatten)]

@@ -16,7 +16,7 @@ use crate::diagnostic::Diagnostic;
 use crate::engine::args::RunningArgs;
 use crate::engine::{AnyEngine, Scene};
 use crate::exit::Exit;
-use crate::model::collection::Rejected;
+use crate::model::collection::{Collection, Rejected};
 use crate::output::text::{self, count};
 use crate::state::format::{Plan, WorkItem};
 use crate::state::home::ProjectHome;
@@ -47,6 +47,20 @@ pub(crate) enum Trailing {
     Leave,
 }
 
+/// Collects what is done, with its outs in place.
+pub(super) fn bring(
+    project: &ProjectHome,
+    run: &RunDir,
+    plan: &Plan,
+    items: &[WorkItem],
+    ending: &EndingArgs,
+) -> Result<Collection, Diagnostic> {
+    salvage::all(&project.fanout(), &project.fanout().slots(), Path::new(&project.config.cache_dir))?;
+    let collected = collect::collect(project, run, plan, items, ending.any_branch)?;
+    bring_outs(project, run, plan, items, &collected.rejected)?;
+    Ok(collected)
+}
+
 /// Collects, runs the trailing phases, and ends the run.
 pub(crate) fn finalize(
     cli: &Cli,
@@ -62,11 +76,9 @@ pub(crate) fn finalize(
     let items = worklist::read_all(run)?;
     let mut exit = Exit::Success;
     let mut rejected = vec![];
-    salvage::all(&project.fanout(), &project.fanout().slots(), Path::new(&project.config.cache_dir))?;
-    let collected = collect::collect(project, run, plan, &items, ending.any_branch)?;
+    let collected = bring(project, run, plan, &items, ending)?;
     let mut is_whole = collected.left_out.is_empty();
     rejected.extend(collected.rejected);
-    bring_outs(project, run, plan, &items, &rejected)?;
     let runs = |phase: &usize| plan.phases[*phase].trailing && trailing == Trailing::Run;
     let trailing: Vec<usize> = (0..plan.phases.len()).filter(runs).collect();
     // What gathers all keys may look at everything there is. Where somebody has changed the project since, or it is another

@@ -69,8 +69,13 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     let launched = launch::launch(cli, &scene, &phases, &mut engine)?;
     if matches!(launched.exit, Exit::Signal(_)) {
         kept::end(&run)?;
-        bring_persisted(&project, &run)?;
-        text::note("stopped; `dvc-fanout run` resumes from here");
+        if launched.is_drained {
+            finalize::bring(&project, &run, &plan, &worklist::read_all(&run)?, &args.ending)?;
+            text::note("stopped; what is done was collected, and `dvc-fanout run` does the rest");
+        } else {
+            bring_persisted(&project, &run)?;
+            text::note("stopped; `dvc-fanout run` resumes from here");
+        }
         return Ok(launched.exit);
     }
     let trailing = if launched.gave_up { Trailing::Leave } else { Trailing::Run };

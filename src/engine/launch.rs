@@ -43,6 +43,8 @@ pub(crate) struct Launched {
     pub exit: Exit,
     /// Whether no more was started since too many work items have failed.
     pub gave_up: bool,
+    /// Whether somebody wanted nothing more to begin, and what ran has come to its end.
+    pub is_drained: bool,
 }
 
 /// Runs the work items of some phases that have no good result yet, but for those whose failure stands.
@@ -137,7 +139,8 @@ impl Launch<'_> {
         }
         self.recorder.finish();
         let exit = self.asked.map_or(self.exit, Exit::Signal);
-        Ok(Launched { exit, gave_up: end == PhaseEnd::GaveUp })
+        let is_drained = *self.stop.borrow() == Stop::NothingNew;
+        Ok(Launched { exit, gave_up: end == PhaseEnd::GaveUp, is_drained })
     }
 
     /// Says what a phase begins with; returns what is to run.
@@ -216,6 +219,8 @@ impl Launch<'_> {
         // The first Ctrl-C lets what runs come to its end; a second one, or TERM, does not.
         let (how, what) = match asked {
             Asked::Interrupt if !self.is_stopping() => (Stop::Draining, draining),
+            Asked::Drain if *self.stop.borrow() >= Stop::NothingNew => return Ok(()),
+            Asked::Drain => (Stop::NothingNew, "drained from another terminal: starting no more work items"),
             Asked::Interrupt | Asked::Signal(_) | Asked::TimeIsUp => (Stop::Now, "stopping what is running"),
             Asked::Cancel => (Stop::Now, "cancelled from another terminal: stopping what is running"),
         };

@@ -29,6 +29,7 @@ mod slurm;
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Arg, Args, ValueEnum};
 use serde::de::DeserializeOwned;
@@ -111,6 +112,14 @@ macro_rules! engines {
                 Ok(said)
             }
 
+            /// Whether an engine can end what waits and nothing else; also where no engine has this name.
+            pub(crate) fn drains(name: &str) -> bool {
+                $( $(#[cfg($cfg)])? if name == $module::Args::NAME {
+                    return $module::Args::DRAINS;
+                } )*
+                true
+            }
+
             /// Looks whether engines can be used that were asked for or have a section.
             pub(crate) async fn examine(
                 &self,
@@ -129,17 +138,23 @@ macro_rules! engines {
         }
 
         impl EngineCancelArgs {
-            /// Ends what earlier launches left to clusters; returns the names of what it ended.
+            /// Ends what earlier launches left to clusters, what runs of it or what waits alone; returns the names of what
+            /// has ended.
             pub(crate) async fn cancel(
                 &self,
                 file: &impl Completion,
                 run: &RunDir,
                 plan: &Plan,
+                drain: Option<Duration>,
             ) -> Result<Vec<String>, Diagnostic> {
                 let mut ended: Vec<String> = vec![];
                 $( $(#[cfg($cfg)])? {
                     let flags: $module::Args = self.$module.clone().into();
-                    ended.extend(file.complete(&flags)?.cancel(run, plan).await?);
+                    let flags = file.complete(&flags)?;
+                    ended.extend(match drain {
+                        None => flags.cancel(run, plan).await?,
+                        Some(limit) => flags.drain(run, limit).await?,
+                    });
                 } )*
                 Ok(ended)
             }
@@ -217,6 +232,8 @@ pub(crate) trait Flags: Args + Serialize + DeserializeOwned + Clone + Default {
     const NAME: &'static str;
     /// What people call it.
     const CALLED: &'static str;
+    /// Whether it can end what waits and let what runs come to its end.
+    const DRAINS: bool = true;
     type Engine: Engine;
     /// Those of them that `cancel` takes.
     type Cancel: Args + Clone + Default + Into<Self>;
@@ -226,6 +243,11 @@ pub(crate) trait Flags: Args + Serialize + DeserializeOwned + Clone + Default {
 
     /// Ends what earlier launches of a run left to a cluster; returns the names of what it ended.
     async fn cancel(&self, _run: &RunDir, _plan: &Plan) -> Result<Vec<String>, Diagnostic> {
+        Ok(vec![])
+    }
+
+    /// Ends what waits of a run in a cluster, and waits at most so long for what runs; returns the names of what has ended.
+    async fn drain(&self, _run: &RunDir, _limit: Duration) -> Result<Vec<String>, Diagnostic> {
         Ok(vec![])
     }
 

@@ -52,8 +52,10 @@ impl Event {
 pub(crate) enum Stop {
     /// Go on.
     No,
-    /// Start no more; let what runs come to its end.
+    /// Start no more, and let what runs come to its end; what is in the queue of a cluster may go on without the launcher.
     Draining,
+    /// The same, and what waits in the queue of a cluster is not to start.
+    NothingNew,
     /// End what runs.
     Now,
 }

@@ -84,6 +84,16 @@ fn is_finalized(lines: &[Line]) -> bool {
     lines.iter().any(|line| matches!(line.event, Journaled::Finalized { .. }))
 }
 
+/// The engines that may be at work on a run: that of its launcher, and those of the Jobs whose end nobody has seen.
+pub(crate) fn engines(run: &RunDir) -> Result<Vec<String>, Diagnostic> {
+    let mut engines =
+        shards::open(run)?.iter().map(|job| shards::engine_of(run, job)).collect::<Result<Vec<_>, _>>()?;
+    if let RunState::Running { engine, .. } = state(&journal::read(run)?, run_lock::is_held(run)?) {
+        engines.push(engine);
+    }
+    Ok(engines)
+}
+
 /// Whether Jobs of a run may go on in a cluster while nobody watches them.
 pub(crate) fn is_left(run: &RunDir) -> Result<bool, FsError> {
     Ok(!run_lock::is_held(run)? && may_go_on(run)?)

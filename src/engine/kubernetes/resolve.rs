@@ -37,6 +37,8 @@ const EXAMINATION: Duration = Duration::from_secs(10);
 impl Flags for Args {
     const NAME: &'static str = "kubernetes";
     const CALLED: &'static str = "the Kubernetes engine";
+    /// An Indexed Job that is suspended, or has fewer pods, ends those that run.
+    const DRAINS: bool = false;
     type Engine = KubernetesEngine;
     type Cancel = CancelArgs;
 

@@ -136,6 +136,15 @@ impl Slurm {
         Ok(())
     }
 
+    /// Ends the tasks of arrays that have not begun, and leaves those that run.
+    pub(super) async fn cancel_waiting(&self, arrays: &[String]) -> Result<(), Away> {
+        for ids in arrays.chunks(IDS_PER_CALL) {
+            let words = ["-t", "PENDING"].into_iter().map(str::to_owned).chain(ids.iter().cloned());
+            self.call("scancel", &words.collect::<Vec<_>>(), CALL_LIMIT).await?;
+        }
+        Ok(())
+    }
+
     /// Lets a task go on that Slurm holds; one that cannot be released is looked at again later.
     pub(super) async fn release(&self, task: &str) -> Result<(), Away> {
         self.call("scontrol", &["release".into(), task.into()], CALL_LIMIT).await.map(drop)

@@ -61,6 +61,19 @@ impl Flags for Args {
         Ok(arrays.into_iter().map(|(name, _)| name).collect())
     }
 
+    /// Cancels what waits of the arrays that nobody watches, and waits for the rest of them.
+    async fn drain(&self, run: &RunDir, limit: Duration) -> Result<Vec<String>, Diagnostic> {
+        let files = RunFiles::new(run, Self::NAME, Json::Null);
+        let arrays = Record::open(&files)?;
+        let Some((_, first)) = arrays.first() else { return Ok(vec![]) };
+        let slurm = Slurm::new(self.clusters.clone().or_else(|| first.clusters.clone()), "/".into());
+        end::drained(&slurm, &arrays, limit).await?;
+        for (name, _) in &arrays {
+            files.close_job(name)?;
+        }
+        Ok(arrays.into_iter().map(|(name, _)| name).collect())
+    }
+
     async fn queued(&self, run: &RunDir) -> Result<Vec<String>, Diagnostic> {
         let files = RunFiles::new(run, Self::NAME, Json::Null);
         let arrays = Record::open(&files)?;

@@ -18,6 +18,7 @@ use crate::engine::slurm::end;
 use crate::engine::slurm::limits::Limits;
 use crate::engine::slurm::nodes::Nodes;
 use crate::engine::slurm::outage::Outage;
+use crate::engine::slurm::record::Record;
 use crate::engine::slurm::seen::{self, End, Line, Meaning, State};
 use crate::engine::slurm::submit::Array;
 use crate::engine::slurm::{SlurmConfig, SlurmEngine};
@@ -82,6 +83,8 @@ pub(super) struct Watch<'a> {
     /// The last time that something went on.
     pub progress: Instant,
     nodes: &'a mut Nodes,
+    /// The wish to stop that is being followed already.
+    known: Stop,
 }
 
 impl<'a> Watch<'a> {
@@ -116,6 +119,7 @@ impl<'a> Watch<'a> {
             told: BTreeSet::new(),
             progress: Instant::now(),
             nodes,
+            known: Stop::No,
         }
     }
 
@@ -130,7 +134,7 @@ impl<'a> Watch<'a> {
         loop {
             let has_changed = self.poll().await?;
             if self.is_over() {
-                return Ok(Over::Ended);
+                return Ok(self.end());
             }
             if self.failures.are_too_many() {
                 self.cancel().await?;
@@ -138,21 +142,25 @@ impl<'a> Watch<'a> {
             }
             let is_behind = self.arrays.iter().any(|tracked| !tracked.ended.is_empty());
             pause = if has_changed || is_behind { FIRST_PAUSE } else { pause * 2 }.min(self.config.poll);
-            let mut stop = self.channels.stop.clone();
+            let (mut stop, known) = (self.channels.stop.clone(), self.known);
             let next = Instant::now() + jittered(pause);
             while Instant::now() < next {
                 // Slurm's word is good already; only the file system lags.
                 let until = if self.is_late() { next.min(Instant::now() + LOOK) } else { next };
                 let requested = tokio::select! {
-                    requested = stop.wait_for(|stop| *stop != Stop::No) => Some(requested.map_or(Stop::Now, |stop| *stop)),
+                    requested = stop.wait_for(|stop| *stop > known) => Some(requested.map_or(Stop::Now, |stop| *stop)),
                     () = tokio::time::sleep_until(until) => None,
                 };
+                if requested == Some(Stop::NothingNew) {
+                    self.drain().await?;
+                    break;
+                }
                 if let Some(requested) = requested {
                     return self.stop(requested).await;
                 }
                 self.settle_late()?;
                 if self.is_over() {
-                    return Ok(Over::Ended);
+                    return Ok(self.end());
                 }
             }
         }
@@ -160,6 +168,12 @@ impl<'a> Watch<'a> {
 
     fn is_over(&self) -> bool {
         self.arrays.iter().all(|tracked| tracked.open.is_empty() && tracked.late.is_empty())
+    }
+
+    /// How the watch ends when all is over.
+    fn end(&self) -> Over {
+        // Arrays of later phases may be in the queue.
+        if *self.channels.stop.borrow() == Stop::NothingNew { Over::Stopped } else { Over::Ended }
     }
 
     fn is_late(&self) -> bool {
@@ -209,6 +223,11 @@ impl<'a> Watch<'a> {
             self.close(number)?;
         }
         self.keep_away(&waiting).await?;
+        if self.known == Stop::NothingNew && !waiting.is_empty() {
+            // Slurm has taken their nodes away meanwhile.
+            self.end_waiting().await?;
+            waiting.clear();
+        }
         let after: usize = self.arrays.iter().map(|tracked| tracked.open.len()).sum();
         if runs || after < before {
             self.progress = Instant::now();
@@ -293,6 +312,9 @@ impl<'a> Watch<'a> {
             Ending::Failed { .. } => self.config.retries.is_some_and(|retries| round <= retries),
             Ending::Stopped => false,
         };
+        if end == End::Cancelled && self.known == Stop::NothingNew {
+            meaning.ending = Ending::Stopped;
+        }
         if end == End::OutOfMemory && self.files.are_done(&tracked.array.shards, shard)? {
             let place = place(node, tracked.array.record.ids.first().copied(), shard);
             let asked =
@@ -415,6 +437,19 @@ impl<'a> Watch<'a> {
             self.channels.notice(format!("array `{}` continues without this launcher", tracked.array.name));
         }
         Ok(Over::Detached)
+    }
+
+    /// Has what waits of the run ended, that of later phases as well; what runs comes to its end.
+    async fn drain(&mut self) -> Result<(), Diagnostic> {
+        self.known = Stop::NothingNew;
+        self.end_waiting().await
+    }
+
+    async fn end_waiting(&mut self) -> Result<(), Diagnostic> {
+        match end::waiting(self.slurm, &Record::open(self.files)?).await {
+            Ok(()) => Ok(()),
+            Err(away) => self.outage.goes_on(away, &self.channels),
+        }
     }
 
     /// Keeps what waits away from a node on which task after task fails.
