@@ -81,9 +81,9 @@ fn a_run_that_is_drained_ends_with_what_runs() {
         if !is_watched {
             project.fanout(["plan"]).succeeded();
         }
-        let mut launcher = spawn(&slurm, &project, &[if is_watched { "run" } else { "launch" }, "--jobs", "2"]);
+        let mut launcher = Some(spawn(&slurm, &project, &[if is_watched { "run" } else { "launch" }, "--jobs", "2"]));
         wait_for("two tasks run", || slurm.runs(2));
-        if !is_watched {
+        if let Some(mut launcher) = launcher.take_if(|_| !is_watched) {
             launcher.kill().expect("killed");
             launcher.wait().expect("waited for");
         }
@@ -92,7 +92,7 @@ fn a_run_that_is_drained_ends_with_what_runs() {
         assert!(slurm.runs(2) && cancel.try_wait().expect("looked at").is_none());
         std::fs::write(&go, "").expect("written");
         assert!(cancel.wait().expect("waited for").success());
-        if is_watched {
+        if let Some(mut launcher) = launcher {
             assert_eq!(launcher.wait().expect("waited for").code(), Some(130));
         } else {
             assert_eq!(project.fanout(["collect"]).code, Some(0));

@@ -2,7 +2,7 @@
 
 use crate::support::same::assert_clean;
 use crate::support::slurm::{Slurm, gated, journal, keys, spawn, stand_in, wait_for};
-use crate::support::{Ran, attempts};
+use crate::support::{Ran, attempts, run_folder};
 
 #[test]
 fn a_node_that_dies_loses_nothing() {
@@ -101,6 +101,31 @@ fn a_launcher_that_was_killed_is_followed_by_one_that_goes_on() {
     assert!(second.wait().expect("waited for").success());
     assert_eq!(slurm.arrays().len(), 1);
     assert_eq!(attempts(&project), [1, 1, 1]);
+}
+
+/// All tasks would fail before they get to their work items; the third of them ends the rest.
+#[test]
+fn an_array_whose_first_tasks_get_nowhere_is_not_gone_through() {
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    let project = keys(40, "echo ${item} > ${item}.txt");
+    let cache = project.path(".dvc/cache");
+    let broken = [
+        ("echo no licence server; sleep 1; exit 3".to_owned(), "what comes before the worker failed with 3"),
+        (format!("sleep 1; mountpoint -q {0} || mount -t tmpfs -o ro none {0}", cache.display()), "DVC's cache"),
+    ];
+    std::fs::create_dir_all(&cache).expect("made");
+    for (prologue, why) in broken {
+        let flags = ["run", "--cpus-per-task", "8", "--mem", "500M", "--prologue", &prologue];
+        let ran = slurm.fanout(&project, &flags);
+        assert_eq!(ran.code, Some(5), "{ran:#?}");
+        assert!(ran.stderr.contains("no task gets to its work items") && ran.stderr.contains(why), "{}", ran.stderr);
+        let never = slurm.call("squeue", &["-h", "-t", "CA", "-o", "%B"]);
+        assert!(never.contains("n/a"), "some of them have never begun: {never}");
+        assert!(!run_folder(&project).join("results").exists());
+    }
+    let ran = slurm.fanout(&project, &["run", "--prologue", &format!("umount {} || true", cache.display())]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert_clean(&project, &[]);
 }
 
 /// Its worker cannot even start there; left alone, such a node takes whatever waits.

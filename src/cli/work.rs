@@ -41,6 +41,9 @@ pub(crate) struct WorkArgs {
     /// With --job: only see whether this machine sees all that work items need
     #[arg(long, hide = true, requires = "job")]
     pub check: bool,
+    /// With --job: see so first, unless another worker of the job has
+    #[arg(long, hide = true, requires = "job", conflicts_with = "check")]
+    pub check_first: bool,
     /// Fetch inputs from the project's remote and push outs to it, for a machine with a cache of its own
     #[arg(long)]
     pub use_remote: bool,

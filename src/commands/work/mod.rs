@@ -119,6 +119,10 @@ fn work(cli: &Cli, args: &WorkArgs, site: Option<Site>) -> Result<Exit, Diagnost
     let slots = args.scratch.clone().unwrap_or_else(|| project.fanout().slots());
     let slots = std::path::absolute(&slots).unwrap_or(slots);
     let (slot, _lock) = take_slot(&slots, args)?;
+    if args.check_first {
+        let seen = check::first(&project, &config, args, &slots);
+        seen.inspect_err(|_| drop(args.scratch.as_ref().map(|_| fs::remove(slot.path()))))?;
+    }
     let kind = if args.in_project || choice.is_always_dvc() { WorkspaceKind::Linked } else { args.workspace };
     let mounting = Mounting::find(kind, &project, &config.plan.prefix)?;
     let texts = project.worker_config(&slot.workspace().join(&config.plan.prefix))?;

@@ -33,7 +33,7 @@ fn ids<'a>(lines: impl Iterator<Item = &'a Line>) -> Vec<String> {
     ids.iter().rev().map(u64::to_string).collect()
 }
 
-fn is_waiting(line: &&Line) -> bool {
+fn is_waiting(line: &Line) -> bool {
     line.state == State::Waiting
 }
 
@@ -71,7 +71,7 @@ pub(super) async fn waiting(slurm: &Slurm, arrays: &[(String, Record)]) -> Resul
     if arrays.is_empty() {
         return Ok(());
     }
-    slurm.cancel_waiting(&ids(alive(slurm, arrays).await?.iter().filter(is_waiting))).await
+    slurm.cancel_waiting(&ids(alive(slurm, arrays).await?.iter().filter(|line| is_waiting(line)))).await
 }
 
 /// Ends what waits of arrays, and waits at most so long until what runs has come to its end.
@@ -83,7 +83,7 @@ pub(super) async fn drained(slurm: &Slurm, arrays: &[(String, Record)], limit: D
         if lines.is_empty() {
             return Ok(());
         }
-        let waiting = ids(lines.iter().filter(is_waiting));
+        let waiting = ids(lines.iter().filter(|line| is_waiting(line)));
         slurm.cancel_waiting(&waiting).await?;
         let running: usize = lines.iter().filter(|line| !is_waiting(line)).map(|line| line.indexes.len().max(1)).sum();
         if before != running && running > 0 {

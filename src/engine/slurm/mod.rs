@@ -18,6 +18,7 @@
 //! | `watch.rs` | watch arrays to their end |
 //! | `nodes.rs` | nodes on which task after task fails |
 //! | `waiting.rs` | what tasks wait for that have not started |
+//! | `first.rs` | first tasks that get nowhere |
 //! | `end.rs` | cancel arrays |
 //! | `outage.rs` | a controller that does not answer |
 //!
@@ -29,6 +30,7 @@ mod array;
 mod cluster;
 mod deal;
 mod end;
+mod first;
 mod handover;
 mod limits;
 mod nodes;
@@ -53,6 +55,7 @@ pub(crate) use crate::engine::slurm::args::Args;
 use crate::engine::slurm::args::Settle;
 use crate::engine::slurm::cluster::Slurm;
 use crate::engine::slurm::deal::Dealer;
+use crate::engine::slurm::first::Firsts;
 use crate::engine::slurm::limits::Limits;
 use crate::engine::slurm::nodes::Nodes;
 use crate::engine::slurm::record::Record;
@@ -204,14 +207,15 @@ impl Engine for SlurmEngine {
         let mut by_index: BTreeMap<usize, Task> = tasks.iter().map(|task| (task.index, task.clone())).collect();
         let mut submitter = self.submitter(&limits, phase, channels.clone());
         let mut arrays = submitter.adopt(&mut tasks).await?;
-        let mut nodes = Nodes::of(limits.nodes);
+        let (mut nodes, mut firsts) = (Nodes::of(limits.nodes), Firsts::of(limits.nodes));
         // Each round is a generation of arrays; what was lost, or not come to, in one is the next one's.
         for round in 1.. {
             arrays.extend(submitter.submit(std::mem::take(&mut tasks), round).await?);
             if self.config.leaves {
                 return Ok(PhaseEnd::Detached);
             }
-            let mut watch = Watch::new(self, &limits, channels.clone(), &mut nodes, std::mem::take(&mut arrays));
+            let taken = std::mem::take(&mut arrays);
+            let mut watch = Watch::new(self, &limits, channels.clone(), (&mut nodes, &mut firsts), taken);
             match watch.run().await? {
                 Over::Ended => {}
                 Over::Stopped => return self.end_rest(&limits).await.map(|()| PhaseEnd::Done),

@@ -31,8 +31,10 @@ pub(super) fn script(config: &SlurmConfig, name: &str, variables: Option<&str>, 
     let (run, job, program) = (quoted(&config.run), quoted(name), quoted(&config.program));
     let wrapper = wrapper(config);
     let ahead = if is_ahead { AHEAD } else { "" };
+    // What comes through a store is seen or not as it comes.
+    let check = if config.store.is_none() { " --check-first" } else { "" };
     let worker = format!(
-        "{wrapper}{program}{place} work \"$SLURM_ARRAY_TASK_ID\" --run {run} --job {job}{ahead}{scratch}{timeout}{nice}{workspace}"
+        "{wrapper}{program}{place} work \"$SLURM_ARRAY_TASK_ID\" --run {run} --job {job}{check}{ahead}{scratch}{timeout}{nice}{workspace}"
     );
     match &config.epilogue {
         None => text.push_str(&format!("exec {worker}\n")),

@@ -15,6 +15,7 @@ use crate::engine::remote::files::RunFiles;
 use crate::engine::remote::items::ShardEnd;
 use crate::engine::slurm::cluster::Slurm;
 use crate::engine::slurm::end;
+use crate::engine::slurm::first::Firsts;
 use crate::engine::slurm::limits::Limits;
 use crate::engine::slurm::nodes::Nodes;
 use crate::engine::slurm::outage::Outage;
@@ -83,6 +84,7 @@ pub(super) struct Watch<'a> {
     /// The last time that something went on.
     pub progress: Instant,
     nodes: &'a mut Nodes,
+    firsts: &'a mut Firsts,
     /// The wish to stop that is being followed already.
     known: Stop,
 }
@@ -92,7 +94,7 @@ impl<'a> Watch<'a> {
         engine: &'a SlurmEngine,
         limits: &'a Limits,
         channels: Channels,
-        nodes: &'a mut Nodes,
+        (nodes, firsts): (&'a mut Nodes, &'a mut Firsts),
         arrays: Vec<Array>,
     ) -> Self {
         let track = |array: Array| Tracked {
@@ -119,6 +121,7 @@ impl<'a> Watch<'a> {
             told: BTreeSet::new(),
             progress: Instant::now(),
             nodes,
+            firsts,
             known: Stop::No,
         }
     }
@@ -133,6 +136,7 @@ impl<'a> Watch<'a> {
         let mut pause = FIRST_PAUSE;
         loop {
             let has_changed = self.poll().await?;
+            self.give_up_early().await?;
             if self.is_over() {
                 return Ok(self.end());
             }
@@ -323,6 +327,8 @@ impl<'a> Watch<'a> {
                 "the kernel ended a process on {place} for want of memory{asked}; the stages ended well all the same"
             ));
         }
+        // A machine that goes away says nothing of the others.
+        let is_of_task = matches!(end, End::Failed | End::LaunchFailed);
         let end = ShardEnd {
             place: place(node, tracked.array.record.ids.first().copied(), shard),
             ending: meaning.ending.clone(),
@@ -332,10 +338,17 @@ impl<'a> Watch<'a> {
         match tracked.array.items.settle(shard, &end, self.files, self.files.may_still_come(since))? {
             Some(events) => {
                 let is_done = tracked.array.items.is_done(shard);
-                if meaning.blames_node && is_own_failure(&events, is_done) {
+                let is_blamed = meaning.blames_node && is_own_failure(&events, is_done);
+                if is_blamed {
                     self.blame(node, &meaning.ending, events.is_empty());
                 }
                 self.tell(events);
+                if is_blamed
+                    && is_of_task
+                    && let Some(why) = meaning.ending.why()
+                {
+                    self.firsts.fail(node, why);
+                }
             }
             None if end.ending == Ending::Succeeded => drop(tracked.late.insert(shard, Late::new(end))),
             None => {
@@ -467,6 +480,23 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
+    /// Cancels what is left where no task gets to its work items, and says why.
+    async fn give_up_early(&mut self) -> Result<(), Diagnostic> {
+        let left = self.left();
+        if !self.firsts.are_telling() || left.is_empty() {
+            return Ok(());
+        }
+        for index in left {
+            // Of this launch or of one before.
+            if self.files.next_attempt(index)? > 1 {
+                self.firsts.begin();
+                return Ok(());
+            }
+        }
+        self.cancel().await?;
+        Err(self.firsts.failure())
+    }
+
     /// Ends all arrays, and waits until nothing of them runs.
     pub(super) async fn cancel(&mut self) -> Result<(), Diagnostic> {
         let arrays = self.arrays.iter().filter(|tracked| !tracked.open.is_empty());
@@ -488,8 +518,11 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    fn tell(&self, events: Vec<Event>) {
+    fn tell(&mut self, events: Vec<Event>) {
         for event in events {
+            if matches!(event, Event::AttemptStarted { .. }) {
+                self.firsts.begin();
+            }
             self.failures.take(&event);
             self.channels.send(event);
         }
