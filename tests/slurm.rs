@@ -134,6 +134,26 @@ fn a_run_that_was_handed_over_and_is_drained_begins_no_later_phase() {
     assert_clean(&project, &[]);
 }
 
+/// Before its time is over, a command has some of it to save what it has.
+#[test]
+fn a_command_that_the_time_limit_ends_has_time_to_save_what_it_has() {
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    let project = keys(1, "sh SCRIPT && echo ${item} > ${item}.txt");
+    let script = project.root().with_file_name("script");
+    let (saved, text) =
+        (script.with_file_name("saved"), "sleep 600 & trap 'sleep 12; echo saved > SAVED; exit 1' TERM; wait");
+    std::fs::write(&script, text.replace("SAVED", &saved.display().to_string())).expect("written");
+    project.edit("dvc.yaml", "SCRIPT", script.to_str().expect("text"));
+    project.commit("a script");
+    let ran = slurm.fanout(&project, &["run", "--signal", "40", "--job-grace", "35s"]);
+    assert_eq!(ran.code, Some(2), "{ran:#?}");
+    assert!(ran.stderr.contains("make it at least 95"), "{}", ran.stderr);
+    let ran = slurm.fanout(&project, &["run", "--partition", "short", "--signal", "40", "--job-grace", "20s"]);
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    assert!(ran.stderr.contains("k0: FAILED: it took longer than"), "{}", ran.stderr);
+    assert_eq!(std::fs::read_to_string(&saved).expect("saved"), "saved\n");
+}
+
 /// The partition ends a task after a minute; the worker is told before, and publishes what there is to say.
 #[test]
 fn a_work_item_that_the_time_limit_ends_is_one_that_took_too_long() {

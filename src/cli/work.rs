@@ -72,6 +72,9 @@ pub(crate) struct WorkArgs {
     /// Stop the stages after this long: 90s, 15m, 2h
     #[arg(long, value_name = "DURATION")]
     pub timeout: Option<Limit>,
+    /// How long stages may take that have to end since the time of a batch system is nearly over
+    #[arg(long, value_name = "DURATION", hide = true)]
+    pub last_grace: Option<Limit>,
     /// Lower the priority of the stages by this much, as nice(1) does
     #[arg(long, value_name = "N")]
     pub nice: Option<i32>,

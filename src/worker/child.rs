@@ -47,6 +47,8 @@ pub(crate) struct Watch {
     kept: PathBuf,
     /// The commands that were ended since somebody asked for them.
     ended: Vec<String>,
+    /// How long a child gets between TERM and KILL where the time of a batch system is nearly over.
+    last_grace: Duration,
 }
 
 impl Watch {
@@ -56,7 +58,12 @@ impl Watch {
         let runtime = runtime.map_err(|error| Diagnostic::tool("cannot start the async runtime").source(&error))?;
         let signals = Signals::listen().map_err(|error| Diagnostic::tool("cannot listen to signals").source(&error))?;
         descendants::adopt_orphans().map_err(|error| Diagnostic::tool("cannot adopt orphans").source(&error))?;
-        Ok(Watch { runtime, signals, kept, ended: vec![] })
+        Ok(Watch { runtime, signals, kept, ended: vec![], last_grace: GRACE })
+    }
+
+    /// The same with so long for a child that has to end since the time of a batch system is nearly over.
+    pub(crate) fn with_last_grace(self, grace: Option<Duration>) -> Watch {
+        Watch { last_grace: grace.unwrap_or(self.last_grace), ..self }
     }
 
     /// Waits for something else, unless this process is asked to end.
@@ -132,7 +139,8 @@ impl Watch {
                     Stopped::TimedOut(limit.as_secs())
                 }
                 asked = self.signals.next() => {
-                    process::stop(&mut child, GRACE).await;
+                    let grace = if asked == Asked::TimeIsUp { self.last_grace } else { GRACE };
+                    process::stop(&mut child, grace).await;
                     Stopped::Signalled(asked.signal())
                 }
             };

@@ -176,7 +176,7 @@ fn work(cli: &Cli, args: &WorkArgs, site: Option<Site>) -> Result<Exit, Diagnost
             &mut native
         }
     };
-    let mut watch = Watch::new(config.run.kept())?;
+    let mut watch = Watch::new(config.run.kept())?.with_last_grace(args.last_grace.map(|grace| grace.0));
     if args.serve {
         let is_inherited = args.stdin == Some(Stdin::Inherit);
         return serve::run(&config.run, is_inherited, &mut watch, |index, args, watch| {

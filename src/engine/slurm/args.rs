@@ -152,10 +152,15 @@ pub(crate) struct Args {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_requeue: bool,
-    /// Seconds before the time limit at which a worker publishes what it has; 120 by default
+    /// Seconds before the time limit at which a worker is told to end and publish what it has; 120 by default
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<u32>,
+    /// How long a command may take then from TERM to its end, to save what it has; by default all but a minute of --signal,
+    /// and at least 10s
+    #[arg(long, value_name = "DURATION")]
+    #[serde(with = "as_text", skip_serializing_if = "Option::is_none")]
+    pub job_grace: Option<Limit>,
     /// Ask Slurm at least this often how tasks stand; every 30s by default
     #[arg(long, value_name = "DURATION")]
     #[serde(with = "as_text", skip_serializing_if = "Option::is_none")]

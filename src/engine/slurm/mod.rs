@@ -94,6 +94,10 @@ pub(crate) struct SlurmConfig {
     /// Seconds that work items may take, of those that say so.
     pub timeouts: BTreeMap<usize, u64>,
     pub nice: Option<i32>,
+    /// How many seconds before its time limit a worker is told to end.
+    pub signal: u64,
+    /// How many of them a command has for its end.
+    pub grace: u64,
     pub workspace: Option<WorkspaceKind>,
     /// Tasks at a time; `None` leaves it to the scheduler.
     pub jobs: Option<usize>,

@@ -29,6 +29,12 @@ const DEFAULT_POLL: Duration = Duration::from_secs(30);
 const DEFAULT_LIMIT: Duration = Duration::from_mins(15);
 /// What a worker takes that is told to end: its stage has some seconds, and then it publishes.
 const PUBLISHING: Duration = Duration::from_secs(20);
+/// How many seconds before its time limit a worker is told to end.
+const SIGNAL: u64 = 120;
+/// How many of them are the worker's own.
+const LAST_STEPS: u64 = 60;
+/// The fewest that a command has.
+const GRACE: u64 = 10;
 /// The word for workspaces on the project's file system.
 const SHARED: &str = "shared";
 /// Where workspaces lie unless said otherwise.
@@ -142,6 +148,7 @@ fn config(args: &Args, scene: &Scene<'_>) -> Result<SlurmConfig, Diagnostic> {
     let folder_of = |program: &str| Path::new(program).parent().map(|folder| folder.display().to_string());
     let shared = [root.clone(), project.config.cache_dir.clone()].map(|path| scene.mailbox.is_none().then_some(path));
     let binds = shared.into_iter().chain([folder_of(&program)]);
+    let (signal, grace) = ending(args)?;
     let max_failed = running.max_failed(plan.work_items);
     Ok(SlurmConfig {
         args: args.clone(),
@@ -158,6 +165,8 @@ fn config(args: &Args, scene: &Scene<'_>) -> Result<SlurmConfig, Diagnostic> {
         timeout: running.timeout.map(|limit| limit.0),
         timeouts,
         nice: running.nice,
+        signal,
+        grace,
         workspace: running.workspace,
         jobs: running.jobs.map(usize::from),
         // Somebody has to count failures while there is something left to end.
@@ -174,6 +183,19 @@ fn config(args: &Args, scene: &Scene<'_>) -> Result<SlurmConfig, Diagnostic> {
         outage_limit: args.outage_limit.map_or(DEFAULT_LIMIT, |limit| limit.0),
         pending_limit: args.pending_limit.map_or(DEFAULT_LIMIT, |limit| limit.0),
     })
+}
+
+/// How many seconds before the time limit a worker is told to end, and how many of them its command has.
+fn ending(args: &Args) -> Result<(u64, u64), Diagnostic> {
+    let asked = args.job_grace.map(Limit::seconds);
+    let signal = args.signal.map_or_else(|| SIGNAL.max(asked.unwrap_or(0) + LAST_STEPS), u64::from);
+    let grace = asked.unwrap_or_else(|| signal.saturating_sub(LAST_STEPS).max(GRACE));
+    if asked.is_some() && grace + GRACE > signal {
+        return Err(Diagnostic::usage(format!("`--job-grace {grace}s` does not go with `--signal {signal}`"))
+            .cause(format!("a worker is told to end {signal} s before the time limit, and has to publish as well"))
+            .hint(format!("leave `--signal` out, or make it at least {}", grace + LAST_STEPS)));
+    }
+    Ok((signal, grace))
 }
 
 /// Where slots lie, with variables for the shell; `None` for the project's own.

@@ -8,8 +8,10 @@ use crate::model::run::Resources;
 pub(super) const AHEAD: &str = " --if-ready";
 /// What a job that gets `--signal` is sent.
 const SIGNAL: &str = "USR1";
-/// What a worker needs besides its work items, in seconds: to start, and to publish.
-const OVERHEAD_SECONDS: u64 = 180;
+/// What a worker needs to start, in seconds.
+const START: u64 = 120;
+/// How many seconds early the signal may come.
+const EARLY: u64 = 60;
 
 /// The script that each task of an array runs.
 ///
@@ -27,6 +29,7 @@ pub(super) fn script(config: &SlurmConfig, name: &str, variables: Option<&str>, 
     };
     let timeout = config.timeout.map(|limit| format!(" --timeout {}", limit.as_secs())).unwrap_or_default();
     let nice = config.nice.map(|nice| format!(" --nice {nice}")).unwrap_or_default();
+    let grace = format!(" --last-grace {}s", config.grace);
     let workspace = config.workspace.map(|kind| format!(" --workspace {}", kind.name())).unwrap_or_default();
     let (run, job, program) = (quoted(&config.run), quoted(name), quoted(&config.program));
     let wrapper = wrapper(config);
@@ -34,7 +37,7 @@ pub(super) fn script(config: &SlurmConfig, name: &str, variables: Option<&str>, 
     // What comes through a store is seen or not as it comes.
     let check = if config.store.is_none() { " --check-first" } else { "" };
     let worker = format!(
-        "{wrapper}{program}{place} work \"$SLURM_ARRAY_TASK_ID\" --run {run} --job {job}{check}{ahead}{scratch}{timeout}{nice}{workspace}"
+        "{wrapper}{program}{place} work \"$SLURM_ARRAY_TASK_ID\" --run {run} --job {job}{check}{ahead}{scratch}{timeout}{grace}{nice}{workspace}"
     );
     match &config.epilogue {
         None => text.push_str(&format!("exec {worker}\n")),
@@ -189,7 +192,7 @@ pub(super) fn flags(config: &SlurmConfig, resources: &Resources, seconds: Option
     // What a stage says of itself holds before what is said for all.
     flag("gres", own("gres"));
     let limit = own("time").or_else(|| args.time.clone());
-    flag("time", limit.as_deref().map(time).or_else(|| seconds.map(minutes)));
+    flag("time", limit.as_deref().map(time).or_else(|| seconds.map(|seconds| minutes(seconds, config.signal))));
     for (name, value) in [
         ("partition", &args.partition),
         ("account", &args.account),
@@ -206,7 +209,7 @@ pub(super) fn flags(config: &SlurmConfig, resources: &Resources, seconds: Option
     ] {
         flag(name, own(name).or_else(|| value.clone()));
     }
-    flag("signal", Some(format!("B:{SIGNAL}@{}", args.signal.unwrap_or(120))));
+    flag("signal", Some(format!("B:{SIGNAL}@{}", config.signal)));
     // Values are in the environment of `sbatch`, for nobody else to see.
     let handed_on = config.variables.iter().filter(|_| config.store.is_some()).map(|(name, _)| name.as_str());
     let handed_on = handed_on.collect::<Vec<_>>().join(",");
@@ -227,9 +230,9 @@ pub(super) fn flags(config: &SlurmConfig, resources: &Resources, seconds: Option
     words
 }
 
-/// A time limit in whole minutes, for stages that take so many seconds.
-fn minutes(seconds: u64) -> String {
-    (seconds + OVERHEAD_SECONDS).div_ceil(60).to_string()
+/// A time limit in whole minutes, for stages that may take so many seconds before their worker is told to end.
+fn minutes(seconds: u64, signal: u64) -> String {
+    (START + seconds + EARLY + signal).div_ceil(60).to_string()
 }
 
 /// A time limit as Slurm writes it; `36h` and the like are ours.
@@ -296,7 +299,7 @@ mod tests {
             (time("1-12:00:00"), time("90"), time("36h"), time("90s")),
             ("1-12:00:00".into(), "90".into(), "2160".into(), "2".into())
         );
-        assert_eq!(minutes(60), "4");
+        assert_eq!((minutes(60, 120), minutes(600, 601)), ("6".to_owned(), "24".to_owned()));
     }
 
     #[test]
