@@ -78,6 +78,40 @@ fn a_dry_run_prints_what_would_be_submitted_and_no_secrets() {
     }
 }
 
+/// One file for all, one each, or where it is wanted; those that nobody said anything in are gone afterwards.
+#[test]
+fn what_tasks_print_is_where_it_is_wanted() {
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    let outputs = |folder: &std::path::Path| {
+        let names = std::fs::read_dir(folder).expect("listed").map(|entry| entry.expect("listed").file_name());
+        let mut names: Vec<String> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+        names.retain(|name| name.ends_with(".out"));
+        names.sort_unstable();
+        names
+    };
+    let prologue = "test $SLURM_ARRAY_TASK_ID != 1 || { echo 'error: no licence for it' >&2; exit 3; }";
+    for (place, wanted) in [("array", "g1.out"), ("task", "g1-1.out"), (".dvc/tmp/said/%x_%a.out", "g1_1.out")] {
+        let project = keys(3, "echo ${item} > ${item}.txt");
+        let flags = ["run", "--job-output", place, "--retries", "0", "--prologue", prologue];
+        let ran = slurm.fanout(&project, &flags);
+        assert_eq!(ran.code, Some(1), "{ran:#?}");
+        assert!(ran.stderr.contains("k1: a tool failed: the worker failed on node"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("what comes before the worker failed with 3"), "{}", ran.stderr);
+        let said_in = project.path(".dvc/tmp/said");
+        let folder = if place.contains('/') { said_in } else { run_folder(&project).join("jobs") };
+        let found = outputs(&folder);
+        assert!(found.len() == 1 && found[0].ends_with(wanted), "{place}: {found:?}");
+        assert!(std::fs::read_to_string(folder.join(&found[0])).expect("read").contains("no licence for it"));
+    }
+    let project = keys(1, "echo ${item} > ${item}.txt");
+    let ran = slurm.fanout(&project, &["run", "--job-output", "%a/out"]);
+    assert_eq!(ran.code, Some(2), "{ran:#?}");
+    assert!(ran.stderr.contains("names many folders"), "{}", ran.stderr);
+    let ran = slurm.fanout(&project, &["run"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(outputs(&run_folder(&project).join("jobs")).is_empty());
+}
+
 /// What comes after a worker sees that it has ended, and changes nothing of what it did.
 #[test]
 fn an_epilogue_comes_after_the_worker_whatever_it_did() {

@@ -14,8 +14,8 @@ use crate::engine::remote::post::{Post, Round};
 use crate::state::format::Plan;
 use crate::state::mailbox::Mailbox;
 use crate::state::paths::RunDir;
+use crate::state::results;
 use crate::state::shards::{self, Shards};
-use crate::state::{results, status};
 
 /// The directory of a run.
 #[derive(Clone, Debug)]
@@ -111,11 +111,6 @@ impl RunFiles {
     /// Forgets a job that was not made after all.
     pub(crate) fn forget_job(&self, job: &str) -> Result<(), Diagnostic> {
         Ok(shards::forget(&self.run, job)?)
-    }
-
-    /// The last error in what the tasks of a job array said before their workers had logs.
-    pub(crate) fn last_error(&self, job: &str) -> Option<String> {
-        status::last_error(&self.run.job_output(job))
     }
 
     /// Whether the task of a shard left some of its work items alone, since what they need was not there.

@@ -144,6 +144,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FOLDER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job_scratch: Option<String>,
+    /// Where Slurm writes what tasks say before their workers have logs: `array` for one file an array in the run's folder,
+    /// which is the default, `task` for one a task, or a path as for `sbatch --output`, with %A for the array's job and %a
+    /// for the task
+    #[arg(long, value_name = "WHERE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job_output: Option<String>,
     /// The `dvc-fanout` that tasks start; this one by default
     #[arg(long, value_name = "PROGRAM")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -5,6 +5,7 @@ use crate::diagnostic::Diagnostic;
 use crate::engine::remote::classes::{Class, class_name, digest, split};
 use crate::engine::remote::files::RunFiles;
 use crate::engine::slurm::limits::Limits;
+use crate::engine::slurm::output::Output;
 use crate::engine::slurm::record::{Record, RecordState};
 use crate::engine::slurm::room::{self, Room};
 use crate::engine::slurm::{SlurmConfig, array, script};
@@ -119,9 +120,9 @@ impl Dealer<'_> {
         words.push(format!("--comment=dvc-fanout {} {} {}", config.run, &record.spec[..12], record.nonce));
         words.push(script::SINGLETON.to_owned());
         // Where nodes see no folder of the launcher's, what a task says before its worker has a log is lost.
-        words.push(match &config.store {
-            Some(_) => "--output=/dev/null".to_owned(),
-            None => format!("--output={}", self.run.job_output(&name).display()),
+        words.push(match (&config.store, &config.output) {
+            (Some(_), Output::Array | Output::Task) => "--output=/dev/null".to_owned(),
+            (_, output) => format!("--output={}", output.pattern(self.run, &name)),
         });
         words.extend(config.args.sbatch_options.iter().cloned());
         words.push(self.run.job_script(&name).display().to_string());

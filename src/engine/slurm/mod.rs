@@ -20,6 +20,7 @@
 //! | `waiting.rs` | what tasks wait for that have not started |
 //! | `first.rs` | first tasks that get nowhere |
 //! | `end.rs` | cancel arrays |
+//! | `output.rs` | where tasks print |
 //! | `outage.rs` | a controller that does not answer |
 //!
 //! What counts is what workers publish; Slurm only says when to look, and why there is nothing. Its word alone never
@@ -35,6 +36,7 @@ mod handover;
 mod limits;
 mod nodes;
 mod outage;
+mod output;
 mod record;
 mod refused;
 mod resolve;
@@ -58,6 +60,7 @@ use crate::engine::slurm::deal::Dealer;
 use crate::engine::slurm::first::Firsts;
 use crate::engine::slurm::limits::Limits;
 use crate::engine::slurm::nodes::Nodes;
+use crate::engine::slurm::output::Output;
 use crate::engine::slurm::record::Record;
 use crate::engine::slurm::submit::Submitter;
 use crate::engine::slurm::watch::{Over, Watch};
@@ -81,6 +84,7 @@ pub(crate) struct SlurmConfig {
     pub scratch: Option<String>,
     /// Folders that a container is to see.
     pub binds: Vec<String>,
+    pub output: Output,
     pub prologue: Option<String>,
     pub epilogue: Option<String>,
     /// Where the launcher finds programs.

@@ -14,6 +14,7 @@ use crate::engine::remote::files::RunFiles;
 use crate::engine::slurm::args::{Args, CancelArgs, Settle};
 use crate::engine::slurm::cluster::Slurm;
 use crate::engine::slurm::limits::Limits;
+use crate::engine::slurm::output::Output;
 use crate::engine::slurm::record::Record;
 use crate::engine::slurm::seen::{self, Line};
 use crate::engine::slurm::{SlurmConfig, SlurmEngine, end, script};
@@ -157,6 +158,7 @@ fn config(args: &Args, scene: &Scene<'_>) -> Result<SlurmConfig, Diagnostic> {
         program,
         scratch,
         binds: binds.flatten().filter(|path| Path::new(path).is_absolute()).collect(),
+        output: args.job_output.as_deref().map_or(Ok(Output::default()), Output::read)?,
         prologue,
         epilogue,
         path: env::read_text(env::PATH),

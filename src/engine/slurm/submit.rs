@@ -16,6 +16,7 @@
 //! waiting until the first is over, and its workers find everything done.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -24,10 +25,12 @@ use crate::adapters::fs;
 use crate::diagnostic::Diagnostic;
 use crate::engine::Channels;
 use crate::engine::remote::items::Items;
+use crate::engine::slurm::SlurmConfig;
 use crate::engine::slurm::array;
 use crate::engine::slurm::cluster::{Slurm, Submitted};
 use crate::engine::slurm::deal::{Dealer, Planned};
 use crate::engine::slurm::outage::Outage;
+use crate::engine::slurm::output::TaskName;
 use crate::engine::slurm::record::{Record, RecordState};
 use crate::engine::slurm::refused::{Refusal, refused};
 use crate::engine::slurm::script;
@@ -35,6 +38,7 @@ use crate::engine::slurm::seen::{Asked, Line, State};
 use crate::model::event::{Stop, Task};
 use crate::model::run::Resources;
 use crate::output::text::count;
+use crate::state::paths::RunDir;
 use crate::state::shards::Shards;
 
 /// How often one array is submitted where the answer is lost again and again.
@@ -67,6 +71,12 @@ impl Array {
         let items = Items::new(&shards, wanted).listed(is_listed);
         let asked = Asked { time: record.time.clone(), memory: record.memory.clone() };
         Array { name, record, shards, items, asked, round }
+    }
+
+    /// The file that a task prints into, and whether no other one does.
+    pub(super) fn output(&self, shard: usize, config: &SlurmConfig, run: &RunDir) -> Option<(PathBuf, bool)> {
+        let task = TaskName { array: &self.name, id: self.record.ids.first().copied(), shard };
+        config.output.file(run, Path::new(&config.project), &task)
     }
 }
 
@@ -250,6 +260,10 @@ impl Submitter<'_> {
 
     /// Writes down what is to be submitted, before anybody could find it in the queue.
     fn write(&self, planned: &Planned) -> Result<(), Diagnostic> {
+        let config = self.dealer.config;
+        if let Some(folder) = config.output.folder(Path::new(&config.project)).filter(|_| config.store.is_none()) {
+            fs::create_dir(&folder)?;
+        }
         fs::write(&self.dealer.run.job_script(&planned.name), planned.script.as_bytes())?;
         self.dealer.files.write_job(&planned.name, &planned.shards, &planned.record.to_json())
     }

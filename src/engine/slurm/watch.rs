@@ -4,11 +4,12 @@
 //! work items is in their results. A task that Slurm does not know any more has ended somehow.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::adapters::clock;
+use crate::adapters::{clock, fs};
 use crate::diagnostic::Diagnostic;
 use crate::engine::remote::Late;
 use crate::engine::remote::files::RunFiles;
@@ -26,6 +27,8 @@ use crate::engine::slurm::{SlurmConfig, SlurmEngine};
 use crate::engine::{Channels, Failures};
 use crate::model::event::{Event, Stop};
 use crate::model::run::Ending;
+use crate::state::paths::RunDir;
+use crate::state::status;
 
 /// The first pause between two questions, and that after something has changed.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
@@ -68,10 +71,15 @@ pub(super) struct Tracked {
     absent: Option<(Instant, u32)>,
     /// Since when all of its tasks wait for what never comes.
     pub doomed: Option<Instant>,
+    /// Whether its end was written down.
+    is_closed: bool,
+    /// Whether all of its tasks so far have ended well.
+    is_well: bool,
 }
 
 pub(super) struct Watch<'a> {
     pub config: &'a SlurmConfig,
+    run: &'a RunDir,
     files: &'a RunFiles,
     pub slurm: &'a Slurm,
     limits: &'a Limits,
@@ -108,9 +116,12 @@ impl<'a> Watch<'a> {
             given_up: BTreeSet::new(),
             absent: None,
             doomed: None,
+            is_closed: false,
+            is_well: true,
         };
         Watch {
             config: &engine.config,
+            run: &engine.run,
             files: &engine.files,
             slurm: &engine.slurm,
             limits,
@@ -294,12 +305,21 @@ impl<'a> Watch<'a> {
         tracked.ended.remove(&shard);
         let end = if end == End::Cancelled && tracked.given_up.contains(&shard) { End::NodeFailed } else { end };
         let mut meaning = seen::meaning(end, node, &tracked.array.asked);
+        let said_in = tracked.array.output(shard, self.config, self.run);
         if let (End::Failed, Ending::ToolFailed { message }) = (end, &mut meaning.ending) {
-            match (self.files.last_error(&tracked.array.name), &self.config.store) {
+            let said = self.run.job_output(&tracked.array.name);
+            let said = if self.config.store.is_some() { Some(said) } else { said_in.clone().map(|(file, _)| file) };
+            match (said.and_then(|file| status::last_error(&file)), &self.config.store) {
                 (Some(error), _) => message.push_str(&format!(": {error}")),
                 (None, Some(url)) => message.push_str(&format!(" and said nothing: it may not reach `{url}`")),
                 (None, None) => {}
             }
+        }
+        match said_in {
+            // Of others it may not be here yet.
+            _ if end != End::Completed => tracked.is_well = false,
+            Some((file, true)) => remove_empty(&file),
+            Some(_) | None => {}
         }
         let is_early =
             end == End::Completed && self.files.were_skipped(&tracked.array.name, &tracked.array.shards, shard)?;
@@ -390,9 +410,14 @@ impl<'a> Watch<'a> {
     /// Remembers that an array is over once all of it is.
     fn close(&mut self, number: usize) -> Result<(), Diagnostic> {
         let tracked = &self.arrays[number];
-        if tracked.open.is_empty() && tracked.late.is_empty() {
-            self.files.close_job(&tracked.array.name)?;
+        if tracked.is_closed || !tracked.open.is_empty() || !tracked.late.is_empty() {
+            return Ok(());
         }
+        self.files.close_job(&tracked.array.name)?;
+        if let Some((file, false)) = tracked.array.output(0, self.config, self.run).filter(|_| tracked.is_well) {
+            remove_empty(&file);
+        }
+        self.arrays[number].is_closed = true;
         Ok(())
     }
 
@@ -536,6 +561,13 @@ fn is_own_failure(events: &[Event], is_done: bool) -> bool {
     };
     ends(|ending| matches!(ending, Ending::ToolFailed { .. } | Ending::Lost { .. }))
         || (!is_done && !ends(|ending| matches!(ending, Ending::Failed { .. })))
+}
+
+/// Removes what tasks might have said something in.
+fn remove_empty(file: &Path) {
+    if fs::size(file) == 0 && file.is_file() {
+        drop(fs::remove(file));
+    }
 }
 
 /// A pause of about this length, so that not all launchers of a site ask at the same time.
