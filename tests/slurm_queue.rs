@@ -112,6 +112,30 @@ fn what_tasks_print_is_where_it_is_wanted() {
     assert!(outputs(&run_folder(&project).join("jobs")).is_empty());
 }
 
+/// Nodes have workspaces on a disk of their own, where the project's links would become copies.
+#[test]
+fn inputs_are_linked_as_the_nodes_can() {
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    for executor in ["native", "dvc"] {
+        let project = keys(2, "test -L data -a ! -L code && cat data code > ${item}.txt");
+        project.edit("dvc.yaml", "      outs:", "      deps: [data, code]\n      outs:");
+        project.write("code", "code\n");
+        project.write("data", "data\n");
+        project.dvc(["add", "data"]);
+        project.commit("an input");
+        let ran = slurm.fanout(&project, &["run", "--executor", executor, "--job-link", "symlink"]);
+        assert_eq!(ran.code, Some(0), "{ran:#?}");
+        assert_eq!(project.read("k1.txt"), "data\ncode\n");
+        let is_link = |name: &str| project.path(name).symlink_metadata().expect("there").is_symlink();
+        assert!(!is_link("data") && !is_link("k1.txt"), "the project keeps to its own");
+        assert_clean(&project, &[]);
+    }
+    let project = keys(1, "echo ${item} > ${item}.txt");
+    let ran = slurm.fanout(&project, &["run", "--job-link", "symlink,softlink"]);
+    assert_eq!(ran.code, Some(2), "{ran:#?}");
+    assert!(ran.stderr.contains("is no list of links"), "{}", ran.stderr);
+}
+
 /// What comes after a worker sees that it has ended, and changes nothing of what it did.
 #[test]
 fn an_epilogue_comes_after_the_worker_whatever_it_did() {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::dvc::config::LinkType;
 use crate::engine::args::parse_pair;
 use crate::model::duration::Limit;
 use crate::model::executor::Executor;
@@ -54,6 +55,10 @@ pub(crate) struct WorkArgs {
     /// DVC's cache, where this machine sees it elsewhere than the project's configuration says
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
+    /// Links by which workspaces get what is in the cache, in order of preference, where the project's own do not fit this
+    /// machine: reflink, hardlink, symlink, copy
+    #[arg(long, value_name = "TYPES", value_parser = parse_links, conflicts_with = "in_project")]
+    pub link: Option<Links>,
     /// Run stages in the project itself, which they see as it is
     #[arg(long, hide = true, conflicts_with_all = ["shards", "job"])]
     pub in_project: bool,
@@ -97,6 +102,14 @@ pub(crate) struct WorkArgs {
     /// Set a variable in the environment of the stages (can be repeated)
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub variables: Vec<(String, String)>,
+}
+
+/// A list of links, as `cache.type` of DVC has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Links(pub Vec<LinkType>);
+
+fn parse_links(text: &str) -> Result<Links, String> {
+    LinkType::list(text).map(Links).ok_or_else(|| "it takes reflink, hardlink, symlink and copy".to_owned())
 }
 
 impl WorkArgs {

@@ -6,7 +6,7 @@ use crate::adapters::dvc::config;
 use crate::adapters::fs;
 use crate::adapters::git::Git;
 use crate::diagnostic::Diagnostic;
-use crate::dvc::config::DvcConfig;
+use crate::dvc::config::{DvcConfig, LinkType};
 use crate::state::paths::FanoutDir;
 
 /// What `.dvc/fanout/.gitignore` holds: git sees nothing there but the optional configuration.
@@ -19,6 +19,8 @@ pub(crate) struct ProjectHome {
     /// The current directory relative to the root, `""` at the root.
     pub cwd: String,
     pub config: DvcConfig,
+    /// Whether its cache is linked by other links than the project's own settings say.
+    pub is_linked_otherwise: bool,
 }
 
 impl ProjectHome {
@@ -43,7 +45,13 @@ impl ProjectHome {
                 .hint("rename the folder in it that is not"));
         }
         let inside = cwd.strip_prefix(root).unwrap_or(Path::new("")).to_string_lossy().into_owned();
-        Ok(ProjectHome { root: root.to_owned(), cwd: inside, config: config::load(root)? })
+        Ok(ProjectHome { root: root.to_owned(), cwd: inside, config: config::load(root)?, is_linked_otherwise: false })
+    }
+
+    /// Has workspaces get what is in the cache by other links than those of the project.
+    pub(crate) fn link_by(&mut self, types: Vec<LinkType>) {
+        self.config.cache_types = types;
+        self.is_linked_otherwise = true;
     }
 
     pub(crate) fn fanout(&self) -> FanoutDir {
@@ -80,7 +88,12 @@ impl ProjectHome {
                 .cause("workers have a copy of DVC's config with absolute paths, in the syntax of these files")
                 .hint("give the folders on the way to the project and its remotes plainer names")
         })?;
-        Ok((config, "[core]\n    autostage = false\n    check_update = false\n".to_owned()))
+        let mut local = "[core]\n    autostage = false\n    check_update = false\n".to_owned();
+        if self.is_linked_otherwise {
+            let types: Vec<&str> = self.config.cache_types.iter().map(|kind| kind.name()).collect();
+            local.push_str(&format!("[cache]\n    type = {}\n", types.join(",")));
+        }
+        Ok((config, local))
     }
 }
 

@@ -47,7 +47,8 @@ impl Fixture {
         std::fs::write(root.join(".dvc/config"), "").expect("written");
         git2::Repository::init(&root).expect("made");
         let run = FanoutDir::of(&root).run("20240101-000000-0001");
-        let project = ProjectHome { config: config::load(&root).expect("loaded"), root, cwd: String::new() };
+        let config = config::load(&root).expect("loaded");
+        let project = ProjectHome { config, root, cwd: String::new(), is_linked_otherwise: false };
         let plan = Plan {
             version: VERSION,
             run: run.name().to_owned(),

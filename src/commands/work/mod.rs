@@ -107,6 +107,9 @@ fn work(cli: &Cli, args: &WorkArgs, site: Option<Site>) -> Result<Exit, Diagnost
         let cache = std::path::absolute(&cache).unwrap_or(cache);
         project.config.cache_dir = cache.to_string_lossy().into_owned();
     }
+    if let Some(links) = &args.link {
+        project.link_by(links.0.clone());
+    }
     if args.check {
         return check::run(&project, args, site.as_ref());
     }

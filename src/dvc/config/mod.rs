@@ -56,6 +56,11 @@ impl LinkType {
         all.into_iter().find(|kind| kind.name() == name)
     }
 
+    /// Reads a list as `cache.type` has it, separated by commas; `None` where something else is in it.
+    pub(crate) fn list(text: &str) -> Option<Vec<Self>> {
+        text.split(',').map(|name| LinkType::from_name(name.trim())).collect()
+    }
+
     /// As `cache.type` has it.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -144,6 +144,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FOLDER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job_scratch: Option<String>,
+    /// Links by which workspaces get what is in the cache, as in DVC's `cache.type`, where nodes have another file system
+    /// for them: symlink; by default those of the project, of which a copy is what works between two file systems
+    #[arg(long, value_name = "TYPES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job_link: Option<String>,
     /// Where Slurm writes what tasks say before their workers have logs: `array` for one file an array in the run's folder,
     /// which is the default, `task` for one a task, or a path as for `sbatch --output`, with %A for the array's job and %a
     /// for the task

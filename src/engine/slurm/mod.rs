@@ -85,6 +85,8 @@ pub(crate) struct SlurmConfig {
     /// Folders that a container is to see.
     pub binds: Vec<String>,
     pub output: Output,
+    /// The links by which workspaces get what is in the cache, if not the project's own.
+    pub link: Option<String>,
     pub prologue: Option<String>,
     pub epilogue: Option<String>,
     /// Where the launcher finds programs.

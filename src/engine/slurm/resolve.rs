@@ -8,6 +8,7 @@ use crate::adapters::{file_system, fs, process};
 use serde_json::Value as Json;
 
 use crate::diagnostic::Diagnostic;
+use crate::dvc::config::LinkType;
 use crate::engine::args::RunningArgs;
 use crate::engine::remote::classes::digest;
 use crate::engine::remote::files::RunFiles;
@@ -158,6 +159,7 @@ fn config(args: &Args, scene: &Scene<'_>) -> Result<SlurmConfig, Diagnostic> {
         program,
         scratch,
         binds: binds.flatten().filter(|path| Path::new(path).is_absolute()).collect(),
+        link: args.job_link.as_deref().map(links).transpose()?,
         output: args.job_output.as_deref().map_or(Ok(Output::default()), Output::read)?,
         prologue,
         epilogue,
@@ -198,6 +200,15 @@ fn ending(args: &Args) -> Result<(u64, u64), Diagnostic> {
             .hint(format!("leave `--signal` out, or make it at least {}", grace + LAST_STEPS)));
     }
     Ok((signal, grace))
+}
+
+/// A list of links as DVC has it.
+fn links(text: &str) -> Result<String, Diagnostic> {
+    let types = LinkType::list(text).ok_or_else(|| {
+        Diagnostic::usage(format!("`--job-link {text}` is no list of links"))
+            .hint("it takes reflink, hardlink, symlink and copy, as DVC's `cache.type` does: `--job-link symlink`")
+    })?;
+    Ok(types.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(","))
 }
 
 /// Where slots lie, with variables for the shell; `None` for the project's own.

@@ -29,6 +29,7 @@ pub(super) fn script(config: &SlurmConfig, name: &str, variables: Option<&str>, 
     };
     let timeout = config.timeout.map(|limit| format!(" --timeout {}", limit.as_secs())).unwrap_or_default();
     let nice = config.nice.map(|nice| format!(" --nice {nice}")).unwrap_or_default();
+    let link = config.link.as_ref().map(|types| format!(" --link {types}")).unwrap_or_default();
     let grace = format!(" --last-grace {}s", config.grace);
     let workspace = config.workspace.map(|kind| format!(" --workspace {}", kind.name())).unwrap_or_default();
     let (run, job, program) = (quoted(&config.run), quoted(name), quoted(&config.program));
@@ -37,7 +38,7 @@ pub(super) fn script(config: &SlurmConfig, name: &str, variables: Option<&str>, 
     // What comes through a store is seen or not as it comes.
     let check = if config.store.is_none() { " --check-first" } else { "" };
     let worker = format!(
-        "{wrapper}{program}{place} work \"$SLURM_ARRAY_TASK_ID\" --run {run} --job {job}{check}{ahead}{scratch}{timeout}{grace}{nice}{workspace}"
+        "{wrapper}{program}{place} work \"$SLURM_ARRAY_TASK_ID\" --run {run} --job {job}{check}{ahead}{scratch}{link}{timeout}{grace}{nice}{workspace}"
     );
     match &config.epilogue {
         None => text.push_str(&format!("exec {worker}\n")),
