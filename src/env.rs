@@ -63,6 +63,9 @@ pub(crate) const SLURM_JOB_ID: &str = "SLURM_JOB_ID";
 pub(crate) const SLURM_ARRAY_JOB_ID: &str = "SLURM_ARRAY_JOB_ID";
 /// Set by Slurm in a job that it has started again: how often.
 pub(crate) const SLURM_RESTART_COUNT: &str = "SLURM_RESTART_COUNT";
+/// Set by later releases of Slurm: when the job began, and when its time limit ends it, in seconds since 1970.
+pub(crate) const SLURM_JOB_START_TIME: &str = "SLURM_JOB_START_TIME";
+pub(crate) const SLURM_JOB_END_TIME: &str = "SLURM_JOB_END_TIME";
 /// Set by Slurm: the node.
 pub(crate) const SLURMD_NODENAME: &str = "SLURMD_NODENAME";
 /// Set by Slurm: the CPUs that the job has on this node.

@@ -136,6 +136,30 @@ fn inputs_are_linked_as_the_nodes_can() {
     assert!(ran.stderr.contains("is no list of links"), "{}", ran.stderr);
 }
 
+/// As later releases of Slurm have it in the environment.
+const NEARLY_OVER: &str = "export SLURM_JOB_START_TIME=0 SLURM_JOB_END_TIME=10";
+
+/// That costs no place in the queue; only where its time is nearly over, another array does it.
+#[test]
+fn what_fails_is_tried_again_in_the_task_itself() {
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    let mut before = 0;
+    for (prologue, arrays) in [("true", 1), (NEARLY_OVER, 2)] {
+        let project = keys(3, "'mkdir MARK-${item} || test ${item} = k2 || echo > ${item}.txt; test -e ${item}.txt'");
+        project.edit("dvc.yaml", "MARK", project.root().with_file_name("mark").to_str().expect("text"));
+        // As a stage asks for it.
+        project.write(".dvc/fanout/config.yaml", "stages:\n  work: {retries: 1}\n");
+        project.commit("commands that fail");
+        let ran = slurm.fanout(&project, &["run", "--prologue", prologue]);
+        assert_eq!(ran.code, Some(1), "{ran:#?}");
+        assert!(ran.stderr.contains("2 work items done, 1 failed"), "{}", ran.stderr);
+        assert_eq!(attempts(&project), [2, 2, 2]);
+        let all = slurm.arrays().len();
+        assert_eq!(all - before, arrays, "{}", ran.stderr);
+        before = all;
+    }
+}
+
 /// What comes after a worker sees that it has ended, and changes nothing of what it did.
 #[test]
 fn an_epilogue_comes_after_the_worker_whatever_it_did() {
@@ -292,7 +316,9 @@ fn what_fails_in_a_run_that_was_handed_over_is_tried_again_with_what_needs_it() 
     project.write("dvc.yaml", &format!("stages:\n{first}{join}{last}{beside}"));
     project.commit("three phases");
     project.fanout(["plan"]).succeeded();
-    let ran = slurm.fanout(&project, &["launch", "--detach", "--retries", "1", "--then", "finalize"]);
+    // No worker tries again by itself.
+    let flags = ["launch", "--detach", "--retries", "1", "--then", "finalize", "--prologue", NEARLY_OVER];
+    let ran = slurm.fanout(&project, &flags);
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     wait_for("everything has ended", || slurm.call("squeue", &["-h"]).is_empty());
     let again = attempts(&project).into_iter().filter(|attempts| *attempts == 2).count();

@@ -45,6 +45,9 @@ pub(crate) struct WorkArgs {
     /// With --job: see so first, unless another worker of the job has
     #[arg(long, hide = true, requires = "job", conflicts_with = "check")]
     pub check_first: bool,
+    /// With --job: try work items again so often where a tool failed, once the others are done
+    #[arg(long, value_name = "N", hide = true, requires = "job", default_value_t = 0)]
+    pub retries: u32,
     /// Fetch inputs from the project's remote and push outs to it, for a machine with a cache of its own
     #[arg(long)]
     pub use_remote: bool,

@@ -2,6 +2,7 @@
 
 mod check;
 mod serve;
+mod turns;
 
 use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
@@ -12,7 +13,7 @@ use crate::adapters::dvc::place::Placing;
 use crate::adapters::dvc::{Dvc, DvcError};
 use crate::adapters::git::Store;
 use crate::adapters::memory::{MemoryGroup, RecentKills};
-use crate::adapters::{fs, process, signals};
+use crate::adapters::{fs, process};
 use crate::cli::Cli;
 use crate::cli::work::WorkArgs;
 use crate::diagnostic::Diagnostic;
@@ -186,7 +187,8 @@ fn work(cli: &Cli, args: &WorkArgs, site: Option<Site>) -> Result<Exit, Diagnost
             do_one(&config, &bench, index, args, executor, watch)
         });
     }
-    let exit = in_turn(&config, args, |index, watch| do_one(&config, &bench, index, args, executor, watch), &mut watch);
+    let exit =
+        turns::take(&config, args, |index, watch| do_one(&config, &bench, index, args, executor, watch), &mut watch);
     if args.scratch.is_some() {
         // It is on a disk of a machine that is others', too; the next worker there may never come.
         drop(fs::remove(slot.path()));
@@ -196,35 +198,6 @@ fn work(cli: &Cli, args: &WorkArgs, site: Option<Site>) -> Result<Exit, Diagnost
         drop(site.remove());
     }
     exit
-}
-
-/// Does the work items one after another, unless somebody wants an end; returns the worst of their exits.
-fn in_turn(
-    config: &WorkConfig,
-    args: &WorkArgs,
-    mut do_one: impl FnMut(usize, &mut Watch) -> Result<Outcome, Diagnostic>,
-    watch: &mut Watch,
-) -> Result<Exit, Diagnostic> {
-    let mut exit = Exit::Success;
-    for &index in &config.indexes {
-        if config.site.as_ref().map_or(Ok(false), Site::is_to_end)? {
-            text::note(&format!("run {} was cancelled: no more of it is begun here", config.plan.run));
-            return Ok(Exit::Signal(15));
-        }
-        let outcome = do_one(index, watch)?;
-        exit = worse(exit, &outcome);
-        if let Some(asked) = watch.asked() {
-            exit = Exit::Signal(asked.signal());
-        }
-        if signals::is_time_up() {
-            // What is done is published; what is left is the next job's.
-            return Ok(Exit::Success);
-        }
-        if matches!(exit, Exit::Signal(_)) || (args.stop_at_failure && exit != Exit::Success) {
-            break;
-        }
-    }
-    Ok(exit)
 }
 
 /// Makes an attempt at one work item, unless it is done already.
@@ -393,19 +366,4 @@ fn take_slot(slots: &Path, args: &WorkArgs) -> Result<(SlotDir, fs::Locked), Dia
         }
     }
     Err(Diagnostic::tool(format!("all {MAX_SLOTS} slots are in use")))
-}
-
-/// The worse of an exit so far and that of another outcome.
-fn worse(exit: Exit, outcome: &Outcome) -> Exit {
-    let own = match outcome {
-        Outcome::Succeeded => Exit::Success,
-        Outcome::StageFailed { .. } | Outcome::TimedOut { .. } => Exit::WorkItemsFailed,
-        Outcome::ToolFailed { .. } => Exit::Tool,
-        Outcome::Interrupted { .. } => Exit::Signal(15),
-    };
-    match (exit, own) {
-        (Exit::Success, own) => own,
-        (Exit::WorkItemsFailed, own) if own != Exit::Success => own,
-        (exit, _) => exit,
-    }
 }

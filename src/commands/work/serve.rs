@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 
 use crate::adapters::{fs, process, signals};
 use crate::cli::work::{WorkArgs, WorkOrder};
-use crate::commands::work::worse;
+use crate::commands::work::turns::worse;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::model::run::Outcome;

@@ -65,7 +65,7 @@ impl Dealer<'_> {
     /// The work items of a class, dealt out to arrays that the cluster takes.
     fn parts(&self, class: &Class) -> Vec<Shards> {
         let workers = self.config.jobs.unwrap_or(WORKERS);
-        let dealt = class.shards(workers, self.config.retries.is_some());
+        let dealt = class.shards(workers, self.config.retries(&class.resources).is_some());
         let most = self.limits.array_size.min(self.config.args.array_size.unwrap_or(usize::MAX)).max(1);
         let arrays = dealt.count.div_ceil(most).max(1);
         (0..arrays).map(|number| dealt.part(number, arrays)).collect()
@@ -102,7 +102,7 @@ impl Dealer<'_> {
         let config = self.config;
         let name = self.free_name(resources, chunk)?;
         let variables = self.write_variables(&name)?;
-        let script = script::script(config, &name, variables.as_deref(), self.is_ahead);
+        let script = script::script(config, resources, &name, variables.as_deref(), self.is_ahead);
         let mut words = script::flags(config, resources, self.seconds(&shards));
         let value = |name: &str| {
             words.iter().rev().find_map(|word| word.strip_prefix(&format!("--{name}=")).map(str::to_owned))
@@ -146,7 +146,7 @@ impl Dealer<'_> {
     /// Stands for all that an array is made from, but for its name and what differs from one terminal to the next.
     pub(super) fn spec(&self, resources: &Resources, shards: &Shards, name: &str) -> String {
         let words = script::flags(self.config, resources, self.seconds(shards));
-        let script = script::script(self.config, name, None, false).replace(name, "");
+        let script = script::script(self.config, resources, name, None, false).replace(name, "");
         let lines: Vec<&str> = script.lines().filter(|line| !script::is_of_terminal(line)).collect();
         let options = self.config.args.sbatch_options.join("\n");
         digest(&format!("{}\n{options}\n{}", words.join("\n"), lines.join("\n")))

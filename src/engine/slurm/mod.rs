@@ -67,9 +67,13 @@ use crate::engine::slurm::watch::{Over, Watch};
 use crate::engine::{Channels, Engine, Failures, Flags as _, HandedOver, PhaseEnd};
 use crate::env;
 use crate::model::event::{Stop, Task};
+use crate::model::run::Resources;
 use crate::model::workspace_kind::WorkspaceKind;
 use crate::state::paths::RunDir;
 use crate::state::run_lock::RunLock;
+
+/// Tries after the first where a tool failed, unless somebody says otherwise.
+const DEFAULT_RETRIES: u32 = 2;
 
 /// What the engine is asked to keep to.
 #[derive(Clone, Debug)]
@@ -113,7 +117,7 @@ pub(crate) struct SlurmConfig {
     pub groups: BTreeMap<String, usize>,
     /// End what runs after this many work items have failed.
     pub max_failed: Option<usize>,
-    /// Tries after the first; a failed command is tried again as well.
+    /// Tries after the first, whatever work items say; a failed command is tried again as well.
     pub retries: Option<u32>,
     /// The object store of workers that see no folder of the launcher's.
     pub store: Option<String>,
@@ -123,6 +127,13 @@ pub(crate) struct SlurmConfig {
     pub poll: Duration,
     pub outage_limit: Duration,
     pub pending_limit: Duration,
+}
+
+impl SlurmConfig {
+    /// The tries after the first that were asked for work items; a failed command is tried again as well then.
+    fn retries(&self, resources: &Resources) -> Option<u32> {
+        self.retries.or(resources.retries)
+    }
 }
 
 pub(crate) struct SlurmEngine {

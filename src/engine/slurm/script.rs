@@ -1,7 +1,7 @@
 //! The script of an array, and the words of its `sbatch`. Pure.
 
-use crate::engine::slurm::SlurmConfig;
 use crate::engine::slurm::args::{Export, GpuFlag, Then};
+use crate::engine::slurm::{DEFAULT_RETRIES, SlurmConfig};
 use crate::model::run::Resources;
 
 /// What a worker is told that may come before what its work items need is made.
@@ -17,7 +17,13 @@ const EARLY: u64 = 60;
 ///
 /// The worker takes the shell's place, so that it gets the signals that Slurm sends to the batch shell; where something
 /// comes after it, the shell hands them on.
-pub(super) fn script(config: &SlurmConfig, name: &str, variables: Option<&str>, is_ahead: bool) -> String {
+pub(super) fn script(
+    config: &SlurmConfig,
+    resources: &Resources,
+    name: &str,
+    variables: Option<&str>,
+    is_ahead: bool,
+) -> String {
     let mut text = beginning(config, variables);
     let (place, scratch) = match (&config.store, &config.scratch) {
         (Some(url), folder) => {
@@ -29,6 +35,10 @@ pub(super) fn script(config: &SlurmConfig, name: &str, variables: Option<&str>, 
     };
     let timeout = config.timeout.map(|limit| format!(" --timeout {}", limit.as_secs())).unwrap_or_default();
     let nice = config.nice.map(|nice| format!(" --nice {nice}")).unwrap_or_default();
+    let retries = match config.retries(resources).unwrap_or(DEFAULT_RETRIES) {
+        0 => String::new(),
+        retries => format!(" --retries {retries}"),
+    };
     let link = config.link.as_ref().map(|types| format!(" --link {types}")).unwrap_or_default();
     let grace = format!(" --last-grace {}s", config.grace);
     let workspace = config.workspace.map(|kind| format!(" --workspace {}", kind.name())).unwrap_or_default();
@@ -38,7 +48,7 @@ pub(super) fn script(config: &SlurmConfig, name: &str, variables: Option<&str>, 
     // What comes through a store is seen or not as it comes.
     let check = if config.store.is_none() { " --check-first" } else { "" };
     let worker = format!(
-        "{wrapper}{program}{place} work \"$SLURM_ARRAY_TASK_ID\" --run {run} --job {job}{check}{ahead}{scratch}{link}{timeout}{grace}{nice}{workspace}"
+        "{wrapper}{program}{place} work \"$SLURM_ARRAY_TASK_ID\" --run {run} --job {job}{check}{ahead}{scratch}{link}{retries}{timeout}{grace}{nice}{workspace}"
     );
     match &config.epilogue {
         None => text.push_str(&format!("exec {worker}\n")),

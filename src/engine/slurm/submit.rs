@@ -25,7 +25,6 @@ use crate::adapters::fs;
 use crate::diagnostic::Diagnostic;
 use crate::engine::Channels;
 use crate::engine::remote::items::Items;
-use crate::engine::slurm::SlurmConfig;
 use crate::engine::slurm::array;
 use crate::engine::slurm::cluster::{Slurm, Submitted};
 use crate::engine::slurm::deal::{Dealer, Planned};
@@ -35,6 +34,7 @@ use crate::engine::slurm::record::{Record, RecordState};
 use crate::engine::slurm::refused::{Refusal, refused};
 use crate::engine::slurm::script;
 use crate::engine::slurm::seen::{Asked, Line, State};
+use crate::engine::slurm::{DEFAULT_RETRIES, SlurmConfig};
 use crate::model::event::{Stop, Task};
 use crate::model::run::Resources;
 use crate::output::text::count;
@@ -55,6 +55,8 @@ pub(super) struct Array {
     pub shards: Shards,
     pub items: Items,
     pub asked: Asked,
+    /// The tries after the first that were asked for its work items.
+    pub retries: Option<u32>,
     /// How often its work items were submitted by this launch.
     pub round: u32,
 }
@@ -66,11 +68,12 @@ impl Array {
         shards: Shards,
         wanted: impl Fn(usize) -> bool,
         round: u32,
-        is_listed: bool,
+        (retries, is_listed): (Option<u32>, bool),
     ) -> Array {
-        let items = Items::new(&shards, wanted).listed(is_listed);
+        let tries = retries.unwrap_or(DEFAULT_RETRIES).saturating_add(1);
+        let items = Items::new(&shards, wanted).listed(is_listed).tried(tries);
         let asked = Asked { time: record.time.clone(), memory: record.memory.clone() };
-        Array { name, record, shards, items, asked, round }
+        Array { name, record, shards, items, asked, retries, round }
     }
 
     /// The file that a task prints into, and whether no other one does.
@@ -109,6 +112,7 @@ impl Submitter<'_> {
             if let Some(resources) = first {
                 self.check_options(&name, &record, resources, &shards).await?;
             }
+            let retries = first.map_or(self.dealer.config.retries, |first| self.dealer.config.retries(first));
             self.dealer.files.write_job(&name, &shards, &record.to_json())?;
             tasks.retain(|task| !own.contains(&task.index));
             self.channels.notice(format!("going on with array `{name}`"));
@@ -118,7 +122,7 @@ impl Submitter<'_> {
                 shards,
                 |index| wanted.contains(&index),
                 1,
-                self.dealer.files.is_over_store(),
+                (retries, self.dealer.files.is_over_store()),
             ));
         }
         Ok(found)
@@ -209,7 +213,7 @@ impl Submitter<'_> {
                         next.shards,
                         |_| true,
                         round,
-                        self.dealer.files.is_over_store(),
+                        (self.dealer.config.retries(&next.resources), self.dealer.files.is_over_store()),
                     ));
                     continue;
                 }

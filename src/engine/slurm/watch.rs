@@ -23,7 +23,7 @@ use crate::engine::slurm::outage::Outage;
 use crate::engine::slurm::record::Record;
 use crate::engine::slurm::seen::{self, End, Line, Meaning, State};
 use crate::engine::slurm::submit::Array;
-use crate::engine::slurm::{SlurmConfig, SlurmEngine};
+use crate::engine::slurm::{DEFAULT_RETRIES, SlurmConfig, SlurmEngine};
 use crate::engine::{Channels, Failures};
 use crate::model::event::{Event, Stop};
 use crate::model::run::Ending;
@@ -38,8 +38,6 @@ const LOOK: Duration = Duration::from_secs(1);
 const ABSENCE: Duration = Duration::from_secs(30);
 /// How often work items are submitted again that were lost to a machine.
 const MAX_LOST: u32 = 3;
-/// The same where a tool failed, unless somebody says otherwise.
-const DEFAULT_RETRIES: u32 = 2;
 /// How long the second Ctrl-C is waited for.
 const DETACH_DELAY: Duration = Duration::from_secs(5);
 
@@ -332,8 +330,8 @@ impl<'a> Watch<'a> {
         let again = match &meaning.ending {
             Ending::Succeeded => round <= MAX_LOST,
             Ending::Lost { .. } => round <= MAX_LOST && end != End::Cancelled,
-            Ending::ToolFailed { .. } => round <= self.config.retries.unwrap_or(DEFAULT_RETRIES),
-            Ending::Failed { .. } => self.config.retries.is_some_and(|retries| round <= retries),
+            Ending::ToolFailed { .. } => round <= tracked.array.retries.unwrap_or(DEFAULT_RETRIES),
+            Ending::Failed { .. } => tracked.array.retries.is_some_and(|retries| round <= retries),
             Ending::Stopped => false,
         };
         if end == End::Cancelled && self.known == Stop::NothingNew {

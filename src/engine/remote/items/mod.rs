@@ -8,6 +8,7 @@
 //! | a success, or a failed command that is not to be tried again | any | finished, for good |
 //! | another result | runs | none yet: the worker goes on, the shard may be tried again |
 //! | another result | ended | finished; again if the shard is |
+//! | another result, of as many attempts as its worker makes | ended | finished, for good |
 //! | begun, no result | ended | finished as the pod ended; again if the shard is |
 //! | not begun | ended, not tried again | finished as the pod ended |
 //! | nothing | ended well | waited for: the volume may lag behind |
@@ -97,6 +98,8 @@ pub(crate) struct Items {
     retry_commands: bool,
     /// Whether what a shard left that did not end well may come late, too.
     is_listed: bool,
+    /// How many attempts at a work item its worker makes before it gives it up; `None` where it makes one.
+    tries: Option<u32>,
     left: usize,
 }
 
@@ -109,12 +112,17 @@ impl Items {
             left += items.len();
             items
         });
-        Items { shards: shards.collect(), retry_commands: list.retry_commands, is_listed: false, left }
+        Items { shards: shards.collect(), retry_commands: list.retry_commands, is_listed: false, tries: None, left }
     }
 
     /// The same where what workers leave is listed by an object store, which may lag behind.
     pub(crate) fn listed(self, is_listed: bool) -> Self {
         Items { is_listed, ..self }
+    }
+
+    /// The same where workers try work items again by themselves, so many attempts in all.
+    pub(crate) fn tried(self, tries: u32) -> Self {
+        Items { tries: Some(tries), ..self }
     }
 
     /// How many work items have not ended for good.
@@ -133,6 +141,15 @@ impl Items {
         let retry_commands = self.retry_commands;
         for item in self.left_of(shard) {
             let found = item.look(files)?;
+            if let (Some((attempt, ending)), Some(begun)) = (&found.result, found.begun)
+                && *attempt < begun
+                && *attempt > item.finished
+                && !is_final(ending, retry_commands)
+            {
+                // Its worker is at the next one.
+                item.tell_begun(*attempt, place, &mut events);
+                item.tell_finished(*attempt, ending.clone(), true, &mut events);
+            }
             if let Some(begun) = found.begun {
                 item.tell_begun(begun, place, &mut events);
             }
@@ -163,6 +180,7 @@ impl Items {
         let mut is_cut = false;
         let before = self.left_of(shard).count();
         let retry_commands = self.retry_commands;
+        let tries = self.tries;
         let is_awaited = self.is_listed || end.ending == Ending::Succeeded;
         for item in self.left_of(shard) {
             let files = item.look(files)?;
@@ -186,13 +204,16 @@ impl Items {
                     item.tell_finished(attempt, ending, false, &mut events);
                 }
                 (Some((attempt, ending)), begun) if begun.is_none_or(|begun| attempt >= begun) => {
-                    if attempt > item.finished || !end.again {
+                    let is_tried = matches!(ending, Ending::Failed { .. } | Ending::ToolFailed { .. })
+                        && tries.is_some_and(|tries| attempt + 1 >= item.first.saturating_add(tries));
+                    let again = end.again && !is_tried;
+                    if attempt > item.finished || !again {
                         // A worker that was told to end knows no more than that.
                         let is_told = matches!(ending, Ending::Lost { .. });
                         let is_known = matches!(end.ending, Ending::Lost { .. } | Ending::Failed { .. });
                         let is_explained = is_told && is_known || end.ending == Ending::Stopped;
                         let ending = if is_explained { end.ending.clone() } else { ending };
-                        item.tell_finished(attempt, ending, end.again, &mut events);
+                        item.tell_finished(attempt, ending, again, &mut events);
                     }
                 }
                 (_, Some(begun)) if begun > item.finished || !end.again => {

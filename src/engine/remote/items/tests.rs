@@ -75,6 +75,24 @@ fn a_running_worker_is_seen_to_go_from_one_work_item_to_the_next() {
 }
 
 #[test]
+fn what_a_worker_tries_again_by_itself_is_told_and_not_tried_twice() {
+    let (volume, mut items) = (Memory::default(), items(true).tried(2));
+    let look = |items: &mut Items| short(&items.look(0, "task", &volume).expect("readable"));
+    volume.put(0, 1, Some((1, failed())));
+    volume.put(1, 1, Some((1, tool_failed())));
+    assert_eq!(look(&mut items), ["0.1+", "1.1+"]);
+    volume.put(0, 2, Some((1, failed())));
+    assert_eq!(look(&mut items), ["0.1=Failed…", "0.2+"]);
+    volume.put(0, 2, Some((2, failed())));
+    assert_eq!(
+        settled(&mut items, &end(tool_failed(), true), &volume),
+        ["0.2=Failed", "1.1=ToolFailed…"],
+        "the second one had no time for another"
+    );
+    assert_eq!(items.open().collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
 fn what_may_be_tried_again_is_told_when_its_pod_has_ended() {
     let (volume, mut items) = (Memory::default(), items(true));
     volume.put(0, 1, Some((1, failed())));
