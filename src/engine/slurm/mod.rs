@@ -11,6 +11,7 @@
 //! | `seen.rs` | what `squeue` says, and what it means; pure |
 //! | `cluster.rs` | the calls of Slurm's programs |
 //! | `limits.rs` | what the cluster keeps to, and what it would never run |
+//! | `pace.rs` | how often Slurm is asked |
 //! | `record.rs` | what the run's directory remembers of an array |
 //! | `deal.rs` | from tasks to arrays |
 //! | `submit.rs` | submit an array once, or go on with the one that is there |
@@ -37,6 +38,7 @@ mod limits;
 mod nodes;
 mod outage;
 mod output;
+mod pace;
 mod record;
 mod refused;
 mod resolve;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::adapters::{clock, fs};
+use crate::adapters::fs;
 use crate::diagnostic::Diagnostic;
 use crate::engine::remote::Late;
 use crate::engine::remote::files::RunFiles;
@@ -20,6 +20,7 @@ use crate::engine::slurm::first::Firsts;
 use crate::engine::slurm::limits::Limits;
 use crate::engine::slurm::nodes::Nodes;
 use crate::engine::slurm::outage::Outage;
+use crate::engine::slurm::pace;
 use crate::engine::slurm::record::Record;
 use crate::engine::slurm::seen::{self, End, Line, Meaning, State};
 use crate::engine::slurm::submit::Array;
@@ -30,8 +31,6 @@ use crate::model::run::Ending;
 use crate::state::paths::RunDir;
 use crate::state::status;
 
-/// The first pause between two questions, and that after something has changed.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// How often results that should be there are looked for.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a task may be absent from good answers before it counts as forgotten.
@@ -142,7 +141,7 @@ impl<'a> Watch<'a> {
 
     /// Follows the arrays until all are over, or the launcher is told to stop.
     pub(super) async fn run(&mut self) -> Result<Over, Diagnostic> {
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, begun) = (pace::FIRST, Instant::now());
         loop {
             let has_changed = self.poll().await?;
             self.give_up_early().await?;
@@ -154,9 +153,9 @@ impl<'a> Watch<'a> {
                 return Ok(Over::GaveUp);
             }
             let is_behind = self.arrays.iter().any(|tracked| !tracked.ended.is_empty());
-            pause = if has_changed || is_behind { FIRST_PAUSE } else { pause * 2 }.min(self.config.poll);
+            pause = pace::next(pause, has_changed || is_behind, begun.elapsed()).min(self.config.poll);
             let (mut stop, known) = (self.channels.stop.clone(), self.known);
-            let next = Instant::now() + jittered(pause);
+            let next = Instant::now() + pace::jittered(pause);
             while Instant::now() < next {
                 // Slurm's word is good already; only the file system lags.
                 let until = if self.is_late() { next.min(Instant::now() + LOOK) } else { next };
@@ -566,12 +565,6 @@ fn remove_empty(file: &Path) {
     if fs::size(file) == 0 && file.is_file() {
         drop(fs::remove(file));
     }
-}
-
-/// A pause of about this length, so that not all launchers of a site ask at the same time.
-fn jittered(pause: Duration) -> Duration {
-    let percent = 80 + u32::try_from(clock::nanoseconds() / 1000 % 41).unwrap_or(20);
-    pause * percent / 100
 }
 
 /// What the place of a task is called.
