@@ -1,7 +1,11 @@
-//! The work items of a worker, one after another; those at which a tool failed again when the others are done.
+//! The work items of a worker, one after another; those that failed again when the others are done.
 //!
-//! To try again in place costs no place in a queue. What still fails is left to whoever started this worker: another machine
-//! may do better.
+//! To try again in place costs no place in a queue.
+//!
+//! | what failed | is tried again here | and then |
+//! |---|---|---|
+//! | a tool | once | by whoever started this worker: another machine may do better |
+//! | a command, where that is to be tried again | as often as it is to be | not any more |
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,6 +36,7 @@ pub(super) fn take(
     let mut exits: BTreeMap<usize, Exit> = BTreeMap::new();
     let mut left = config.indexes.clone();
     for tries_left in (0..=args.retries).rev() {
+        let is_first = tries_left == args.retries;
         let mut again = vec![];
         let mut queue = left.into_iter();
         while let Some(index) = queue.next() {
@@ -41,7 +46,7 @@ pub(super) fn take(
             }
             let outcome = match do_one(index, watch) {
                 Ok(outcome) => outcome,
-                Err(error) if error.exit == Exit::Tool && tries_left > 0 && may_go_on(watch) => {
+                Err(error) if error.exit == Exit::Tool && is_first && tries_left > 0 && may_go_on(watch) => {
                     // It would be the same with the others.
                     text::note(&text::render_error(&error));
                     again.push(index);
@@ -63,7 +68,7 @@ pub(super) fn take(
             if matches!(exit, Exit::Signal(_)) || (args.stop_at_failure && exit != Exit::Success) {
                 return Ok(worst(&exits));
             }
-            if is_tried_again(config, &outcome) {
+            if is_tried_again(config, &outcome, is_first) {
                 again.push(index);
             }
         }
@@ -87,9 +92,9 @@ fn may_go_on(watch: &mut Watch) -> bool {
 }
 
 /// Whether another attempt at a work item may help.
-fn is_tried_again(config: &WorkConfig, outcome: &Outcome) -> bool {
+fn is_tried_again(config: &WorkConfig, outcome: &Outcome, is_first: bool) -> bool {
     match outcome {
-        Outcome::ToolFailed { .. } => true,
+        Outcome::ToolFailed { .. } => is_first,
         Outcome::StageFailed { .. } | Outcome::TimedOut { .. } => {
             config.shards.as_ref().is_some_and(|shards| shards.retry_commands)
         }

@@ -8,7 +8,7 @@
 //! | a success, or a failed command that is not to be tried again | any | finished, for good |
 //! | another result | runs | none yet: the worker goes on, the shard may be tried again |
 //! | another result | ended | finished; again if the shard is |
-//! | another result, of as many attempts as its worker makes | ended | finished, for good |
+//! | a failed command, after as many attempts as its worker makes | ended | finished, for good |
 //! | begun, no result | ended | finished as the pod ended; again if the shard is |
 //! | not begun | ended, not tried again | finished as the pod ended |
 //! | nothing | ended well | waited for: the volume may lag behind |
@@ -98,7 +98,7 @@ pub(crate) struct Items {
     retry_commands: bool,
     /// Whether what a shard left that did not end well may come late, too.
     is_listed: bool,
-    /// How many attempts at a work item its worker makes before it gives it up; `None` where it makes one.
+    /// How many attempts at a command its worker makes before it gives it up; `None` where it makes one.
     tries: Option<u32>,
     left: usize,
 }
@@ -120,7 +120,7 @@ impl Items {
         Items { is_listed, ..self }
     }
 
-    /// The same where workers try work items again by themselves, so many attempts in all.
+    /// The same where workers try commands again by themselves, so many attempts in all.
     pub(crate) fn tried(self, tries: u32) -> Self {
         Items { tries: Some(tries), ..self }
     }
@@ -204,7 +204,8 @@ impl Items {
                     item.tell_finished(attempt, ending, false, &mut events);
                 }
                 (Some((attempt, ending)), begun) if begun.is_none_or(|begun| attempt >= begun) => {
-                    let is_tried = matches!(ending, Ending::Failed { .. } | Ending::ToolFailed { .. })
+                    // A tool may do better on another machine.
+                    let is_tried = matches!(ending, Ending::Failed { .. })
                         && tries.is_some_and(|tries| attempt + 1 >= item.first.saturating_add(tries));
                     let again = end.again && !is_tried;
                     if attempt > item.finished || !again {

@@ -84,10 +84,11 @@ fn what_a_worker_tries_again_by_itself_is_told_and_not_tried_twice() {
     volume.put(0, 2, Some((1, failed())));
     assert_eq!(look(&mut items), ["0.1=Failed…", "0.2+"]);
     volume.put(0, 2, Some((2, failed())));
+    volume.put(1, 2, Some((2, tool_failed())));
     assert_eq!(
         settled(&mut items, &end(tool_failed(), true), &volume),
-        ["0.2=Failed", "1.1=ToolFailed…"],
-        "the second one had no time for another"
+        ["0.2=Failed", "1.2+", "1.2=ToolFailed…"],
+        "a tool may do better elsewhere"
     );
     assert_eq!(items.open().collect::<Vec<_>>(), [1, 2]);
 }
