@@ -23,7 +23,7 @@ stages:
       - met/${item}.json:
           cache: false
   summarize:
-    cmd: cat met/*.json > summary.txt
+    cmd: find met -name '*.json' -exec cat {} + > summary.txt
     deps:
     - met
     outs:
