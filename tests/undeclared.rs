@@ -85,3 +85,17 @@ fn carry_leaves_such_data_out() {
     project.fanout(["run", "--carry", "!ref/g.fa"]).succeeded();
     assert_eq!(project.read("j.out"), "j\ntwo\ngenome\none\ntwo\nraw j\ngenome\n");
 }
+
+/// Paths that lead out of the project, and of the repository, are nobody's outs.
+#[test]
+fn commands_may_name_what_lies_outside() {
+    let project = Project::empty();
+    project.write(
+        "dvc.yaml",
+        "stages:\n  s:\n    foreach: [a, b]\n    do:\n      cmd: cat ../../nothing.txt ../nothing.sh /nothing/x.py 2> err || \
+         echo ${item} > ${item}.out\n      outs: ['${item}.out']\n",
+    );
+    project.commit("project");
+    project.fanout(["run", "-j", "2"]).succeeded();
+    assert_eq!(project.read("a.out"), "a\n");
+}

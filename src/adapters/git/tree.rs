@@ -16,9 +16,10 @@ pub(crate) struct WorkTree {
 }
 
 impl WorkTree {
-    /// Whether it has a file at a path, relative to its top.
+    /// Whether it has a file at a path, relative to its top; at one that leads out of it, it has none.
     pub(crate) fn has(&self, path: &str) -> bool {
-        self.index.get_path(Path::new(path), 0).is_some()
+        let leads_out = path.starts_with('/') || path.split('/').any(|part| part == "..");
+        !leads_out && self.index.get_path(Path::new(path), 0).is_some()
     }
 
     /// Whether it has a file below a folder, relative to its top.
