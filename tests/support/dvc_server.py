@@ -3,7 +3,7 @@ and each call is done in a fork, whose arguments, environment, folder and output
 
 usage: dvc_server.py SOCKET
 
-It says `ready` when it listens, and ends with its standard input. A connection is one call: it sends a line of JSON,
+It says `ready` when it listens, and ends with its standard input; then SOCKET and its folder go. A connection is one call: it sends a line of JSON,
 {"arguments": [TEXT...], "folder": DIR, "environment": {NAME: VALUE}, "stdout": FILE, "stderr": FILE}, and gets the exit code.
 """
 
@@ -101,6 +101,9 @@ def main():
             finally:
                 os._exit(0)
         connection.close()
+    # The folder was made for the socket alone.
+    os.unlink(sys.argv[1])
+    os.rmdir(os.path.dirname(sys.argv[1]))
 
 
 main()
