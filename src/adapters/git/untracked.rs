@@ -70,7 +70,7 @@ fn candidates(repository: &Repository, top: &Path, tracked: &HashSet<&[u8]>) -> 
             if repository.is_path_ignored(&path).doing("ask what is ignored")? {
                 continue;
             }
-            if at.join(entry.file_name()).join(".git").symlink_metadata().is_ok() {
+            if entry.path().join(".git").symlink_metadata().is_ok() {
                 candidates.repositories.push([path.as_os_str().as_bytes(), b"/"].concat());
             } else {
                 folders.push(path);
