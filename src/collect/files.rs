@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use similar::TextDiff;
 
 use super::texts::Texts;
-use super::{Believed, Change, CollectConfig, Good, Outcome, Resolution, change};
+use super::{Believed, Change, CollectConfig, Good, Resolution, change};
 use crate::adapters::beneath::{Beneath, Seen};
 use crate::adapters::fs;
 use crate::adapters::git::{self, Git, Store, linked};
@@ -51,7 +51,17 @@ impl<'a> Candidate<'a> {
 
 type Candidates<'a> = BTreeMap<&'a str, Candidate<'a>>;
 
-/// Adds the changes of files. Removals come first: a file may be made where a directory was, and the other way round.
+/// What merging files comes to.
+pub(super) struct Merged {
+    /// Removals come first: a file may be made where a directory was, and the other way round.
+    pub changes: Vec<Change>,
+    pub conflicts: Vec<Conflict>,
+    /// The files that no stage declares and that work items made differently, sorted.
+    pub contested: Vec<String>,
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Returns the changes of files.
 pub(super) fn merge(
     project: &ProjectHome,
     plan: &Plan,
@@ -59,20 +69,20 @@ pub(super) fn merge(
     believed: &[Believed<'_>],
     good: &[Good<'_>],
     config: &CollectConfig,
-    outcome: &mut Outcome,
-) -> Result<(), Diagnostic> {
+) -> Result<Merged, Diagnostic> {
     let mut candidates = Candidates::new();
     for good in good {
         declared(good, &mut candidates);
     }
     let versions = versions(believed);
-    outcome.collection.contested = contested(believed);
+    let mut contested = contested(believed);
     // After the declared ones: what a stage declares is its own, whoever else wrote there.
     let has_others = !config.declared_only && believed.iter().any(has_undeclared);
     let git = has_others.then(|| project.git()).transpose()?;
+    let mut left_out = vec![];
     if let Some(git) = &git {
         for result in believed {
-            undeclared(project, git, plan, result, &mut candidates, outcome)?;
+            left_out.extend(undeclared(project, git, plan, result, &mut candidates)?);
         }
     }
     let present: Vec<Present> =
@@ -80,9 +90,9 @@ pub(super) fn merge(
     if let Some((_, prefix)) = &git {
         let united =
             Uniting { project, plan, prefix, tree, texts: Texts::of(believed) }.unite(&mut candidates, &present)?;
-        outcome.collection.contested.retain(|path| !united.contains(path));
+        contested.retain(|path| !united.contains(path));
     }
-    let (mut removals, mut writes) = (vec![], vec![]);
+    let (mut removals, mut writes, mut conflicts) = (vec![], vec![], vec![]);
     for ((path, candidate), Present { ours, is_own }) in candidates.iter().zip(&present) {
         let has_strangers =
             candidate.source.is_some() && *ours == Content::Directory && has_strangers(project, path, &candidates)?;
@@ -90,12 +100,11 @@ pub(super) fn merge(
             Choice::Ours => {}
             Choice::Theirs if candidate.source.is_none() => removals.extend(change_of(tree, path, candidate, ours)?),
             Choice::Theirs => writes.extend(change_of(tree, path, candidate, ours)?),
-            Choice::Neither => outcome.collection.conflicts.push(explain(tree, path, candidate, ours)),
+            Choice::Neither => conflicts.push(explain(tree, path, candidate, ours)),
         }
     }
-    outcome.changes.extend(removals);
-    outcome.changes.extend(writes);
-    Ok(())
+    removals.extend(writes);
+    Ok(Merged { changes: removals, conflicts, contested, left_out })
 }
 
 /// What the project has at a path by now.
@@ -263,7 +272,7 @@ fn has_undeclared(result: &Believed<'_>) -> bool {
     !result.deleted.is_empty() || result.files.iter().any(|file| file.stage.is_none())
 }
 
-/// What the commands of a work item did to files that no stage declares.
+/// What the commands of a work item did to files that no stage declares; returns what is left out.
 ///
 /// Of several work items that wrote one file the last in the order of `dvc repro` counts, as it would have been then.
 fn undeclared<'a>(
@@ -272,9 +281,9 @@ fn undeclared<'a>(
     plan: &Plan,
     result: &'a Believed<'_>,
     candidates: &mut Candidates<'a>,
-    outcome: &mut Outcome,
-) -> Result<(), Diagnostic> {
+) -> Result<Vec<LeftOut>, Diagnostic> {
     let published = &result.published;
+    let mut left_out = vec![];
     let order = result.order();
     let files: Vec<_> = published.result.files.iter().filter(|file| file.stage.is_none()).collect();
     let mut add = |path: &'a str, candidate: Candidate<'a>| {
@@ -286,7 +295,7 @@ fn undeclared<'a>(
     for file in files {
         if ignores.is_ignored(&path::join(prefix, &file.path))? {
             let content = published.blob(file);
-            outcome.collection.left_out.push(LeftOut {
+            left_out.push(LeftOut {
                 index: result.item.index,
                 id: result.item.id.clone(),
                 attempt: published.result.attempt,
@@ -319,7 +328,7 @@ fn undeclared<'a>(
         };
         add(path, Candidate::gone(order, base, Content::Nothing));
     }
-    Ok(())
+    Ok(left_out)
 }
 
 /// The files that no stage declares and that work items of one phase made differently, sorted.

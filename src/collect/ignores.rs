@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Believed, Good, Outcome, change};
+use super::{Believed, Good, change};
 use crate::adapters::beneath::{Beneath, Seen};
-use crate::collect::apply::After;
+use crate::collect::apply::{After, Change};
 use crate::diagnostic::{self, Diagnostic};
 use crate::dvc::ignore_lines;
 
@@ -18,13 +18,12 @@ const MAX_GITIGNORE: u64 = 64 << 20;
 /// A place in the order of `dvc repro`: the stage's, and that of the out among its outs.
 type Place = (usize, usize);
 
-/// Adds the lines that DVC wrote into `.gitignore` files, in the order of `dvc repro`.
+/// Returns the changes that add the lines that DVC wrote into `.gitignore` files, in the order of `dvc repro`.
 pub(super) fn merge<'a>(
     tree: &Beneath,
     results: impl Iterator<Item = &'a Believed<'a>>,
     good: &[Good<'_>],
-    outcome: &mut Outcome,
-) -> Result<(), Diagnostic> {
+) -> Result<Vec<Change>, Diagnostic> {
     // A line belongs to the out that it names; lines that name none come last.
     let mut outs: HashMap<&str, Place> = HashMap::new();
     for good in good {
@@ -40,14 +39,15 @@ pub(super) fn merge<'a>(
             files.entry(&ignore.path).or_default().push((place, line));
         }
     }
+    let mut changes = vec![];
     for (path, lines) in files {
         let text = read(tree, path)?;
         let united = ignore_lines::unite(&text, lines);
         if united != text {
-            outcome.changes.push(change(path, After::Bytes(united.into_bytes()), None));
+            changes.push(change(path, After::Bytes(united.into_bytes()), None));
         }
     }
-    Ok(())
+    Ok(changes)
 }
 
 fn read(tree: &Beneath, path: &str) -> Result<String, Diagnostic> {

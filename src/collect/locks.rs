@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{CollectConfig, Good, Outcome, Resolution, change};
+use super::{CollectConfig, Good, Resolution, change};
 use crate::adapters::beneath::{Beneath, Seen};
-use crate::collect::apply::After;
+use crate::collect::apply::{After, Change};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::lockfile::conflict::Conflict;
 use crate::dvc::lockfile::merge::{self, Contribution, same_entry};
@@ -14,7 +14,16 @@ use crate::dvc::pipeline::path;
 /// The largest lock file that is read.
 const MAX_LOCK: u64 = 1 << 30;
 
-/// Adds the change of every lock file that gets new entries; entries that the results agree about with the project, or
+/// What merging lock entries comes to.
+#[derive(Default)]
+pub(super) struct Merged {
+    pub changes: Vec<Change>,
+    pub conflicts: Vec<Conflict>,
+    /// The addresses of the stages whose entries are new, in the order of `dvc repro`.
+    pub stages: Vec<String>,
+}
+
+/// Returns the change of every lock file that gets new entries; entries that the results agree about with the project, or
 /// that one side alone changed, are no conflict.
 ///
 /// `all` are the good stages with those whose entries are there already: these take part in the order alone.
@@ -23,20 +32,21 @@ pub(super) fn merge(
     good: &[Good<'_>],
     all: &[Good<'_>],
     config: &CollectConfig,
-    outcome: &mut Outcome,
-) -> Result<(), Diagnostic> {
+) -> Result<Merged, Diagnostic> {
+    let mut whole = Merged::default();
     let mut good = by_lock(good);
     let mut written: Vec<(usize, String)> = vec![];
     for (path, all) in by_lock(all) {
         let good = good.remove(&path).unwrap_or_default();
         let text = read(tree, &path)?;
         let file = Lockfile::parse(&text).map_err(|error| refused(&path, &error))?;
-        let merged = merge_one(&path, &file, &good, config, outcome);
+        let (merged, conflicts) = merge_one(&path, &file, &good, config);
+        whole.conflicts.extend(conflicts);
         if !merged.is_empty() || good.len() < all.len() {
             let spliced = splice(Some(&text), &merged).map_err(|error| refused(&path, &error))?;
             let spliced = in_order(spliced, &all).map_err(|error| refused(&path, &error))?;
             if spliced != text {
-                outcome.changes.push(change(&path, After::Bytes(spliced.into_bytes()), None));
+                whole.changes.push(change(&path, After::Bytes(spliced.into_bytes()), None));
             }
             let planned: HashMap<_, _> = good.iter().map(|good| (good.stage.name.as_deref(), good.stage)).collect();
             let stages = merged.iter().filter_map(|(name, _)| planned.get(&Some(*name)));
@@ -44,8 +54,8 @@ pub(super) fn merge(
         }
     }
     written.sort_unstable();
-    outcome.collection.stages = written.into_iter().map(|(_, address)| address).collect();
-    Ok(())
+    whole.stages = written.into_iter().map(|(_, address)| address).collect();
+    Ok(whole)
 }
 
 /// The stages that have an entry, under the path of its lock file.
@@ -73,14 +83,13 @@ fn in_order(text: String, good: &[Good<'_>]) -> Result<String, LockfileError> {
     move_to_end(&text, &added)
 }
 
-/// Returns the entries to write into one lock file.
+/// Returns the entries to write into one lock file, and the conflicts in it.
 fn merge_one<'a>(
     path: &str,
     file: &'a Lockfile<'_>,
     good: &[Good<'a>],
     config: &CollectConfig,
-    outcome: &mut Outcome,
-) -> Vec<(&'a str, &'a str)> {
+) -> (Vec<(&'a str, &'a str)>, Vec<Conflict>) {
     let contribution = |good: &Good<'a>| {
         let stage = good.stage.name.as_deref()?;
         Some(Contribution { stage, base: good.stage.base.as_deref(), theirs: good.entry })
@@ -91,6 +100,7 @@ fn merge_one<'a>(
     let is_new = |(name, _): &(&str, &str)| file.entry(name).is_none();
     let by_name: HashMap<&str, &Good<'_>> =
         good.iter().filter_map(|good| Some((good.stage.name.as_deref()?, good))).collect();
+    let mut conflicts = vec![];
     for conflict in merged.conflicts {
         let theirs = conflict.theirs.last().copied().flatten();
         let takes_theirs = match config.resolution {
@@ -107,7 +117,7 @@ fn merge_one<'a>(
                 let line = file.entry(conflict.stage).map(|entry| entry.line());
                 let place = Place { path: path.to_owned(), line, column: None };
                 let address = &by_name[conflict.stage].stage.address;
-                outcome.collection.conflicts.push(Conflict::explain(address, place, &conflict));
+                conflicts.push(Conflict::explain(address, place, &conflict));
             }
         }
     }
@@ -115,7 +125,7 @@ fn merge_one<'a>(
     if entries.iter().any(is_new) {
         entries.sort_by_key(|(name, _)| by_name[name].stage.order);
     }
-    entries
+    (entries, conflicts)
 }
 
 /// Whether the project's entry is what an earlier attempt of this run left: then only this run changed it.

@@ -113,13 +113,6 @@ struct Good<'a> {
     result: &'a Believed<'a>,
 }
 
-/// What is to be written, and what stands in the way.
-#[derive(Default)]
-struct Outcome {
-    changes: Vec<Change>,
-    collection: Collection,
-}
-
 /// Merges results into the project.
 pub(crate) fn merge(
     project: &ProjectHome,
@@ -128,23 +121,23 @@ pub(crate) fn merge(
     items: &[WorkItem],
     config: &CollectConfig,
 ) -> Result<Collection, Diagnostic> {
-    let mut outcome = Outcome::default();
-    outcome.collection.run.clone_from(&plan.run);
-    outcome.collection.dry_run = config.dry_run;
     // Everything that takes long happens before the lock is taken, which `dvc repro` must not miss for long.
-    let examined = examine(run, plan, items, config, &mut outcome.collection)?;
+    let (examined, mut collection) = examine(run, plan, items, config)?;
     let (there, believed): (Vec<_>, Vec<_>) =
         examined.into_iter().partition(|result| is_there_already(plan, result.item, &result.published));
     let all = good_stages(believed.iter().chain(&there));
     let is_new = |good: &Good<'_>| !is_there_already(plan, good.result.item, &good.result.published);
     let good: Vec<Good<'_>> = all.iter().copied().filter(is_new).collect();
     let lock = lock_when_quiet(project, &believed, &good, config.lock_limit)?;
-    outcome.collection.left_alone = apply::recover(&project.root, &lock)?;
+    collection.left_alone = apply::recover(&project.root, &lock)?;
     let tree = Beneath::open(&project.root)?;
-    files::merge(project, plan, &tree, &believed, &good, config, &mut outcome)?;
-    ignores::merge(&tree, believed.iter().chain(&there), &all, &mut outcome)?;
-    locks::merge(&tree, &good, &all, config, &mut outcome)?;
-    let Outcome { mut changes, mut collection } = outcome;
+    let files = files::merge(project, plan, &tree, &believed, &good, config)?;
+    let ignores = ignores::merge(&tree, believed.iter().chain(&there), &all)?;
+    let locks = locks::merge(&tree, &good, &all, config)?;
+    let mut changes: Vec<Change> = [files.changes, ignores, locks.changes].into_iter().flatten().collect();
+    collection.conflicts = [files.conflicts, locks.conflicts].into_iter().flatten().collect();
+    (collection.contested, collection.stages) = (files.contested, locks.stages);
+    collection.left_out.extend(files.left_out);
     let is_lock = |path: &str| path == "dvc.lock" || path.ends_with("/dvc.lock");
     collection.files = changes.iter().map(|change| change.path.clone()).filter(|path| !is_lock(path)).collect();
     collection.files.sort_unstable();
@@ -168,14 +161,14 @@ pub(crate) fn merge(
     Ok(collection)
 }
 
-/// Reads the results and sorts out those that cannot be believed.
+/// Reads the results; returns those that are believed, and what is to be said of the others.
 fn examine<'a>(
     run: &RunDir,
     plan: &Plan,
     items: &'a [WorkItem],
     config: &CollectConfig,
-    collection: &mut Collection,
-) -> Result<Vec<Believed<'a>>, Diagnostic> {
+) -> Result<(Vec<Believed<'a>>, Collection), Diagnostic> {
+    let mut collection = Collection { run: plan.run.clone(), dry_run: config.dry_run, ..Collection::default() };
     let allowed = Allowed::of(plan, items);
     let wanted = |item: &&WorkItem| config.only.as_ref().is_none_or(|only| only.contains(&item.index));
     let wanted: Vec<&WorkItem> = items.iter().filter(wanted).collect();
@@ -221,7 +214,7 @@ fn examine<'a>(
             None => collection.pending += 1,
         }
     }
-    Ok(believed)
+    Ok((believed, collection))
 }
 
 /// Whether the stages of a result ran in the project itself, which only the last ones do.
