@@ -15,6 +15,9 @@ use crate::model::run::{EndingKind, Traffic};
 use crate::state::format::VERSION;
 use crate::state::paths::RunDir;
 
+/// The name of the engine whose work items end with their launcher.
+pub(crate) const LOCAL: &str = "local";
+
 /// Bytes at the end of a journal that tell whether the run has ended.
 const TAIL: u64 = 4096;
 

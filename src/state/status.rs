@@ -27,12 +27,15 @@ pub(crate) fn run(run: &RunDir, plan: &Plan) -> Result<RunStatus, Diagnostic> {
     let lines = journal::read(run)?;
     let is_launched = run_lock::is_held(run)?;
     let left = if is_launched || is_finalized(&lines) { vec![] } else { shards::open(run)? };
+    // A launcher learns only now and then what has begun in a cluster.
+    let is_elsewhere = !left.is_empty()
+        || matches!(state(&lines, is_launched), RunState::Running { engine, .. } if engine != journal::LOCAL);
     let mut journal = last_words(&lines, &items);
     let seconds = seconds(&lines);
     let status = |(item, journal): (&WorkItem, status::Journal)| {
         let mut facts = Facts { journal, ..facts(run, item.index)? };
         let log = (facts.begun > 0).then(|| run.log(item.index, facts.begun));
-        if let (Some(log), false) = (&log, left.is_empty()) {
+        if let (Some(log), true) = (&log, is_elsewhere) {
             facts.begin_unwatched(clock::made(log));
         }
         let state = facts.state(is_launched || !left.is_empty());
@@ -52,7 +55,15 @@ pub(crate) fn run(run: &RunDir, plan: &Plan) -> Result<RunStatus, Diagnostic> {
     };
     let said: Vec<_> = items.iter().map(|item| journal.remove(&item.index).unwrap_or_default()).collect();
     let statuses: Result<Vec<ItemStatus>, Diagnostic> = items.par_iter().zip(said).map(status).collect();
-    let statuses = statuses?;
+    let mut statuses = statuses?;
+    let is_cut_off = |item: &ItemStatus| matches!(item.state, ItemState::Interrupted { .. });
+    if is_launched && statuses.iter().any(is_cut_off) {
+        // They may have begun since the journal was read.
+        let mut journal = last_words(&journal::read(run)?, &items);
+        for item in statuses.iter_mut().filter(|item| is_cut_off(item)) {
+            *item = status((&items[item.index], journal.remove(&item.index).unwrap_or_default()))?;
+        }
+    }
     let phases = plan.phases.iter().map(|phase| PhaseStatus { total: phase.count, trailing: phase.trailing }).collect();
     let goes_on = |item: &ItemStatus| matches!(item.state, ItemState::Waiting | ItemState::Running { .. });
     let state = match state(&lines, is_launched) {
@@ -138,12 +149,19 @@ pub(crate) fn given_up(
     Ok(given_up?.into_iter().flatten().collect())
 }
 
-/// The last that the journal says of each work item.
+/// The last that the journal says of each work item; what was running when a launcher of this machine was killed is not.
 fn last_words(lines: &[Line], items: &[WorkItem]) -> HashMap<usize, status::Journal> {
     let id = |index: &usize| items.get(*index).map_or_else(|| index.to_string(), |item| item.id.clone());
     let mut last = HashMap::new();
+    let mut launched = None;
     for line in lines {
         let (index, said) = match &line.event {
+            Journaled::Launched { engine, .. } => {
+                if launched.replace(engine.as_str()) == Some(journal::LOCAL) {
+                    last.retain(|_, said| !matches!(said, status::Journal::Started { .. }));
+                }
+                continue;
+            }
             Journaled::AttemptStarted { index, attempt, place, .. } => {
                 let (attempt, place, time) = (*attempt, place.clone(), line.time.clone());
                 (*index, status::Journal::Started { attempt, place, time })
@@ -157,8 +175,7 @@ fn last_words(lines: &[Line], items: &[WorkItem]) -> HashMap<usize, status::Jour
             Journaled::WorkItemSkipped { index, because, .. } => {
                 (*index, status::Journal::Skipped { because: because.iter().map(id).collect() })
             }
-            Journaled::Launched { .. }
-            | Journaled::PhaseStarted { .. }
+            Journaled::PhaseStarted { .. }
             | Journaled::Noticed { .. }
             | Journaled::Stored { .. }
             | Journaled::Stopping { .. }
@@ -236,6 +253,59 @@ pub(crate) fn is_uncollected(run: &RunDir, plan: &Plan) -> Result<bool, FsError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::fs as files;
+    use crate::state::journal::Journal;
+    use crate::state::paths::FanoutDir;
+    use crate::state::run_lock::RunLock;
+
+    /// How a work item stands that has begun once, after what a journal says; somebody is at work on the run.
+    fn begun(events: &[Journaled]) -> ItemState {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = FanoutDir::of(folder.path()).run("run");
+        let plan = serde_json::json!({
+            "version": 1, "run": "run", "created": "", "program": "", "dvc": "", "root": "/", "prefix": "", "head": null,
+            "snapshot": null, "workspace": null, "targets": [], "base": [], "work_items": 1, "templates": [],
+            "phases": [{"kind": "map", "trailing": false, "first": 0, "count": 1}],
+            "options": {
+                "over": null, "force": false, "single_item": false, "pipeline": false, "all_pipelines": false,
+                "recursive": false, "downstream": false, "glob": false, "no_run_cache": false, "pull": false,
+                "allow_missing_keys": false, "cwd": "",
+            },
+        });
+        let plan: Plan = serde_json::from_value(plan).expect("a plan");
+        let item = serde_json::json!({
+            "version": 1, "index": 0, "id": "s1", "phase": 0, "stages": [], "files": [], "inputs": [], "directories": [],
+            "needs": [], "resources": {},
+        });
+        let item: WorkItem = serde_json::from_value(item).expect("a work item");
+        worklist::write(&run, &plan, &[item]).expect("written");
+        files::create_dir(&run.work_item(0)).expect("made");
+        files::write_plain(&run.log(0, 1), b"").expect("written");
+        let mut journal = Journal::open(&run).expect("opened");
+        for event in events {
+            journal.append(event.clone()).expect("appended");
+        }
+        let _lock = RunLock::acquire(&run).expect("free");
+        super::run(&run, &plan).expect("a status").items.remove(0).state
+    }
+
+    fn launched(engine: &str) -> Journaled {
+        Journaled::Launched { engine: engine.into(), image: None, host: "host".into(), process: 1 }
+    }
+
+    #[test]
+    fn what_a_launcher_has_not_heard_of_yet_runs_in_the_cluster() {
+        assert!(matches!(begun(&[launched("slurm")]), ItemState::Running { attempt: 1, .. }));
+    }
+
+    #[test]
+    fn what_ran_when_a_launcher_of_this_machine_was_killed_was_interrupted() {
+        let started = Journaled::AttemptStarted { index: 0, id: "s1".into(), attempt: 1, place: "slot 0".into() };
+        let state = begun(&[launched("local"), started.clone()]);
+        assert!(matches!(state, ItemState::Running { attempt: 1, .. }), "{state:?}");
+        let state = begun(&[launched("local"), started, launched("local")]);
+        assert_eq!(state, ItemState::Interrupted { attempt: 1 });
+    }
 
     #[test]
     fn the_last_error_of_a_worker_comes_with_its_causes() {

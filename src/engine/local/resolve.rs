@@ -13,6 +13,7 @@ use crate::engine::local::{LocalConfig, LocalEngine};
 use crate::engine::{Flags, Scene};
 use crate::model::executor::Executor;
 use crate::model::stdin::Stdin;
+use crate::state::journal;
 use crate::state::mailbox::Site;
 use crate::state::paths::{RunDir, SlotDir};
 use crate::state::slots;
@@ -24,7 +25,7 @@ use crate::state::slots;
 pub(crate) struct Args {}
 
 impl Flags for Args {
-    const NAME: &'static str = "local";
+    const NAME: &'static str = journal::LOCAL;
     const CALLED: &'static str = "this machine";
     type Engine = LocalEngine;
     type Cancel = Args;
