@@ -115,9 +115,9 @@ struct Present {
 }
 
 impl Present {
-    fn at(tree: &Beneath, path: &str, versions: Option<&HashSet<Content>>) -> Result<Present, Diagnostic> {
+    fn at(tree: &Beneath, path: &str, versions: Option<&Vec<&ResultFile>>) -> Result<Present, Diagnostic> {
         let ours = content(tree, path)?;
-        let is_own = versions.is_some_and(|versions| versions.contains(&ours));
+        let is_own = versions.is_some_and(|versions| versions.iter().any(|file| made_content(file) == ours));
         Ok(Present { ours, is_own })
     }
 }
@@ -348,11 +348,12 @@ fn contested(believed: &[Believed<'_>]) -> Vec<String> {
 }
 
 /// Every version of every path that this run made: where the project holds one of them, only this run changed it.
-fn versions<'a>(believed: &'a [Believed<'_>]) -> HashMap<&'a str, HashSet<Content>> {
-    let mut versions: HashMap<&str, HashSet<Content>> = HashMap::new();
+fn versions<'a>(believed: &'a [Believed<'_>]) -> HashMap<&'a str, Vec<&'a ResultFile>> {
+    let mut versions: HashMap<&str, Vec<&ResultFile>> = HashMap::new();
     let published = believed.iter().flat_map(|result| result.others.iter().chain([&result.published]));
     for file in published.flat_map(|published| &published.result.files) {
-        versions.entry(&file.path).or_default().insert(made_content(file));
+        // Nearly all have just one.
+        versions.entry(&file.path).or_insert_with(|| Vec::with_capacity(1)).push(file);
     }
     versions
 }

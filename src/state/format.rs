@@ -180,6 +180,23 @@ pub(crate) struct WorkItem {
     pub resources: Resources,
 }
 
+impl WorkItem {
+    /// Gives back the room that reading took in advance: a list that grows has three places too many at first, which is most
+    /// of what a work item takes, and they are kept by the hundred thousand.
+    pub(crate) fn shrink(&mut self) {
+        for stage in &mut self.stages {
+            stage.outs.shrink_to_fit();
+            stage.after.shrink_to_fit();
+            stage.reads.shrink_to_fit();
+        }
+        self.stages.shrink_to_fit();
+        self.files.shrink_to_fit();
+        self.inputs.shrink_to_fit();
+        self.directories.shrink_to_fit();
+        self.needs.shrink_to_fit();
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct PlannedStage {
     pub address: String,
@@ -376,6 +393,17 @@ pub(crate) struct WorkResult {
     /// RFC 3339.
     pub started: String,
     pub finished: String,
+}
+
+impl WorkResult {
+    /// Gives back the room that reading took in advance, as [`WorkItem::shrink`] does.
+    pub(crate) fn shrink(&mut self) {
+        self.stages.shrink_to_fit();
+        self.files.shrink_to_fit();
+        self.modes.shrink_to_fit();
+        self.ignore.iter_mut().for_each(|ignore| ignore.lines.shrink_to_fit());
+        self.ignore.shrink_to_fit();
+    }
 }
 
 /// Where Slurm ran an attempt, in Slurm's own words.

@@ -132,8 +132,9 @@ fn read(run: &RunDir, index: usize, attempt: u32) -> Result<Option<Published>, R
     if bytes.iter().all(|byte| *byte == 0) {
         return Ok(None);
     }
-    let result: WorkResult =
+    let mut result: WorkResult =
         serde_json::from_slice(&bytes).map_err(|error| Rejection::Unreadable(error.to_string()))?;
+    result.shrink();
     let mut published = Published { directory, result, left_out: vec![] };
     vetting::sift(&mut published);
     vetting::sound(&published.result, run.name(), index, attempt)?;

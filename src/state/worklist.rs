@@ -222,7 +222,6 @@ pub(crate) fn read_briefly(run: &RunDir) -> Result<Vec<WorkItem>, WorklistError>
     let mut items = vec![];
     each(run, |mut item| {
         (item.stages, item.files, item.directories) = (vec![], vec![], vec![]);
-        item.inputs.shrink_to_fit();
         items.push(item);
     })?;
     Ok(items)
@@ -247,7 +246,10 @@ fn each(run: &RunDir, mut take: impl FnMut(WorkItem)) -> Result<(), WorklistErro
         count += 1;
         let is_cut = !line.ends_with(b"\n") && expected.is_some_and(|expected| expected != count);
         let broken = |source| WorklistError::Broken { path: path.display().to_string(), source };
-        take(serde_json::from_slice(&line).map_err(|source| if is_cut { cut_off() } else { broken(source) })?);
+        let item: Result<WorkItem, _> = serde_json::from_slice(&line);
+        let mut item = item.map_err(|source| if is_cut { cut_off() } else { broken(source) })?;
+        item.shrink();
+        take(item);
         line.clear();
     }
     if expected.is_none_or(|expected| expected == count) { Ok(()) } else { Err(cut_off()) }
