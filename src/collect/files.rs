@@ -350,7 +350,7 @@ fn contested(believed: &[Believed<'_>]) -> Vec<String> {
 /// Every version of every path that this run made: where the project holds one of them, only this run changed it.
 fn versions<'a>(believed: &'a [Believed<'_>]) -> HashMap<&'a str, Vec<&'a ResultFile>> {
     let mut versions: HashMap<&str, Vec<&ResultFile>> = HashMap::new();
-    let published = believed.iter().flat_map(|result| result.others.iter().chain([&result.published]));
+    let published = believed.iter().flat_map(|result| result.others.iter().chain([result.published.as_ref()]));
     for file in published.flat_map(|published| &published.result.files) {
         // Nearly all have just one.
         versions.entry(&file.path).or_insert_with(|| Vec::with_capacity(1)).push(file);

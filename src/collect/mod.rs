@@ -94,7 +94,8 @@ pub(crate) fn collect(
 /// A work item's result that is believed, and the results of its other attempts.
 struct Believed<'a> {
     item: &'a WorkItem,
-    published: Published,
+    /// Apart, since they are many and are sorted.
+    published: Box<Published>,
     others: Vec<Published>,
 }
 
@@ -187,18 +188,18 @@ fn examine<'a>(
             {
                 examined.rejected.push((best.result.attempt, rejection));
             }
-            Ok(examined)
+            Ok((examined.best.map(Box::new), examined.others, examined.rejected))
         })
         .collect::<Result<_, Diagnostic>>()?;
     let mut believed = vec![];
-    for (item, examined) in wanted.into_iter().zip(examined) {
-        collection.rejected.extend(examined.rejected.into_iter().map(|(attempt, reason)| Rejected {
+    for (item, (best, others, rejected)) in wanted.into_iter().zip(examined) {
+        collection.rejected.extend(rejected.into_iter().map(|(attempt, reason)| Rejected {
             index: item.index,
             id: item.id.clone(),
             attempt,
             reason: reason.to_string(),
         }));
-        if let Some(best) = &examined.best {
+        if let Some(best) = &best {
             let shown = |file: &std::path::PathBuf| file.strip_prefix(&plan.root).unwrap_or(file).display().to_string();
             collection.left_out.extend(best.left_out.iter().map(|left| LeftOut {
                 index: item.index,
@@ -209,8 +210,8 @@ fn examine<'a>(
                 content: left.file.as_ref().map(shown),
             }));
         }
-        match examined.best {
-            Some(published) => believed.push(Believed { item, published, others: examined.others }),
+        match best {
+            Some(published) => believed.push(Believed { item, published, others }),
             None => collection.pending += 1,
         }
     }

@@ -32,7 +32,7 @@ impl<'a> Texts<'a> {
         let mut versions: HashMap<&str, BTreeMap<usize, _>> = HashMap::new();
         for result in believed {
             for file in result.published.result.files.iter().filter(|file| file.stage.is_none()) {
-                versions.entry(&file.path).or_default().insert(result.order(), (file, &result.published));
+                versions.entry(&file.path).or_default().insert(result.order(), (file, result.published.as_ref()));
             }
         }
         Texts(versions)

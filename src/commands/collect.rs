@@ -19,7 +19,7 @@ pub(crate) fn run(cli: &Cli, args: &CollectArgs) -> Result<Exit, Diagnostic> {
     if let Some(mailbox) = store::mailbox(&run, &RunningArgs::default())? {
         store::receive(&mailbox, &run, &plan)?;
     }
-    let items = worklist::read_all(&run)?;
+    let items = worklist::read_to_collect(&run)?;
     let config = resolve(args, &items)?;
     if !config.dry_run && !args.any_branch {
         branch::check(&project.git()?.0, &plan)?;

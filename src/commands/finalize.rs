@@ -73,7 +73,7 @@ pub(crate) fn finalize(
 ) -> Result<Exit, Diagnostic> {
     let run = lock.run();
     refuse_commit(project, ending)?;
-    let items = worklist::read_all(run)?;
+    let items = worklist::read_to_collect(run)?;
     let mut exit = Exit::Success;
     let mut rejected = vec![];
     let collected = bring(project, run, plan, &items, ending)?;
@@ -86,7 +86,8 @@ pub(crate) fn finalize(
     let is_brought = fs::exists(&run.brought_here());
     let in_project = !trailing.is_empty() && !is_brought && launch::base::is_as_planned(project, run, plan)?;
     if is_brought {
-        trailing.iter().try_for_each(|phase| fetch_inputs(project, &items[plan.phases[*phase].indexes()]))?;
+        let whole = worklist::read_all(run)?;
+        trailing.iter().try_for_each(|phase| fetch_inputs(project, &whole[plan.phases[*phase].indexes()]))?;
     } else if !trailing.is_empty() && !in_project {
         text::note("the project is not as this run left it: the last stages run on what was planned");
     }

@@ -70,7 +70,7 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     if matches!(launched.exit, Exit::Signal(_)) {
         kept::end(&run)?;
         if launched.is_drained {
-            finalize::bring(&project, &run, &plan, &worklist::read_all(&run)?, &args.ending)?;
+            finalize::bring(&project, &run, &plan, &worklist::read_to_collect(&run)?, &args.ending)?;
             text::note("stopped; what is done was collected, and `dvc-fanout run` does the rest");
         } else {
             bring_persisted(&project, &run)?;
@@ -97,7 +97,7 @@ fn bring_persisted_of_latest(project: &ProjectHome) -> Result<(), Diagnostic> {
 /// Leaves in the project what a run made of outs that persist.
 fn bring_persisted(project: &ProjectHome, run: &RunDir) -> Result<(), Diagnostic> {
     salvage::all(&project.fanout(), &project.fanout().slots(), Path::new(&project.config.cache_dir))?;
-    place::persisted(project, run, &worklist::read_all(run)?)
+    place::persisted(project, run, &worklist::read_to_collect(run)?)
 }
 
 /// The latest run if it was not finalized, is of the same targets and options, and the workspace is still what it was,

@@ -64,7 +64,7 @@ pub(crate) fn project_file(file: &str, stages: &[&Stage], datasets: &[Value]) ->
 /// JSON strings may hold characters that YAML allows only as escapes (DEL, C1 controls, unassigned ones).
 fn yaml(value: &Json) -> String {
     let text = value.to_string();
-    let mut escaped = String::with_capacity(text.len());
+    let mut escaped = String::with_capacity(text.len() + 1);
     for character in text.chars() {
         match character {
             ' '..='~' | '\u{85}' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fefe}' | '\u{ff00}'..='\u{fffd}' => {

@@ -50,13 +50,16 @@ pub(super) fn make(situation: &Situation<'_>, phases: &[Phase], order: &[usize])
     let inputs = Inputs::new(situation, &place, &ignore);
     let maker = Maker { situation, place: &place, item_of, locks, inputs };
     let mut ids = HashSet::new();
-    let (mut lines, mut items) = (vec![], vec![]);
+    let count = phases.iter().map(|phase| phase.work_items.len()).sum();
+    let (mut lines, mut items) = (vec![], Vec::with_capacity(count));
     for (number, phase) in phases.iter().enumerate() {
         let (first, count) = (items.len(), phase.work_items.len());
         lines.push(format::Phase { kind: phase.kind, trailing: phase.trailing, first, count });
         for stages in &phase.work_items {
             let id = maker.id(stages, &mut ids);
-            items.push(maker.work_item(items.len(), id, number, stages)?);
+            let mut item = maker.work_item(items.len(), id, number, stages)?;
+            item.shrink();
+            items.push(item);
         }
     }
     Ok(Made { phases: lines, items, pulled: maker.inputs.pulled() })

@@ -181,8 +181,8 @@ pub(crate) struct WorkItem {
 }
 
 impl WorkItem {
-    /// Gives back the room that reading took in advance: a list that grows has three places too many at first, which is most
-    /// of what a work item takes, and they are kept by the hundred thousand.
+    /// Gives back the room that lists took in advance: one that grows has three places too many at first, which is most of
+    /// what a work item takes, and they are kept by the hundred thousand.
     pub(crate) fn shrink(&mut self) {
         for stage in &mut self.stages {
             stage.outs.shrink_to_fit();
@@ -396,7 +396,7 @@ pub(crate) struct WorkResult {
 }
 
 impl WorkResult {
-    /// Gives back the room that reading took in advance, as [`WorkItem::shrink`] does.
+    /// Gives back the room that lists took in advance, as [`WorkItem::shrink`] does.
     pub(crate) fn shrink(&mut self) {
         self.stages.shrink_to_fit();
         self.files.shrink_to_fit();

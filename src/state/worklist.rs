@@ -227,6 +227,19 @@ pub(crate) fn read_briefly(run: &RunDir) -> Result<Vec<WorkItem>, WorklistError>
     Ok(items)
 }
 
+/// Reads all work items with what there is to know for their results to be collected: what workers begin with is left out.
+pub(crate) fn read_to_collect(run: &RunDir) -> Result<Vec<WorkItem>, WorklistError> {
+    let mut items = vec![];
+    each(run, |mut item| {
+        let stages = &item.stages;
+        item.files.retain(|file| stages.iter().any(|stage| stage.name.is_none() && stage.file == file.path));
+        item.files.shrink_to_fit();
+        (item.inputs, item.datasets, item.directories) = (vec![], vec![], vec![]);
+        items.push(item);
+    })?;
+    Ok(items)
+}
+
 /// Reads one work item after another, in index order.
 fn each(run: &RunDir, mut take: impl FnMut(WorkItem)) -> Result<(), WorklistError> {
     let (path, index) = (run.worklist(), run.worklist_index());
