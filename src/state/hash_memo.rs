@@ -97,7 +97,12 @@ impl Memo {
         entries.retain(|_, remembered| remembered.age < MAX_AGE);
         let fresh = |stamp, md5| Remembered { stamp, md5, age: 0, used: AtomicBool::new(true) };
         entries.extend(new.into_iter().map(|(key, stamp, md5)| (key, fresh(stamp, md5))));
-        fs::write(&self.path, &render(&entries, self.root))
+        let (header, body) = render(&entries, self.root);
+        drop(entries);
+        fs::write_by(&self.path, |file| {
+            file.write_all(&header)?;
+            file.write_all(&body)
+        })
     }
 }
 
@@ -151,7 +156,8 @@ fn parse(bytes: &[u8], root: (u64, u64)) -> Option<HashMap<Key, Remembered>> {
     entries.filter(|entries| entries.len() == header.entries).map(HashMap::from_iter)
 }
 
-fn render(entries: &HashMap<Key, Remembered>, root: (u64, u64)) -> Vec<u8> {
+/// Returns the first line and the others, which can be a lot.
+fn render(entries: &HashMap<Key, Remembered>, root: (u64, u64)) -> (Vec<u8>, Vec<u8>) {
     let mut body = Vec::with_capacity(entries.len() * 128);
     for ((dev, inode, old), known) in entries {
         let Stamp { mtime, ctime, size } = known.stamp;
@@ -160,10 +166,9 @@ fn render(entries: &HashMap<Key, Remembered>, root: (u64, u64)) -> Vec<u8> {
         body.push(b'\n');
     }
     let header = Header { version: VERSION, root, entries: entries.len(), md5: Md5::of(&body).to_string() };
-    let mut text = serde_json::to_vec(&header).expect("numbers and a text");
-    text.push(b'\n');
-    text.append(&mut body);
-    text
+    let mut header = serde_json::to_vec(&header).expect("numbers and a text");
+    header.push(b'\n');
+    (header, body)
 }
 
 #[cfg(test)]
