@@ -99,3 +99,37 @@ fn commands_may_name_what_lies_outside() {
     project.fanout(["run", "-j", "2"]).succeeded();
     assert_eq!(project.read("a.out"), "a\n");
 }
+
+/// What git tracks may be no text at all, although all its bytes are characters: an archive, an array of numbers.
+#[test]
+fn commands_may_name_data_with_nul_bytes() {
+    let project = Project::empty();
+    project.write("a.dat", "run.sh\0\0\0other.sh \0.sh");
+    project.write(
+        "dvc.yaml",
+        "stages:\n  s:\n    foreach: [a, b]\n    do:\n      cmd: cat a.dat > ${item}.out\n      outs: ['${item}.out']\n",
+    );
+    project.commit("project");
+    project.fanout(["run", "-j", "2"]).succeeded();
+    assert_eq!(project.read("b.out"), project.read("a.dat"));
+}
+
+/// No file has such a path, and no program takes such an argument: the stage fails, as under DVC, and costs no other.
+#[test]
+fn stages_may_be_defined_with_nul_bytes() {
+    for definition in ["cmd: \"cat x\\0y\"", "{cmd: echo, deps: [\"x\\0y\"]}", "{cmd: echo, wdir: \"x\\0y\"}"] {
+        let project = Project::empty();
+        let definition = definition.trim_matches(['{', '}']).replace(", ", "\n    ");
+        project.write(
+            "dvc.yaml",
+            &format!(
+                "stages:\n  odd:\n    {definition}\n  s:\n    foreach: [a, b]\n    do:\n      cmd: echo > ${{item}}.out\n      \
+                 outs: ['${{item}}.out']\n"
+            ),
+        );
+        project.commit("project");
+        let ran = project.fanout(["run", "-j", "2"]);
+        assert!(ran.code == Some(1) && !ran.stderr.contains("panicked"), "{definition}: {ran:#?}");
+        assert_eq!(project.read("b.out"), "\n", "{definition}");
+    }
+}

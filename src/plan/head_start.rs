@@ -74,9 +74,10 @@ pub(super) fn texts(cmd: &Value) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Reads a script of the project; `None` for what is none.
+/// Reads a script of the project; `None` for what is none, as a text with a NUL.
 pub(super) fn read(situation: &Situation<'_>, script: &str) -> Option<String> {
     let at = situation.home.root.join(script);
     let is_short = at.metadata().is_ok_and(|found| found.is_file() && found.len() <= MAX_SCRIPT);
-    if is_short { fs::read_text_if_any(&at).ok().flatten() } else { None }
+    let text = if is_short { fs::read_text_if_any(&at).ok().flatten() } else { None };
+    text.filter(|text| !text.contains('\0'))
 }

@@ -167,7 +167,7 @@ impl Git {
     pub(crate) fn is_tracked(&self, path: &str) -> Result<bool, GitError> {
         let Some(opened) = &self.opened else { return Ok(false) };
         let index = opened.repository.index().doing("read the index")?;
-        Ok(index.get_path(Path::new(path), 0).is_some() || index.find_prefix(format!("{path}/")).is_ok())
+        Ok(is_in(&index, path) || index.find_prefix(format!("{path}/")).is_ok())
     }
 
     /// Stages files, as `git add` does, for `core.autostage`.
@@ -181,6 +181,11 @@ impl Git {
         }
         index.write().doing("write the index")
     }
+}
+
+/// Whether an index has a file at a path. No file has a NUL in its path, and `git2` panics over it.
+fn is_in(index: &git2::Index, path: &str) -> bool {
+    !path.contains('\0') && index.get_path(Path::new(path), 0).is_some()
 }
 
 /// Which side of a merge an index entry is of; 0 outside of one.

@@ -1,7 +1,5 @@
 //! What a work tree holds, as read once.
 
-use std::path::Path;
-
 use git2::Index;
 
 /// The files of a work tree, by path relative to its top.
@@ -19,7 +17,7 @@ impl WorkTree {
     /// Whether it has a file at a path, relative to its top; at one that leads out of it, it has none.
     pub(crate) fn has(&self, path: &str) -> bool {
         let leads_out = path.starts_with('/') || path.split('/').any(|part| part == "..");
-        !leads_out && self.index.get_path(Path::new(path), 0).is_some()
+        !leads_out && super::is_in(&self.index, path)
     }
 
     /// Whether it has a file below a folder, relative to its top.
