@@ -77,6 +77,28 @@ fn a_command_that_names_what_the_run_itself_makes_is_named_before_anything_runs(
     assert!(!said.contains("stage `need@"), "{said}");
 }
 
+/// A folder is named for what goes into it, and what later stages put there was never there before them.
+#[test]
+fn what_later_stages_make_is_said_only_where_it_is_there_and_named() {
+    let project = Project::empty();
+    project.write(
+        "dvc.yaml",
+        "stages:\n  first:\n    foreach: [a, b]\n    do:\n      cmd: mkdir -p o/${item} && echo 1 > o/${item}/first\n      \
+         outs: ['o/${item}/first']\n  warm:\n    foreach: [a, b]\n    do:\n      cmd: cat o/${item}/last* > ${item}.warm \
+         || touch ${item}.warm; test -e o/${item}/last || true\n      outs: ['${item}.warm']\n  second:\n    foreach: [a, b]\n    do:\n      \
+         cmd: cat o/${item}/first ${item}.warm > o/${item}/last\n      deps: ['o/${item}/first', '${item}.warm']\n      \
+         outs: ['o/${item}/last']\n",
+    );
+    project.commit("project");
+    let said = project.fanout(["plan"]).stderr;
+    assert!(!said.contains("names"), "{said}");
+    project.fanout(["run", "-j", "2"]).succeeded();
+    let said = project.fanout(["plan", "--force"]).stderr;
+    let expected = "stage `warm@a` names `o/a/last`, which stage `second@a` makes anew after it: what is there now is not in \
+                    the workspace";
+    assert!(said.contains(expected) && !said.contains("stage `first@"), "{said}");
+}
+
 #[test]
 fn carry_leaves_such_data_out() {
     let project = project();

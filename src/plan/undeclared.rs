@@ -32,8 +32,18 @@ const SHOWN: usize = 3;
 pub(super) struct Undeclared {
     /// What is there all the time, relative to the project's root.
     pub there: BTreeSet<String>,
-    /// What stages of the run make, by template that names it: a stage, the path, and its maker.
-    made: BTreeMap<String, (String, String, String)>,
+    /// What stages of the run make, by template that names it.
+    made: BTreeMap<String, Made>,
+}
+
+/// What a stage of the run makes, and another one names.
+#[derive(Debug)]
+struct Made {
+    stage: String,
+    path: String,
+    maker: String,
+    /// Whether `dvc repro` runs the maker after the stage that names it.
+    is_after: bool,
 }
 
 impl Undeclared {
@@ -78,11 +88,18 @@ impl Undeclared {
 
     /// Says which outs commands name that will not be there.
     pub(super) fn tell(&self) {
-        for (stage, path, maker) in self.made.values().take(SHOWN) {
-            text::note(&format!(
-                "stage `{stage}` names `{path}` and does not declare it: stage `{maker}` makes it in this run, so it is not in \
-                 the workspace (add it to `deps`)"
-            ));
+        for Made { stage, path, maker, is_after } in self.made.values().take(SHOWN) {
+            text::note(&if *is_after {
+                format!(
+                    "stage `{stage}` names `{path}`, which stage `{maker}` makes anew after it: what is there now is not in the \
+                     workspace"
+                )
+            } else {
+                format!(
+                    "stage `{stage}` names `{path}` and does not declare it: stage `{maker}` makes it in this run, so it is \
+                     not in the workspace (add it to `deps`)"
+                )
+            });
         }
         let others = self.made.len().saturating_sub(SHOWN);
         if others > 0 {
@@ -104,6 +121,8 @@ struct Looking<'a> {
     item_of: HashMap<usize, (usize, usize)>,
     /// The stages of the run that make their outs, wherever they run.
     makers: HashSet<usize>,
+    /// The place of each stage in the order of `dvc repro`.
+    places: Vec<usize>,
     found: Undeclared,
 }
 
@@ -127,8 +146,12 @@ impl<'a> Looking<'a> {
                 item_of.extend(in_workspace.map(|stage| (*stage, (number, at))));
             }
         }
+        let mut places = vec![0; situation.project.stages.len()];
+        for (place, stage) in situation.graph.order().into_iter().enumerate() {
+            places[stage] = place;
+        }
         let root = situation.home.root.to_string_lossy().into_owned();
-        Looking { situation, root, outs, item_of, makers, found: Undeclared::default() }
+        Looking { situation, root, outs, item_of, makers, places, found: Undeclared::default() }
     }
 
     fn resolve(&self, stage: &Stage, word: &str) -> String {
@@ -148,7 +171,8 @@ impl<'a> Looking<'a> {
             let is_path = word.contains(['/', '.']);
             for (out, maker) in self.named(&path) {
                 if maker != stage && !is_declared(definition, out) {
-                    has_any |= self.take(stage, out, maker, is_path);
+                    let is_in_it = out.len() > path.len();
+                    has_any |= self.take(stage, out, maker, is_path, is_in_it);
                 }
             }
         }
@@ -171,8 +195,8 @@ impl<'a> Looking<'a> {
         if below.len() > MAX_BELOW { vec![] } else { below }
     }
 
-    /// Notes an out that a stage names; returns whether there is something to note.
-    fn take(&mut self, stage: usize, out: &'a str, maker: usize, is_path: bool) -> bool {
+    /// Notes an out that a stage names, by itself or by a folder that it is in; returns whether there is something to note.
+    fn take(&mut self, stage: usize, out: &'a str, maker: usize, is_path: bool, is_in_it: bool) -> bool {
         let (project, root) = (self.situation.project, &self.situation.home.root);
         if !self.makers.contains(&maker) {
             let is_cached = self.outs.get(out).is_some_and(|(_, out)| out.cache);
@@ -187,8 +211,14 @@ impl<'a> Looking<'a> {
         if !is_path || together {
             return false;
         }
-        let named = (project.stages[stage].address.0.clone(), out.to_owned(), project.stages[maker].address.0.clone());
-        self.found.made.entry(survey::template(&project.stages[stage])).or_insert(named);
+        // Under `dvc repro` nothing but an earlier run's is there, and a folder is mostly named for what goes into it.
+        let is_after = self.places[maker] > self.places[stage];
+        if is_after && (is_in_it || !root.join(out).exists()) {
+            return false;
+        }
+        let address = |stage: usize| project.stages[stage].address.0.clone();
+        let made = Made { stage: address(stage), path: out.to_owned(), maker: address(maker), is_after };
+        self.found.made.entry(survey::template(&project.stages[stage])).or_insert(made);
         true
     }
 }
