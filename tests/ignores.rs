@@ -88,3 +88,55 @@ fn lines_of_outs_with_a_backslash_keep_their_place() {
     });
     assert!(project.read(".gitignore").starts_with("/d\\\\first.txt\n/d\\\\xc.txt\n"));
 }
+
+const UNSEEN: &str = "stages:
+  fetch:
+    foreach: [a, b]
+    do:
+      cmd: mkdir -p c/${item}/.git && echo ref > c/${item}/.git/HEAD && echo 1 > c/${item}/f
+      outs: ['c/${item}']
+  use:
+    foreach: [a, b]
+    do:
+      cmd: find -L c/${item} data -type f | sort > ${item}.use
+      deps: ['c/${item}', data, '${item}.txt']
+      outs: ['${item}.use']
+  train:
+    foreach: [a, b]
+    do:
+      cmd: mkdir -p m/${item} && find m/${item} -type f | sort > ${item}.log && cat ${item}.txt >> m/${item}/weights
+      deps: ['${item}.txt']
+      outs: ['${item}.log', 'm/${item}': {persist: true}]
+";
+
+/// The user's checkpoints beside those of a stage, the repository in a clone.
+#[test]
+fn what_dvc_does_not_see_in_an_out_is_there_for_commands() {
+    let made = || {
+        let project = Project::empty();
+        project.write(".dvcignore", "*.ckpt\nkeep/\n!seen.ckpt\n");
+        project.write("dvc.yaml", UNSEEN);
+        project.write("data/sub/one", "one");
+        for key in ["a", "b"] {
+            project.write(&format!("{key}.txt"), key);
+        }
+        project.dvc(["add", "--quiet", "data"]);
+        project.commit("project");
+        project.dvc(["repro", "--quiet"]);
+        for path in ["data/sub/x.ckpt", "data/keep/y", "m/a/best.ckpt", "m/a/keep/z/z", "m/b/.git"] {
+            project.write(path, "the user's");
+        }
+        project.write("a.txt", "changed");
+        project.write("b.txt", "changed");
+        project
+    };
+    let serial = made();
+    serial.dvc(["repro"]);
+    for options in [&["--executor", "native"][..], &["--workspace", "linked"], &["--executor", "dvc"]] {
+        let fanned = made();
+        fanned.fanout(["run", "-j", "2"].into_iter().chain(options.iter().copied())).succeeded();
+        assert_same(&serial, &fanned, &format!("{options:?}"));
+        assert_clean(&fanned, &[]);
+        assert_eq!(fanned.read("a.log"), "m/a/best.ckpt\nm/a/keep/z/z\nm/a/weights\n", "{options:?}");
+    }
+}

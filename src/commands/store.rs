@@ -193,6 +193,7 @@ pub(crate) fn cached_inputs(items: &[WorkItem]) -> impl Iterator<Item = Object> 
         Input::Cache { md5, legacy, .. } => Some(Object { md5: md5.clone(), legacy: *legacy }),
         Input::Snapshot { .. }
         | Input::Workspace { .. }
+        | Input::Link { .. }
         | Input::OddNames { .. }
         | Input::Lock { .. }
         | Input::Result { .. } => None,

@@ -5,6 +5,7 @@
 //! | an out, or in one | a stage of the same work item | nowhere: it is about to be made |
 //! | an out, or in one | a stage of an earlier work item | that item's result |
 //! | an out, or in one | a stage that does not run | the cache, or the snapshot, or the project where it is not cached |
+//! | what DVC does not see in an out | anybody | the project, by path |
 //! | any other | git knows it | the snapshot, with which every slot begins |
 //! | any other | nobody knows it | the project, by path |
 //! | a stage file or lock file | DVC | the snapshot, with what earlier work items wrote to it |
@@ -146,28 +147,28 @@ impl<'a> Inputs<'a> {
         made: &str,
         member: Option<String>,
         item_of: &HashMap<usize, usize>,
-    ) -> Result<Option<Input>, Diagnostic> {
+    ) -> Result<Vec<Input>, Diagnostic> {
         let stage = &self.situation.project.stages[maker];
         if let Some(&index) = item_of.get(&maker) {
             // What is only recorded lies in the project already, unless it is pulled.
             let outlook = self.situation.changes.forecasts[maker].as_ref().map(|forecast| &forecast.outlook);
             if matches!(outlook, Some(Outlook::Record)) && self.exists(made) {
-                return Ok(Some(Input::Workspace { path: made.to_owned() }));
+                return Ok(vec![Input::Workspace { path: made.to_owned() }]);
             }
             let (path, out, stage) = (made.to_owned(), out.path.clone(), stage.address.0.clone());
             let order = self.place.get(&maker).copied().unwrap_or(usize::MAX);
-            return Ok(Some(Input::Result { path, index, stage, order, out, member }));
+            return Ok(vec![Input::Result { path, index, stage, order, out, member }]);
         }
         // DVC pulls a dep that is missing before it runs a stage, by what is recorded of its maker.
         let is_selected = self.situation.changes.forecasts[maker].is_some();
         let is_expected = is_selected && !(self.situation.options.allow_missing && self.is_nowhere(maker, out));
         if self.situation.options.pull && !is_expected && out.cache && !self.exists(made) {
             self.pulled.borrow_mut().insert(made.to_owned());
-            return Ok(Some(Input::Workspace { path: made.to_owned() }));
+            return Ok(vec![Input::Workspace { path: made.to_owned() }]);
         }
         match self.recorded(maker, out).filter(|_| out.cache && is_selected) {
-            Some(recorded) => self.cached(made, &recorded, member),
-            None => Ok(self.as_it_is(made)),
+            Some(recorded) => self.cached(made, &recorded, member, Unseen::Linked),
+            None => Ok(self.as_it_is(made).into_iter().collect()),
         }
     }
 
@@ -187,9 +188,9 @@ impl<'a> Inputs<'a> {
     }
 
     /// An out of a stage of the work item as the workspace has it, for a stage that DVC may skip or add to.
-    fn out_as_it_is(&self, stage: usize, out: &Out) -> Result<Option<Input>, Diagnostic> {
+    fn out_as_it_is(&self, stage: usize, out: &Out) -> Result<Vec<Input>, Diagnostic> {
         let Some(path) = out.resolved.as_deref().filter(|path| path::is_inside(path) && self.exists(path)) else {
-            return Ok(None);
+            return Ok(vec![]);
         };
         let position = self.situation.project.stages[stage].outs.iter().position(|other| std::ptr::eq(other, out));
         let seen =
@@ -203,9 +204,9 @@ impl<'a> Inputs<'a> {
                     .is_some_and(|(recorded, found)| recorded.is_met_by(found))
         });
         if let Some(recorded) = self.recorded(stage, out).filter(|_| intact) {
-            return self.cached(path, &recorded, None);
+            return self.cached(path, &recorded, None, Unseen::Copied);
         }
-        Ok(self.as_it_is(path))
+        Ok(self.as_it_is(path).into_iter().collect())
     }
 
     /// A path of the project with the content of now.
@@ -282,8 +283,21 @@ impl<'a> Inputs<'a> {
     /// workspaces as any other folder.
     fn is_hidden(&self, dep: &str, inside: &str) -> bool {
         let path = path::resolve(&self.situation.home.root.to_string_lossy(), dep, inside);
-        let is_dir = || self.situation.home.root.join(&path).symlink_metadata().is_ok_and(|at| at.is_dir());
-        self.ignore.ignored_by(&path, true).is_ok_and(|rule| rule.is_some()) && is_dir()
+        self.is_ignored(&path, true) && self.is_directory(&path)
+    }
+
+    /// Whether DVC does not see what is at a path of the project.
+    fn is_unseen(&self, path: &str) -> bool {
+        let ignored = [true, false].map(|is_dir| self.is_ignored(path, is_dir));
+        if ignored[0] == ignored[1] { ignored[0] } else { ignored[usize::from(!self.is_directory(path))] }
+    }
+
+    fn is_ignored(&self, path: &str, is_dir: bool) -> bool {
+        self.ignore.ignored_by(path, is_dir).is_ok_and(|rule| rule.is_some())
+    }
+
+    fn is_directory(&self, path: &str) -> bool {
+        self.situation.home.root.join(path).symlink_metadata().is_ok_and(|at| at.is_dir())
     }
 
     /// The lock file beside a `dvc.yaml` that has none yet.
@@ -394,16 +408,29 @@ impl<'a> Inputs<'a> {
         fs::walk(&at, &|_| false).is_ok_and(has_all)
     }
 
-    /// An object of the cache; `None` where nothing is recorded.
-    fn cached(&self, path: &str, recorded: &Recorded, member: Option<String>) -> Result<Option<Input>, Diagnostic> {
-        let Some(md5) = recorded.md5.clone() else { return Ok(None) };
+    /// An object of the cache, and what the project has in it that DVC does not see; nothing where nothing is recorded.
+    fn cached(
+        &self,
+        path: &str,
+        recorded: &Recorded,
+        member: Option<String>,
+        folders: Unseen,
+    ) -> Result<Vec<Input>, Diagnostic> {
+        let Some(md5) = recorded.md5.clone() else { return Ok(vec![]) };
         if self.situation.options.allow_missing && !self.is_in_cache(&md5, recorded.hash.is_none()) {
-            return Ok(self.as_it_is(path));
+            return Ok(self.as_it_is(path).into_iter().collect());
         }
-        let Unrecorded { executable, empty } =
+        let Unrecorded { executable, empty, unseen } =
             if md5.ends_with(".dir") { self.unrecorded_below(path)? } else { Unrecorded::default() };
+        let needed = member.as_ref().map_or_else(|| path.to_owned(), |member| format!("{path}/{member}"));
         let (path, legacy, isexec) = (path.to_owned(), recorded.hash.is_none(), recorded.isexec);
-        Ok(Some(Input::Cache { path, md5, legacy, isexec, executable, empty, member }))
+        let unseen = unseen.into_iter().filter(|unseen| is_within(unseen, &needed));
+        let object = Input::Cache { path, md5, legacy, isexec, executable, empty, member };
+        let unseen = unseen.map(|path| match folders {
+            Unseen::Linked if self.is_directory(&path) => Input::Link { path },
+            Unseen::Linked | Unseen::Copied => Input::Workspace { path },
+        });
+        Ok(std::iter::once(object).chain(unseen).collect())
     }
 
     fn is_in_cache(&self, md5: &str, legacy: bool) -> bool {
@@ -418,12 +445,20 @@ impl<'a> Inputs<'a> {
             return Ok(known.clone());
         }
         let at = self.situation.home.root.join(path);
-        let found = if at.is_dir() { fs::walk(&at, &|_| false)? } else { vec![] };
-        let is_executable = |found: &&Found| found.kind == FoundKind::File && found.mode & 0o100 != 0;
         let below = |inside: &str| format!("{path}/{inside}");
+        let unseen = RefCell::new(vec![]);
+        let skip = |inside: &str| {
+            let path = below(inside);
+            let is_unseen = self.is_unseen(&path);
+            unseen.borrow_mut().extend(is_unseen.then_some(path));
+            is_unseen
+        };
+        let found = if at.is_dir() { fs::walk(&at, &skip)? } else { vec![] };
+        let is_executable = |found: &&Found| found.kind == FoundKind::File && found.mode & 0o100 != 0;
         let unrecorded = Unrecorded {
             executable: found.iter().filter(is_executable).map(|found| below(&found.path)).collect(),
             empty: fs::empty_directories(&found).map(below).collect(),
+            unseen: unseen.into_inner(),
         };
         self.unrecorded.borrow_mut().insert(path.to_owned(), unrecorded.clone());
         Ok(unrecorded)
@@ -440,6 +475,15 @@ enum Symlink {
     Elsewhere(String),
 }
 
+/// How a workspace gets folders that DVC does not see in an out.
+#[derive(Clone, Copy)]
+enum Unseen {
+    /// A stage adds to the out.
+    Copied,
+    /// Stages only read there, of however many work items.
+    Linked,
+}
+
 /// What the cache does not record of a directory.
 #[derive(Clone, Debug, Default)]
 struct Unrecorded {
@@ -447,6 +491,8 @@ struct Unrecorded {
     executable: Vec<String>,
     /// Empty directories.
     empty: Vec<String>,
+    /// What DVC does not see; with each directory all that is below.
+    unseen: Vec<String>,
 }
 
 fn refuse_outside(stage: &Stage, dep: &str) -> Diagnostic {

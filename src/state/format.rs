@@ -289,6 +289,8 @@ pub(crate) enum Input {
     Snapshot { path: String },
     /// A file or directory that neither git nor DVC knows: copied from the project.
     Workspace { path: String },
+    /// A directory of the project in the out of another stage that DVC does not see: a link to it.
+    Link { path: String },
     /// What lies in a directory of the project under names that are not UTF-8.
     OddNames { path: String },
     /// A `dvc.lock` that is data to a stage: that of the snapshot with the entries of earlier work items.
@@ -313,6 +315,7 @@ impl Input {
             Input::Cache { path, .. }
             | Input::Snapshot { path }
             | Input::Workspace { path }
+            | Input::Link { path }
             | Input::OddNames { path }
             | Input::Lock { path, .. }
             | Input::Result { path, .. } => path,
@@ -323,7 +326,11 @@ impl Input {
     pub(crate) fn member(&self) -> Option<&str> {
         match self {
             Input::Cache { member, .. } | Input::Result { member, .. } => member.as_deref(),
-            Input::Snapshot { .. } | Input::Workspace { .. } | Input::OddNames { .. } | Input::Lock { .. } => None,
+            Input::Snapshot { .. }
+            | Input::Workspace { .. }
+            | Input::Link { .. }
+            | Input::OddNames { .. }
+            | Input::Lock { .. } => None,
         }
     }
 
@@ -332,7 +339,11 @@ impl Input {
         match self {
             Input::Result { index, stage, .. } => vec![(*index, stage)],
             Input::Lock { entries, .. } => entries.iter().map(|entry| (entry.index, entry.stage.as_str())).collect(),
-            Input::Cache { .. } | Input::Snapshot { .. } | Input::Workspace { .. } | Input::OddNames { .. } => vec![],
+            Input::Cache { .. }
+            | Input::Snapshot { .. }
+            | Input::Workspace { .. }
+            | Input::Link { .. }
+            | Input::OddNames { .. } => vec![],
         }
     }
 }

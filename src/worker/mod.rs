@@ -409,7 +409,11 @@ fn inputs(item: &WorkItem, sources: &Sources<'_>) -> Result<Vec<Object>, Diagnos
                 let recorded = published.and_then(|published| published.recorded_out(stage, out));
                 objects.extend(recorded.as_ref().and_then(Object::recorded));
             }
-            Input::Snapshot { .. } | Input::Workspace { .. } | Input::OddNames { .. } | Input::Lock { .. } => {}
+            Input::Snapshot { .. }
+            | Input::Workspace { .. }
+            | Input::Link { .. }
+            | Input::OddNames { .. }
+            | Input::Lock { .. } => {}
         }
     }
     Ok(objects)

@@ -39,6 +39,7 @@ pub(super) fn check<'a>(project: &ProjectHome, items: impl Iterator<Item = &'a W
         }
         Input::Snapshot { .. }
         | Input::Workspace { .. }
+        | Input::Link { .. }
         | Input::OddNames { .. }
         | Input::Lock { .. }
         | Input::Result { .. } => false,

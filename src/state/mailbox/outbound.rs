@@ -142,7 +142,7 @@ fn size_within(path: &Path, limit: u64) -> Result<Option<u64>, Diagnostic> {
 /// The inputs that only this machine has, each once.
 fn inputs(items: &[WorkItem]) -> Vec<String> {
     let own = items.iter().flat_map(|item| &item.inputs).filter_map(|input| match input {
-        Input::Workspace { path } | Input::OddNames { path } => Some(path.clone()),
+        Input::Workspace { path } | Input::Link { path } | Input::OddNames { path } => Some(path.clone()),
         Input::Cache { .. } | Input::Snapshot { .. } | Input::Lock { .. } | Input::Result { .. } => None,
     });
     own.collect::<BTreeSet<_>>().into_iter().collect()

@@ -179,7 +179,7 @@ impl Site {
     pub(crate) fn bring_needs(&self, item: &WorkItem) -> Result<(), Diagnostic> {
         item.needs.par_iter().try_for_each(|index| self.bring_attempts(*index))?;
         for input in &item.inputs {
-            let (Input::Workspace { path } | Input::OddNames { path }) = input else { continue };
+            let (Input::Workspace { path } | Input::Link { path } | Input::OddNames { path }) = input else { continue };
             if let Some(number) = self.inputs.get(path)
                 && !fs::exists(&self.root.join(path))
             {

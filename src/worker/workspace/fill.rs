@@ -169,6 +169,11 @@ impl Workspace {
                 }
                 Ok(copy_tree(&from, &to, self.aside.as_ref())?)
             }
+            Input::Link { path } => {
+                let (from, to) = (sources.project.join(path), root.join(path));
+                make_parent(&to)?;
+                Ok(fs::symlink(self.aside.as_ref().map_or_else(|| from.clone(), |aside| aside.of(&from)), &to)?)
+            }
             Input::OddNames { path } => Ok(odd_names::copy(&sources.project.join(path), &root.join(path))?),
             Input::Lock { path, entries } => self.place_lock(path, entries, sources, results),
             Input::Result { path, index, stage, out, member, order: _ } => {
