@@ -91,7 +91,7 @@ impl Beneath {
         let whole = self.root.join(path);
         match rustix::fs::renameat(rustix::fs::CWD, from, &parent, name) {
             Err(Errno::XDEV) => {}
-            moved => return moved.at("rename something to", &whole),
+            moved => return moved.at("move into place", &whole),
         }
         let temporary = format!(".{name}.dvc-fanout-tmp");
         remove_if_any(&parent, &temporary).at("remove the temporary file of", &whole)?;
@@ -106,7 +106,7 @@ impl Beneath {
             io::copy(&mut source, &mut copy).at("copy to", &whole)?;
             copy.sync_all().at("sync", &whole)?;
         }
-        rustix::fs::renameat(&parent, temporary.as_str(), &parent, name).at("rename something to", &whole)?;
+        rustix::fs::renameat(&parent, temporary.as_str(), &parent, name).at("move into place", &whole)?;
         super::fs::remove(from)
     }
 

@@ -54,9 +54,12 @@ impl From<FsError> for crate::diagnostic::Diagnostic {
     fn from(error: FsError) -> Self {
         use crate::diagnostic::Diagnostic;
         match error.source.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                Diagnostic::project(error.to_string()).source(&error.source)
-            }
+            io::ErrorKind::PermissionDenied => Diagnostic::project(error.to_string())
+                .source(&error.source)
+                .hint("give this user access there, then run the same command again"),
+            io::ErrorKind::ReadOnlyFilesystem => Diagnostic::project(error.to_string())
+                .source(&error.source)
+                .hint("run the command where the project can be written to, or mount its file system for writing"),
             _ if error.is_full() => {
                 Diagnostic::tool(error.to_string()).source(&error.source).hint("free some space there, then continue")
             }
@@ -225,7 +228,7 @@ pub(crate) fn temporary_dir(parent: &Path) -> Result<tempfile::TempDir, FsError>
 
 /// Renames; a directory only onto nothing or an empty one.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), FsError> {
-    fs::rename(from, to).at("rename something to", to)
+    fs::rename(from, to).at("move into place", to)
 }
 
 /// Makes the entries of a directory durable.
@@ -500,6 +503,15 @@ pub(crate) fn symlink(target: impl AsRef<Path>, path: &Path) -> Result<(), FsErr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_nothing_can_be_written_it_is_said_what_to_do() {
+        for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::StorageFull] {
+            let error = FsError { action: "create the directory", path: "a".into(), source: kind.into() };
+            let said = crate::diagnostic::Diagnostic::from(error);
+            assert_eq!((said.message.as_str(), said.hints.len()), ("cannot create the directory `a`", 1), "{kind}");
+        }
+    }
 
     #[test]
     fn a_written_file_is_whole_and_leaves_nothing_beside_it() {

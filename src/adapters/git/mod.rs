@@ -57,7 +57,12 @@ impl From<GitError> for Diagnostic {
             GitError::NoSnapshot(_) => Diagnostic::project(error.to_string())
                 .cause("it goes when a run is finalized with everything done, or with the run's folder")
                 .hint("run `dvc-fanout plan` again"),
-            GitError::Failed { ref source, .. } => Diagnostic::tool(error.to_string()).source(source),
+            GitError::Failed { ref source, .. } => {
+                let said = Diagnostic::tool(error.to_string()).source(source);
+                // By its text: `git2` keeps no error of the system.
+                let is_full = ["No space left", "quota exceeded"].iter().any(|full| source.message().contains(full));
+                if is_full { said.hint("free some space on the repository's disk, then continue") } else { said }
+            }
             GitError::Ignores(ref source) => Diagnostic::project(error.to_string()).source(source),
             GitError::Fs(error) => error.into(),
         }
@@ -191,4 +196,19 @@ fn is_in(index: &git2::Index, path: &str) -> bool {
 /// Which side of a merge an index entry is of; 0 outside of one.
 fn stage_of(entry: &git2::IndexEntry) -> u16 {
     (entry.flags >> 12) & 3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_a_reason_to_make_room() {
+        let hints = |said: &str| {
+            let source = git2::Error::from_str(said);
+            Diagnostic::from(GitError::Failed { action: "write the workspace's tree", source }).hints
+        };
+        assert_eq!(hints("failed to write out file: No space left on device").len(), 1);
+        assert!(hints("failed to write out file: Permission denied").is_empty());
+    }
 }
