@@ -2,7 +2,12 @@
 
 use std::path::Path;
 
-use jiff::{Timestamp, Unit};
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, Unit};
+
+/// The time in an id of a run.
+const ID_TIME: &str = "%Y%m%d-%H%M%S";
 
 /// Now, in RFC 3339 with milliseconds, UTC.
 pub(crate) fn now() -> String {
@@ -23,14 +28,27 @@ pub(crate) fn nanoseconds() -> i64 {
 }
 
 /// An id for a run: the time to the second, and the part of the second that has passed as four hexadecimal digits, so ids
-/// sort by time, also those of one second, and are DNS labels.
-pub(crate) fn run_id() -> String {
-    id_at(Timestamp::now())
+/// sort by time, also those of one second, and are DNS labels. It sorts after that of the last run even where the clock was
+/// set back since.
+pub(crate) fn run_id(last: Option<&str>) -> String {
+    id_after(last, Timestamp::now())
+}
+
+fn id_after(last: Option<&str>, now: Timestamp) -> String {
+    let id = id_at(now);
+    let later = last.filter(|last| **last >= *id).and_then(time_of);
+    later.and_then(|last| last.checked_add(SignedDuration::from_secs(1)).ok()).map_or(id, id_at)
 }
 
 fn id_at(now: Timestamp) -> String {
     let part = (u64::from(now.subsec_nanosecond().unsigned_abs()) << 16) / 1_000_000_000;
-    format!("{}-{part:04x}", now.strftime("%Y%m%d-%H%M%S"))
+    format!("{}-{part:04x}", now.strftime(ID_TIME))
+}
+
+/// The second of an id.
+fn time_of(id: &str) -> Option<Timestamp> {
+    let (time, _) = id.rsplit_once('-')?;
+    DateTime::strptime(ID_TIME, time).ok()?.to_zoned(TimeZone::UTC).ok().map(|time| time.timestamp())
 }
 
 /// The seconds between two times of [`now`]; 0 where one is no time.
@@ -49,5 +67,16 @@ mod tests {
         let id = |time: &str| id_at(format!("2026-11-25T{time}Z").parse().expect("a time"));
         let ids: Vec<String> = times.into_iter().map(id).collect();
         assert!(ids.is_sorted() && ids[2] == "20261125-100000-8000" && ids[3] == "20261125-100000-ffff", "{ids:?}");
+    }
+
+    #[test]
+    fn an_id_sorts_after_the_last_one_when_the_clock_was_set_back() {
+        let now: Timestamp = "2026-11-25T10:00:00.5Z".parse().expect("a time");
+        let id = |last: Option<&str>| id_after(last, now);
+        assert_eq!(id(None), "20261125-100000-8000");
+        assert_eq!(id(Some("20261125-095959-ffff")), "20261125-100000-8000");
+        assert_eq!(id(Some("20261125-100000-8000")), "20261125-100001-0000");
+        assert_eq!(id(Some("20261231-235959-ffff")), "20270101-000000-0000");
+        assert_eq!(id(Some("renamed")), "20261125-100000-8000");
     }
 }

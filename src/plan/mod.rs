@@ -136,7 +136,8 @@ fn write_down(
 ) -> Result<Planned, Diagnostic> {
     let Survey { project, graph, order, changes, candidates, base } = survey;
     let (git, prefix) = home.git()?;
-    let run_id = clock::run_id();
+    let earlier = worklist::runs(&home.fanout())?;
+    let run_id = clock::run_id(earlier.last().map(String::as_str));
     let mut plan = Plan {
         version: VERSION,
         run: run_id,
