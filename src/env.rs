@@ -38,6 +38,63 @@ pub(crate) const GIT_LOCAL: [&str; 6] = [
 pub(crate) const AWS_ENDPOINT_URL_S3: &str = "AWS_ENDPOINT_URL_S3";
 #[cfg(feature = "store")]
 pub(crate) const AWS_ENDPOINT_URL: &str = "AWS_ENDPOINT_URL";
+/// Where a bucket of Amazon's is; the first one wins.
+#[cfg(feature = "store")]
+pub(crate) const AWS_REGION: &str = "AWS_REGION";
+#[cfg(feature = "store")]
+pub(crate) const AWS_DEFAULT_REGION: &str = "AWS_DEFAULT_REGION";
+/// A key of S3's with its secret.
+#[cfg(feature = "store")]
+pub(crate) const AWS_ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
+#[cfg(feature = "store")]
+pub(crate) const AWS_SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
+/// A role that a file's token gives, as in pods.
+#[cfg(feature = "store")]
+pub(crate) const AWS_WEB_IDENTITY_TOKEN_FILE: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
+#[cfg(feature = "store")]
+pub(crate) const AWS_ROLE_ARN: &str = "AWS_ROLE_ARN";
+/// A section of the files of Amazon's tools; the first one wins.
+#[cfg(feature = "store")]
+pub(crate) const AWS_PROFILE: &str = "AWS_PROFILE";
+#[cfg(feature = "store")]
+pub(crate) const AWS_DEFAULT_PROFILE: &str = "AWS_DEFAULT_PROFILE";
+/// These files.
+#[cfg(feature = "store")]
+pub(crate) const AWS_SHARED_CREDENTIALS_FILE: &str = "AWS_SHARED_CREDENTIALS_FILE";
+#[cfg(feature = "store")]
+pub(crate) const AWS_CONFIG_FILE: &str = "AWS_CONFIG_FILE";
+/// Set in containers that have a role.
+#[cfg(feature = "store")]
+pub(crate) const AWS_CONTAINER: [&str; 2] =
+    ["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"];
+/// What leads DVC to S3 in ways that only it knows.
+#[cfg(feature = "store")]
+pub(crate) const AWS_UNKNOWN: [&str; 6] = [
+    "AWS_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+    "AWS_EC2_METADATA_DISABLED",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+    "AWS_USE_FIPS_ENDPOINT",
+];
+/// The credentials of Google's that programs are to use: a file.
+#[cfg(feature = "store")]
+pub(crate) const GOOGLE_APPLICATION_CREDENTIALS: &str = "GOOGLE_APPLICATION_CREDENTIALS";
+/// The account of Azure's, as its own tools name it.
+#[cfg(feature = "store")]
+pub(crate) const AZURE_STORAGE_CONNECTION_STRING: &str = "AZURE_STORAGE_CONNECTION_STRING";
+#[cfg(feature = "store")]
+pub(crate) const AZURE_STORAGE_ACCOUNT: &str = "AZURE_STORAGE_ACCOUNT";
+#[cfg(feature = "store")]
+pub(crate) const AZURE_STORAGE_KEY: &str = "AZURE_STORAGE_KEY";
+/// The folder of these tools' config.
+#[cfg(feature = "store")]
+pub(crate) const AZURE_CONFIG_DIR: &str = "AZURE_CONFIG_DIR";
+/// What leads DVC to Azure in ways that only it knows.
+#[cfg(feature = "store")]
+pub(crate) const AZURE_UNKNOWN: [&str; 2] = ["AZURE_STORAGE_SAS_TOKEN", "REQUESTS_CA_BUNDLE"];
+/// `dvc` has DVC fetch and push data, whatever the remote.
+pub(crate) const DVC_FANOUT_TRANSFER: &str = "DVC_FANOUT_TRANSFER";
 /// The GPUs that a process may use.
 pub(crate) const CUDA_VISIBLE_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
 /// Set by most CI systems: no progress bars.

@@ -151,9 +151,10 @@ const FILES: [(&str, &str); 5] = [
     (".dvc/fanout/runs/RUN/snapshot/", "The workspace as planned, until the run is finalized with everything done."),
 ];
 
-const ENVIRONMENT: [(&str, &str); 6] = [
+const ENVIRONMENT: [(&str, &str); 7] = [
     ("DVC_FANOUT_NAME", "The setting NAME, as in DVC_FANOUT_JOBS for --jobs. A flag wins over it."),
     ("DVC_FANOUT_DVC", "The dvc program to use instead of the first on the PATH."),
+    ("DVC_FANOUT_TRANSFER", "With dvc, data go to and from the remote by dvc fetch and dvc push, whatever the remote."),
     ("DVC_FANOUT_WARM", "With 0, dvc is started for each work item, not forked from one that was loaded."),
     ("DVC_FANOUT_LOG", "What is logged to stderr, as in dvc_fanout=debug."),
     ("JOB_COMPLETION_INDEX, SLURM_ARRAY_TASK_ID", "The index of work where none is given."),

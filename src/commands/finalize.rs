@@ -18,10 +18,11 @@ use crate::engine::{AnyEngine, Scene};
 use crate::exit::Exit;
 use crate::model::collection::{Collection, Rejected};
 use crate::output::text::{self, count};
-use crate::state::format::{Plan, WorkItem};
+use crate::state::format::{Plan, RunName, WorkItem};
 use crate::state::home::ProjectHome;
 use crate::state::journal::{Journal, Journaled};
 use crate::state::paths::RunDir;
+use crate::state::published;
 use crate::state::results;
 use crate::state::run_lock::RunLock;
 use crate::state::{kept, slots, unsettled, worklist};
@@ -87,7 +88,7 @@ pub(crate) fn finalize(
     let in_project = !trailing.is_empty() && !is_brought && launch::base::is_as_planned(project, run, plan)?;
     if is_brought {
         let whole = worklist::read_all(run)?;
-        trailing.iter().try_for_each(|phase| fetch_inputs(project, &whole[plan.phases[*phase].indexes()]))?;
+        trailing.iter().try_for_each(|phase| fetch_inputs(project, run, &whole[plan.phases[*phase].indexes()]))?;
     } else if !trailing.is_empty() && !in_project {
         text::note("the project is not as this run left it: the last stages run on what was planned");
     }
@@ -196,19 +197,30 @@ fn fetch_outs(project: &ProjectHome, run: &RunDir, items: &[WorkItem]) -> Result
     let missing: Vec<Vec<(bool, Object)>> = items.par_iter().map(missing).collect::<Result<_, _>>()?;
     let (cached, others): (Vec<_>, Vec<_>) = missing.concat().into_iter().partition(|(is_cached, _)| *is_cached);
     let objects = |all: Vec<(bool, Object)>| all.into_iter().map(|(_, object)| object).collect();
-    let (dvc, slots) = (Dvc::find()?, project.fanout().slots());
-    let transfer = Transfer { dvc: &dvc, project, scratch: &slots };
-    transfer.fetch_with_runs(objects(cached))?;
+    let slots = project.fanout().slots();
+    let transfer = Transfer::new(project, &slots);
+    transfer.fetch_with_runs(objects(cached), &runs_of(run, items)?)?;
     // Of outs that DVC does not cache, only the run cache has use for objects, and not every stage leaves them.
     drop(transfer.fetch(objects(others)));
-    Ok(())
+    store::tell_moved(&transfer, run)
+}
+
+/// The entries of the run cache that the stages of work items have left.
+fn runs_of(run: &RunDir, items: &[WorkItem]) -> Result<Vec<RunName>, Diagnostic> {
+    let of_item = |item: &WorkItem| -> Result<Vec<RunName>, Diagnostic> {
+        let best = results::best(run, item.index)?;
+        Ok(best.iter().flat_map(|published| &published.result.stages).filter_map(published::run_of).collect())
+    };
+    Ok(items.par_iter().map(of_item).collect::<Result<Vec<_>, _>>()?.concat())
 }
 
 /// Brings the cached data that work items begin with into the cache of a clone that may never have had them.
-fn fetch_inputs(project: &ProjectHome, items: &[WorkItem]) -> Result<(), Diagnostic> {
+fn fetch_inputs(project: &ProjectHome, run: &RunDir, items: &[WorkItem]) -> Result<(), Diagnostic> {
     let objects = store::cached_inputs(items).collect();
-    let (dvc, slots) = (Dvc::find()?, project.fanout().slots());
-    Transfer { dvc: &dvc, project, scratch: &slots }.fetch(objects)
+    let slots = project.fanout().slots();
+    let transfer = Transfer::new(project, &slots);
+    transfer.fetch(objects)?;
+    store::tell_moved(&transfer, run)
 }
 
 /// Without git there is nothing to commit to.

@@ -4,13 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::adapters::dvc::Dvc;
 use crate::adapters::fs::{self, FsError};
 use crate::commands::settings::Settings;
 use crate::diagnostic::Diagnostic;
 use crate::engine::args::RunningArgs;
 use crate::output::text::{self, count};
-use crate::state::format::{Input, Plan, WorkItem};
+use crate::state::format::{Input, Plan, RunName, WorkItem};
 use crate::state::home::ProjectHome;
 use crate::state::journal::{self, Journal, Journaled};
 use crate::state::mailbox::{Mailbox, Receiving};
@@ -130,7 +129,7 @@ pub(crate) fn post(
     let posted = mailbox.post(project, run, plan, items)?;
     mailbox.forget_request()?;
     if !posted.was_there {
-        push(project, items)?;
+        push(project, run, items)?;
     }
     if let Some(first) = posted.too_large.first() {
         let others = match posted.too_large.len() - 1 {
@@ -179,12 +178,28 @@ pub(crate) fn remove(run: &RunDir) -> Result<(), Diagnostic> {
     }
 }
 
-/// Takes the data that work items begin with to the project's remote.
-fn push(project: &ProjectHome, items: &[WorkItem]) -> Result<(), Diagnostic> {
+/// Takes the data that work items begin with to the project's remote, and what stages are restored from.
+pub(crate) fn push(project: &ProjectHome, run: &RunDir, items: &[WorkItem]) -> Result<(), Diagnostic> {
     let cache = Path::new(&project.config.cache_dir);
-    let objects: Vec<Object> = cached_inputs(items).filter(|object| object.is_in(cache)).collect();
-    let (dvc, slots) = (Dvc::find()?, project.fanout().slots());
-    Transfer { dvc: &dvc, project, scratch: &slots }.push(objects)
+    // What stages are is not among what a launch knows of work items.
+    let from = worklist::read_restored(run)?;
+    let restored = from.iter().flat_map(|from| &from.objects).cloned();
+    let objects = cached_inputs(items).chain(restored).filter(|object| object.is_in(cache)).collect();
+    let runs: Vec<RunName> = from.into_iter().filter_map(|from| from.run).collect();
+    let slots = project.fanout().slots();
+    let transfer = Transfer::new(project, &slots);
+    transfer.push(objects, &runs)?;
+    tell_moved(&transfer, run)
+}
+
+/// Says what was moved between the cache and the remote, and which way, and writes it down for the report.
+pub(crate) fn tell_moved(transfer: &Transfer<'_>, run: &RunDir) -> Result<(), Diagnostic> {
+    let moved = transfer.untold();
+    if moved.is_nothing() {
+        return Ok(());
+    }
+    text::note(&format!("data: {}", text::moved(&moved)));
+    Ok(Journal::open(run)?.append(Journaled::Moved { moved }).map(drop)?)
 }
 
 /// The cached data that work items begin with.

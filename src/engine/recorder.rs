@@ -109,6 +109,7 @@ impl<'a> Recorder<'a> {
             Journaled::Launched { .. }
             | Journaled::PhaseStarted { .. }
             | Journaled::Stored { .. }
+            | Journaled::Moved { .. }
             | Journaled::Stopping { .. }
             | Journaled::Collected { .. }
             | Journaled::Finalized { .. } => {}

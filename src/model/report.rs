@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 
-use crate::model::run::{Difference, EndingKind, PhaseKind, StageState, Traffic, Usage};
+use crate::model::run::{Difference, EndingKind, Moved, PhaseKind, StageState, Traffic, Usage};
 
 /// Reasons that are shown of a template, the most frequent first.
 const REASONS: usize = 5;
@@ -53,6 +53,8 @@ pub(crate) struct Provenance {
     pub executors: Executors,
     /// What launcher and workers took from an object store and put into it, where there is one.
     pub traffic: Option<Traffic>,
+    /// What launcher and workers moved between caches and the project's remote, and which way.
+    pub moved: Moved,
 }
 
 /// What did the stages that had their turn.

@@ -283,6 +283,36 @@ impl Traffic {
     }
 }
 
+/// What went between the cache and the project's remote, and which way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Moved {
+    /// How many objects this program has moved itself.
+    pub native: u64,
+    /// What that took of an object store.
+    #[serde(flatten)]
+    pub traffic: Traffic,
+    /// How many objects DVC was asked for, directories with all their files as one.
+    pub by_dvc: u64,
+    /// Why it was DVC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl Moved {
+    pub(crate) fn plus(self, other: Moved) -> Moved {
+        Moved {
+            native: self.native.saturating_add(other.native),
+            traffic: self.traffic.plus(other.traffic),
+            by_dvc: self.by_dvc.saturating_add(other.by_dvc),
+            why: self.why.or(other.why),
+        }
+    }
+
+    pub(crate) fn is_nothing(&self) -> bool {
+        *self == Moved::default()
+    }
+}
+
 /// What the stages of an attempt used, and what its process may use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Usage {

@@ -1,12 +1,11 @@
 //! What lies in a workspace while stages run. Of files nothing is remembered: commands change them.
 
 use std::collections::HashMap;
-use std::fs::Metadata;
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::adapters::dvc::facts::ParamsError;
-use crate::adapters::dvc::hash::{Hasher, Memory};
+use crate::adapters::dvc::hash::{Forgetful, Hasher};
 use crate::dvc::changed::{FactError, Facts, ParamsFile, read_params};
 use crate::dvc::formats;
 use crate::dvc::hash::{HashName, Hashed, Md5, Member};
@@ -14,17 +13,6 @@ use crate::dvc::lockfile::LockEntry;
 use crate::dvc::pipeline::stage::{ParamsDep, Stage};
 use crate::dvc::value::Value;
 use crate::native::Place;
-
-/// Forgets at once.
-pub(super) struct Nothing;
-
-impl Memory for Nothing {
-    fn get(&self, _: &Metadata, _: HashName) -> Option<Md5> {
-        None
-    }
-
-    fn remember(&self, _: &Metadata, _: &Metadata, _: HashName, _: Md5) {}
-}
 
 /// Params files that were read, by their content: the same bytes are parsed once.
 #[derive(Default)]
@@ -51,7 +39,7 @@ impl ParamsMemory {
 
 impl Place<'_> {
     pub(super) fn hasher(&self) -> Hasher<'_> {
-        Hasher::new(self.root, &Nothing)
+        Hasher::new(self.root, &Forgetful)
     }
 
     /// The params files of a stage, in its order; `None` for one that is not there.

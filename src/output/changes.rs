@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn the_summary_counts_what_comes_of_the_stages() {
-        let forecast = |outlook| Forecast { outlook, upstream: vec![] };
+        let forecast = |outlook| Forecast { outlook, upstream: vec![], run: None };
         let forecasts = [forecast(Outlook::Run), forecast(Outlook::Unchanged), forecast(Outlook::Run)];
         assert_eq!(summary(forecasts.iter()), "2 stages run, 1 stage is unchanged");
         assert_eq!(summary([].iter()), "no stages");

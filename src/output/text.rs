@@ -6,6 +6,7 @@ use std::io::Write as _;
 
 use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::project::Project;
+use crate::model::run::{Moved, Traffic};
 
 /// Prints a result to stdout, ending in one newline.
 ///
@@ -74,6 +75,27 @@ pub(crate) fn grouped(number: usize) -> String {
         text.push(digit);
     }
     text
+}
+
+/// Says what was moved between the cache and the remote, and which way: "3 objects moved without DVC (8 requests, 1.5 MB
+/// sent, 12 B received), 1 object moved by DVC: it is at `ssh://`".
+pub(crate) fn moved(moved: &Moved) -> String {
+    let count = |objects: u64| count(usize::try_from(objects).unwrap_or(usize::MAX), "object");
+    let Traffic { requests, sent, received } = moved.traffic;
+    let by_server = || {
+        let requests = grouped(usize::try_from(requests).unwrap_or(usize::MAX));
+        format!(" ({requests} requests, {} sent, {} received)", size(sent), size(received))
+    };
+    let mut texts = vec![];
+    if moved.native > 0 || requests > 0 {
+        let how = if requests > 0 { by_server() } else { String::new() };
+        texts.push(format!("{} moved without DVC{how}", count(moved.native)));
+    }
+    if moved.by_dvc > 0 {
+        let why = moved.why.as_deref().map_or_else(String::new, |why| format!(": {why}"));
+        texts.push(format!("{} moved by DVC{why}", count(moved.by_dvc)));
+    }
+    texts.join(", ")
 }
 
 /// Renders a number of bytes as people say it, in powers of 1,000: "512 B", "1.2 GB".

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::inputs::Inputs;
 use super::{Situation, report};
+use crate::adapters::dvc::cache::Cache;
 use crate::adapters::dvc::files::DiskFiles;
 use crate::adapters::fs;
 use crate::diagnostic::{Diagnostic, Place};
-use crate::dvc::changed::Outlook;
+use crate::dvc::changed::{Forecast, Outlook};
+use crate::dvc::hash::HashName;
 use crate::dvc::lockfile::Lockfile;
 use crate::dvc::pipeline::ignore::DvcIgnore;
 use crate::dvc::pipeline::path;
@@ -20,7 +22,10 @@ use crate::model::requests::{self, GroupClash};
 use crate::model::result_path;
 use crate::model::run::Resources;
 use crate::plan::requests::of_stage;
-use crate::state::format::{self, FileDigest, Input, PlannedOut, PlannedStage, Source, TextFile, VERSION, WorkItem};
+use crate::state::format::{
+    self, FileDigest, Input, Object, PlannedOut, PlannedStage, RestoredFrom, RunName, Source, TextFile, VERSION,
+    WorkItem,
+};
 
 /// The work items of a plan.
 pub(super) struct Made {
@@ -236,10 +241,23 @@ impl Maker<'_> {
             reads: vec![],
             reason: report::reason(self.situation.project, self.situation.changes, index),
             restores: matches!(outlook, Some(Outlook::Restore(_))),
+            from: forecast.and_then(|forecast| self.restored_from(forecast)),
             records: matches!(outlook, Some(Outlook::Record)),
             distrusted: self.situation.changes.distrusted.contains(&stage.address.0),
             keep_running: false,
         })
+    }
+
+    /// What a stage is restored from, as a machine with another cache has to be told.
+    fn restored_from(&self, forecast: &Forecast) -> Option<RestoredFrom> {
+        let Outlook::Restore(outs) = &forecast.outlook else { return None };
+        let objects =
+            outs.iter().map(|out| Object { md5: out.oid.clone(), legacy: out.name == HashName::Md5Dos2unix }).collect();
+        let name = |key: &String| {
+            let file = Cache::new(&self.situation.home.config.cache_dir).newest_run_file(key)?;
+            Some(RunName { key: key.clone(), value: file.file_name()?.to_str()?.to_owned() })
+        };
+        Some(RestoredFrom { run: forecast.run.as_ref().and_then(name), objects })
     }
 
     fn planned_out(&self, stage: &Stage, out: &Out) -> Result<PlannedOut, Diagnostic> {

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::model::executor::Executor;
-use crate::model::run::{Difference, Executed, Outcome, PhaseKind, Resources, StageState, Traffic, Usage};
+use crate::model::run::{Difference, Executed, Moved, Outcome, PhaseKind, Resources, StageState, Traffic, Usage};
 
 /// The version of everything here.
 pub(crate) const VERSION: u32 = 1;
@@ -219,6 +219,9 @@ pub(crate) struct PlannedStage {
     pub reason: String,
     /// Whether DVC would take its outs from the run cache.
     pub restores: bool,
+    /// What it takes them from, for a machine with a cache of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<RestoredFrom>,
     /// Whether DVC only records it: a `.dvc` file or a frozen stage.
     pub records: bool,
     /// Whether what the run cache knows of it may come from an earlier run whose results never came into the project: it
@@ -228,6 +231,32 @@ pub(crate) struct PlannedStage {
     /// Whether what its commands leave running stays until the run ends.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep_running: bool,
+}
+
+/// What a stage is restored from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RestoredFrom {
+    /// The entry of the run cache, where it is not the stage's own lock entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunName>,
+    /// The outs.
+    pub objects: Vec<Object>,
+}
+
+/// An entry of the run cache: `runs/KK/KEY/VALUE`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct RunName {
+    pub key: String,
+    pub value: String,
+}
+
+/// A cache object: a file, or a directory with all its files where the digest ends in `.dir`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct Object {
+    pub md5: String,
+    /// Of DVC 2.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub legacy: bool,
 }
 
 /// A stage of another work item.
@@ -393,6 +422,9 @@ pub(crate) struct WorkResult {
     /// What its stages used of what was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// What went between its worker's cache and the project's remote, and which way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Moved>,
     /// What its worker took from an object store and put into it, from the result before to this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,

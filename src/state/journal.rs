@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapters::clock;
 use crate::adapters::fs::{self, At as _, FsError};
-use crate::model::run::{EndingKind, Traffic};
+use crate::model::run::{EndingKind, Moved, Traffic};
 use crate::state::format::VERSION;
 use crate::state::paths::RunDir;
 
@@ -49,6 +49,11 @@ pub(crate) enum Journaled {
         url: String,
         #[serde(flatten)]
         traffic: Traffic,
+    },
+    /// What a launch or `finalize` moved between the cache and the project's remote.
+    Moved {
+        #[serde(flatten)]
+        moved: Moved,
     },
     PhaseStarted {
         phase: usize,

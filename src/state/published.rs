@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use crate::adapters::fs::{self, FsError};
 use crate::adapters::machine;
+use crate::dvc::changed::run_cache;
 use crate::dvc::lockfile::EntryRef;
 use crate::dvc::pipeline::path::is_within;
 use crate::dvc::pipeline::read::dvc_file::recorded_outs;
 use crate::dvc::pipeline::stage::Recorded;
 use crate::model::run::{Outcome, StageState};
-use crate::state::format::{ResultFile, StageResult, WorkResult};
+use crate::state::format::{ResultFile, RunName, StageResult, WorkResult};
 
 /// The folder of the contents of files.
 pub(super) const FILES: &str = "files";
@@ -137,6 +138,15 @@ pub(crate) fn recorded_out(stages: &[StageResult], address: &str, out: &str) -> 
     }
     let entry = EntryRef::of(stage_name(address), stage.entry.as_deref()?).parse().ok()?;
     entry.outs.into_iter().find(|item| item.path == out).map(|item| item.recorded)
+}
+
+/// The entry of the run cache that the run of a good stage belongs in; `None` for a `.dvc` file and for a stage without
+/// inputs, of which none is kept.
+pub(crate) fn run_of(stage: &StageResult) -> Option<RunName> {
+    let entry = EntryRef::of(stage_name(&stage.address), stage.entry.as_deref()?).value().ok()?;
+    let has_inputs = ["deps", "params"].iter().any(|inputs| entry.get(inputs).is_some());
+    let (key, value) = run_cache::names(entry.as_map()?).filter(|_| stage.state.is_good() && has_inputs)?;
+    Some(RunName { key, value })
 }
 
 /// The name of a stage in its lock file.

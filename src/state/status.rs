@@ -178,6 +178,7 @@ fn last_words(lines: &[Line], items: &[WorkItem]) -> HashMap<usize, status::Jour
             Journaled::PhaseStarted { .. }
             | Journaled::Noticed { .. }
             | Journaled::Stored { .. }
+            | Journaled::Moved { .. }
             | Journaled::Stopping { .. }
             | Journaled::Collected { .. }
             | Journaled::Finalized { .. } => continue,

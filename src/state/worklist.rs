@@ -10,7 +10,7 @@ use globset::Glob;
 
 use crate::adapters::fs::{self, At as _, FsError};
 use crate::diagnostic::{Diagnostic, Place};
-use crate::state::format::{Plan, VERSION, WorkItem};
+use crate::state::format::{Plan, RestoredFrom, VERSION, WorkItem};
 use crate::state::paths::{FanoutDir, RunDir};
 
 /// Digits of an offset in `worklist.index`.
@@ -225,6 +225,13 @@ pub(crate) fn read_briefly(run: &RunDir) -> Result<Vec<WorkItem>, WorklistError>
         items.push(item);
     })?;
     Ok(items)
+}
+
+/// Reads what stages are restored from, of all work items.
+pub(crate) fn read_restored(run: &RunDir) -> Result<Vec<RestoredFrom>, WorklistError> {
+    let mut all = vec![];
+    each(run, |item| all.extend(item.stages.into_iter().filter_map(|stage| stage.from)))?;
+    Ok(all)
 }
 
 /// Reads all work items with what there is to know for their results to be collected: what workers begin with is left out.

@@ -10,7 +10,7 @@ use crate::diagnostic::Diagnostic;
 use crate::dvc::hash::HashName;
 use crate::dvc::ignore_lines;
 use crate::dvc::pipeline::path;
-use crate::model::run::{Difference, StageState};
+use crate::model::run::{Difference, Moved, StageState};
 use crate::state::format::{self, IgnoreLines, PathMode, PlannedOut, ResultFile, StageResult, WorkItem};
 use crate::state::published;
 use crate::state::results::Draft;
@@ -33,6 +33,8 @@ pub(super) struct Left {
     pub ignore: Vec<IgnoreLines>,
     /// Where the work item was done twice.
     pub difference: Option<Difference>,
+    /// Where the cache is this machine's own.
+    pub moved: Option<Moved>,
 }
 
 /// Takes things out of the workspace in which a work item's stages ran.

@@ -30,8 +30,9 @@ use crate::adapters::{clock, fs, process, signals};
 use crate::diagnostic::Diagnostic;
 use crate::model::run::{Executed, Outcome, StageState, Usage};
 use crate::model::stdin::Stdin;
+use crate::output::text;
 use crate::state::dvc_version::DvcVersion;
-use crate::state::format::{Input, StageResult, VERSION, WorkItem, WorkResult};
+use crate::state::format::{Input, RunName, StageResult, VERSION, WorkItem, WorkResult};
 use crate::state::needs::{self, Blocked, Needed};
 use crate::state::paths::{FanoutDir, SlotDir};
 use crate::state::published;
@@ -46,6 +47,9 @@ use crate::worker::mounted::{Mounted, Mounting};
 use crate::worker::transfer::{Object, Transfer};
 use crate::worker::workspace::projection::Projection;
 use crate::worker::workspace::{Sources, Workspace};
+
+/// The object of a directory in which there is no file.
+const EMPTY_DIRECTORY: &str = "d751713988987e9331980363e24189ce.dir";
 
 /// What all attempts of a worker share.
 pub(crate) struct Bench<'a> {
@@ -110,7 +114,13 @@ pub(crate) fn attempt(
     }
     let earlier = Earlier::of(sources.run, item, attempt.number)?;
     if let Some(transfer) = bench.transfer {
-        transfer.fetch(inputs(item, sources)?)?;
+        // Of a directory without files, nothing tells whether DVC caches it.
+        let (empty, needed): (Vec<Object>, Vec<Object>) =
+            inputs(item, sources)?.into_iter().partition(|object| object.md5 == EMPTY_DIRECTORY);
+        if let Err(error) = transfer.fetch(needed) {
+            return begun.without_data(whole, &error);
+        }
+        fetch_what_is_there(transfer, &begun, empty);
     }
     let mut tried = bench.check.map(|check| check.try_first(&begun, &earlier, watch)).transpose()?;
     let (mut workspace, mounted) = open(bench, item)?;
@@ -162,7 +172,12 @@ pub(crate) fn attempt(
         outcome = with_blocked(outcome, whole, &blocked);
     }
     if let Some(transfer) = bench.transfer {
-        transfer.push(outs(item, &left.stages, sources))?;
+        let runs: Vec<RunName> = left.stages.iter().filter_map(published::run_of).collect();
+        if let Err(error) = transfer.push(outs(item, &left.stages, sources), &runs) {
+            return begun.without_data(whole, &error);
+        }
+        left.moved = Some(transfer.untold()).filter(|moved| !moved.is_nothing());
+        left.moved.iter().for_each(|moved| begun.say(&format!("data: {}", text::moved(moved))));
     }
     begun.publish(draft, &outcome, left, false, dvc_version)?;
     salvage::end(bench.slot)?;
@@ -355,6 +370,15 @@ impl<'a> Begun<'a> {
         usage::of(self.bench.memory.as_ref(), &self.item.resources, self.cpu_before, seconds)
     }
 
+    /// Publishes that data did not come or did not go: nobody can do anything with what stages have made, if they ran.
+    fn without_data(&self, item: &WorkItem, error: &Diagnostic) -> Result<Outcome, Diagnostic> {
+        self.say(&text::render_error(error));
+        let outcome = Outcome::ToolFailed { message: error.one_line() };
+        let stages = item.stages.iter().map(|stage| StageResult::not_run(&stage.address)).collect();
+        self.publish(self.draft()?, &outcome, Left { stages, ..Left::default() }, false, String::new())?;
+        Ok(outcome)
+    }
+
     /// Publishes the result.
     fn publish(
         &self,
@@ -382,6 +406,7 @@ impl<'a> Begun<'a> {
             difference: left.difference,
             in_project,
             usage: Some(self.usage()),
+            moved: left.moved,
             traffic: None,
             slurm: usage::slurm_task(),
             dvc,
@@ -404,9 +429,11 @@ fn inputs(item: &WorkItem, sources: &Sources<'_>) -> Result<Vec<Object>, Diagnos
     for input in &item.inputs {
         match input {
             Input::Cache { md5, legacy, .. } => objects.push(Object { md5: md5.clone(), legacy: *legacy }),
-            Input::Result { index, stage, out, .. } => {
-                let published = results::best(sources.run, *index)?;
-                let recorded = published.and_then(|published| published.recorded_out(stage, out));
+            Input::Result { index, stage, out, path, .. } => {
+                let Some(published) = results::best(sources.run, *index)? else { continue };
+                // What DVC does not cache comes with the result itself.
+                let comes_with_it = published.files_of(stage, path, None).any(|file| !file.hidden);
+                let recorded = published.recorded_out(stage, out).filter(|_| !comes_with_it);
                 objects.extend(recorded.as_ref().and_then(Object::recorded));
             }
             Input::Snapshot { .. }
@@ -417,6 +444,16 @@ fn inputs(item: &WorkItem, sources: &Sources<'_>) -> Result<Vec<Object>, Diagnos
         }
     }
     Ok(objects)
+}
+
+/// Brings what may be needed, and what stages are restored from; where that does not come, their commands run.
+fn fetch_what_is_there(transfer: &Transfer<'_>, begun: &Begun<'_>, objects: Vec<Object>) {
+    let from = || begun.item.stages.iter().filter_map(|stage| stage.from.as_ref());
+    let objects: Vec<Object> = from().flat_map(|from| from.objects.clone()).chain(objects).collect();
+    let runs: Vec<RunName> = from().filter_map(|from| from.run.clone()).collect();
+    if let Err(error) = transfer.fetch_with_runs(objects, &runs) {
+        begun.say(&format!("what an earlier run left did not come: {}", error.one_line()));
+    }
 }
 
 /// The cache objects that good stages left; of outs that DVC does not cache, those that its run cache holds.

@@ -116,6 +116,7 @@ fn publish(fanout: &FanoutDir, slot: &SlotDir, cache: &Path, at_work: &AtWork) -
             difference: None,
             in_project: false,
             usage: None,
+            moved: None,
             traffic: None,
             slurm: None,
             dvc: plan.dvc,

@@ -3,6 +3,7 @@
 mod azure;
 mod by_hand;
 mod clusters;
+mod data;
 mod elsewhere;
 mod faults;
 mod kills;

@@ -4,6 +4,8 @@
 //! backoff, what a server refuses for a while (5xx, 429) or what a connection breaks off; what is refused for good comes
 //! back at once. Credentials come from the environment, or from the machine's role, and are never in an address.
 
+#[cfg(feature = "store")]
+mod access;
 #[cfg_attr(feature = "store", path = "real.rs")]
 #[cfg_attr(not(feature = "store"), path = "none.rs")]
 mod client;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{BucketError, Listed};
+use crate::dvc::config::remote::PlainRemote;
 use crate::model::run::Traffic;
 
 /// There is none.
@@ -13,6 +14,10 @@ pub(crate) enum Bucket {}
 impl Bucket {
     pub(crate) fn open(_url: &str, _patience: Duration) -> Result<Bucket, BucketError> {
         Err(BucketError::NotBuilt)
+    }
+
+    pub(crate) fn of_remote(_remote: &PlainRemote, _patience: Duration) -> Result<Bucket, String> {
+        Err(BucketError::NotBuilt.to_string())
     }
 
     pub(crate) fn again(&self, _patience: Duration) -> Result<Bucket, BucketError> {
@@ -36,6 +41,14 @@ impl Bucket {
     }
 
     pub(crate) fn get_to(&self, _key: &str, _to: &Path, _limit: u64) -> Result<bool, BucketError> {
+        match *self {}
+    }
+
+    pub(crate) fn get_by(
+        &self,
+        _key: &str,
+        _take: &mut dyn FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<bool, BucketError> {
         match *self {}
     }
 

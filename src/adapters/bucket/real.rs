@@ -22,9 +22,11 @@ use object_store::{
 };
 use tokio::runtime::Runtime;
 
+use super::access::Access;
 use super::{BucketError, Listed};
 use crate::adapters::clock;
 use crate::adapters::fs::{self, At as _};
+use crate::dvc::config::remote::PlainRemote;
 use crate::dvc::config::without_password;
 use crate::env;
 use crate::model::run::Traffic;
@@ -36,6 +38,8 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// Up to here an object is sent in one request, beyond it in parts of this size.
 const PART: usize = 16 << 20;
+/// The most parts that a store makes an object of.
+const MAX_PARTS: u64 = 10_000;
 /// Parts that are on their way at a time.
 const PARTS_AT_ONCE: usize = 4;
 /// Objects that a server lists in one answer.
@@ -78,15 +82,21 @@ impl Drop for Bucket {
 impl Bucket {
     /// Opens the store of an address; a request that fails for a while is tried again for as long as `patience`.
     pub(crate) fn open(url: &str, patience: Duration) -> Result<Bucket, BucketError> {
-        Bucket::counting(url, patience, Arc::default())
+        Bucket::counting(url, &Access::environment(), patience, Arc::default())
+    }
+
+    /// Opens a remote of DVC's; `Err` says why only DVC can.
+    pub(crate) fn of_remote(remote: &PlainRemote, patience: Duration) -> Result<Bucket, String> {
+        let opened = Bucket::counting(&remote.url, &Access::of(remote)?, patience, Arc::default());
+        opened.map_err(|error| error.to_string())
     }
 
     /// Opens it once more, to wait less or more; what either takes is counted together.
     pub(crate) fn again(&self, patience: Duration) -> Result<Bucket, BucketError> {
-        Bucket::counting(&self.url, patience, Arc::clone(&self.counts))
+        Bucket::counting(&self.url, &Access::environment(), patience, Arc::clone(&self.counts))
     }
 
-    fn counting(url: &str, patience: Duration, counts: Arc<Counts>) -> Result<Bucket, BucketError> {
+    fn counting(url: &str, access: &Access, patience: Duration, counts: Arc<Counts>) -> Result<Bucket, BucketError> {
         let bad = |why: &str| BucketError::Address { url: shown(url), why: why.to_owned() };
         let (scheme, rest) = url.split_once("://").ok_or_else(|| bad("it has no `://`"))?;
         if rest.contains(['?', '#']) || rest.split('/').next().is_some_and(|host| host.contains(':')) {
@@ -111,21 +121,29 @@ impl Bucket {
         let is_folder = scheme == "file";
         let store: Arc<dyn ObjectStore> = match scheme {
             "s3" | "s3a" => {
-                let endpoint = [env::AWS_ENDPOINT_URL_S3, env::AWS_ENDPOINT_URL].into_iter().find_map(env::read_text);
-                let mut builder = AmazonS3Builder::from_env().with_url(place).with_retry(retry);
-                // Whoever names a server without TLS means it.
-                builder = builder.with_allow_http(endpoint.as_ref().is_some_and(|url| url.starts_with("http://")));
-                if let Some(endpoint) = endpoint {
-                    builder = builder.with_endpoint(endpoint);
+                let mut builder = if access.is_in_environment { s3_of_environment() } else { AmazonS3Builder::new() };
+                for (name, value) in &access.options {
+                    builder = builder.with_config(name.parse().map_err(failed)?, value);
                 }
+                let builder = builder.with_url(place).with_retry(retry);
                 Arc::new(builder.with_http_connector(connector()).build().map_err(failed)?)
             }
             "gs" => {
-                let builder = GoogleCloudStorageBuilder::from_env().with_url(place).with_retry(retry);
+                let (named, new) = (GoogleCloudStorageBuilder::from_env, GoogleCloudStorageBuilder::new);
+                let mut builder = if access.is_in_environment { named() } else { new() };
+                for (name, value) in &access.options {
+                    builder = builder.with_config(name.parse().map_err(failed)?, value);
+                }
+                let builder = builder.with_url(place).with_retry(retry);
                 Arc::new(builder.with_http_connector(connector()).build().map_err(failed)?)
             }
             "az" | "azure" | "abfs" | "abfss" => {
-                let builder = MicrosoftAzureBuilder::from_env().with_url(place).with_retry(retry);
+                let (named, new) = (MicrosoftAzureBuilder::from_env, MicrosoftAzureBuilder::new);
+                let mut builder = if access.is_in_environment { named() } else { new() };
+                for (name, value) in &access.options {
+                    builder = builder.with_config(name.parse().map_err(failed)?, value);
+                }
+                let builder = builder.with_url(place).with_retry(retry);
                 Arc::new(builder.with_http_connector(connector()).build().map_err(failed)?)
             }
             "file" if rest.starts_with('/') && rest.len() > 1 => {
@@ -186,6 +204,12 @@ impl Bucket {
         taken?;
         written?;
         Ok(true)
+    }
+
+    /// Hands an object over bit by bit; says whether there is such an object.
+    pub(crate) fn get_by(&self, key: &str, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<bool, BucketError> {
+        let Some(found) = self.begin(key, u64::MAX)? else { return Ok(false) };
+        self.take(key, found, take).map(|()| true)
     }
 
     /// Asks for an object that may be there, and is not larger than the limit.
@@ -262,11 +286,12 @@ impl Bucket {
             return self.put(key, bytes);
         }
         let place = self.key(key)?;
-        self.count_call(2 + size.div_ceil(PART as u64));
+        let part = PART.max(usize::try_from(size.div_ceil(MAX_PARTS)).unwrap_or(usize::MAX));
+        self.count_call(2 + size.div_ceil(part as u64));
         self.counts.sent.fetch_add(size, Ordering::Relaxed);
         let failed = |error: &Error| self.failed("write", key, error);
         let upload = self.wait(self.store.put_multipart(&place)).map_err(|error| failed(&error))?;
-        let mut upload = WriteMultipart::new_with_chunk_size(upload, PART);
+        let mut upload = WriteMultipart::new_with_chunk_size(upload, part);
         for (path, mut file) in opened {
             let mut block = vec![0; 1 << 20];
             loop {
@@ -367,6 +392,15 @@ impl Bucket {
             _ => BucketError::Failed { action, url, why },
         }
     }
+}
+
+/// S3 as the environment has it.
+fn s3_of_environment() -> AmazonS3Builder {
+    let endpoint = [env::AWS_ENDPOINT_URL_S3, env::AWS_ENDPOINT_URL].into_iter().find_map(env::read_text);
+    // Whoever names a server without TLS means it.
+    let is_open = endpoint.as_ref().is_some_and(|url| url.starts_with("http://"));
+    let builder = AmazonS3Builder::from_env().with_allow_http(is_open);
+    endpoint.into_iter().fold(builder, AmazonS3Builder::with_endpoint)
 }
 
 /// How long ago an object was written.

@@ -97,13 +97,18 @@ impl Cache {
 
     /// Reads the newest entry under a key of the run cache; a damaged one counts as none, as for DVC.
     pub(crate) fn newest_run(&self, key: &str) -> Option<LockEntry> {
+        parse_run(&std::fs::read(self.newest_run_file(key)?).ok()?)
+    }
+
+    /// Where the newest entry under a key of the run cache lies.
+    pub(crate) fn newest_run_file(&self, key: &str) -> Option<PathBuf> {
         let dir = self.find(&Path::new("runs").join(key.get(..2)?).join(key));
         let entries = std::fs::read_dir(dir).ok()?;
         let newest = entries.flatten().max_by_key(|entry| {
             let written = entry.metadata().and_then(|metadata| metadata.modified()).ok();
             (written, entry.file_name())
         })?;
-        parse_run(&std::fs::read(newest.path()).ok()?)
+        Some(newest.path())
     }
 }
 

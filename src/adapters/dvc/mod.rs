@@ -8,6 +8,7 @@ pub(crate) mod hash;
 pub(crate) mod links;
 pub(crate) mod lock;
 pub(crate) mod place;
+pub(crate) mod remote;
 pub(crate) mod script;
 pub(crate) mod status;
 pub(crate) mod store;

@@ -119,7 +119,8 @@ impl Store {
         self.check_one(oid, hasher)
     }
 
-    fn check_one(&self, oid: &str, hasher: &Hasher<'_>) -> Result<bool, StoreError> {
+    /// The same of one object alone.
+    pub(super) fn check_one(&self, oid: &str, hasher: &Hasher<'_>) -> Result<bool, StoreError> {
         let Some(path) = self.cache.object(oid, HashName::Md5) else { return Ok(false) };
         match look(&path, oid, hasher)? {
             Look::Missing => Ok(false),
@@ -193,6 +194,33 @@ impl Store {
         file.write_all(text.as_bytes()).at("write", &temporary)?;
         set_mode(&file, PROTECTED, &temporary)?;
         put(&temporary, &object, oid, hasher)
+    }
+
+    /// Puts an object into the cache whose content `fill` writes; one that is not what its name says is not put there, and
+    /// its own name is returned.
+    pub(crate) fn add_by<E: From<StoreError>>(
+        &self,
+        oid: &str,
+        name: HashName,
+        hasher: &Hasher<'_>,
+        fill: impl FnOnce(&mut File) -> Result<(), E>,
+    ) -> Result<Option<Md5>, E> {
+        let object = self.dir.join(inside(oid, name));
+        let temporary = self.make_parent(&object).map_err(StoreError::from)?.join(temporary_name());
+        let mut file = create(&temporary, PROTECTED).map_err(StoreError::from)?;
+        let remove = || drop(disk::remove_file(&temporary));
+        fill(&mut file).inspect_err(|_| remove())?;
+        let kept = set_mode(&file, PROTECTED, &temporary).map_err(StoreError::from);
+        let metadata = || file.metadata().at("look at", &temporary).map_err(StoreError::from);
+        let shown = temporary.display().to_string();
+        let md5 = kept.and_then(|()| Ok(hasher.hash_file(&temporary, &shown, &metadata()?, name)?));
+        let md5 = md5.inspect_err(|_| remove())?;
+        if Md5::parse(oid.strip_suffix(".dir").unwrap_or(oid)) != Some(md5) {
+            remove();
+            return Ok(Some(md5));
+        }
+        put(&temporary, &object, oid, hasher)?;
+        Ok(None)
     }
 
     /// Puts an entry into the run cache, unless it is there.
@@ -444,7 +472,7 @@ fn set_mode(file: &File, mode: u32, path: &Path) -> Result<(), FsError> {
 }
 
 /// Copies what a file holds, by reflink where the file system can.
-fn copy_content(from: &mut File, to: &mut File) -> io::Result<()> {
+pub(super) fn copy_content(from: &mut File, to: &mut File) -> io::Result<()> {
     if rustix::fs::ioctl_ficlone(&*to, &*from).is_err() {
         io::copy(from, to)?;
     }

@@ -118,6 +118,8 @@ fn prepare(scene: &Scene<'_>, phases: &[usize], engine: &AnyEngine) -> Result<Ve
     }
     if let Some(mailbox) = scene.mailbox {
         store::post(mailbox, project, run, plan, &items)?;
+    } else if fs::exists(&run.remote()) {
+        store::push(project, run, &items)?;
     }
     Ok(items)
 }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::adapters::clock;
 use crate::diagnostic::Diagnostic;
 use crate::model::report::{Attempt, Executors, Failure, Outcome, Phase, Provenance, Report, Stage, WorkItem, plain};
-use crate::model::run::{self, EndingKind, Executed, StageState, Traffic};
+use crate::model::run::{self, EndingKind, Executed, Moved, StageState, Traffic};
 use crate::model::status::{ItemState, RunState};
 use crate::state::format::{self, Plan, PlannedStage};
 use crate::state::journal::{self, Journaled, Line};
@@ -60,6 +60,12 @@ pub(super) fn gather(run: &RunDir, plan: &Plan) -> Result<Report, Diagnostic> {
             let results = examined.flat_map(|examined| examined.best.iter().chain(&examined.others));
             results.filter_map(|published| published.result.traffic).fold(traffic, Traffic::plus)
         }),
+        moved: {
+            let examined = found.iter().map(|found| &found.examined);
+            let results = examined.flat_map(|examined| examined.best.iter().chain(&examined.others));
+            let moved = results.filter_map(|published| published.result.moved.clone());
+            moved.fold(history.moved.clone(), Moved::plus)
+        },
         executors: executors(published().flat_map(|published| &published.result.stages)),
     };
     let ends = found.iter().flat_map(|found| &found.work_item.attempts).map(|attempt| attempt.begin + attempt.seconds);
@@ -112,6 +118,8 @@ struct History {
     ended: bool,
     /// What launches took from an object store and put into it.
     traffic: Option<Traffic>,
+    /// What they moved between the cache and the remote.
+    moved: Moved,
     /// From the plan to the last event.
     seconds: f64,
 }
@@ -158,6 +166,7 @@ impl History {
             Journaled::Stored { traffic, .. } => {
                 self.traffic = Some(self.traffic.unwrap_or_default().plus(*traffic));
             }
+            Journaled::Moved { moved } => self.moved = std::mem::take(&mut self.moved).plus(moved.clone()),
             Journaled::PhaseStarted { .. }
             | Journaled::WorkItemSkipped { .. }
             | Journaled::Noticed { .. }

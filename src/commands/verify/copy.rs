@@ -8,10 +8,9 @@
 //! | DVC's config | the same settings, with that cache |
 
 use std::collections::{BTreeSet, HashSet};
-use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
-use crate::adapters::dvc::hash::{Hasher, Memory};
+use crate::adapters::dvc::hash::{Forgetful, Hasher};
 use crate::adapters::dvc::links::free_bytes;
 use crate::adapters::dvc::place::{CachedOut, Placing, object_path, place_cached};
 use crate::adapters::dvc::store::Store;
@@ -22,7 +21,7 @@ use crate::commands::verify::ends::Ends;
 use crate::commands::verify::sample::{Locks, Sample};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::config::LinkType;
-use crate::dvc::hash::{HashName, Hashed, Md5};
+use crate::dvc::hash::{HashName, Hashed};
 use crate::dvc::pipeline::graph::Graph;
 use crate::dvc::pipeline::path::{inside, is_within};
 use crate::dvc::pipeline::project::Project;
@@ -32,17 +31,6 @@ use crate::state::home::ProjectHome;
 
 /// What is DVC's or this program's own.
 const OWN: [&str; 3] = [".dvc/cache", ".dvc/tmp", ".dvc/fanout"];
-
-/// Remembers no hashes.
-struct Forgetful;
-
-impl Memory for Forgetful {
-    fn get(&self, _: &Metadata, _: HashName) -> Option<Md5> {
-        None
-    }
-
-    fn remember(&self, _: &Metadata, _: &Metadata, _: HashName, _: Md5) {}
-}
 
 /// An error of copying.
 pub(super) fn cannot_copy(error: &FsError) -> Diagnostic {

@@ -9,8 +9,8 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::adapters::dvc::Dvc;
 use crate::adapters::dvc::place::Placing;
-use crate::adapters::dvc::{Dvc, DvcError};
 use crate::adapters::git::Store;
 use crate::adapters::memory::{MemoryGroup, RecentKills};
 use crate::adapters::{fs, process};
@@ -143,11 +143,7 @@ fn work(cli: &Cli, args: &WorkArgs, site: Option<Site>) -> Result<Exit, Diagnost
     let file = args.scratch.as_ref().map(|scratch| scratch.join("dvc-version"));
     let file = file.unwrap_or_else(|| project.fanout().dvc_version());
     let version = DvcVersion::new(file);
-    let transfer = match (args.use_remote || config.site.is_some(), &dvc) {
-        (true, Ok(dvc)) => Some(Transfer { dvc, project: &project, scratch: &slots }),
-        (true, Err(_)) => return Err(DvcError::NotFound.into()),
-        (false, _) => None,
-    };
+    let transfer = (args.use_remote || config.site.is_some()).then(|| Transfer::new(&project, &slots));
     let dvc = dvc.as_ref().ok();
     let fanout = project.fanout();
     let check = (choice == Choice::Check).then(|| Check::new(&project.config, &project.root, &version, &slot));

@@ -42,6 +42,14 @@ pub(crate) struct Forecast {
     pub outlook: Outlook,
     /// Stages that run (or may) and make something this stage reads.
     pub upstream: Vec<usize>,
+    /// The key of the run cache that a stage is restored by, where it is not by its own lock entry.
+    pub run: Option<String>,
+}
+
+/// What DVC would restore, and the key of the run cache where that says so.
+struct Restored {
+    outs: Vec<Expected>,
+    key: Option<String>,
 }
 
 /// The selected stages of a project and what was seen of them.
@@ -83,7 +91,7 @@ pub(crate) fn forecast(selection: &Selection<'_>, facts: &dyn Facts) -> Forecast
         if let Some(observation) = &selection.observations[stage] {
             let forecast = state.stage(stage, observation).unwrap_or_else(|problem| {
                 problems.push((stage, problem));
-                Forecast { outlook: Outlook::Run, upstream: vec![] }
+                Forecast { outlook: Outlook::Run, upstream: vec![], run: None }
             });
             state.forecasts[stage] = Some(forecast);
         }
@@ -128,6 +136,7 @@ impl State<'_, '_> {
             || inputs.iter().any(|input| matches!(&input.later, Later::Known(now) if !input.seen.has_recorded(now)));
         upstream.sort_unstable();
         upstream.dedup();
+        let mut run = None;
         let outlook = if !decided {
             // Where a reason is left that decides nothing, DVC has to look again.
             let is_open = observation.reasons.iter().any(|reason| matches!(reason, Reason::Elsewhere { .. }));
@@ -142,9 +151,15 @@ impl State<'_, '_> {
         {
             Outlook::Run
         } else {
-            self.restored(index, observation, &inputs)?.map_or(Outlook::Run, Outlook::Restore)
+            match self.restored(index, observation, &inputs)? {
+                Some(Restored { outs, key }) => {
+                    run = key;
+                    Outlook::Restore(outs)
+                }
+                None => Outlook::Run,
+            }
         };
-        Ok(Forecast { outlook, upstream })
+        Ok(Forecast { outlook, upstream, run })
     }
 
     /// Whether a reason is none, since data is only missing and may be (`dvc/stage/__init__.py: _changed_deps`): of a dep
@@ -255,13 +270,14 @@ impl State<'_, '_> {
         Some(Expected { name: restored.name, oid, size: None, is_exec: false })
     }
 
-    /// Returns what DVC would restore instead of running the stage (`dvc/stage/cache.py: restore`).
+    /// Returns what DVC would restore instead of running the stage (`dvc/stage/cache.py: restore`), with the key of the run
+    /// cache where that says so.
     fn restored(
         &self,
         index: usize,
         observation: &Observation,
         inputs: &[Input<'_>],
-    ) -> Result<Option<Vec<Expected>>, FactError> {
+    ) -> Result<Option<Restored>, FactError> {
         let stage = (self.selection.subject)(index).stage;
         let has_deps = !stage.deps.is_empty() || !stage.params.is_empty();
         let hashable = |out: &Out| !out.persist && out.resolved.as_deref().is_some_and(path::is_inside);
@@ -271,11 +287,11 @@ impl State<'_, '_> {
         let unchanged = |reason: &Reason| matches!(reason, Reason::Out { .. } | Reason::Dep { .. });
         let deps_are_recorded = inputs.iter().all(Input::is_as_recorded);
         let recorded: Option<Vec<Expected>> = observation.outs.iter().map(|seen| seen.recorded.clone()).collect();
-        let outs = match recorded {
+        let (outs, key) = match recorded {
             Some(outs)
                 if outs.len() == stage.outs.len() && deps_are_recorded && observation.reasons.iter().all(unchanged) =>
             {
-                outs
+                (outs, None)
             }
             _ if (self.selection.distrusts)(index) => return Ok(None),
             _ => {
@@ -284,7 +300,7 @@ impl State<'_, '_> {
                 let expected =
                     |out: &Out| Expected::of(expected::item(&run.outs, &out.path)?, out.resolved.as_deref()?);
                 let Some(outs) = stage.outs.iter().map(expected).collect() else { return Ok(None) };
-                outs
+                (outs, Some(key))
             }
         };
         for out in &outs {
@@ -292,7 +308,7 @@ impl State<'_, '_> {
                 return Ok(None);
             }
         }
-        Ok(Some(outs))
+        Ok(Some(Restored { outs, key }))
     }
 
     /// The key of the run cache; `None` where a dep or param is missing, which makes the stage fail.

@@ -4,6 +4,7 @@
 //! directory of the file that names them.
 
 pub(crate) mod ini;
+pub(crate) mod remote;
 mod schema;
 
 use indexmap::IndexMap;

@@ -39,6 +39,14 @@ pub(super) fn document(report: &Report) -> Value {
                 "sent_bytes": traffic.sent,
                 "received_bytes": traffic.received,
             })),
+            "data": (!from.moved.is_nothing()).then(|| json!({
+                "native_objects": from.moved.native,
+                "dvc_objects": from.moved.by_dvc,
+                "why_dvc": from.moved.why,
+                "requests": from.moved.traffic.requests,
+                "sent_bytes": from.moved.traffic.sent,
+                "received_bytes": from.moved.traffic.received,
+            })),
             "executors": {
                 "native": from.executors.native,
                 "dvc": from.executors.dvc,

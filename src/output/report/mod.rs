@@ -27,7 +27,7 @@ pub(crate) use text::render as text;
 
 use crate::model::report::{Executors, Report, Template};
 use crate::model::run::{StageState, Traffic};
-use crate::output::text::{count, grouped, size};
+use crate::output::text::{count, grouped, moved as data, size};
 
 /// Appends to a text.
 fn put(text: &mut String, more: std::fmt::Arguments<'_>) {
@@ -121,6 +121,7 @@ fn provenance(report: &Report) -> Vec<(&'static str, String)> {
         ("done differently by DVC", differences(report)),
         ("used", used(report)),
         ("object store", traffic(report)),
+        ("data", moved(report)),
     ];
     all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
 }
@@ -142,6 +143,12 @@ fn traffic(report: &Report) -> String {
     let each = requests as f64 / report.work_items.len().max(1) as f64;
     let requests = grouped(usize::try_from(requests).unwrap_or(usize::MAX));
     format!("{requests} requests ({each:.1} a work item), {} sent, {} received", size(sent), size(received))
+}
+
+/// What went between caches and the remote; nothing where all share a cache.
+fn moved(report: &Report) -> String {
+    let moved = &report.provenance.moved;
+    if moved.is_nothing() { String::new() } else { data(moved) }
 }
 
 /// What did the stages: "3 dvc-fanout, 2 DVC (it is an import)"; nothing where no stage had its turn.

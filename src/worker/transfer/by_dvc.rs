@@ -1,4 +1,4 @@
-//! Moves cache objects from and to the project's remote, by their digests alone.
+//! Objects moved by `dvc fetch` and `dvc push`.
 //!
 //! DVC moves what its files name. So a DVC project is made for the purpose, with the cache and the remotes of the
 //! project at hand and one `.dvc` file that names the objects; nothing of the project itself is loaded.
@@ -6,64 +6,24 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::Object;
 use crate::adapters::dvc::Dvc;
-use crate::adapters::dvc::place::object_path;
 use crate::adapters::{fs, process};
 use crate::diagnostic::Diagnostic;
-use crate::dvc::pipeline::stage::Recorded;
 use crate::state::home::ProjectHome;
 
 /// The last lines of DVC's output that an error shows.
 const SHOWN_LINES: usize = 10;
 
-/// A cache object: a file, or a directory with all its files where the digest ends in `.dir`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Object {
-    pub md5: String,
-    /// Of DVC 2.
-    pub legacy: bool,
-}
-
-impl Object {
-    /// The object of an out as a lock entry has it; `None` for one that is not in the cache by its MD5.
-    pub(crate) fn recorded(recorded: &Recorded) -> Option<Self> {
-        Some(Object { md5: recorded.md5.clone()?, legacy: recorded.hash.is_none() })
-    }
-
-    pub(crate) fn is_in(&self, cache: &Path) -> bool {
-        object_path(cache, &self.md5, self.legacy).is_some_and(|object| fs::exists(&object))
-    }
-}
-
-/// A way between the cache and the remote.
-pub(crate) struct Transfer<'a> {
-    pub dvc: &'a Dvc,
+/// DVC, and where a project is made for it.
+pub(super) struct ByDvc<'a> {
     pub project: &'a ProjectHome,
-    /// Where the project for the purpose is made.
     pub scratch: &'a Path,
 }
 
-impl Transfer<'_> {
-    /// Brings those objects into the cache that it does not have.
-    pub(crate) fn fetch(&self, mut objects: Vec<Object>) -> Result<(), Diagnostic> {
-        let cache = Path::new(&self.project.config.cache_dir);
-        objects.retain(|object| !object.is_in(cache));
-        self.run(&["fetch"], objects)
-    }
-
-    /// The same, and all of the remote's run cache, as far as the remote can hold one.
-    pub(crate) fn fetch_with_runs(&self, objects: Vec<Object>) -> Result<(), Diagnostic> {
-        self.run(&["fetch", "--run-cache"], objects)
-    }
-
-    /// Takes objects to the remote, and the run cache, which names the outs of stages that DVC does not cache.
-    pub(crate) fn push(&self, objects: Vec<Object>) -> Result<(), Diagnostic> {
-        self.run(&["push", "--run-cache"], objects)
-    }
-
-    fn run(&self, verb: &[&str], mut objects: Vec<Object>) -> Result<(), Diagnostic> {
-        objects.sort_unstable();
-        objects.dedup();
+impl ByDvc<'_> {
+    /// Has DVC fetch or push objects.
+    pub(super) fn run(&self, verb: &[&str], objects: &[Object]) -> Result<(), Diagnostic> {
         if objects.is_empty() {
             return Ok(());
         }
@@ -73,8 +33,8 @@ impl Transfer<'_> {
         fs::write_plain(&depot.join(".dvc/config"), config.as_bytes())?;
         // `local` ends with the section `core`.
         fs::write_plain(&depot.join(".dvc/config.local"), format!("{local}    no_scm = true\n").as_bytes())?;
-        fs::write_plain(&depot.join("objects.dvc"), listing(&objects).as_bytes())?;
-        let program = self.dvc.command(&[verb, &["objects.dvc"]].concat());
+        fs::write_plain(&depot.join("objects.dvc"), listing(objects).as_bytes())?;
+        let program = Dvc::find()?.command(&[verb, &["objects.dvc"]].concat());
         let ran = process::output(&program, Some(&depot));
         let ran = ran.map_err(|error| Diagnostic::tool(format!("cannot run `{}`", program.shown())).source(&error))?;
         fs::remove(&depot)?;
