@@ -27,6 +27,13 @@ pub(crate) fn nanoseconds() -> i64 {
     i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
 }
 
+/// The time that a server says it is, in nanoseconds since 1970: `Fri, 27 Nov 2026 15:25:34 GMT`; `None` for what is no time.
+#[cfg(feature = "store")]
+pub(crate) fn of_http(text: &str) -> Option<i64> {
+    let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    i64::try_from(time.as_nanosecond()).ok()
+}
+
 /// An id for a run: the time to the second, and the part of the second that has passed as four hexadecimal digits, so ids
 /// sort by time, also those of one second, and are DNS labels. It sorts after that of the last run even where the clock was
 /// set back since.
@@ -60,6 +67,13 @@ pub(crate) fn seconds_between(from: &str, to: &str) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "store")]
+    #[test]
+    fn servers_say_what_time_it_is() {
+        assert_eq!(of_http("Thu, 01 Jan 1970 00:00:02 GMT"), Some(2_000_000_000));
+        assert_eq!(of_http("now"), None);
+    }
 
     #[test]
     fn ids_of_runs_sort_by_time_within_a_second_too() {

@@ -67,6 +67,8 @@ pub(crate) struct RetryArgs {
     /// The run; the latest by default
     #[arg(long, value_name = "RUN")]
     pub run: Option<String>,
+    #[command(flatten)]
+    pub elsewhere: ElsewhereArgs,
 }
 
 /// Stop a run from another terminal

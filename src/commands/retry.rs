@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use crate::cli::runs::RetryArgs;
 use crate::cli::{Cli, Format};
+use crate::commands::store;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::model::status::{ItemState, RunState};
@@ -13,7 +14,7 @@ use crate::state::{results, status, worklist};
 
 pub(crate) fn run(cli: &Cli, args: &RetryArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
-    let (run, plan) = worklist::open_to_show(&project.fanout(), args.run.as_deref())?;
+    let (run, plan) = store::open_to_show(&project, args.run.as_deref(), args.elsewhere.store.as_deref())?;
     let status = status::run(&run, &plan)?;
     if status.state == RunState::Finalized {
         return Err(Diagnostic::project(format!("run {} is over", plan.run))

@@ -15,8 +15,8 @@ use crate::state::journal::{self, Journal, Journaled};
 use crate::state::mailbox::{Mailbox, Receiving};
 use crate::state::paths::RunDir;
 use crate::state::results::Durability;
-use crate::state::run_lock;
 use crate::state::worklist::{self, WorklistError};
+use crate::state::{looks, run_lock};
 use crate::worker::transfer::{Object, Transfer};
 
 /// How long a launcher waits for a store that is away.
@@ -55,7 +55,9 @@ pub(crate) fn open(
             "where it was launched with `--store` in another clone of the project, name that store here as well",
         ));
     };
-    Mailbox::open(&url, name, PATIENCE)?.bring_run(project)?;
+    let mailbox = Mailbox::open(&url, name, PATIENCE)?;
+    mailbox.bring_run(project)?;
+    looks::add(&fanout.run(name), mailbox.traffic())?;
     text::note(&format!("run {name} was brought from `{url}`"));
     Ok(worklist::open(&fanout, run)?)
 }
@@ -106,7 +108,12 @@ fn at_store(
     act: impl FnOnce(&Mailbox) -> Result<(), Diagnostic>,
 ) -> Result<(), Diagnostic> {
     let Some(url) = noted(run)? else { return Ok(()) };
-    if let Err(error) = Mailbox::open(&url, run.name(), LOOK_PATIENCE).and_then(|mailbox| act(&mailbox)) {
+    let looked = Mailbox::open(&url, run.name(), LOOK_PATIENCE).and_then(|mailbox| {
+        let done = act(&mailbox);
+        looks::add(run, mailbox.traffic())?;
+        done
+    });
+    if let Err(error) = looked {
         text::note(&format!("{otherwise}: {}", error.one_line()));
     }
     Ok(())

@@ -8,6 +8,7 @@ pub(crate) mod home;
 pub(crate) mod journal;
 pub(crate) mod kept;
 pub(crate) mod log;
+pub(crate) mod looks;
 pub(crate) mod mailbox;
 pub(crate) mod needs;
 pub(crate) mod paths;

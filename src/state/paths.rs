@@ -242,6 +242,11 @@ impl RunDir {
         self.0.join("store")
     }
 
+    /// What looks at the object store have taken since the run was put there, beside those of launchers.
+    pub(crate) fn looks(&self) -> PathBuf {
+        self.0.join("looks.json")
+    }
+
     /// Present where the run was planned in another clone of the project.
     pub(crate) fn brought_here(&self) -> PathBuf {
         self.0.join("brought-here")

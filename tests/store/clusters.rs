@@ -152,6 +152,23 @@ mod kubernetes {
     }
 
     #[test]
+    fn a_dry_run_shows_pods_without_volumes_and_puts_nothing_in() {
+        let (Some(server), cluster) = (S3::start(), Cluster::new()) else { return };
+        if cluster.fake().is_none() {
+            return;
+        }
+        let project = Project::from_fixture("sessions");
+        server.add_remote(&project);
+        server.fanout(&project, &["plan"]).succeeded();
+        let ran = fanout(&server, &cluster, &project, &["launch", "--dry-run"], &server.endpoint());
+        assert_eq!(ran.code, Some(0), "{ran:#?}");
+        assert!(ran.stdout.contains("emptyDir") && ran.stdout.contains(STORE), "{ran:#?}");
+        assert!(!ran.stdout.contains("persistentVolumeClaim") && !ran.stdout.contains("s3cr3t"), "{ran:#?}");
+        assert_eq!(server.keys(), [""; 0], "nothing is put in");
+        assert_eq!(cluster.names("jobs"), [""; 0], "nothing is made");
+    }
+
+    #[test]
     fn data_on_a_volume_do_not_go_with_a_store() {
         let (Some(server), cluster) = (S3::start(), Cluster::new()) else { return };
         let project = Project::from_fixture("sessions");

@@ -131,6 +131,68 @@ fn a_run_is_ended_from_another_clone_and_goes_on_there() {
     assert_clean(&other, &[]);
 }
 
+/// Whether a launcher is still there is told by the server's clock, whatever this machine's says.
+#[test]
+fn a_launcher_is_seen_though_the_clock_of_the_server_is_another() {
+    let Some(server) = S3::start() else { return };
+    for (round, ahead) in [-3600, 3600].into_iter().enumerate() {
+        let (project, gate) = gated(&server);
+        let other = clone_of(&project);
+        let proxy = Proxy::start(&server, move |_, _| Fate::Skewed(ahead));
+        let with = |project: &Project, arguments: &[&str]| {
+            let mut command = command(project, project.root(), &proxy.endpoint);
+            command.args(arguments);
+            command
+        };
+        let launcher = with(&project, &["run", "-j", "1", "--store", STORE]).spawn();
+        let mut launcher = launcher.expect("started");
+        let begun = Instant::now();
+        while !server.keys().iter().filter(|key| key.ends_with("/launcher")).count().eq(&(round + 1)) {
+            assert!(begun.elapsed() < Duration::from_secs(120), "nothing has begun: {:?}", server.keys());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        let run = run_folder(&project).file_name().expect("a name").to_string_lossy().into_owned();
+        let status = || succeeded(Ran::of(&mut with(&other, &["status", &run, "--store", STORE])));
+        while !status().stdout.contains("running (local, process") {
+            assert!(begun.elapsed() < Duration::from_secs(180), "{ahead}: {:#?}", status());
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        let ran = Ran::of(&mut with(&other, &["launch", &run]));
+        assert_eq!(ran.code, Some(5), "{ahead}: {ran:#?}");
+        std::fs::write(&gate, "").expect("written");
+        assert!(launcher.wait().expect("it ends").success(), "{ahead}");
+    }
+}
+
+/// What failed is tried again by whoever has the run's name, wherever they are.
+#[test]
+fn failures_are_set_aside_from_another_clone() {
+    let Some(server) = S3::start() else { return };
+    let (project, gate) = gated(&server);
+    let text = project.read("dvc.yaml").replace("until [ -e", "test -e").replace(" ]; do sleep 0.1; done;", " &&");
+    project.write("dvc.yaml", &text);
+    project.commit("it fails where there is no gate");
+    let other = clone_of(&project);
+    server.fanout(&project, &["plan"]).succeeded();
+    let ran = server.fanout(&project, &["launch", "--store", STORE]);
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    let run = run_folder(&project).file_name().expect("a name").to_string_lossy().into_owned();
+    std::fs::write(&gate, "").expect("written");
+    let there = |arguments: &[&str]| server.fanout(&other, arguments);
+    let ran = succeeded(there(&["retry", "--run", &run, "--store", STORE]));
+    assert!(ran.stdout.contains("3 work items will run again"), "{ran:#?}");
+    succeeded(there(&["launch", &run]));
+    succeeded(there(&["finalize", &run]));
+    assert_eq!(other.read("c.out"), "c\n");
+    // What looks at the store have taken is counted as well.
+    let requests = |project: &Project| {
+        let report = succeeded(server.fanout(project, &["report", &run, "--format", "json"])).stdout;
+        let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+        report["provenance"]["object_store"]["requests"].as_u64().expect("a number")
+    };
+    assert!(requests(&other) > 0);
+}
+
 /// Whoever may write to the store may say what they like there.
 #[test]
 fn a_plan_of_somebody_else_is_not_taken() {

@@ -1,4 +1,6 @@
-//! A store that is away, refuses, or breaks off what passes.
+//! A store that is away, refuses, is slow, or breaks off what passes.
+
+use std::time::Duration;
 
 use crate::support::s3::{Fate, Proxy, S3, command};
 use crate::support::same::{assert_clean, assert_same};
@@ -85,4 +87,37 @@ fn a_launch_that_lost_the_store_goes_on_where_it_was() {
     let ran = server.fanout(&fanned, &["finalize"]);
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     assert_same(&serial, &fanned, "in the end");
+}
+
+#[test]
+fn transfers_that_are_slow_come_whole() {
+    let Some(server) = S3::start() else { return };
+    let (serial, fanned) = (Project::from_fixture("sessions"), Project::from_fixture("sessions"));
+    [&serial, &fanned].into_iter().for_each(|project| server.add_remote(project));
+    serial.dvc(["repro"]);
+    let mut count = 0;
+    let proxy = Proxy::start(&server, move |_, _| {
+        count += 1;
+        if count % 3 == 0 { Fate::Slow(Duration::from_millis(150)) } else { Fate::Passes }
+    });
+    let ran = run_through(&proxy, &fanned);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert_same(&serial, &fanned, "over a slow store");
+    assert_clean(&fanned, &[]);
+}
+
+#[test]
+fn a_clock_that_the_store_refuses_is_named() {
+    let Some(server) = S3::start() else { return };
+    let project = Project::from_fixture("sessions");
+    server.add_remote(&project);
+    let document = "<Error><Code>RequestTimeTooSkewed</Code><Message>The difference is too large.</Message></Error>";
+    let proxy = Proxy::start(&server, move |method, _| match method {
+        "GET" | "PUT" => Fate::Refused(document.to_owned()),
+        // The answer to it has no document.
+        _ => Fate::Passes,
+    });
+    let ran = run_through(&proxy, &project);
+    assert_eq!(ran.code, Some(4), "{ran:#?}");
+    assert!(ran.stderr.contains("RequestTimeTooSkewed") && ran.stderr.contains("set the clock"), "{ran:#?}");
 }

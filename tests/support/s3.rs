@@ -144,12 +144,18 @@ pub(crate) enum Fate {
     PassesAs(String),
     /// It is answered by this document without having reached the server.
     Answer(String),
+    /// It is refused with this document without having reached the server.
+    Refused(String),
     /// It is answered by this status without having reached the server.
     Status(u16),
     /// It reaches the server, and the answer is cut off in the middle.
     Cut,
     /// The connection is closed without an answer.
     Hangup,
+    /// The answer comes in bits, with so long a pause before each.
+    Slow(Duration),
+    /// The server's clock is so many seconds ahead.
+    Skewed(i64),
 }
 
 type Rule = dyn FnMut(&str, &str) -> Fate + Send;
@@ -203,7 +209,8 @@ fn pass(
     let said = match &fate {
         Fate::Status(status) => Some((*status, String::new())),
         Fate::Answer(document) => Some((200, document.clone())),
-        Fate::Passes | Fate::PassesAs(_) | Fate::Cut | Fate::Hangup => None,
+        Fate::Refused(document) => Some((403, document.clone())),
+        Fate::Passes | Fate::PassesAs(_) | Fate::Cut | Fate::Hangup | Fate::Slow(_) | Fate::Skewed(_) => None,
     };
     if let Some((status, document)) = said {
         let length = document.len();
@@ -224,6 +231,45 @@ fn pass(
     server.write_all(&body).ok()?;
     let mut answer = vec![];
     server.read_to_end(&mut answer).ok()?;
+    if let Fate::Slow(pause) = fate {
+        for bit in answer.chunks((answer.len() / 4).max(1)) {
+            std::thread::sleep(pause);
+            line.write_all(bit).ok()?;
+        }
+        return Some(());
+    }
+    if let Fate::Skewed(seconds) = fate {
+        answer = skewed(&answer, seconds);
+    }
     let end = if fate == Fate::Cut { answer.len() - answer.len().min(20) } else { answer.len() };
     line.write_all(&answer[..end]).ok()
+}
+
+/// An answer of a server whose clock is so many seconds ahead.
+fn skewed(answer: &[u8], seconds: i64) -> Vec<u8> {
+    let at = answer.windows(4).position(|window| window == b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
+    let head = String::from_utf8_lossy(&answer[..at]);
+    let ahead = jiff::SignedDuration::from_secs(seconds);
+    let shifted = |text: &str| {
+        let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).expect("a date");
+        (time + ahead).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    };
+    let lines = head.split("\r\n").map(|line| match line.split_once(": ") {
+        Some((name, date)) if ["date", "last-modified"].contains(&name.to_lowercase().as_str()) => {
+            format!("{name}: {}", shifted(date))
+        }
+        _ => line.to_owned(),
+    });
+    let head = lines.collect::<Vec<_>>().join("\r\n");
+    // Times have one length, so that the length of a listing stays.
+    let body = String::from_utf8_lossy(&answer[at..]).into_owned();
+    let mut parts = body.split("<LastModified>");
+    let mut listing = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (time, rest) = part.split_once('<').expect("it ends");
+        let time: jiff::Timestamp = time.parse().expect("a time");
+        listing.push_str(&format!("<LastModified>{:.3}<{rest}", time + ahead));
+    }
+    let body = if listing == body { answer[at..].to_vec() } else { listing.into_bytes() };
+    [head.into_bytes(), body].concat()
 }

@@ -24,7 +24,7 @@ pub(crate) struct Listed {
     pub key: String,
     /// Bytes.
     pub size: u64,
-    /// How long ago it was written, by this machine's clock.
+    /// How long ago it was written.
     pub age: Duration,
 }
 
@@ -56,6 +56,9 @@ impl From<BucketError> for Diagnostic {
                 .hint("write `s3://BUCKET/FOLDER`, `gs://BUCKET/FOLDER`, `az://CONTAINER/FOLDER` or `file:///FOLDER`"),
             BucketError::NoBucket { why, .. } => {
                 Diagnostic::project(message).cause(why).hint("make it, or correct `--store`")
+            }
+            BucketError::Refused { why, .. } if why.contains("RequestTimeTooSkewed") => {
+                Diagnostic::project(message).cause(why).hint("set the clock of this machine: the server's is another one")
             }
             BucketError::Refused { why, .. } => Diagnostic::project(message).cause(why).hint(
                 "give credentials by the environment (AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, \

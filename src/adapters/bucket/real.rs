@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -63,6 +63,8 @@ struct Counts {
     requests: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
+    /// How many nanoseconds the server's clock is ahead of this machine's, as it said last.
+    ahead: AtomicI64,
 }
 
 impl fmt::Debug for Bucket {
@@ -168,7 +170,7 @@ impl Bucket {
     /// What it took so far.
     pub(crate) fn traffic(&self) -> Traffic {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let Counts { requests, sent, received } = &*self.counts;
+        let Counts { requests, sent, received, .. } = &*self.counts;
         Traffic { requests: read(requests), sent: read(sent), received: read(received) }
     }
 
@@ -315,7 +317,7 @@ impl Bucket {
         self.count_call(1);
         let place = self.key(key)?;
         match self.wait(self.store.head(&place)) {
-            Ok(found) => Ok(Some(Listed { key: key.to_owned(), size: found.size, age: age(&found) })),
+            Ok(found) => Ok(Some(Listed { key: key.to_owned(), size: found.size, age: self.age(&found) })),
             Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.failed("read", key, &error)),
         }
@@ -332,7 +334,7 @@ impl Bucket {
             let key = inside.by_ref().fold(String::new(), |key, part| {
                 if key.is_empty() { part.as_ref().to_owned() } else { format!("{key}/{}", part.as_ref()) }
             });
-            listed.push(Listed { key, size: found.size, age: age(&found) });
+            listed.push(Listed { key, size: found.size, age: self.age(&found) });
         }
         self.count_call((listed.len() as u64).div_ceil(PAGE).max(1));
         listed.sort_unstable_by(|a, b| a.key.cmp(&b.key));
@@ -354,6 +356,13 @@ impl Bucket {
             }
         }
         Ok(listed.len())
+    }
+
+    /// How long ago an object was written, by the clock of the server, which has also said when that was.
+    fn age(&self, found: &ObjectMeta) -> Duration {
+        let written = found.last_modified.timestamp_nanos_opt().unwrap_or(i64::MAX);
+        let now = clock::nanoseconds().saturating_add(self.counts.ahead.load(Ordering::Relaxed));
+        Duration::from_nanos(now.saturating_sub(written).max(0).unsigned_abs())
     }
 
     fn wait<T>(&self, future: impl Future<Output = T>) -> T {
@@ -401,12 +410,6 @@ fn s3_of_environment() -> AmazonS3Builder {
     let is_open = endpoint.as_ref().is_some_and(|url| url.starts_with("http://"));
     let builder = AmazonS3Builder::from_env().with_allow_http(is_open);
     endpoint.into_iter().fold(builder, AmazonS3Builder::with_endpoint)
-}
-
-/// How long ago an object was written.
-fn age(found: &ObjectMeta) -> Duration {
-    let written = found.last_modified.timestamp_nanos_opt().unwrap_or(i64::MAX);
-    Duration::from_nanos(clock::nanoseconds().saturating_sub(written).max(0).unsigned_abs())
 }
 
 /// An error with its sources, as far as they say something new.
@@ -473,7 +476,15 @@ impl HttpService for Counted {
         Self: 'future,
     {
         self.counts.requests.fetch_add(1, Ordering::Relaxed);
-        self.client.call(request)
+        let (answer, counts) = (self.client.call(request), Arc::clone(&self.counts));
+        Box::pin(async move {
+            let answer = answer.await?;
+            let date = answer.headers().get("date").and_then(|date| date.to_str().ok());
+            if let Some(now) = date.and_then(clock::of_http) {
+                counts.ahead.store(now.saturating_sub(clock::nanoseconds()), Ordering::Relaxed);
+            }
+            Ok(answer)
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use crate::state::format::{self, Plan, PlannedStage};
 use crate::state::journal::{self, Journaled, Line};
 use crate::state::paths::RunDir;
 use crate::state::results::{self, Examined};
-use crate::state::{status, worklist};
+use crate::state::{looks, status, worklist};
 
 /// Lines of the log of a failure that a report has.
 const LOG_LINES: usize = 40;
@@ -43,6 +43,7 @@ pub(super) fn gather(run: &RunDir, plan: &Plan) -> Result<Report, Diagnostic> {
         let log = item.log.as_deref().map(|log| status::tail(&run.path().join(log), LOG_LINES));
         item.tail = log.unwrap_or_default().iter().map(|line| plain(line)).collect();
     }
+    let looks = Some(looks::read(run)?).filter(|looks| *looks != Traffic::default());
     let published = || found.iter().filter_map(|found| found.examined.best.as_ref());
     let hosts = published().map(|published| published.result.host.clone());
     let dvc = published().map(|published| published.result.dvc.clone());
@@ -55,7 +56,7 @@ pub(super) fn gather(run: &RunDir, plan: &Plan) -> Result<Report, Diagnostic> {
         engines: distinct(history.engines.iter().cloned()),
         images: distinct(history.images.iter().cloned()),
         hosts: distinct(history.hosts.iter().cloned().chain(hosts)),
-        traffic: history.traffic.map(|traffic| {
+        traffic: history.traffic.into_iter().chain(looks).reduce(Traffic::plus).map(|traffic| {
             let examined = found.iter().map(|found| &found.examined);
             let results = examined.flat_map(|examined| examined.best.iter().chain(&examined.others));
             results.filter_map(|published| published.result.traffic).fold(traffic, Traffic::plus)
