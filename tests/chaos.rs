@@ -105,7 +105,7 @@ impl Victim {
         arguments.push(std::env::var("DVC_FANOUT_TEST_EXECUTOR").unwrap_or_else(|_| "auto".to_owned()));
         if number("DVC_FANOUT_TEST_STORE").is_some() {
             let folder = |name: &str| project.path(&format!("../{name}")).display().to_string();
-            project.dvc(["remote", "add", "--local", "--default", "remote", &folder("remote")]);
+            project.dvc(["remote", "add", "--global", "--default", "remote", &folder("remote")]);
             std::fs::create_dir_all(folder("store")).expect("made");
             arguments.extend(["--store".to_owned(), format!("file://{}", folder("store"))]);
         }
