@@ -213,7 +213,7 @@ impl DvcConfig {
         if let Some(Item::Section(remotes)) = merged.get_mut("remote").map(|entry| &mut entry.item) {
             for remote in remotes.values_mut() {
                 let Item::Section(options) = &mut remote.item else { continue };
-                options.retain(|key, _| !SECRETS.iter().any(|secret| key.contains(secret)));
+                options.retain(|key, _| key == NAMES_A_KEY || !SECRETS.iter().any(|secret| key.contains(secret)));
                 if let Some(Item::Text(url)) = options.get_mut("url").map(|entry| &mut entry.item) {
                     *url = without_password(url);
                 }
@@ -236,6 +236,9 @@ const LOCAL_SECTIONS: &[&str] = &["db", "machine", "studio", "state", "index"];
 /// Parts of the names of options that hold secrets.
 const SECRETS: &[&str] =
     &["secret", "password", "passphrase", "token", "access_key", "account_key", "key_id", "connection_string"];
+
+/// The option that says which key a bucket encrypts with, which is no secret, and without which it may take nothing.
+const NAMES_A_KEY: &str = "sse_kms_key_id";
 
 /// An address without the password in it.
 pub(crate) fn without_password(url: &str) -> String {

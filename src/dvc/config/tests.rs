@@ -119,6 +119,14 @@ fn the_rendered_config_means_the_same_elsewhere() {
 }
 
 #[test]
+fn others_get_no_secrets_and_all_else() {
+    let text = "['remote \"r\"']\nurl = s3://b\nsse = aws:kms\nsse_kms_key_id = arn\naccess_key_id = i\nsecret_access_key = s\n";
+    let text = load(text).and_then(|config| config.render_for_others()).unwrap_or_else(|error| panic!("{error}"));
+    assert!(text.contains("sse = aws:kms\n") && text.contains("sse_kms_key_id = arn\n"), "{text}");
+    assert!(!text.contains("access_key"), "{text}");
+}
+
+#[test]
 fn odd_paths_are_quoted_or_written_from_where_they_are_read() {
     let names = ["C# work", "v1, final", "it's \"x\", #1", "[x]", " b ", "back\\", "two\nlines", "%(x)s"];
     for root in names.map(|name| format!("/a/{name}")) {
