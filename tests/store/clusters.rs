@@ -220,7 +220,9 @@ fn nodes_on_which_no_worker_can_begin_are_told() {
     let project = Project::from_fixture("sessions");
     server.add_remote(&project);
     let fanout = |variable: &str| {
-        let arguments = ["run", "--store", STORE, "--retries", "0", "--job-env", variable];
+        // Where this program takes data itself, no worker needs DVC.
+        let by_dvc = ["--job-env", "DVC_FANOUT_TRANSFER=dvc", "--job-env", variable];
+        let arguments = [&["run", "--store", STORE, "--retries", "0"], &by_dvc[..]].concat();
         let ran = Ran::of(&mut reaching(&server, &project, slurm.command(&project, &arguments)));
         assert_eq!(ran.code, Some(1), "{ran:#?}");
         ran.stderr

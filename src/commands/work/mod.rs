@@ -144,6 +144,7 @@ fn work(cli: &Cli, args: &WorkArgs, site: Option<Site>) -> Result<Exit, Diagnost
     let file = file.unwrap_or_else(|| project.fanout().dvc_version());
     let version = DvcVersion::new(file);
     let transfer = (args.use_remote || config.site.is_some()).then(|| Transfer::new(&project, &slots));
+    transfer.iter().try_for_each(Transfer::check)?;
     let dvc = dvc.as_ref().ok();
     let fanout = project.fanout();
     let check = (choice == Choice::Check).then(|| Check::new(&project.config, &project.root, &version, &slot));

@@ -11,6 +11,7 @@ mod native;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use crate::adapters::dvc::Dvc;
 use crate::adapters::dvc::place::object_path;
 use crate::adapters::dvc::remote::Remote;
 use crate::adapters::fs;
@@ -58,6 +59,14 @@ enum Way {
 impl<'a> Transfer<'a> {
     pub(crate) fn new(project: &'a ProjectHome, scratch: &'a Path) -> Self {
         Transfer { project, scratch, way: OnceLock::new(), untold: Mutex::default() }
+    }
+
+    /// Fails where DVC is to move data and is not there: better before any work than after it.
+    pub(crate) fn check(&self) -> Result<(), Diagnostic> {
+        match self.way() {
+            Way::Native(_) => Ok(()),
+            Way::ByDvc(_) => Dvc::find().map(drop).map_err(Into::into),
+        }
     }
 
     /// Brings those objects into the cache that it does not have.
