@@ -87,8 +87,10 @@ pub(crate) fn finalize(
     let is_brought = fs::exists(&run.brought_here());
     let in_project = !trailing.is_empty() && !is_brought && launch::base::is_as_planned(project, run, plan)?;
     if is_brought {
-        let whole = worklist::read_all(run)?;
-        trailing.iter().try_for_each(|phase| fetch_inputs(project, run, &whole[plan.phases[*phase].indexes()]))?;
+        let with_inputs = worklist::read_briefly(run)?;
+        trailing
+            .iter()
+            .try_for_each(|phase| fetch_inputs(project, run, &with_inputs[plan.phases[*phase].indexes()]))?;
     } else if !trailing.is_empty() && !in_project {
         text::note("the project is not as this run left it: the last stages run on what was planned");
     }
@@ -184,34 +186,40 @@ fn fetch_outs(project: &ProjectHome, run: &RunDir, items: &[WorkItem]) -> Result
         return Ok(());
     }
     let cache = Path::new(&project.config.cache_dir);
-    let missing = |item: &WorkItem| -> Result<Vec<(bool, Object)>, Diagnostic> {
-        let Some(published) = results::best(run, item.index)? else { return Ok(vec![]) };
-        let outs = item.stages.iter().filter(|stage| !stage.records).flat_map(|stage| {
-            stage.outs.iter().filter_map(|out| {
-                let object = Object::recorded(&published.recorded_out(&stage.address, &out.path)?)?;
-                Some((out.cache, object))
-            })
-        });
-        Ok(outs.filter(|(_, object)| !object.is_in(cache)).collect())
-    };
-    let missing: Vec<Vec<(bool, Object)>> = items.par_iter().map(missing).collect::<Result<_, _>>()?;
-    let (cached, others): (Vec<_>, Vec<_>) = missing.concat().into_iter().partition(|(is_cached, _)| *is_cached);
-    let objects = |all: Vec<(bool, Object)>| all.into_iter().map(|(_, object)| object).collect();
+    let left = |item: &WorkItem| left_by(run, item, cache);
+    let left: Vec<Left> = items.par_iter().map(left).collect::<Result<_, _>>()?;
+    let objects = |of: fn(&Left) -> &[Object]| left.iter().flat_map(of).cloned().collect();
+    let runs: Vec<RunName> = left.iter().flat_map(|left| &left.runs).cloned().collect();
     let slots = project.fanout().slots();
     let transfer = Transfer::new(project, &slots);
-    transfer.fetch_with_runs(objects(cached), &runs_of(run, items)?)?;
+    transfer.fetch_with_runs(objects(|left| &left.cached), &runs)?;
     // Of outs that DVC does not cache, only the run cache has use for objects, and not every stage leaves them.
-    drop(transfer.fetch(objects(others)));
+    drop(transfer.fetch(objects(|left| &left.others)));
     store::tell_moved(&transfer, run)
 }
 
-/// The entries of the run cache that the stages of work items have left.
-fn runs_of(run: &RunDir, items: &[WorkItem]) -> Result<Vec<RunName>, Diagnostic> {
-    let of_item = |item: &WorkItem| -> Result<Vec<RunName>, Diagnostic> {
-        let best = results::best(run, item.index)?;
-        Ok(best.iter().flat_map(|published| &published.result.stages).filter_map(published::run_of).collect())
-    };
-    Ok(items.par_iter().map(of_item).collect::<Result<Vec<_>, _>>()?.concat())
+/// What a work item has left in the remote: objects that this cache does not have, and entries of the run cache.
+#[derive(Default)]
+struct Left {
+    cached: Vec<Object>,
+    /// Of outs that DVC does not cache.
+    others: Vec<Object>,
+    runs: Vec<RunName>,
+}
+
+fn left_by(run: &RunDir, item: &WorkItem, cache: &Path) -> Result<Left, Diagnostic> {
+    let Some(published) = results::best(run, item.index)? else { return Ok(Left::default()) };
+    let runs = published.result.stages.iter().filter_map(published::run_of).collect();
+    let mut left = Left { runs, ..Left::default() };
+    for stage in item.stages.iter().filter(|stage| !stage.records) {
+        for out in &stage.outs {
+            let recorded = published.recorded_out(&stage.address, &out.path);
+            let object = recorded.and_then(|recorded| Object::recorded(&recorded));
+            let objects = if out.cache { &mut left.cached } else { &mut left.others };
+            objects.extend(object.filter(|object| !object.is_in(cache)));
+        }
+    }
+    Ok(left)
 }
 
 /// Brings the cached data that work items begin with into the cache of a clone that may never have had them.

@@ -32,6 +32,11 @@ impl Md5 {
         }
         Some(Md5(bytes))
     }
+
+    /// Reads the name of an object, which for a directory ends in `.dir`.
+    pub(crate) fn of_oid(oid: &str) -> Option<Self> {
+        Md5::parse(oid.strip_suffix(".dir").unwrap_or(oid))
+    }
 }
 
 impl fmt::Display for Md5 {

@@ -55,8 +55,8 @@ pub(super) fn make(situation: &Situation<'_>, phases: &[Phase], order: &[usize])
     let inputs = Inputs::new(situation, &place, &ignore);
     let maker = Maker { situation, place: &place, item_of, locks, inputs };
     let mut ids = HashSet::new();
-    let count = phases.iter().map(|phase| phase.work_items.len()).sum();
-    let (mut lines, mut items) = (vec![], Vec::with_capacity(count));
+    let total = phases.iter().map(|phase| phase.work_items.len()).sum();
+    let (mut lines, mut items) = (vec![], Vec::with_capacity(total));
     for (number, phase) in phases.iter().enumerate() {
         let (first, count) = (items.len(), phase.work_items.len());
         lines.push(format::Phase { kind: phase.kind, trailing: phase.trailing, first, count });

@@ -254,7 +254,6 @@ pub(crate) fn is_uncollected(run: &RunDir, plan: &Plan) -> Result<bool, FsError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::fs as files;
     use crate::state::journal::Journal;
     use crate::state::paths::FanoutDir;
     use crate::state::run_lock::RunLock;
@@ -280,8 +279,8 @@ mod tests {
         });
         let item: WorkItem = serde_json::from_value(item).expect("a work item");
         worklist::write(&run, &plan, &[item]).expect("written");
-        files::create_dir(&run.work_item(0)).expect("made");
-        files::write_plain(&run.log(0, 1), b"").expect("written");
+        fs::create_dir(&run.work_item(0)).expect("made");
+        fs::write_plain(&run.log(0, 1), b"").expect("written");
         let mut journal = Journal::open(&run).expect("opened");
         for event in events {
             journal.append(event.clone()).expect("appended");

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use crate::adapters::beneath::{Beneath, Seen};
 use crate::adapters::fs::{self, FsError};
+use crate::dvc::hash::Md5;
 use crate::dvc::lockfile::merge::same_entry;
 use crate::dvc::lockfile::{EntryRef, LockfileError, foreign_style, sole_entry};
 use crate::dvc::pipeline::path::{is_within, lock_path};
@@ -290,12 +291,8 @@ fn entry_fits(planned: &PlannedStage, stage: &StageResult) -> Result<(), Rejecti
     if recorded != declared {
         return Err(refused("its outs are not those of the stage".to_owned()));
     }
-    let is_digest = |md5: &str| {
-        let digits = md5.strip_suffix(".dir").unwrap_or(md5);
-        digits.len() == 32 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
     let digests = entry.deps.iter().chain(&entry.outs).filter_map(|item| item.recorded.md5.as_deref());
-    match digests.into_iter().find(|md5| !is_digest(md5)) {
+    match digests.into_iter().find(|md5| Md5::of_oid(md5).is_none()) {
         Some(md5) => Err(refused(format!("`{md5}` is not a digest"))),
         None => Ok(()),
     }

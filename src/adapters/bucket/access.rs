@@ -66,8 +66,7 @@ fn refuse(variables: &[&str]) -> Result<(), String> {
 fn s3(account: &S3Account) -> Result<Access, String> {
     refuse(&env::AWS_UNKNOWN)?;
     let profile = Profile::read(account)?;
-    let endpoint = [env::AWS_ENDPOINT_URL_S3, env::AWS_ENDPOINT_URL].into_iter().find_map(env::read_text);
-    let endpoint = account.endpoint.clone().or(endpoint);
+    let endpoint = account.endpoint.clone().or_else(s3_server);
     let region = [env::AWS_REGION, env::AWS_DEFAULT_REGION].into_iter().find_map(env::read_text);
     let region = account.region.clone().or(region).or_else(|| profile.region.clone());
     if region.is_none() && endpoint.is_none() {
@@ -85,14 +84,23 @@ fn s3(account: &S3Account) -> Result<Access, String> {
         (None, false) if has_role() => None,
         (None, false) => return Err("no credentials are where this program looks for them".to_owned()),
     };
-    // Who names a server without TLS means it.
-    let is_open = endpoint.as_ref().is_some_and(|url| url.starts_with("http://")).then(|| "true".to_owned());
+    let is_open = is_open(endpoint.as_deref()).then(|| "true".to_owned());
     let access = Access { options: vec![], is_in_environment: keys.is_none() };
     let access = access.with("aws_endpoint_url", endpoint.clone()).with("aws_endpoint_url_s3", endpoint);
     let access = access.with("aws_region", region).with("aws_allow_http", is_open);
     let Some(S3Keys { id, secret, token }) = keys else { return Ok(access) };
     let access = access.with("aws_access_key_id", Some(id)).with("aws_secret_access_key", Some(secret));
     Ok(access.with("aws_session_token", token))
+}
+
+/// The server that the environment names for S3.
+pub(super) fn s3_server() -> Option<String> {
+    [env::AWS_ENDPOINT_URL_S3, env::AWS_ENDPOINT_URL].into_iter().find_map(env::read_text)
+}
+
+/// Whether a server is spoken to without TLS: who names such a one means it.
+pub(super) fn is_open(endpoint: Option<&str>) -> bool {
+    endpoint.is_some_and(|url| url.starts_with("http://"))
 }
 
 /// What the files of Amazon's tools say of the profile in force.
@@ -202,7 +210,7 @@ fn connected(text: &str) -> Result<Access, String> {
         return Err("its connection string is not one of an account with its key".to_owned());
     };
     let endpoint = own.or_else(|| Some(format!("{protocol}://{name}.blob.{}", suffix?)));
-    let is_open = endpoint.as_ref().is_some_and(|url| url.starts_with("http://")).then(|| "true".to_owned());
+    let is_open = is_open(endpoint.as_deref()).then(|| "true".to_owned());
     let access = Access::default().with("azure_storage_account_name", Some(name));
     let access = access.with("azure_storage_account_key", Some(key)).with("azure_storage_endpoint", endpoint);
     Ok(access.with("azure_allow_http", is_open))

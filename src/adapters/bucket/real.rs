@@ -22,13 +22,12 @@ use object_store::{
 };
 use tokio::runtime::Runtime;
 
-use super::access::Access;
+use super::access::{Access, is_open, s3_server};
 use super::{BucketError, Listed};
 use crate::adapters::clock;
 use crate::adapters::fs::{self, At as _};
 use crate::dvc::config::remote::PlainRemote;
 use crate::dvc::config::without_password;
-use crate::env;
 use crate::model::run::Traffic;
 
 /// How long a connection may take to come about, and how long nothing may come over one.
@@ -405,10 +404,8 @@ impl Bucket {
 
 /// S3 as the environment has it.
 fn s3_of_environment() -> AmazonS3Builder {
-    let endpoint = [env::AWS_ENDPOINT_URL_S3, env::AWS_ENDPOINT_URL].into_iter().find_map(env::read_text);
-    // Whoever names a server without TLS means it.
-    let is_open = endpoint.as_ref().is_some_and(|url| url.starts_with("http://"));
-    let builder = AmazonS3Builder::from_env().with_allow_http(is_open);
+    let endpoint = s3_server();
+    let builder = AmazonS3Builder::from_env().with_allow_http(is_open(endpoint.as_deref()));
     endpoint.into_iter().fold(builder, AmazonS3Builder::with_endpoint)
 }
 

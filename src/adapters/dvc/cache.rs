@@ -55,7 +55,7 @@ impl Cache {
 
     /// Where an object lies; `None` for what is no MD5.
     pub(crate) fn object(&self, oid: &str, name: HashName) -> Option<PathBuf> {
-        Md5::parse(oid.strip_suffix(".dir").unwrap_or(oid))?;
+        Md5::of_oid(oid)?;
         Some(self.find(&inside(oid, name)))
     }
 
@@ -87,7 +87,7 @@ impl Cache {
             return Ok(true);
         }
         let md5 = hasher.hash_file(&path, &shown(), &metadata, name)?;
-        Ok(Md5::parse(oid.strip_suffix(".dir").unwrap_or(oid)) == Some(md5))
+        Ok(Md5::of_oid(oid) == Some(md5))
     }
 
     /// Reads the object of a directory; `None` where it is not there or no such object.

@@ -137,7 +137,7 @@ impl Remote {
         let text =
             self.read(&key(oid, name))?.ok_or_else(|| RemoteError::Missing { address: self.address(oid, name) })?;
         let found = Md5::of(&text);
-        if Md5::parse(oid.trim_end_matches(".dir")) == Some(found) {
+        if Md5::of_oid(oid) == Some(found) {
             return Ok(text);
         }
         Err(RemoteError::Wrong { address: self.address(oid, name), found })

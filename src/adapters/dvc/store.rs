@@ -215,7 +215,7 @@ impl Store {
         let shown = temporary.display().to_string();
         let md5 = kept.and_then(|()| Ok(hasher.hash_file(&temporary, &shown, &metadata()?, name)?));
         let md5 = md5.inspect_err(|_| remove())?;
-        if Md5::parse(oid.strip_suffix(".dir").unwrap_or(oid)) != Some(md5) {
+        if Md5::of_oid(oid) != Some(md5) {
             remove();
             return Ok(Some(md5));
         }
@@ -352,7 +352,7 @@ fn look(path: &Path, oid: &str, hasher: &Hasher<'_>) -> Result<Look, StoreError>
         return Ok(Look::Protected);
     }
     let md5 = hasher.hash_file(path, &path.display().to_string(), &metadata, HashName::Md5)?;
-    let is_right = Md5::parse(oid.strip_suffix(".dir").unwrap_or(oid)) == Some(md5);
+    let is_right = Md5::of_oid(oid) == Some(md5);
     Ok(if is_right { Look::Right } else { Look::Wrong })
 }
 

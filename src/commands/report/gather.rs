@@ -44,6 +44,7 @@ pub(super) fn gather(run: &RunDir, plan: &Plan) -> Result<Report, Diagnostic> {
         item.tail = log.unwrap_or_default().iter().map(|line| plain(line)).collect();
     }
     let looks = Some(looks::read(run)?).filter(|looks| *looks != Traffic::default());
+    let results = || found.iter().flat_map(|found| found.examined.best.iter().chain(&found.examined.others));
     let published = || found.iter().filter_map(|found| found.examined.best.as_ref());
     let hosts = published().map(|published| published.result.host.clone());
     let dvc = published().map(|published| published.result.dvc.clone());
@@ -56,17 +57,15 @@ pub(super) fn gather(run: &RunDir, plan: &Plan) -> Result<Report, Diagnostic> {
         engines: distinct(history.engines.iter().cloned()),
         images: distinct(history.images.iter().cloned()),
         hosts: distinct(history.hosts.iter().cloned().chain(hosts)),
-        traffic: history.traffic.into_iter().chain(looks).reduce(Traffic::plus).map(|traffic| {
-            let examined = found.iter().map(|found| &found.examined);
-            let results = examined.flat_map(|examined| examined.best.iter().chain(&examined.others));
-            results.filter_map(|published| published.result.traffic).fold(traffic, Traffic::plus)
-        }),
-        moved: {
-            let examined = found.iter().map(|found| &found.examined);
-            let results = examined.flat_map(|examined| examined.best.iter().chain(&examined.others));
-            let moved = results.filter_map(|published| published.result.moved.clone());
-            moved.fold(history.moved.clone(), Moved::plus)
-        },
+        traffic: history
+            .traffic
+            .into_iter()
+            .chain(looks)
+            .reduce(Traffic::plus)
+            .map(|traffic| results().filter_map(|published| published.result.traffic).fold(traffic, Traffic::plus)),
+        moved: results()
+            .filter_map(|published| published.result.moved.clone())
+            .fold(history.moved.clone(), Moved::plus),
         executors: executors(published().flat_map(|published| &published.result.stages)),
     };
     let ends = found.iter().flat_map(|found| &found.work_item.attempts).map(|attempt| attempt.begin + attempt.seconds);

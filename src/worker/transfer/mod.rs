@@ -44,7 +44,7 @@ pub(crate) struct Transfer<'a> {
     project: &'a ProjectHome,
     /// Where DVC finds a project that is made for the purpose.
     scratch: &'a Path,
-    /// Found out when it is first needed: where nothing is moved, nothing has to be understood.
+    /// Found out when it is first needed: where a launcher moves nothing, nothing has to be understood.
     way: OnceLock<Way>,
     /// What has been moved and nobody was told of.
     untold: Mutex<Moved>,
@@ -147,7 +147,7 @@ impl<'a> Transfer<'a> {
 }
 
 /// Each object once.
-fn sorted(mut objects: Vec<Object>) -> Vec<Object> {
+fn sorted<T: Ord>(mut objects: Vec<T>) -> Vec<T> {
     objects.sort_unstable();
     objects.dedup();
     objects

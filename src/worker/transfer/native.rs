@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::Object;
+use super::{Object, sorted};
 use crate::adapters::dvc::hash::forgetful;
 use crate::adapters::dvc::place::object_path;
 use crate::adapters::dvc::remote::{Remote, RemoteError};
@@ -56,17 +56,12 @@ impl Native {
         let (directories, files): (Vec<&Object>, Vec<&Object>) =
             objects.iter().partition(|object| object.is_directory());
         let (directories, mut failed) = each(&directories, self.remote.jobs(), |object| self.directory(object));
-        let members = directories.iter().flat_map(|directory| &directory.members);
-        let mut wanted: Vec<&Object> = files.into_iter().chain(members).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
+        let mut wanted = with_members(files, &directories);
         wanted.retain(|object| !object.is_in(Path::new(&self.folder)));
         let fetch = |object: &&Object| self.remote.fetch(&object.md5, object.name(), &self.cache);
         let (came, others) = each(&wanted, self.remote.jobs(), fetch);
         failed.extend(others);
-        let is_whole =
-            |directory: &&Directory<'_>| directory.members.iter().all(|member| member.is_in(Path::new(&self.folder)));
-        let whole: Vec<&Directory<'_>> = directories.iter().filter(is_whole).collect();
+        let whole = self.whole(&directories);
         for directory in &whole {
             let Object { md5, .. } = directory.object;
             let added = self.cache.add_text(md5, directory.object.name(), &directory.text, &forgetful());
@@ -105,11 +100,7 @@ impl Native {
             objects.iter().partition(|object| object.is_directory());
         let (directories, mut failed) = each(&directories, jobs, |object| self.absent_directory(object));
         let directories: Vec<Directory<'_>> = directories.into_iter().flatten().collect();
-        let members = directories.iter().flat_map(|directory| &directory.members);
-        let mut wanted: Vec<&Object> = files.into_iter().chain(members).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        let (large, small): (Vec<&Object>, Vec<&Object>) = wanted
+        let (large, small): (Vec<&Object>, Vec<&Object>) = with_members(files, &directories)
             .into_iter()
             .partition(|object| object.path(&self.folder).is_some_and(|path| fs::size(&path) > SMALL));
         let mut went = 0;
@@ -119,15 +110,18 @@ impl Native {
             failed.extend(others);
         }
         said(failed)?;
-        let has_all =
-            |directory: &&Directory<'_>| directory.members.iter().all(|member| member.is_in(Path::new(&self.folder)));
         // As DVC does: where a file is nowhere, whoever needs the directory is not to believe that it is whole.
-        let whole: Vec<&Directory<'_>> = directories.iter().filter(has_all).collect();
-        let (pushed, mut failed) = each(&whole, jobs, |directory| self.push_one(directory.object));
+        let (pushed, mut failed) = each(&self.whole(&directories), jobs, |directory| self.push_one(directory.object));
         let (_, others) = each(runs, jobs, |run| self.push_run(run));
         failed.extend(others);
         said(failed)?;
         Ok(went + pushed.len())
+    }
+
+    /// The directories of which the cache has all files.
+    fn whole<'d, 'o>(&self, directories: &'d [Directory<'o>]) -> Vec<&'d Directory<'o>> {
+        let is_here = |member: &Object| member.is_in(Path::new(&self.folder));
+        directories.iter().filter(|directory| directory.members.iter().all(is_here)).collect()
     }
 
     /// A directory of the cache that the remote does not have; where its object is, its files are, as DVC believes, too.
@@ -195,6 +189,11 @@ impl Object {
     fn path(&self, cache: &str) -> Option<std::path::PathBuf> {
         object_path(Path::new(cache), &self.md5, self.legacy)
     }
+}
+
+/// Files, with those of directories, each once.
+fn with_members<'o>(files: Vec<&'o Object>, directories: &'o [Directory<'_>]) -> Vec<&'o Object> {
+    sorted(files.into_iter().chain(directories.iter().flat_map(|directory| &directory.members)).collect())
 }
 
 /// The files of a directory.
