@@ -159,16 +159,24 @@ fn it_does_not_outlive_a_launcher_that_was_cut_off() {
 }
 
 #[test]
-fn everything_ends_with_keeper_and_launcher_killed_at_once() {
+fn what_outlives_keeper_worker_and_launcher_killed_at_once_ends_with_cancel() {
     let (project, mut run) = waiting("run");
-    let ours: Vec<String> = project.processes().into_iter().map(|(id, _)| id.to_string()).collect();
-    let service = project.processes().into_iter().find(|(_, line)| line.starts_with("python3 serve.py"));
-    let (service, _) = service.expect("it is there");
-    let others = ours.iter().filter(|id| **id != service.to_string());
-    // Some may have ended by themselves meanwhile.
-    let _some_are_gone = project.command("kill").arg("-KILL").args(others).stderr(Stdio::null()).status();
+    let limit = Instant::now() + Duration::from_secs(60);
+    while !project.processes().iter().any(|(_, line)| line.starts_with("sleep 300")) {
+        assert!(Instant::now() < limit, "no session waits: {:?}", project.processes());
+    }
+    let (left, killed): (Vec<_>, Vec<_>) = project
+        .processes()
+        .into_iter()
+        .partition(|(_, line)| line.starts_with("python3 serve.py") || line.starts_with("sleep 300"));
+    // Who is killed last is not to see that the others are gone. Some may have ended by themselves meanwhile.
+    for signal in ["-STOP", "-KILL"] {
+        let ids = killed.iter().map(|(id, _)| id.to_string());
+        let _some_are_gone = project.command("kill").arg(signal).args(ids).stderr(Stdio::null()).status();
+    }
     drop(run.wait());
-    assert!(project.processes().iter().any(|(id, _)| *id == service));
+    let now = project.processes();
+    assert!(left.iter().all(|one| now.contains(one)), "{left:?} {now:?}");
     // Nobody is left to end it but the next one.
     project.fanout(["cancel"]).succeeded();
     assert_all_ended(&project, "cancel");

@@ -19,7 +19,7 @@ use crate::state::format::Plan;
 use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
 use crate::state::run_lock::RunLock;
-use crate::state::{journal, kept, run_lock, status};
+use crate::state::{journal, kept, run_lock, slots, status};
 
 /// How often the run's lock is looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -68,6 +68,8 @@ pub(crate) fn run(cli: &Cli, args: &CancelArgs) -> Result<Exit, Diagnostic> {
     let jobs = end_jobs(&project, &run, &plan, args, drain)?;
     let has_kept = fs::exists(&run.kept());
     kept::end(&run)?;
+    // Where launcher and workers were killed at once, nobody else does before the next launch.
+    slots::end_all_leftovers(&project.fanout())?;
     let cancelled = was_on || has_kept || !jobs.is_empty();
     text::result(&match (cli.format, cancelled) {
         (Format::Json, _) => {

@@ -1,6 +1,7 @@
 //! Slots that a worker left behind: ending what still runs there, and removing those that nobody uses.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use rayon::prelude::*;
@@ -13,6 +14,28 @@ use crate::state::paths::{FanoutDir, SlotDir};
 /// How long processes that were left in a slot are chased.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Ends what still runs in slots that a worker left in a hurry and that nobody uses.
+pub(crate) fn end_all_leftovers(fanout: &FanoutDir) -> Result<(), FsError> {
+    let folder = fanout.slots();
+    for slot in numbers(&folder)?.into_iter().map(|number| SlotDir::new(&folder, number)) {
+        if let Some(_lock) = fs::try_lock(&slot.lock())? {
+            end_if_left_in_a_hurry(&slot);
+        }
+    }
+    Ok(())
+}
+
+/// The slots of a folder.
+fn numbers(folder: &Path) -> Result<BTreeSet<usize>, FsError> {
+    Ok(fs::names(folder)?.into_iter().filter_map(|name| name.trim_end_matches(".lock").parse().ok()).collect())
+}
+
+fn end_if_left_in_a_hurry(slot: &SlotDir) {
+    if fs::exists(slot.path()) && !fs::exists(&slot.clean()) {
+        end_leftovers(slot);
+    }
+}
+
 /// Ends what still runs in a slot whose worker is gone.
 pub(crate) fn end_leftovers(slot: &SlotDir) {
     descendants::end_marked(env::DVC_FANOUT_SLOT, slot.path(), GRACE);
@@ -21,8 +44,7 @@ pub(crate) fn end_leftovers(slot: &SlotDir) {
 /// Removes the slots that no worker uses, be it of this run or another; returns how many there were.
 pub(crate) fn remove_unused(fanout: &FanoutDir) -> Result<usize, FsError> {
     let folder = fanout.slots();
-    let numbers = fs::names(&folder)?.into_iter().filter_map(|name| name.trim_end_matches(".lock").parse().ok());
-    let numbers: BTreeSet<usize> = numbers.collect();
+    let numbers = numbers(&folder)?;
     // Each holds as many files as the project.
     let removed = numbers.par_iter().map(|number| remove(&SlotDir::new(&folder, *number)));
     let removed: Vec<bool> = removed.collect::<Result<_, FsError>>()?;
@@ -34,9 +56,7 @@ pub(crate) fn remove_unused(fanout: &FanoutDir) -> Result<usize, FsError> {
 fn remove(slot: &SlotDir) -> Result<bool, FsError> {
     let Some(_lock) = fs::try_lock(&slot.lock())? else { return Ok(false) };
     let was_there = fs::exists(slot.path());
-    if was_there && !fs::exists(&slot.clean()) {
-        end_leftovers(slot);
-    }
+    end_if_left_in_a_hurry(slot);
     fs::remove(slot.path())?;
     fs::remove(&slot.lock())?;
     Ok(was_there)
