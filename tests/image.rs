@@ -18,6 +18,8 @@ test -f /source/Cargo.toml -a -f /source/Cargo.lock -a -f /source/src/main.rs
 mkdir -p /out/bin
 cp /usr/local/lib/dvc-fanout /out/bin/
 ";
+/// What debootstrap fetches with: by itself it would wait for a quarter of an hour where the other side falls silent.
+const WGET: &str = "timeout = 30\ntries = 5\n";
 /// The authorities that this machine trusts, for `pip` in a build behind a proxy that has its own.
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -144,6 +146,7 @@ impl Images {
     fn make_debian(&self) {
         let container = self.buildah(["from", "scratch"]);
         let root = self.buildah(["mount", container.trim()]);
+        self.home.write("../home/.wgetrc", WGET);
         let mut command = self.command("debootstrap");
         Ran::of(command.args(["--variant=minbase", "bookworm", root.trim(), "http://deb.debian.org/debian"]))
             .succeeded();

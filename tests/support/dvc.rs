@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -60,7 +60,8 @@ pub(crate) fn run(command: &Command) -> Ran {
     let mut connection = UnixStream::connect(&SERVER.socket).expect("DVC listens");
     writeln!(connection, "{asked}").expect("DVC listens");
     let mut code = String::new();
-    connection.read_to_string(&mut code).expect("DVC answers");
+    // Not until the end: what DVC leaves running in the background may hold the connection.
+    BufReader::new(connection).read_line(&mut code).expect("DVC answers");
     let read = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).expect("it is there")).into_owned();
-    Ran { code: code.parse().ok(), stdout: read(&stdout), stderr: read(&stderr) }
+    Ran { code: code.trim_end().parse().ok(), stdout: read(&stdout), stderr: read(&stderr) }
 }

@@ -4,7 +4,7 @@ and each call is done in a fork, whose arguments, environment, folder and output
 usage: dvc_server.py SOCKET
 
 It says `ready` when it listens, and ends with its standard input; then SOCKET and its folder go. A connection is one call: it sends a line of JSON,
-{"arguments": [TEXT...], "folder": DIR, "environment": {NAME: VALUE}, "stdout": FILE, "stderr": FILE}, and gets the exit code.
+{"arguments": [TEXT...], "folder": DIR, "environment": {NAME: VALUE}, "stdout": FILE, "stderr": FILE}, and gets a line with the exit code.
 """
 
 import atexit
@@ -80,7 +80,7 @@ def serve(connection):
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    connection.sendall(str(code).encode())
+    connection.sendall(f"{code}\n".encode())
 
 
 def main():

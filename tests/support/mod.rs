@@ -5,6 +5,7 @@ pub(crate) mod apiserver;
 #[cfg(feature = "kubernetes")]
 pub(crate) mod cluster;
 pub(crate) mod dvc;
+mod hung;
 pub(crate) mod oracle;
 #[cfg(feature = "store")]
 pub(crate) mod s3;
@@ -14,8 +15,7 @@ pub(crate) mod slurm;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::rc::Rc;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 /// What `git init` and `dvc init` make, committed: made once in a process, since it takes a second.
 static INITIALIZED: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -39,7 +39,7 @@ static INITIALIZED: LazyLock<PathBuf> = LazyLock::new(|| {
 /// A project in a folder of its own, with a git and a DVC repository, out of reach of the user's settings.
 pub(crate) struct Project {
     /// Also holds the home directory, so that it goes with the project.
-    folder: Rc<tempfile::TempDir>,
+    folder: Arc<tempfile::TempDir>,
     home: PathBuf,
     root: PathBuf,
 }
@@ -68,7 +68,9 @@ impl Project {
         let root = folder.path().join("project");
         std::fs::create_dir_all(&home).expect("made");
         std::fs::create_dir_all(&root).expect("made");
-        Project { folder: Rc::new(folder), home, root }
+        let folder = Arc::new(folder);
+        hung::notice(&folder, &home);
+        Project { folder, home, root }
     }
 
     /// What `dvc init` makes in a folder of that name, which holds nothing else.
@@ -97,7 +99,7 @@ impl Project {
         let root = self.root.with_file_name(name);
         let from = self.root.to_str().expect("it is UTF-8");
         self.git(["clone", "--quiet", from, root.to_str().expect("it is UTF-8")]);
-        Project { folder: Rc::clone(&self.folder), home: self.home.clone(), root }
+        Project { folder: Arc::clone(&self.folder), home: self.home.clone(), root }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -149,13 +151,7 @@ impl Project {
 
     /// The processes that belong to this project, each with its command line: all that were started in it, and theirs.
     pub(crate) fn processes(&self) -> Vec<(i32, String)> {
-        let home = [b"HOME=", self.home.as_os_str().as_encoded_bytes()].concat();
-        let read = |id: i32, name: &str| std::fs::read(format!("/proc/{id}/{name}")).unwrap_or_default();
-        let entries = std::fs::read_dir("/proc").expect("listed").flatten();
-        let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        ids.filter(|id| read(*id, "environ").split(|byte| *byte == 0).any(|variable| variable == home))
-            .map(|id| (id, String::from_utf8_lossy(&read(id, "cmdline")).replace('\0', " ")))
-            .collect()
+        processes_of(&self.home)
     }
 
     /// Runs `git`, which must succeed, and returns its stdout.
@@ -178,6 +174,17 @@ impl Project {
         self.git(["add", "--all"]);
         self.git(["commit", "--quiet", "--allow-empty", "--message", message]);
     }
+}
+
+/// The processes with this home directory.
+fn processes_of(home: &Path) -> Vec<(i32, String)> {
+    let home = [b"HOME=", home.as_os_str().as_encoded_bytes()].concat();
+    let read = |id: i32, name: &str| std::fs::read(format!("/proc/{id}/{name}")).unwrap_or_default();
+    let entries = std::fs::read_dir("/proc").expect("listed").flatten();
+    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    ids.filter(|id| read(*id, "environ").split(|byte| *byte == 0).any(|variable| variable == home))
+        .map(|id| (id, String::from_utf8_lossy(&read(id, "cmdline")).replace('\0', " ")))
+        .collect()
 }
 
 /// How a program ended and what it wrote.
