@@ -41,7 +41,7 @@ fn check_failure(project: &Project, ran: &Ran) {
     assert_eq!(ran.code, Some(1), "{ran:#?}");
     assert!(ran.stderr.contains("k1: FAILED") && ran.stderr.contains("work@k1"), "{ran:#?}");
     assert!(project.path("k0.txt").is_file() && project.path("k2.txt").is_file());
-    assert_eq!(attempts(project), [1, 1, 1]);
+    assert_eq!(attempts(project), [1, 1, 1], "{ran:#?}");
 }
 
 #[cfg(feature = "kubernetes")]
