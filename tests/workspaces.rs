@@ -1,6 +1,9 @@
 //! A worker's workspace from one work item to the next: each sees the project as planned, whatever those before it did,
 //! and what each did is told.
 
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::support::Project;
@@ -79,5 +82,88 @@ fn every_work_item_begins_with_the_project_as_planned_and_tells_what_it_changed(
         told.extend(list("deleted").iter().map(|path| format!("-{}", text(path))));
         told.sort_unstable();
         assert_eq!(told, *expected, "{key}");
+    }
+}
+
+/// What each key writes down of what it sees: all files with their content, kinds and modes, and what git says.
+const LOOK: &str = r#"
+mkdir -p seen
+{
+  find . \( -name .git -o -name .dvc -o -name seen \) -prune -o -printf '%p %y %m %l\n' | sort
+  find . \( -name .git -o -name .dvc -o -name seen \) -prune -o -type f -print | sort | xargs md5sum
+  git status --short; git log --format=%s
+} > "seen/$1"
+"#;
+
+/// A project of so many files that its workspaces stay from one run to the next.
+fn large() -> Project {
+    let project = Project::empty();
+    project.write("look.sh", LOOK);
+    for number in 0..1_100 {
+        project.write(&format!("raw/{}/{number}.txt", number % 7), &format!("{number}\n"));
+    }
+    project.write("folder/inside", "inside\n");
+    project.write("private/key", "key\n");
+    let stage = "foreach: [a, b]\n    do: {cmd: 'sh look.sh ${item}', deps: [look.sh, raw], outs: ['seen/${item}']}";
+    project.write("dvc.yaml", &format!("stages:\n  look:\n    {stage}\n"));
+    project.write(".dvc/config.local", "[core]\n    remote = nowhere\n['remote \"nowhere\"']\n    url = /nowhere\n");
+    project.commit("large");
+    project
+}
+
+fn change(project: &Project) {
+    let at = |path: &str| project.path(path);
+    project.write("raw/1/1.txt", "changed\n");
+    std::fs::remove_file(at("raw/2/2.txt")).expect("removed");
+    project.write("raw/new/deep.txt", "new\n");
+    std::fs::set_permissions(at("raw/3/3.txt"), std::fs::Permissions::from_mode(0o755)).expect("set");
+    std::fs::remove_file(at("raw/4/4.txt")).expect("removed");
+    std::os::unix::fs::symlink("11.txt", at("raw/4/4.txt")).expect("linked");
+    std::fs::remove_dir_all(at("folder")).expect("removed");
+    project.write("folder", "a file now\n");
+    std::fs::rename(at("raw/5"), at("raw/8")).expect("moved");
+    project.commit("changed");
+}
+
+/// What somebody does to a workspace between two runs.
+fn tamper(workspace: &Path) {
+    let file = workspace.join("raw/6/6.txt");
+    let before = file.metadata().expect("it is there");
+    std::fs::write(&file, "X\n").expect("written");
+    let back = std::fs::File::options().write(true).open(&file).expect("opened");
+    back.set_modified(before.modified().expect("known")).expect("set");
+    std::fs::write(workspace.join("raw/6/stray"), "stray\n").expect("written");
+    std::fs::set_permissions(workspace.join("raw/0"), std::fs::Permissions::from_mode(0o700)).expect("set");
+    std::fs::create_dir(workspace.join("empty")).expect("made");
+    std::fs::write(workspace.join(".git/HEAD"), "nonsense").expect("written");
+    std::fs::write(workspace.join("private/other"), "stray\n").expect("written");
+}
+
+#[test]
+fn a_large_workspace_stays_for_the_next_run_and_shows_what_a_new_one_shows() {
+    for kind in ["linked", "auto"] {
+        let (anew, kept) = (large(), large());
+        let run = |project: &Project| project.fanout(["run", "-j", "1", "--workspace", kind]).succeeded();
+        [&anew, &kept].into_iter().for_each(|project| drop(run(project)));
+        std::fs::remove_dir_all(anew.path(".dvc/fanout/slots")).expect("it is there");
+        let workspace = kept.path(".dvc/fanout/slots/0/workspace");
+        let inode = |path: &str| workspace.join(path).metadata().expect("it is there").ino();
+        let before = inode("raw/1/8.txt");
+        assert!(!workspace.join(".dvc/config.local").exists(), "passwords do not stay");
+        tamper(&workspace);
+        [&anew, &kept].into_iter().for_each(change);
+        [&anew, &kept].into_iter().for_each(|project| drop(run(project)));
+        assert_eq!(inode("raw/1/8.txt"), before, "{kind}: it was not made anew");
+        for key in ["seen/a", "seen/b"] {
+            assert!(anew.read(key).contains("./raw/8/5.txt f 644"), "{}", anew.read(key));
+            let (seen, expected) = (kept.read(key), anew.read(key));
+            let odd = |one: &str, other: &str| {
+                one.lines().filter(|line| !other.lines().any(|another| another == *line)).map(str::to_owned).collect()
+            };
+            let (more, less): (Vec<String>, Vec<String>) = (odd(&seen, &expected), odd(&expected, &seen));
+            assert!(seen == expected, "{kind} {key}: {more:#?} instead of {less:#?}");
+        }
+        kept.fanout(["runs", "prune", "--force"]).succeeded();
+        assert!(!kept.path(".dvc/fanout/slots").exists(), "{kind}");
     }
 }

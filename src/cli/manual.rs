@@ -146,7 +146,10 @@ const EXIT_STATUS: [(&str, &str); 9] = [
 const FILES: [(&str, &str); 5] = [
     (".dvc/fanout/config.yaml", "Settings of the project; the only file there that git sees."),
     (".dvc/fanout/runs/RUN/", "Plan, worklist, journal (events.jsonl), results and reports of a run."),
-    (".dvc/fanout/slots/N/", "The workspace of a slot, made once and reset between work items."),
+    (
+        ".dvc/fanout/slots/N/",
+        "The workspace of a slot, made once and reset between work items. A large one is left to the next run, which brings it up to date. It can be deleted while no run is on.",
+    ),
     (".dvc/fanout/hashes.jsonl", "Hashes of files, computed once. It can be deleted at any time."),
     (".dvc/fanout/runs/RUN/snapshot/", "The workspace as planned, until the run is finalized with everything done."),
 ];

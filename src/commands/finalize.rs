@@ -13,6 +13,7 @@ use crate::commands::commit::{self, Watched};
 use crate::commands::settings::Settings;
 use crate::commands::{differences, launch, report, store, summary};
 use crate::diagnostic::Diagnostic;
+use crate::dvc::pipeline::path::join;
 use crate::engine::args::RunningArgs;
 use crate::engine::{AnyEngine, Scene};
 use crate::exit::Exit;
@@ -130,7 +131,7 @@ pub(crate) fn finalize(
     let is_committed = ending.commit.is_some() && (exit == Exit::Success || ending.commit_partial);
     if plan.work_items > 0 {
         note_changed(project, run, plan)?;
-        end(project, run, counts.failed.len(), exit)?;
+        end(project, run, plan, counts.failed.len(), exit)?;
         store::tell(run)?;
         // What is good is committed even where there is no room for a report.
         if let Err(error) = report::write(run, plan) {
@@ -255,8 +256,9 @@ fn note_changed(project: &ProjectHome, run: &RunDir, plan: &Plan) -> Result<(), 
     Ok(())
 }
 
-/// Ends the run: the slots go, and the snapshot where nothing is left to do; plan, results and journal stay.
-fn end(project: &ProjectHome, run: &RunDir, failed: usize, exit: Exit) -> Result<(), Diagnostic> {
+/// Ends the run: the slots go, unless the next run has use for their workspaces, and the snapshot where nothing is left to
+/// do; plan, results and journal stay.
+fn end(project: &ProjectHome, run: &RunDir, plan: &Plan, failed: usize, exit: Exit) -> Result<(), Diagnostic> {
     kept::end(run)?;
     // In this order: nobody goes on with a run that was finalized.
     unsettled::settle(&project.root, &project.fanout(), run)?;
@@ -264,7 +266,9 @@ fn end(project: &ProjectHome, run: &RunDir, failed: usize, exit: Exit) -> Result
     if exit == Exit::Success {
         fs::remove(&run.snapshot())?;
     }
-    slots::remove_unused(&project.fanout())?;
+    // They may hold passwords.
+    let private = join(&plan.prefix, ".dvc/config.local");
+    slots::leave_to_next_run(&project.fanout(), &[private])?;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Slots that a worker left behind: ending what still runs there, and removing those that nobody uses.
+//! Slots that a worker left behind: ending what still runs there, and removing those that nobody uses or will use.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,12 +7,18 @@ use std::time::Duration;
 use rayon::prelude::*;
 
 use crate::adapters::fs::{self, FsError};
+use crate::adapters::git::kept;
 use crate::adapters::process::descendants;
 use crate::env;
 use crate::state::paths::{FanoutDir, SlotDir};
 
 /// How long processes that were left in a slot are chased.
 const GRACE: Duration = Duration::from_secs(5);
+/// A workspace with fewer files of the snapshot is made in no time, and not kept.
+const FEW: usize = 1_000;
+/// How many files of the snapshot, and how many bytes, workspaces that are kept may hold together.
+const MOST_FILES: usize = 50_000;
+const MOST_BYTES: u64 = 256 << 20;
 
 /// Ends what still runs in slots that a worker left in a hurry and that nobody uses.
 pub(crate) fn end_all_leftovers(fanout: &FanoutDir) -> Result<(), FsError> {
@@ -39,6 +45,31 @@ fn end_if_left_in_a_hurry(slot: &SlotDir) {
 /// Ends what still runs in a slot whose worker is gone.
 pub(crate) fn end_leftovers(slot: &SlotDir) {
     descendants::end_marked(env::DVC_FANOUT_SLOT, slot.path(), GRACE);
+}
+
+/// Removes the slots that no worker uses, but for the workspaces that the next run had better bring up to date than make
+/// anew. `private` are the paths in one of what only a run may need, and nobody else is to see.
+pub(crate) fn leave_to_next_run(fanout: &FanoutDir, private: &[String]) -> Result<(), FsError> {
+    let folder = fanout.slots();
+    let (mut files, mut bytes) = (0, 0);
+    let mut others = vec![];
+    for slot in numbers(&folder)?.into_iter().map(|number| SlotDir::new(&folder, number)) {
+        let Some(_lock) = fs::try_lock(&slot.lock())? else { continue };
+        let own = if fs::exists(&slot.clean()) { kept::size(&slot.manifest()).unwrap_or_default() } else { (0, 0) };
+        if own.0 < FEW || files + own.0 > MOST_FILES || bytes + own.1 > MOST_BYTES {
+            others.push(slot);
+            continue;
+        }
+        (files, bytes) = (files + own.0, bytes + own.1);
+        let stays = [slot.workspace(), slot.manifest(), slot.clean()];
+        for at in fs::names(slot.path())?.iter().map(|name| slot.path().join(name)).filter(|at| !stays.contains(at)) {
+            fs::remove(&at)?;
+        }
+        private.iter().try_for_each(|path| fs::remove(&slot.workspace().join(path)))?;
+    }
+    // Each holds as many files as the project.
+    others.par_iter().map(remove).collect::<Result<Vec<bool>, FsError>>()?;
+    fs::remove_if_empty(&folder)
 }
 
 /// Removes the slots that no worker uses, be it of this run or another; returns how many there were.

@@ -4,6 +4,7 @@
 
 mod bundle;
 pub(crate) mod ignore;
+pub(crate) mod kept;
 pub(crate) mod linked;
 mod open;
 mod refs;
@@ -191,6 +192,11 @@ impl Git {
 /// Whether an index has a file at a path. No file has a NUL in its path, and `git2` panics over it.
 fn is_in(index: &git2::Index, path: &str) -> bool {
     !path.contains('\0') && index.get_path(Path::new(path), 0).is_some()
+}
+
+/// The lower 32 bits, all that an index has room for.
+pub(crate) fn low(number: u64) -> u32 {
+    u32::try_from(number & u64::from(u32::MAX)).expect("masked")
 }
 
 /// Which side of a merge an index entry is of; 0 outside of one.

@@ -6,12 +6,12 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use git2::{Index, IndexEntry, IndexEntryExtendedFlag, IndexTime, Repository, RepositoryInitOptions};
 use rayon::prelude::*;
 
+use super::kept::{self, Stat};
 use super::refs::Refs;
 use super::store::{Alternate, Store, TreeEntry};
 use super::{Doing as _, EXECUTABLE, Git, GitError, SUBMODULE, SYMLINK, linked};
@@ -46,9 +46,10 @@ impl Beginning<'_> {
 }
 
 impl Git {
-    /// Fills a directory, which does not exist, with the files of a tree, and makes it look to git as the project does.
+    /// Fills a directory with the files of a tree, and makes it look to git as the project does.
     ///
-    /// `manifest` becomes an index that tells for each file what was written.
+    /// `manifest` becomes an index that tells for each file what was written. Where both are of an earlier call, what is
+    /// still as it is to be stays, and everything else goes.
     pub(crate) fn check_out(&self, begin: Beginning<'_>, to: &Path, manifest: &Path) -> Result<(), GitError> {
         fs::create_dir(to)?;
         self.put_in(begin, to, manifest)?;
@@ -68,22 +69,24 @@ impl Git {
     /// Writes the files of a tree, and what was written into the manifest.
     fn put_in(&self, begin: Beginning<'_>, to: &Path, manifest: &Path) -> Result<(), GitError> {
         let files = begin.store.entries(begin.tree)?;
+        let kept = kept::keep(to, manifest, &files)?;
         let mut folders: Vec<&str> = files.iter().filter_map(|file| Some(file.path.rsplit_once('/')?.0)).collect();
         folders.dedup();
         folders.iter().try_for_each(|folder| fs::create_dir(&to.join(folder)))?;
+        let missing: Vec<&TreeEntry> = files.iter().filter(|file| !kept.contains_key(file.path.as_bytes())).collect();
         // A store is for one thread.
         let store = begin.store.path();
-        let chunk = files.len().div_ceil(rayon::current_num_threads()).max(1);
+        let chunk = missing.len().div_ceil(rayon::current_num_threads()).max(1);
         let top = &begin.as_seen(&self.workdir);
-        let put_all = |files: &[TreeEntry]| {
+        let put_all = |files: &[&TreeEntry]| {
             let store = Store::open(store)?;
             files.iter().map(|file| put(&store, file, top, to)).collect()
         };
         let written: Vec<Vec<Option<IndexEntry>>> =
-            files.par_chunks(chunk).map(put_all).collect::<Result<_, GitError>>()?;
+            missing.par_chunks(chunk).map(put_all).collect::<Result<_, GitError>>()?;
         fs::remove(manifest)?;
         let mut index = Index::open(manifest).doing("write a slot's manifest")?;
-        for entry in written.iter().flatten().flatten() {
+        for entry in kept.values().chain(written.iter().flatten().flatten()) {
             index.add(entry).doing("write a slot's manifest")?;
         }
         index.write().doing("write a slot's manifest")
@@ -216,21 +219,16 @@ fn put(store: &Store, file: &TreeEntry, top: &Path, to: &Path) -> Result<Option<
             }
         }
     }
-    let found = at.symlink_metadata().at("look at", &at)?;
-    let low = |number: u64| u32::try_from(number & u64::from(u32::MAX)).expect("masked");
-    let time = |seconds: i64, nanoseconds: i64| {
-        let nanoseconds = u32::try_from(nanoseconds).unwrap_or(0);
-        IndexTime::new(low(seconds.cast_unsigned()).cast_signed(), nanoseconds)
-    };
+    let Stat { ctime, mtime, dev, ino, uid, gid, size } = Stat::of(&at.symlink_metadata().at("look at", &at)?);
     Ok(Some(IndexEntry {
-        ctime: time(found.ctime(), found.ctime_nsec()),
-        mtime: time(found.mtime(), found.mtime_nsec()),
-        dev: low(found.dev()),
-        ino: low(found.ino()),
+        ctime: IndexTime::new(ctime.0, ctime.1),
+        mtime: IndexTime::new(mtime.0, mtime.1),
+        dev,
+        ino,
         mode: file.mode,
-        uid: found.uid(),
-        gid: found.gid(),
-        file_size: low(found.size()),
+        uid,
+        gid,
+        file_size: size,
         id: file.id,
         flags: 0,
         flags_extended: 0,

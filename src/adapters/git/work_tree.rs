@@ -25,7 +25,7 @@ use git2::{AttrCheckFlags, Index, IndexEntry, IndexEntryExtendedFlag, IndexEntry
 use rayon::prelude::*;
 
 use super::store::{Alternate, Store};
-use super::{Doing as _, EXECUTABLE, FILE, Git, GitError, SUBMODULE, SYMLINK, linked, stage_of};
+use super::{Doing as _, EXECUTABLE, FILE, Git, GitError, SUBMODULE, SYMLINK, linked, low, stage_of};
 use crate::adapters::fs;
 use crate::adapters::git::tree::{Skip, WorkTree};
 
@@ -327,11 +327,6 @@ fn is_unchanged(entry: &IndexEntry, found: &Metadata, written: Option<&Metadata>
 fn is_at(time: IndexTime, found: (i64, i64)) -> bool {
     let (seconds, nanoseconds) = (time.seconds(), time.nanoseconds());
     seconds.cast_unsigned() == low(found.0.cast_unsigned()) && (nanoseconds == 0 || i64::from(nanoseconds) == found.1)
-}
-
-/// The lower 32 bits, all that an index has room for.
-fn low(number: u64) -> u32 {
-    u32::try_from(number & u64::from(u32::MAX)).expect("masked")
 }
 
 /// The mode in a tree; `None` for what is neither a file nor a symlink.

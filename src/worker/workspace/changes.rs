@@ -4,10 +4,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::fill::CONFIG;
-use super::look::low;
 use super::{Workspace, WorkspaceError, make_parent};
 use crate::adapters::fs::{self, Found, FoundKind};
-use crate::adapters::git::{ManifestFile, linked};
+use crate::adapters::git::{ManifestFile, linked, low};
 use crate::dvc::pipeline::path::{is_within, join};
 use crate::state::format::PathMode;
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use super::{Workspace, WorkspaceError};
 use crate::adapters::fs::{self, Found, FoundKind, FsError};
-use crate::adapters::git::ManifestFile;
+use crate::adapters::git::{ManifestFile, low};
 use crate::adapters::watch::{Told, Watch};
 use crate::dvc::pipeline::path::{is_within, join};
 
@@ -157,9 +157,4 @@ impl Workspace {
         }
         Ok(())
     }
-}
-
-/// The lower half, which is what git keeps.
-pub(super) fn low(number: u64) -> u32 {
-    u32::try_from(number & u64::from(u32::MAX)).expect("masked")
 }

@@ -2,7 +2,7 @@
 //!
 //! The file `clean` names the tree that the workspace holds. It is removed before anything is put in and written after
 //! everything has been taken out again, so a workspace that a worker left in a hurry is made anew. So is one of before the
-//! machine was started: nothing there was ever synced.
+//! machine was started: nothing there was ever synced. One that holds another tree, of an earlier run, is brought up to date.
 
 mod carried;
 mod changes;
@@ -123,7 +123,8 @@ impl Workspace {
         let aside = mounting.map(Mounting::aside);
         let marker = marker(sources, aside)?;
         let top = slot.workspace();
-        let is_clean = fs::read_text_if_any(&slot.clean())?.as_deref() == Some(&marker);
+        let left = fs::read_text_if_any(&slot.clean())?;
+        let is_clean = left.as_deref() == Some(&marker);
         if let Some(mut last) = last.filter(|_| is_clean) {
             last.make_mount_points()?;
             last.watch()?;
@@ -133,10 +134,12 @@ impl Workspace {
         }
         if !is_clean {
             fs::remove(&slot.clean())?;
-            if fs::exists(&top) {
-                slots::end_leftovers(&slot);
+            if left.is_none_or(|left| !is_since_start(&left)) {
+                if fs::exists(&top) {
+                    slots::end_leftovers(&slot);
+                }
+                fs::remove(&top)?;
             }
-            fs::remove(&top)?;
             let begin = Beginning {
                 tree: sources.plan.workspace.as_deref().unwrap_or_default(),
                 head: sources.plan.head.as_deref(),
@@ -246,7 +249,7 @@ impl Workspace {
     }
 }
 
-/// What the file `clean` holds: what the workspace was made from, and since when the machine runs.
+/// What the file `clean` holds: since when the machine runs, and what the workspace was made from.
 fn marker(sources: &Sources<'_>, aside: Option<&Aside>) -> Result<String, FsError> {
     let plan = sources.plan;
     let tree = plan.workspace.as_deref().unwrap_or_default();
@@ -254,7 +257,12 @@ fn marker(sources: &Sources<'_>, aside: Option<&Aside>) -> Result<String, FsErro
     let carried = fs::digest_bytes(format!("{}\n{brought}", plan.carry.linked.join("\n")).as_bytes());
     let head = plan.head.as_deref().unwrap_or("-");
     let seen = aside.map_or_else(String::new, |aside| format!(" {}", aside.name().display()));
-    Ok(format!("{tree} {head} {} {carried} {}{seen}\n", plan.setting, machine::boot()))
+    Ok(format!("{} {tree} {head} {} {carried}{seen}\n", machine::boot(), plan.setting))
+}
+
+/// Whether that was written since the machine was started.
+fn is_since_start(marker: &str) -> bool {
+    marker.split(' ').next().is_some_and(|boot| !boot.is_empty() && boot == machine::boot())
 }
 
 /// The entries that a work item's stages have in lock files below a folder, in its order.
