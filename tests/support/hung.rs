@@ -27,9 +27,12 @@ struct Watched {
     is_killed: bool,
 }
 
-/// Watches the test that made this project. Without `CI` nothing is: somebody may be looking at a test that is held up.
+/// Who sets it has tests that take long on purpose (`contrib/soak`).
+const LONG: &str = "DVC_FANOUT_TEST_LONG";
+
+/// Watches the test that made this project. Without `CI` none is: somebody may be looking at a test that is held up.
 pub(super) fn notice(folder: &Arc<TempDir>, home: &Path) {
-    if std::env::var_os("CI").is_none() {
+    if std::env::var_os("CI").is_none() || std::env::var_os(LONG).is_some() {
         return;
     }
     let test = std::thread::current().name().unwrap_or("a thread of a test").to_owned();
