@@ -16,11 +16,12 @@
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 
-use crate::adapters::fs::{self, At as _, FsError};
+use crate::adapters::fs::{self, At as _, FsError, Locked};
 
 /// Where the second names of projects are: the same place for all workers of a user, whatever their environment says, so
 /// that a command which writes it down leaves the same each time.
@@ -29,6 +30,9 @@ const PLACE: &str = "/tmp";
 const DIGITS: usize = 12;
 /// The mode of the folders on the way to a second name.
 const THROUGH: u32 = 0o711;
+/// How long is waited for others who make and remove second names, and how often is looked whether they are done.
+const LOCK_LIMIT: Duration = Duration::from_secs(10);
+const LOCK_POLL: Duration = Duration::from_millis(2);
 /// How many second names are looked at for those of projects that are gone.
 const MAX_LOOKS: usize = 1000;
 
@@ -69,6 +73,7 @@ impl Aside {
         if !found.is_dir() || found.uid() != user || found.mode() & 0o022 != 0 {
             return refused("somebody else may write to it");
         }
+        let _lock = lock(&place)?;
         let digest = fs::digest_bytes(project.as_os_str().as_encoded_bytes());
         let folder = place.join(&digest[..DIGITS]);
         let aside = Aside { project: project.to_owned(), name: folder.join("project"), folder };
@@ -84,7 +89,7 @@ impl Aside {
             }
         }
         if !fs::exists(&aside.name) {
-            // Another worker may be as far.
+            // Another worker may be as far, if the lock could not be had.
             drop(fs::symlink(project, &aside.name));
         }
         let target = std::fs::read_link(&aside.name).at("look at", &aside.name)?;
@@ -125,13 +130,25 @@ pub(crate) fn moved(path: &Path, from: &Path, to: &Path) -> PathBuf {
     }
 }
 
+/// Keeps other workers from making and removing second names: a project that is gone may be there again, as one on a node
+/// that does task after task in the same folder. `None` where that takes too long.
+fn lock(place: &Path) -> Result<Option<Locked>, FsError> {
+    let end = Instant::now() + LOCK_LIMIT;
+    loop {
+        let lock = fs::try_lock(&place.join("names.lock"))?;
+        if lock.is_some() || Instant::now() >= end {
+            return Ok(lock);
+        }
+        std::thread::sleep(LOCK_POLL);
+    }
+}
+
 /// Removes the second names of projects that are gone, as far as that works.
 fn forget_gone(place: &Path) -> Result<(), FsError> {
     for name in fs::names(place)?.iter().filter(|name| !name.contains('.')).take(MAX_LOOKS) {
         let folder = place.join(name);
         let project = std::fs::read_link(folder.join("project"));
         if project.is_ok_and(|project| project.symlink_metadata().is_err_and(|error| is_gone(&error))) {
-            // Another worker may be at it.
             drop(fs::remove(&folder).and_then(|()| fs::remove(&stand_in(&folder))));
         }
     }
@@ -183,4 +200,31 @@ pub(crate) fn enter_as_user(binds: &[Bind]) -> io::Result<()> {
 fn failed(what: &str, error: nix::Error) -> io::Error {
     let error = io::Error::from(error);
     io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_name_stays_though_others_remove_those_of_projects_that_are_gone() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        std::thread::scope(|scope| {
+            for worker in 0..4 {
+                let root = dir.path();
+                scope.spawn(move || {
+                    for turn in 0..100 {
+                        // Two come back to one folder after the other, and two have others.
+                        let folder = if worker < 2 { worker.to_string() } else { format!("{worker}-{turn}") };
+                        let project = root.join(folder);
+                        fs::create_dir(&project).expect("made");
+                        let aside = Aside::prepare(&project).expect("prepared");
+                        std::thread::sleep(Duration::from_micros(500));
+                        assert!(aside.stand_in().join("project").is_dir() && aside.name.is_symlink());
+                        fs::remove(&project).expect("removed");
+                    }
+                });
+            }
+        });
+    }
 }
