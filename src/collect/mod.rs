@@ -23,6 +23,7 @@ use crate::adapters::dvc::lock::{Busy, RepositoryLock, busy_paths};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::path;
 use crate::model::collection::{Collection, LeftOut, Rejected};
+use crate::model::numbers::ItemIndex;
 use crate::output::{self, text};
 use crate::state::format::{Plan, PlannedStage, WorkItem};
 use crate::state::home::ProjectHome;
@@ -52,7 +53,7 @@ pub(crate) enum Resolution {
 pub(crate) struct CollectConfig {
     pub resolution: Resolution,
     /// The work items to collect; `None` for all.
-    pub only: Option<HashSet<usize>>,
+    pub only: Option<HashSet<ItemIndex>>,
     pub dry_run: bool,
     pub declared_only: bool,
     pub lock_limit: Duration,

@@ -8,6 +8,7 @@ use crate::commands::store;
 use crate::diagnostic::Diagnostic;
 use crate::engine::args::RunningArgs;
 use crate::exit::Exit;
+use crate::model::numbers::ItemIndex;
 use crate::output::{self, text};
 use crate::state::format::WorkItem;
 use crate::state::home::ProjectHome;
@@ -46,7 +47,7 @@ pub(crate) fn run(cli: &Cli, args: &CollectArgs) -> Result<Exit, Diagnostic> {
 
 fn resolve(args: &CollectArgs, items: &[WorkItem]) -> Result<CollectConfig, Diagnostic> {
     let only = args.only.iter().map(|name| worklist::find_all(items, name)).collect::<Result<Vec<_>, _>>()?;
-    let only: HashSet<usize> = only.into_iter().flatten().map(|item| item.index).collect();
+    let only: HashSet<ItemIndex> = only.into_iter().flatten().map(|item| item.index).collect();
     Ok(CollectConfig {
         resolution: match (args.ours, args.theirs) {
             (true, _) => Resolution::Ours,

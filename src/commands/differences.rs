@@ -3,6 +3,7 @@
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::model::executor::Executor;
+use crate::model::numbers::ItemIndex;
 use crate::model::run::Difference;
 use crate::output::text::{self, count};
 use crate::state::format::Plan;
@@ -20,8 +21,8 @@ pub(super) fn tell(project: &ProjectHome, run: &RunDir, plan: &Plan, exit: Exit)
     if plan.options.executor != Executor::Check {
         return Ok(exit);
     }
-    let mut found: Vec<(usize, Difference)> = vec![];
-    for index in 0..plan.work_items {
+    let mut found: Vec<(ItemIndex, Difference)> = vec![];
+    for index in plan.indexes() {
         let published = results::best(run, index)?;
         found.extend(published.and_then(|published| published.result.difference).map(|difference| (index, difference)));
     }

@@ -89,9 +89,7 @@ pub(crate) fn finalize(
     let in_project = !trailing.is_empty() && !is_brought && launch::base::is_as_planned(project, run, plan)?;
     if is_brought {
         let with_inputs = worklist::read_briefly(run)?;
-        trailing
-            .iter()
-            .try_for_each(|phase| fetch_inputs(project, run, &with_inputs[plan.phases[*phase].indexes()]))?;
+        trailing.iter().try_for_each(|phase| fetch_inputs(project, run, &with_inputs[plan.phases[*phase].places()]))?;
     } else if !trailing.is_empty() && !in_project {
         text::note("the project is not as this run left it: the last stages run on what was planned");
     }
@@ -107,7 +105,7 @@ pub(crate) fn finalize(
         }
         exit = worst(exit, launched.exit);
         if in_project {
-            let these = &items[plan.phases[phase].indexes()];
+            let these = &items[plan.phases[phase].places()];
             if these.len() > 1 || !is_last(&items, these) {
                 // Entries and lines are to be where `dvc repro` would have put them: stages of several work items take turns
                 // there, and what comes last here may come earlier there.
@@ -117,7 +115,7 @@ pub(crate) fn finalize(
             let collected = collect::collect(project, run, plan, &items, ending.any_branch)?;
             is_whole &= collected.left_out.is_empty();
             rejected.extend(collected.rejected);
-            bring_outs(project, run, plan, &items[plan.phases[phase].indexes()], &rejected)?;
+            bring_outs(project, run, plan, &items[plan.phases[phase].places()], &rejected)?;
         }
         if launched.gave_up {
             break;

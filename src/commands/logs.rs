@@ -9,6 +9,7 @@ use crate::cli::{Cli, Format};
 use crate::commands::store;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
+use crate::model::numbers::ItemIndex;
 use crate::model::status::ItemState;
 use crate::output::text;
 use crate::state::home::ProjectHome;
@@ -70,7 +71,7 @@ pub(crate) fn run(cli: &Cli, args: &LogsArgs) -> Result<Exit, Diagnostic> {
     Ok(Exit::Success)
 }
 
-fn why_failed((_, state): (usize, ItemState)) -> Option<String> {
+fn why_failed((_, state): (ItemIndex, ItemState)) -> Option<String> {
     match state {
         ItemState::Failed { why, .. } => Some(why),
         ItemState::Waiting
@@ -83,7 +84,7 @@ fn why_failed((_, state): (usize, ItemState)) -> Option<String> {
 
 /// Whether an attempt cannot print any more: it has a result or a successor, or nobody launches the run and no cluster
 /// was left to it.
-fn has_ended(run: &RunDir, index: usize, attempt: u32) -> Result<bool, Diagnostic> {
+fn has_ended(run: &RunDir, index: ItemIndex, attempt: u32) -> Result<bool, Diagnostic> {
     Ok(run.attempt(index, attempt).is_dir()
         || results::attempts(run, index)?.last().is_some_and(|last| *last > attempt)
         || !(run_lock::is_held(run)? || status::is_left(run)?))

@@ -7,6 +7,7 @@ use crate::cli::{Cli, Format};
 use crate::commands::store;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
+use crate::model::numbers::ItemIndex;
 use crate::model::status::{ItemState, RunState};
 use crate::output::text::{self, count};
 use crate::state::home::ProjectHome;
@@ -24,8 +25,9 @@ pub(crate) fn run(cli: &Cli, args: &RetryArgs) -> Result<Exit, Diagnostic> {
     let items = worklist::read_all(&run)?;
     let named = args.items.iter().map(|name| worklist::find_all(&items, name)).collect::<Result<Vec<_>, _>>()?;
     // Of those that a pattern matches, nobody wonders about the ones that did not fail.
-    let by_name: HashSet<usize> = named.iter().filter(|items| items.len() == 1).map(|items| items[0].index).collect();
-    let named: HashSet<usize> = named.into_iter().flatten().map(|item| item.index).collect();
+    let by_name: HashSet<ItemIndex> =
+        named.iter().filter(|items| items.len() == 1).map(|items| items[0].index).collect();
+    let named: HashSet<ItemIndex> = named.into_iter().flatten().map(|item| item.index).collect();
     let mut again = vec![];
     for item in &status.items {
         let is_named = named.contains(&item.index);

@@ -8,6 +8,7 @@ use crate::adapters::fs::{self, FsError};
 use crate::commands::settings::Settings;
 use crate::diagnostic::Diagnostic;
 use crate::engine::args::RunningArgs;
+use crate::model::numbers::ItemIndex;
 use crate::output::text::{self, count};
 use crate::state::format::{Input, Plan, RunName, WorkItem};
 use crate::state::home::ProjectHome;
@@ -90,7 +91,7 @@ pub(crate) fn refresh(run: &RunDir, plan: &Plan) -> Result<(), Diagnostic> {
 }
 
 /// The same of one work item, also while this clone launches the run: of what still runs, nobody else brings the log.
-pub(crate) fn refresh_item(run: &RunDir, index: usize) -> Result<(), Diagnostic> {
+pub(crate) fn refresh_item(run: &RunDir, index: ItemIndex) -> Result<(), Diagnostic> {
     if journal::has_ended(run)? {
         return Ok(());
     }

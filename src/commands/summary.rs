@@ -1,6 +1,7 @@
 //! The last lines of a command that ran work items: counts, and the failures with the ends of their logs.
 
 use crate::diagnostic::Diagnostic;
+use crate::model::numbers::ItemIndex;
 use crate::model::status::ItemState;
 use crate::output::text::{self, count};
 use crate::state::format::Plan;
@@ -21,7 +22,7 @@ pub(crate) struct Counts {
 /// A work item that failed, with the attempt that counts.
 #[derive(Debug)]
 pub(crate) struct Failed {
-    index: usize,
+    index: ItemIndex,
     attempt: u32,
     why: String,
 }

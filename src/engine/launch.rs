@@ -15,6 +15,7 @@ use crate::engine::recorder::{Audience, Recorder};
 use crate::engine::{AnyEngine, Channels, Engine, HandedOver, PhaseEnd, ready};
 use crate::exit::Exit;
 use crate::model::event::{Event, Stop, Task};
+use crate::model::numbers::ItemIndex;
 use crate::output::text;
 use crate::state::format::{Plan, WorkItem};
 use crate::state::journal::Journaled;
@@ -144,7 +145,7 @@ impl Launch<'_> {
     }
 
     /// Says what a phase begins with; returns what is to run.
-    fn begin(&mut self, number: usize, unsettled: &HashSet<usize>) -> Result<Vec<Task>, Diagnostic> {
+    fn begin(&mut self, number: usize, unsettled: &HashSet<ItemIndex>) -> Result<Vec<Task>, Diagnostic> {
         let Work { run, plan, items, expected, .. } = self.work;
         let phase = &plan.phases[number];
         let mut ready = ready::of_phase(run, plan, items, phase, unsettled)?;

@@ -39,6 +39,7 @@ use tokio::sync::{mpsc, watch};
 use crate::diagnostic::Diagnostic;
 use crate::engine::args::RunningArgs;
 use crate::model::event::{Event, Stop, Task};
+use crate::model::numbers::ItemIndex;
 use crate::state::format::Plan;
 use crate::state::home::ProjectHome;
 use crate::state::mailbox::Mailbox;
@@ -173,7 +174,7 @@ macro_rules! engines {
                 match self { $( $(#[cfg($cfg)])? AnyEngine::$name(engine) => engine.image(), )* }
             }
 
-            fn unsettled(&self) -> Result<HashSet<usize>, Diagnostic> {
+            fn unsettled(&self) -> Result<HashSet<ItemIndex>, Diagnostic> {
                 match self { $( $(#[cfg($cfg)])? AnyEngine::$name(engine) => engine.unsettled(), )* }
             }
 
@@ -396,7 +397,7 @@ pub(crate) trait Engine {
     }
 
     /// The work items of jobs whose end nobody has taken in: a failure of theirs may be worth another try.
-    fn unsettled(&self) -> Result<HashSet<usize>, Diagnostic> {
+    fn unsettled(&self) -> Result<HashSet<ItemIndex>, Diagnostic> {
         Ok(HashSet::new())
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::event::Task;
+use crate::model::numbers::ItemIndex;
 use crate::state::format::{Phase, Plan, WorkItem};
 use crate::state::needs::Needed;
 use crate::state::paths::RunDir;
@@ -13,7 +14,7 @@ use crate::state::{results, status, worklist};
 pub(super) struct Ready {
     pub tasks: Vec<Task>,
     /// Work items of which no stage can run, each with those that it waits for in vain.
-    pub skipped: Vec<(usize, Vec<usize>)>,
+    pub skipped: Vec<(ItemIndex, Vec<ItemIndex>)>,
     /// The number of work items whose failure stands.
     pub given_up: usize,
 }
@@ -24,9 +25,9 @@ pub(super) fn of_phase(
     plan: &Plan,
     items: &[WorkItem],
     phase: &Phase,
-    unsettled: &HashSet<usize>,
+    unsettled: &HashSet<ItemIndex>,
 ) -> Result<Ready, Diagnostic> {
-    let mut given_up: HashSet<usize> = status::given_up(run, items, phase.indexes())?;
+    let mut given_up: HashSet<ItemIndex> = status::given_up(run, items, phase.indexes())?;
     given_up.retain(|index| !unsettled.contains(index));
     let mut ready = Ready { tasks: vec![], skipped: vec![], given_up: given_up.len() };
     let mut needed = Needed::default();
@@ -55,7 +56,7 @@ pub(super) fn in_advance(
     phases: &[usize],
 ) -> Result<Vec<(usize, Vec<Task>)>, Diagnostic> {
     let mut found = vec![];
-    let mut coming: HashSet<usize> = HashSet::new();
+    let mut coming: HashSet<ItemIndex> = HashSet::new();
     let mut needed = Needed::default();
     for &number in phases {
         let phase = &plan.phases[number];

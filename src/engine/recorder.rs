@@ -10,6 +10,7 @@ use crate::adapters::clock;
 use crate::diagnostic::Diagnostic;
 use crate::engine::settle::settle;
 use crate::model::event::Event;
+use crate::model::numbers::ItemIndex;
 use crate::output::progress::{Progress, Style};
 use crate::output::text;
 use crate::state::format::WorkItem;
@@ -36,7 +37,7 @@ pub(super) struct Recorder<'a> {
     /// Whether events are printed, one a line.
     prints_events: bool,
     /// When the running attempts began.
-    started: HashMap<usize, String>,
+    started: HashMap<ItemIndex, String>,
 }
 
 impl<'a> Recorder<'a> {
@@ -78,7 +79,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// A work item does not run since these have failed.
-    pub(super) fn skip(&mut self, index: usize, because: Vec<usize>) -> Result<(), Diagnostic> {
+    pub(super) fn skip(&mut self, index: ItemIndex, because: Vec<ItemIndex>) -> Result<(), Diagnostic> {
         self.record(Journaled::WorkItemSkipped { index, id: self.id(index), because })
     }
 
@@ -131,7 +132,7 @@ impl<'a> Recorder<'a> {
         self.progress.finish();
     }
 
-    fn id(&self, index: usize) -> String {
+    fn id(&self, index: ItemIndex) -> String {
         self.items[index].id.clone()
     }
 }

@@ -1,6 +1,7 @@
 //! What a `collect` did, would do, or could not do.
 
 use crate::dvc::lockfile::conflict::Conflict;
+use crate::model::numbers::ItemIndex;
 
 /// The outcome of collecting a run's results into the project.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,7 +31,7 @@ pub(crate) struct Collection {
 /// A path that no stage declares and that may not come into the project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LeftOut {
-    pub index: usize,
+    pub index: ItemIndex,
     /// The work item's id.
     pub id: String,
     pub attempt: u32,
@@ -50,7 +51,7 @@ impl std::fmt::Display for LeftOut {
 /// A result that was not believed; the others were collected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rejected {
-    pub index: usize,
+    pub index: ItemIndex,
     /// The work item's id.
     pub id: String,
     pub attempt: u32,

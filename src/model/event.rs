@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use crate::model::numbers::ItemIndex;
 use crate::model::run::{Ending, Resources};
 
 /// A work item as an engine sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Task {
     /// Its index in the worklist.
-    pub index: usize,
+    pub index: ItemIndex,
     pub id: String,
     /// The number of the next attempt, from 1.
     pub attempt: u32,
@@ -21,13 +22,13 @@ pub(crate) struct Task {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     AttemptStarted {
-        index: usize,
+        index: ItemIndex,
         attempt: u32,
         /// Where: `slot 3`, or a pod's name.
         place: String,
     },
     AttemptFinished {
-        index: usize,
+        index: ItemIndex,
         attempt: u32,
         ending: Ending,
         /// How long until the next attempt; `None` where there is none.

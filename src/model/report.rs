@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 
+use crate::model::numbers::ItemIndex;
 use crate::model::run::{Difference, EndingKind, Moved, PhaseKind, StageState, Traffic, Usage};
 
 /// Reasons that are shown of a template, the most frequent first.
@@ -84,7 +85,7 @@ pub(crate) struct Phase {
 
 #[derive(Clone, Debug)]
 pub(crate) struct WorkItem {
-    pub index: usize,
+    pub index: ItemIndex,
     pub id: String,
     pub phase: usize,
     pub stages: Vec<Stage>,
@@ -416,7 +417,7 @@ pub(crate) mod tests {
             state: if outcome == Outcome::Succeeded { StageState::Ran } else { StageState::Failed },
         };
         WorkItem {
-            index,
+            index: ItemIndex::new(index),
             id: id.into(),
             phase: 0,
             stages: vec![stage],
@@ -510,7 +511,10 @@ pub(crate) mod tests {
         report.work_items[0].used = Some(used(1.0, 300));
         report.work_items[1].used = Some(used(3.0, 700));
         assert_eq!(report.cpu_use(), Some(0.25));
-        assert_eq!(report.memory_use().map(|(item, used, limit)| (item.index, used, limit)), Some((1, 700, 1000)));
+        assert_eq!(
+            report.memory_use().map(|(item, used, limit)| (item.index.get(), used, limit)),
+            Some((1, 700, 1000))
+        );
     }
 
     #[test]

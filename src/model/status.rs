@@ -1,5 +1,6 @@
 //! How a run and its work items stand, as far as the disk tells.
 
+use crate::model::numbers::ItemIndex;
 use crate::model::run::Ending;
 
 /// What `status` says of a run.
@@ -44,7 +45,7 @@ pub(crate) struct PhaseStatus {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ItemStatus {
-    pub index: usize,
+    pub index: ItemIndex,
     pub id: String,
     pub phase: usize,
     pub state: ItemState,

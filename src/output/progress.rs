@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
+use crate::model::numbers::ItemIndex;
 use crate::model::run::EndingKind;
 use crate::output::text::{self, count, grouped};
 
@@ -50,7 +51,7 @@ pub(crate) struct Progress {
     done: usize,
     failed: usize,
     skipped: usize,
-    running: BTreeMap<usize, String>,
+    running: BTreeMap<ItemIndex, String>,
     last_line: Instant,
 }
 
@@ -79,7 +80,7 @@ impl Progress {
         }
     }
 
-    pub(crate) fn started(&mut self, index: usize, id: &str, attempt: u32, place: &str) {
+    pub(crate) fn started(&mut self, index: ItemIndex, id: &str, attempt: u32, place: &str) {
         self.running.insert(index, id.to_owned());
         let again = if attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
         self.line(&format!("{id}: started in {place}{again}"));
@@ -89,7 +90,7 @@ impl Progress {
     /// `message` says why, where it did not succeed.
     pub(crate) fn finished(
         &mut self,
-        index: usize,
+        index: ItemIndex,
         id: &str,
         ending: EndingKind,
         message: &str,
@@ -205,14 +206,14 @@ mod tests {
     #[test]
     fn the_heartbeat_counts_what_ended_failed_and_runs() {
         let mut progress = Progress::new(Style::Silent, 1200);
-        for (index, id) in ["a", "b", "c"].into_iter().enumerate() {
-            progress.started(index, id, 1, "slot 0");
+        for (at, id) in ["a", "b", "c"].into_iter().enumerate() {
+            progress.started(ItemIndex::new(at), id, 1, "slot 0");
         }
         assert_eq!(progress.counts(), "0 of 1,200 work items done, 3 running");
-        progress.finished(0, "a", EndingKind::Succeeded, "", None);
-        progress.finished(1, "b", EndingKind::Lost, "gone", Some(Duration::from_secs(1)));
+        progress.finished(ItemIndex::new(0), "a", EndingKind::Succeeded, "", None);
+        progress.finished(ItemIndex::new(1), "b", EndingKind::Lost, "gone", Some(Duration::from_secs(1)));
         assert_eq!(progress.counts(), "1 of 1,200 work items done, 1 running", "what is tried again is not done");
-        progress.finished(2, "c", EndingKind::Failed, "bad", None);
+        progress.finished(ItemIndex::new(2), "c", EndingKind::Failed, "bad", None);
         progress.skipped("d", "c");
         assert_eq!(progress.counts(), "3 of 1,200 work items done, 1 failed, 1 skipped");
     }

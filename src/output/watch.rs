@@ -113,12 +113,13 @@ fn cut(line: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::numbers::ItemIndex;
     use crate::model::status::{PhaseStatus, RunState};
 
     fn status(states: Vec<ItemState>) -> RunStatus {
-        let items = states.into_iter().enumerate().map(|(index, state)| ItemStatus {
-            index,
-            id: format!("s{index}"),
+        let items = states.into_iter().enumerate().map(|(at, state)| ItemStatus {
+            index: ItemIndex::new(at),
+            id: format!("s{at}"),
             phase: 0,
             state,
             seconds: None,

@@ -23,6 +23,7 @@ use crate::dvc::pipeline::ignore::DvcIgnore;
 use crate::dvc::pipeline::path::{self, is_within};
 use crate::dvc::pipeline::path::{join, lock_path};
 use crate::dvc::pipeline::stage::{Dep, Out, Recorded, Stage};
+use crate::model::numbers::ItemIndex;
 use crate::state::format::{Input, LockSource};
 
 pub(super) struct Inputs<'a> {
@@ -73,7 +74,7 @@ impl<'a> Inputs<'a> {
         &self,
         stage: usize,
         own: &HashSet<usize>,
-        item_of: &HashMap<usize, usize>,
+        item_of: &HashMap<usize, ItemIndex>,
     ) -> Result<Needed, Diagnostic> {
         let mut needed = Needed::default();
         let definition = &self.situation.project.stages[stage];
@@ -107,7 +108,7 @@ impl<'a> Inputs<'a> {
         dep: &str,
         index: usize,
         own: &HashSet<usize>,
-        item_of: &HashMap<usize, usize>,
+        item_of: &HashMap<usize, ItemIndex>,
         needed: &mut Needed,
     ) -> Result<(), Diagnostic> {
         let mut covered = false;
@@ -146,7 +147,7 @@ impl<'a> Inputs<'a> {
         out: &Out,
         made: &str,
         member: Option<String>,
-        item_of: &HashMap<usize, usize>,
+        item_of: &HashMap<usize, ItemIndex>,
     ) -> Result<Vec<Input>, Diagnostic> {
         let stage = &self.situation.project.stages[maker];
         if let Some(&index) = item_of.get(&maker) {
@@ -312,7 +313,7 @@ impl<'a> Inputs<'a> {
         path: &str,
         index: usize,
         own: &HashSet<usize>,
-        item_of: &HashMap<usize, usize>,
+        item_of: &HashMap<usize, ItemIndex>,
         inputs: &mut Vec<Input>,
     ) -> Result<(), Diagnostic> {
         let (project, graph) = (self.situation.project, self.situation.graph);

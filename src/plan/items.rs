@@ -17,6 +17,7 @@ use crate::dvc::pipeline::path::lock_path;
 use crate::dvc::pipeline::project::StageFile;
 use crate::dvc::pipeline::stage::{Dep, Out, Stage};
 use crate::dvc::projection;
+use crate::model::numbers::ItemIndex;
 use crate::model::plan::Phase;
 use crate::model::requests::{self, GroupClash};
 use crate::model::result_path;
@@ -38,9 +39,9 @@ pub(super) struct Made {
 /// Makes the work items of all phases, with consecutive indexes.
 pub(super) fn make(situation: &Situation<'_>, phases: &[Phase], order: &[usize]) -> Result<Made, Diagnostic> {
     let place: HashMap<usize, usize> = order.iter().enumerate().map(|(place, stage)| (*stage, place)).collect();
-    let mut item_of: HashMap<usize, usize> = HashMap::new();
-    for (index, stages) in phases.iter().flat_map(|phase| &phase.work_items).enumerate() {
-        item_of.extend(stages.iter().map(|stage| (*stage, index)));
+    let mut item_of: HashMap<usize, ItemIndex> = HashMap::new();
+    for (at, stages) in phases.iter().flat_map(|phase| &phase.work_items).enumerate() {
+        item_of.extend(stages.iter().map(|stage| (*stage, ItemIndex::new(at))));
     }
     let mut locks: HashMap<&str, Lockfile<'_>> = HashMap::new();
     for (path, text) in &situation.locks {
@@ -58,11 +59,11 @@ pub(super) fn make(situation: &Situation<'_>, phases: &[Phase], order: &[usize])
     let total = phases.iter().map(|phase| phase.work_items.len()).sum();
     let (mut lines, mut items) = (vec![], Vec::with_capacity(total));
     for (number, phase) in phases.iter().enumerate() {
-        let (first, count) = (items.len(), phase.work_items.len());
+        let (first, count) = (ItemIndex::new(items.len()), phase.work_items.len());
         lines.push(format::Phase { kind: phase.kind, trailing: phase.trailing, first, count });
         for stages in &phase.work_items {
             let id = maker.id(stages, &mut ids);
-            let mut item = maker.work_item(items.len(), id, number, stages)?;
+            let mut item = maker.work_item(ItemIndex::new(items.len()), id, number, stages)?;
             item.shrink();
             items.push(item);
         }
@@ -75,7 +76,7 @@ struct Maker<'a> {
     /// The place of each selected stage in the order of `dvc repro`.
     place: &'a HashMap<usize, usize>,
     /// The work item of each stage that has one.
-    item_of: HashMap<usize, usize>,
+    item_of: HashMap<usize, ItemIndex>,
     locks: HashMap<&'a str, Lockfile<'a>>,
     inputs: Inputs<'a>,
 }
@@ -99,7 +100,7 @@ impl Maker<'_> {
         id
     }
 
-    fn work_item(&self, index: usize, id: String, phase: usize, stages: &[usize]) -> Result<WorkItem, Diagnostic> {
+    fn work_item(&self, index: ItemIndex, id: String, phase: usize, stages: &[usize]) -> Result<WorkItem, Diagnostic> {
         let own: HashSet<usize> = stages.iter().copied().collect();
         let mut inputs: BTreeMap<(String, Option<String>), Input> = BTreeMap::new();
         let mut directories = BTreeSet::new();
@@ -123,7 +124,7 @@ impl Maker<'_> {
             .filter(|((path, member), _)| member.is_none() || !whole.contains(path))
             .map(|(_, input)| input)
             .collect();
-        let needs: BTreeSet<usize> = inputs.iter().flat_map(Input::sources).map(|(index, _)| index).collect();
+        let needs: BTreeSet<ItemIndex> = inputs.iter().flat_map(Input::sources).map(|(index, _)| index).collect();
         let mut planned =
             stages.iter().map(|stage| self.planned_stage(*stage, stages)).collect::<Result<Vec<_>, _>>()?;
         planned.iter_mut().zip(reads).for_each(|(stage, reads)| stage.reads = reads);

@@ -10,6 +10,7 @@ use super::survey::{self, Survey};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::changed::{DataChange, Outlook, Reason};
 use crate::dvc::pipeline::project::Project;
+use crate::model::numbers::ItemIndex;
 use crate::model::run::PhaseKind;
 use crate::output::changes;
 use crate::output::picture::{Node, PhaseBox, Picture};
@@ -156,7 +157,7 @@ impl<'a> Report<'a> {
 
     /// Every reason of the stages of one work item, stage or template; of all that may run where `wanted` is empty.
     pub(crate) fn explanation(&self, wanted: &str) -> Result<String, Diagnostic> {
-        let index: Option<usize> = wanted.parse().ok();
+        let index: Option<ItemIndex> = wanted.parse().ok();
         let is_item = |item: &&WorkItem| wanted.is_empty() || item.id == wanted || Some(item.index) == index;
         let items: HashSet<&str> = self.planned.items.iter().filter(is_item).flat_map(addresses).collect();
         let project = &self.survey.project;

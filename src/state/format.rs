@@ -2,11 +2,13 @@
 //!
 //! Fields are only ever added. A reader refuses a version that it does not know.
 
+use std::ops::{Index, Range};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::executor::Executor;
+use crate::model::numbers::ItemIndex;
 use crate::model::run::{Difference, Executed, Moved, Outcome, PhaseKind, Resources, StageState, Traffic, Usage};
 
 /// The version of everything here.
@@ -66,6 +68,15 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    pub(crate) fn has(&self, index: ItemIndex) -> bool {
+        index.get() < self.work_items
+    }
+
+    /// The indexes of all work items.
+    pub(crate) fn indexes(&self) -> impl Iterator<Item = ItemIndex> + Clone {
+        ItemIndex::each(0..self.work_items)
+    }
+
     /// The top of the git work tree that a project with this root lies in.
     pub(crate) fn top<'r>(&self, root: &'r Path) -> &'r Path {
         Self::top_of(root, &self.prefix)
@@ -135,14 +146,19 @@ pub(crate) struct Phase {
     /// Whether `finalize` runs it, not `launch`.
     pub trailing: bool,
     /// The index of its first work item.
-    pub first: usize,
+    pub first: ItemIndex,
     /// The number of its work items; their indexes are consecutive.
     pub count: usize,
 }
 
 impl Phase {
-    pub(crate) fn indexes(&self) -> std::ops::Range<usize> {
-        self.first..self.first + self.count
+    /// The places of its work items in the worklist.
+    pub(crate) fn places(&self) -> Range<usize> {
+        self.first.get()..self.first.get() + self.count
+    }
+
+    pub(crate) fn indexes(&self) -> impl Iterator<Item = ItemIndex> + Clone {
+        ItemIndex::each(self.places())
     }
 }
 
@@ -158,7 +174,7 @@ pub(crate) struct Template {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct WorkItem {
     pub version: u32,
-    pub index: usize,
+    pub index: ItemIndex,
     /// The key, or a stage's address; unique in the run.
     pub id: String,
     pub phase: usize,
@@ -170,7 +186,7 @@ pub(crate) struct WorkItem {
     /// Directories that stages expect since they exist in the project.
     pub directories: Vec<String>,
     /// The work items, of earlier phases, whose results are inputs.
-    pub needs: Vec<usize>,
+    pub needs: Vec<ItemIndex>,
     /// Whether DVC runs the stages one by one, by name: then it does not look at stage files that are inputs.
     #[serde(default)]
     pub one_by_one: bool,
@@ -194,6 +210,22 @@ impl WorkItem {
         self.inputs.shrink_to_fit();
         self.directories.shrink_to_fit();
         self.needs.shrink_to_fit();
+    }
+}
+
+impl Index<ItemIndex> for [WorkItem] {
+    type Output = WorkItem;
+
+    fn index(&self, index: ItemIndex) -> &WorkItem {
+        &self[index.get()]
+    }
+}
+
+impl Index<ItemIndex> for Vec<WorkItem> {
+    type Output = WorkItem;
+
+    fn index(&self, index: ItemIndex) -> &WorkItem {
+        &self[index.get()]
     }
 }
 
@@ -263,7 +295,7 @@ pub(crate) struct Object {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Source {
     /// The work item.
-    pub index: usize,
+    pub index: ItemIndex,
     /// The address.
     pub stage: String,
 }
@@ -327,7 +359,7 @@ pub(crate) enum Input {
     /// The out of a stage of an earlier work item.
     Result {
         path: String,
-        index: usize,
+        index: ItemIndex,
         stage: String,
         /// The stage's place in the order of `dvc repro`.
         order: usize,
@@ -364,7 +396,7 @@ impl Input {
     }
 
     /// The stages of earlier work items that it comes from, as `(index of the work item, address)`.
-    pub(crate) fn sources(&self) -> Vec<(usize, &str)> {
+    pub(crate) fn sources(&self) -> Vec<(ItemIndex, &str)> {
         match self {
             Input::Result { index, stage, .. } => vec![(*index, stage)],
             Input::Lock { entries, .. } => entries.iter().map(|entry| (entry.index, entry.stage.as_str())).collect(),
@@ -380,7 +412,7 @@ impl Input {
 /// Where a lock entry comes from; a list of them is in the order of `dvc repro`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LockSource {
-    pub index: usize,
+    pub index: ItemIndex,
     /// The stage's address.
     pub stage: String,
     /// Its name in the lock file.
@@ -392,7 +424,7 @@ pub(crate) struct LockSource {
 pub(crate) struct WorkResult {
     pub version: u32,
     pub run: String,
-    pub index: usize,
+    pub index: ItemIndex,
     pub id: String,
     pub attempt: u32,
     pub outcome: Outcome,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapters::clock;
 use crate::adapters::fs::{self, At as _, FsError};
+use crate::model::numbers::ItemIndex;
 use crate::model::run::{EndingKind, Moved, Traffic};
 use crate::state::format::VERSION;
 use crate::state::paths::RunDir;
@@ -60,13 +61,13 @@ pub(crate) enum Journaled {
         work_items: usize,
     },
     AttemptStarted {
-        index: usize,
+        index: ItemIndex,
         id: String,
         attempt: u32,
         place: String,
     },
     AttemptFinished {
-        index: usize,
+        index: ItemIndex,
         id: String,
         attempt: u32,
         ending: EndingKind,
@@ -76,9 +77,9 @@ pub(crate) enum Journaled {
     },
     /// It did not run since something that it needs has failed.
     WorkItemSkipped {
-        index: usize,
+        index: ItemIndex,
         id: String,
-        because: Vec<usize>,
+        because: Vec<ItemIndex>,
     },
     Noticed {
         message: String,

@@ -4,6 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 
 use crate::adapters::fs::FsError;
+use crate::model::numbers::ItemIndex;
 use crate::model::run::PhaseKind;
 use crate::state::format::{Input, Plan, WorkItem};
 use crate::state::paths::RunDir;
@@ -13,7 +14,7 @@ use crate::state::results;
 /// The good stages of work items, each read once: the results themselves would not fit into memory at some hundred
 /// thousand.
 #[derive(Debug, Default)]
-pub(crate) struct Needed(HashMap<usize, Vec<String>>);
+pub(crate) struct Needed(HashMap<ItemIndex, Vec<String>>);
 
 /// The stages of a work item that cannot run, since what they read of earlier work items was not made.
 #[derive(Debug, Default)]
@@ -26,7 +27,7 @@ pub(crate) struct Blocked {
 
 impl Needed {
     /// The work items that have no good result of a stage that this one needs, unless it may do without.
-    pub(crate) fn lacking(&mut self, run: &RunDir, plan: &Plan, item: &WorkItem) -> Result<Vec<usize>, FsError> {
+    pub(crate) fn lacking(&mut self, run: &RunDir, plan: &Plan, item: &WorkItem) -> Result<Vec<ItemIndex>, FsError> {
         for &need in &item.needs {
             if let Entry::Vacant(place) = self.0.entry(need) {
                 let published = results::best(run, need)?;
@@ -38,7 +39,7 @@ impl Needed {
             return Ok(vec![]);
         }
         let sources = item.inputs.iter().flat_map(Input::sources);
-        let mut lacking: Vec<usize> =
+        let mut lacking: Vec<ItemIndex> =
             sources.filter(|(index, stage)| !self.has(*index, stage)).map(|(index, _)| index).collect();
         lacking.dedup();
         Ok(lacking)
@@ -61,7 +62,7 @@ impl Needed {
         Ok(Blocked { stages, is_all })
     }
 
-    fn has(&self, index: usize, stage: &str) -> bool {
+    fn has(&self, index: ItemIndex, stage: &str) -> bool {
         self.0.get(&index).is_some_and(|good| good.iter().any(|good| good == stage))
     }
 }
@@ -75,7 +76,7 @@ pub(crate) fn without(item: &WorkItem, blocked: &BTreeSet<usize>) -> WorkItem {
         stage.after = stage.after.iter().filter_map(|need| places.binary_search(need).ok()).collect();
     }
     let reads = places.iter().flat_map(|at| &item.stages[*at].reads);
-    let read: BTreeSet<(usize, &str)> = reads.map(|source| (source.index, source.stage.as_str())).collect();
+    let read: BTreeSet<(ItemIndex, &str)> = reads.map(|source| (source.index, source.stage.as_str())).collect();
     left.inputs.retain(|input| input.sources().iter().all(|source| read.contains(source)));
     // The stage files still have the others.
     left.one_by_one = true;

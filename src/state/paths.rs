@@ -48,6 +48,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::model::numbers::ItemIndex;
+
 /// The folder `.dvc/fanout` of a project.
 #[derive(Clone, Debug)]
 pub(crate) struct FanoutDir(PathBuf);
@@ -142,7 +144,7 @@ impl RunDir {
     }
 
     /// What a work item left running.
-    pub(crate) fn left_running(&self, index: usize) -> PathBuf {
+    pub(crate) fn left_running(&self, index: ItemIndex) -> PathBuf {
         self.0.join("left-running").join(index.to_string())
     }
 
@@ -282,42 +284,42 @@ impl RunDir {
     }
 
     /// Everything that workers leave of a work item.
-    pub(crate) fn work_item(&self, index: usize) -> PathBuf {
+    pub(crate) fn work_item(&self, index: ItemIndex) -> PathBuf {
         self.results().join(index.to_string())
     }
 
     /// The log of one attempt, which grows while it runs.
-    pub(crate) fn log(&self, index: usize, attempt: u32) -> PathBuf {
+    pub(crate) fn log(&self, index: ItemIndex, attempt: u32) -> PathBuf {
         self.work_item(index).join(format!("{attempt}.log"))
     }
 
     /// Present where the result of an attempt is in the object store.
-    pub(crate) fn sent(&self, index: usize, attempt: u32) -> PathBuf {
+    pub(crate) fn sent(&self, index: ItemIndex, attempt: u32) -> PathBuf {
         self.work_item(index).join(format!("{attempt}.sent"))
     }
 
     /// Names the last attempt whose failure somebody wants to be tried again.
-    pub(crate) fn set_aside(&self, index: usize) -> PathBuf {
+    pub(crate) fn set_aside(&self, index: ItemIndex) -> PathBuf {
         self.work_item(index).join("retry")
     }
 
     /// Names the attempt whose result did not come into the project as a whole, and says why.
-    pub(crate) fn refusal(&self, index: usize) -> PathBuf {
+    pub(crate) fn refusal(&self, index: ItemIndex) -> PathBuf {
         self.work_item(index).join("refused")
     }
 
     /// The job of a cluster whose task left a work item alone, since what it needs was not there.
-    pub(crate) fn skipped(&self, index: usize) -> PathBuf {
+    pub(crate) fn skipped(&self, index: ItemIndex) -> PathBuf {
         self.work_item(index).join("skipped")
     }
 
     /// What this program and DVC have left in one attempt, where it was not the same.
-    pub(crate) fn both_sides(&self, index: usize, attempt: u32) -> PathBuf {
+    pub(crate) fn both_sides(&self, index: ItemIndex, attempt: u32) -> PathBuf {
         self.work_item(index).join(format!("{attempt}.check"))
     }
 
     /// The published result of one attempt.
-    pub(crate) fn attempt(&self, index: usize, attempt: u32) -> PathBuf {
+    pub(crate) fn attempt(&self, index: ItemIndex, attempt: u32) -> PathBuf {
         self.work_item(index).join(attempt.to_string())
     }
 }

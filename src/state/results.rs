@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::adapters::beneath::Beneath;
 use crate::adapters::fs::{self, FsError};
+use crate::model::numbers::ItemIndex;
 use crate::state::format::WorkResult;
 use crate::state::paths::RunDir;
 use crate::state::published::{FILES, Published};
@@ -15,7 +16,7 @@ use crate::state::vetting::{self, Rejection};
 /// The name of the document in a result's directory.
 pub(super) const RESULT: &str = "result.json";
 /// The attempts at a work item that have begun, ascending: each has a log.
-pub(crate) fn attempts(run: &RunDir, index: usize) -> Result<Vec<u32>, FsError> {
+pub(crate) fn attempts(run: &RunDir, index: ItemIndex) -> Result<Vec<u32>, FsError> {
     let names = fs::names(&run.work_item(index))?;
     let mut attempts: Vec<u32> = names.iter().filter_map(|name| name.strip_suffix(".log")?.parse().ok()).collect();
     attempts.sort_unstable();
@@ -23,7 +24,7 @@ pub(crate) fn attempts(run: &RunDir, index: usize) -> Result<Vec<u32>, FsError> 
 }
 
 /// The number of the next attempt at a work item: neither a log nor a result has it, be it one that nobody believes.
-pub(crate) fn next_attempt(run: &RunDir, index: usize) -> Result<u32, FsError> {
+pub(crate) fn next_attempt(run: &RunDir, index: ItemIndex) -> Result<u32, FsError> {
     let names = fs::names(&run.work_item(index))?;
     let taken = names.iter().filter_map(|name| name.strip_suffix(".log").unwrap_or(name).parse::<u32>().ok());
     Ok(taken.max().unwrap_or(0).saturating_add(1))
@@ -33,7 +34,7 @@ pub(crate) fn next_attempt(run: &RunDir, index: usize) -> Result<u32, FsError> {
 ///
 /// A batch system may do one work item on two machines at a time, each of which sees the folder as it was a moment ago:
 /// listing it would give both the same number.
-pub(crate) fn claim_attempt(run: &RunDir, index: usize) -> Result<u32, FsError> {
+pub(crate) fn claim_attempt(run: &RunDir, index: ItemIndex) -> Result<u32, FsError> {
     let mut attempt = next_attempt(run, index)?;
     while !fs::create_new(&run.log(index, attempt))? {
         attempt = attempt.saturating_add(1);
@@ -42,19 +43,19 @@ pub(crate) fn claim_attempt(run: &RunDir, index: usize) -> Result<u32, FsError> 
 }
 
 /// Sets the failures of a work item's attempts so far aside: the next launch tries it again. The results stay.
-pub(crate) fn set_failures_aside(run: &RunDir, index: usize) -> Result<(), FsError> {
+pub(crate) fn set_failures_aside(run: &RunDir, index: ItemIndex) -> Result<(), FsError> {
     let last = attempts(run, index)?.last().copied().unwrap_or(0);
     fs::write(&run.set_aside(index), format!("{last}\n").as_bytes())
 }
 
 /// The last attempt whose failure is set aside; 0 where none is.
-pub(crate) fn set_aside(run: &RunDir, index: usize) -> Result<u32, FsError> {
+pub(crate) fn set_aside(run: &RunDir, index: ItemIndex) -> Result<u32, FsError> {
     let text = fs::read_text_if_any(&run.set_aside(index))?.unwrap_or_default();
     Ok(text.trim().parse().unwrap_or(0))
 }
 
 /// Notes why the result of an attempt did not come into the project as a whole, or that it did.
-pub(crate) fn note_refusal(run: &RunDir, index: usize, attempt: u32, reasons: &[String]) -> Result<(), FsError> {
+pub(crate) fn note_refusal(run: &RunDir, index: ItemIndex, attempt: u32, reasons: &[String]) -> Result<(), FsError> {
     let place = run.refusal(index);
     if reasons.is_empty() {
         return if fs::exists(&place) { fs::remove(&place) } else { Ok(()) };
@@ -63,17 +64,17 @@ pub(crate) fn note_refusal(run: &RunDir, index: usize, attempt: u32, reasons: &[
 }
 
 /// Notes that a task of a job leaves a work item alone, since what it needs is not there.
-pub(crate) fn note_skipped(run: &RunDir, index: usize, job: &str) -> Result<(), FsError> {
+pub(crate) fn note_skipped(run: &RunDir, index: ItemIndex, job: &str) -> Result<(), FsError> {
     fs::write(&run.skipped(index), job.as_bytes())
 }
 
 /// The job whose task was the last to leave a work item alone.
-pub(crate) fn skipped_by(run: &RunDir, index: usize) -> Result<Option<String>, FsError> {
+pub(crate) fn skipped_by(run: &RunDir, index: ItemIndex) -> Result<Option<String>, FsError> {
     fs::read_text_if_any(&run.skipped(index))
 }
 
 /// Why the result of an attempt did not come into the project as a whole; `None` where it did, or was not collected yet.
-pub(crate) fn refusal(run: &RunDir, index: usize, attempt: u32) -> Result<Option<String>, FsError> {
+pub(crate) fn refusal(run: &RunDir, index: ItemIndex, attempt: u32) -> Result<Option<String>, FsError> {
     let text = fs::read_text_if_any(&run.refusal(index))?.unwrap_or_default();
     let mut lines = text.lines();
     let is_of_this = lines.next().and_then(|line| line.parse().ok()) == Some(attempt);
@@ -83,12 +84,12 @@ pub(crate) fn refusal(run: &RunDir, index: usize, attempt: u32) -> Result<Option
 /// The published result that counts: the first attempt that succeeded, else the last one that published.
 ///
 /// An attempt that arrives late never replaces a success.
-pub(crate) fn best(run: &RunDir, index: usize) -> Result<Option<Published>, FsError> {
+pub(crate) fn best(run: &RunDir, index: ItemIndex) -> Result<Option<Published>, FsError> {
     Ok(examine(run, index)?.best)
 }
 
 /// Whether a work item has succeeded.
-pub(crate) fn is_done(run: &RunDir, index: usize) -> Result<bool, FsError> {
+pub(crate) fn is_done(run: &RunDir, index: ItemIndex) -> Result<bool, FsError> {
     Ok(best(run, index)?.is_some_and(|published| published.succeeded()))
 }
 
@@ -104,7 +105,7 @@ pub(crate) struct Examined {
 }
 
 /// Reads all published results of a work item.
-pub(crate) fn examine(run: &RunDir, index: usize) -> Result<Examined, FsError> {
+pub(crate) fn examine(run: &RunDir, index: ItemIndex) -> Result<Examined, FsError> {
     let mut numbers: Vec<u32> = fs::names(&run.work_item(index))?.iter().filter_map(|name| name.parse().ok()).collect();
     numbers.sort_unstable();
     numbers.dedup();
@@ -124,7 +125,7 @@ pub(crate) fn examine(run: &RunDir, index: usize) -> Result<Examined, FsError> {
 
 /// Reads a result and checks what can be checked without its work item; `None` where a power cut took its content: the
 /// attempt has published nothing then.
-fn read(run: &RunDir, index: usize, attempt: u32) -> Result<Option<Published>, Rejection> {
+fn read(run: &RunDir, index: ItemIndex, attempt: u32) -> Result<Option<Published>, Rejection> {
     let directory = run.attempt(index, attempt);
     let unreadable = |error: FsError| Rejection::Unreadable(format!("{error}: {}", error.source));
     let tree = Beneath::open(&directory).map_err(unreadable)?;
@@ -153,13 +154,13 @@ pub(crate) enum Durability {
 /// A result in the making; it goes, and gives its room back, where it is not published.
 pub(crate) struct Draft {
     run: RunDir,
-    index: usize,
+    index: ItemIndex,
     directory: PathBuf,
 }
 
 impl Draft {
     /// Begins a result of an attempt; its directory is hidden and named after this process.
-    pub(crate) fn begin(run: &RunDir, index: usize, attempt: u32) -> Result<Draft, FsError> {
+    pub(crate) fn begin(run: &RunDir, index: ItemIndex, attempt: u32) -> Result<Draft, FsError> {
         let name = format!(".{attempt}-{}-{}", crate::adapters::process::host(), std::process::id());
         let directory = run.work_item(index).join(name);
         fs::remove(&directory)?;

@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 
 use crate::adapters::fs::{self, FsError};
 use crate::diagnostic::Diagnostic;
+use crate::model::numbers::ItemIndex;
 use crate::state::format::VERSION;
 use crate::state::paths::RunDir;
 
@@ -23,7 +24,7 @@ pub(crate) struct Shards {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ShardItem {
     /// In the worklist.
-    pub index: usize,
+    pub index: ItemIndex,
     /// The first attempt that belongs to this job.
     pub attempt: u32,
 }
@@ -61,7 +62,7 @@ struct JobFile {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Item {
-    index: usize,
+    index: ItemIndex,
     /// The first attempt that belongs to the Job.
     attempt: u32,
 }

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use crate::adapters::clock;
 use crate::adapters::fs::{self, FsError};
 use crate::diagnostic::Diagnostic;
+use crate::model::numbers::ItemIndex;
 use crate::model::run::Ending;
 use crate::model::status::{self, Facts, ItemState, ItemStatus, PhaseStatus, RunState, RunStatus};
 use crate::state::format::{Plan, WorkItem};
@@ -116,7 +117,7 @@ pub(crate) fn may_go_on(run: &RunDir) -> Result<bool, FsError> {
 }
 
 /// What results and logs tell of a work item; the journal is left out.
-fn facts(run: &RunDir, index: usize) -> Result<Facts, Diagnostic> {
+fn facts(run: &RunDir, index: ItemIndex) -> Result<Facts, Diagnostic> {
     let begun = results::attempts(run, index)?.last().copied().unwrap_or(0);
     let published = results::best(run, index)?;
     let refusal = match &published {
@@ -137,21 +138,21 @@ fn facts(run: &RunDir, index: usize) -> Result<Facts, Diagnostic> {
 pub(crate) fn given_up(
     run: &RunDir,
     items: &[WorkItem],
-    indexes: std::ops::Range<usize>,
-) -> Result<HashSet<usize>, Diagnostic> {
+    indexes: impl Iterator<Item = ItemIndex>,
+) -> Result<HashSet<ItemIndex>, Diagnostic> {
     let mut journal = last_words(&journal::read(run)?, items);
     let said: Vec<_> = indexes.map(|index| (index, journal.remove(&index).unwrap_or_default())).collect();
     let given_up = |(index, journal)| {
         let facts = Facts { journal, ..facts(run, index)? };
         Ok(facts.is_given_up().then_some(index))
     };
-    let given_up: Result<Vec<Option<usize>>, Diagnostic> = said.into_par_iter().map(given_up).collect();
+    let given_up: Result<Vec<Option<ItemIndex>>, Diagnostic> = said.into_par_iter().map(given_up).collect();
     Ok(given_up?.into_iter().flatten().collect())
 }
 
 /// The last that the journal says of each work item; what was running when a launcher of this machine was killed is not.
-fn last_words(lines: &[Line], items: &[WorkItem]) -> HashMap<usize, status::Journal> {
-    let id = |index: &usize| items.get(*index).map_or_else(|| index.to_string(), |item| item.id.clone());
+fn last_words(lines: &[Line], items: &[WorkItem]) -> HashMap<ItemIndex, status::Journal> {
+    let id = |index: &ItemIndex| items.get(index.get()).map_or_else(|| index.to_string(), |item| item.id.clone());
     let mut last = HashMap::new();
     let mut launched = None;
     for line in lines {
@@ -191,8 +192,8 @@ fn last_words(lines: &[Line], items: &[WorkItem]) -> HashMap<usize, status::Jour
 /// Tells how work items stand that nobody is at work on; who skipped ones wait for is left out.
 pub(crate) fn item_states(
     run: &RunDir,
-    indexes: impl Iterator<Item = usize>,
-) -> Result<Vec<(usize, ItemState)>, Diagnostic> {
+    indexes: impl Iterator<Item = ItemIndex>,
+) -> Result<Vec<(ItemIndex, ItemState)>, Diagnostic> {
     let mut journal = last_words(&journal::read(run)?, &[]);
     let said: Vec<_> = indexes.map(|index| (index, journal.remove(&index).unwrap_or_default())).collect();
     let state = |(index, journal)| {
@@ -203,7 +204,7 @@ pub(crate) fn item_states(
 }
 
 /// How long the last finished attempt at each work item took.
-fn seconds(lines: &[Line]) -> HashMap<usize, f64> {
+fn seconds(lines: &[Line]) -> HashMap<ItemIndex, f64> {
     let finished = |line: &Line| match &line.event {
         Journaled::AttemptFinished { index, seconds, .. } => Some((*index, *seconds)),
         _ => None,
@@ -243,7 +244,7 @@ pub(crate) fn is_uncollected(run: &RunDir, plan: &Plan) -> Result<bool, FsError>
     if is_finalized(&journal::read(run)?) {
         return Ok(false);
     }
-    for index in 0..plan.work_items {
+    for index in plan.indexes() {
         if results::is_done(run, index)? {
             return Ok(true);
         }
@@ -257,6 +258,8 @@ mod tests {
     use crate::state::journal::Journal;
     use crate::state::paths::FanoutDir;
     use crate::state::run_lock::RunLock;
+
+    const FIRST: ItemIndex = ItemIndex::new(0);
 
     /// How a work item stands that has begun once, after what a journal says; somebody is at work on the run.
     fn begun(events: &[Journaled]) -> ItemState {
@@ -279,8 +282,8 @@ mod tests {
         });
         let item: WorkItem = serde_json::from_value(item).expect("a work item");
         worklist::write(&run, &plan, &[item]).expect("written");
-        fs::create_dir(&run.work_item(0)).expect("made");
-        fs::write_plain(&run.log(0, 1), b"").expect("written");
+        fs::create_dir(&run.work_item(FIRST)).expect("made");
+        fs::write_plain(&run.log(FIRST, 1), b"").expect("written");
         let mut journal = Journal::open(&run).expect("opened");
         for event in events {
             journal.append(event.clone()).expect("appended");
@@ -300,7 +303,7 @@ mod tests {
 
     #[test]
     fn what_ran_when_a_launcher_of_this_machine_was_killed_was_interrupted() {
-        let started = Journaled::AttemptStarted { index: 0, id: "s1".into(), attempt: 1, place: "slot 0".into() };
+        let started = Journaled::AttemptStarted { index: FIRST, id: "s1".into(), attempt: 1, place: "slot 0".into() };
         let state = begun(&[launched("local"), started.clone()]);
         assert!(matches!(state, ItemState::Running { attempt: 1, .. }), "{state:?}");
         let state = begun(&[launched("local"), started, launched("local")]);

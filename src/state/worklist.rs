@@ -10,6 +10,7 @@ use globset::Glob;
 
 use crate::adapters::fs::{self, At as _, FsError};
 use crate::diagnostic::{Diagnostic, Place};
+use crate::model::numbers::ItemIndex;
 use crate::state::format::{Plan, RestoredFrom, VERSION, WorkItem};
 use crate::state::paths::{FanoutDir, RunDir};
 
@@ -33,7 +34,7 @@ pub(crate) enum WorklistError {
     #[error("`{path}` is cut off")]
     CutOff { path: String },
     #[error("there is no work item {index}: the run has {count}, from 0")]
-    OutOfRange { index: usize, count: usize },
+    OutOfRange { index: ItemIndex, count: usize },
     #[error("there is no work item `{name}`")]
     NoItem { name: String },
     #[error(transparent)]
@@ -146,8 +147,8 @@ struct Versioned {
 }
 
 /// Reads one work item by its offset.
-pub(crate) fn read_one(run: &RunDir, plan: &Plan, index: usize) -> Result<WorkItem, WorklistError> {
-    if index >= plan.work_items {
+pub(crate) fn read_one(run: &RunDir, plan: &Plan, index: ItemIndex) -> Result<WorkItem, WorklistError> {
+    if !plan.has(index) {
         return Err(WorklistError::OutOfRange { index, count: plan.work_items });
     }
     let offset = offset(run, index)?.unwrap_or(u64::MAX);
@@ -160,28 +161,33 @@ pub(crate) fn read_one(run: &RunDir, plan: &Plan, index: usize) -> Result<WorkIt
 }
 
 /// The bytes of the worklist that hold a work item; `None` for the last one, which goes to the end.
-pub(crate) fn range(run: &RunDir, plan: &Plan, index: usize) -> Result<Option<std::ops::Range<u64>>, WorklistError> {
-    if index >= plan.work_items {
+pub(crate) fn range(
+    run: &RunDir,
+    plan: &Plan,
+    index: ItemIndex,
+) -> Result<Option<std::ops::Range<u64>>, WorklistError> {
+    if !plan.has(index) {
         return Err(WorklistError::OutOfRange { index, count: plan.work_items });
     }
-    if index + 1 == plan.work_items {
+    let next = ItemIndex::new(index.get() + 1);
+    if !plan.has(next) {
         return Ok(None);
     }
     let known = |index| offset(run, index)?.ok_or_else(|| cut_off(&run.worklist_index()));
-    Ok(Some(known(index)?..known(index + 1)?))
+    Ok(Some(known(index)?..known(next)?))
 }
 
 /// Bytes that a worklist has at least: those before its last line.
 pub(crate) fn size_at_least(run: &RunDir, plan: &Plan) -> Result<u64, WorklistError> {
-    offset(run, plan.work_items.saturating_sub(1))?.ok_or_else(|| cut_off(&run.worklist_index()))
+    offset(run, ItemIndex::new(plan.work_items.saturating_sub(1)))?.ok_or_else(|| cut_off(&run.worklist_index()))
 }
 
 /// Where a line of the worklist begins; `None` where the index does not say a number.
-fn offset(run: &RunDir, index: usize) -> Result<Option<u64>, WorklistError> {
+fn offset(run: &RunDir, index: ItemIndex) -> Result<Option<u64>, WorklistError> {
     let path = run.worklist_index();
     let mut offsets = File::open(&path).at("read", &path)?;
     let mut digits = [0; OFFSET_DIGITS];
-    offsets.seek(SeekFrom::Start((index * (OFFSET_DIGITS + 1)) as u64)).at("read", &path)?;
+    offsets.seek(SeekFrom::Start((index.get() * (OFFSET_DIGITS + 1)) as u64)).at("read", &path)?;
     offsets.read_exact(&mut digits).at("read", &path)?;
     Ok(std::str::from_utf8(&digits).ok().and_then(|digits| digits.parse().ok()))
 }
@@ -193,7 +199,7 @@ fn cut_off(path: &Path) -> WorklistError {
 /// Looks up a work item by its id or its index.
 pub(crate) fn find<'i>(items: &'i [WorkItem], name: &str) -> Result<&'i WorkItem, WorklistError> {
     let by_id = items.iter().find(|item| item.id == name);
-    let by_index = || items.get(name.parse::<usize>().ok()?);
+    let by_index = || items.get(name.parse::<ItemIndex>().ok()?.get());
     by_id.or_else(by_index).ok_or_else(|| WorklistError::NoItem { name: name.to_owned() })
 }
 

@@ -11,6 +11,7 @@ use crate::adapters::dvc::cache::Cache;
 use crate::adapters::fs::{self, At as _};
 use crate::adapters::{clock, process};
 use crate::diagnostic::Diagnostic;
+use crate::model::numbers::ItemIndex;
 use crate::model::run::Outcome;
 use crate::state::format::{Plan, StageResult, VERSION, WorkItem, WorkResult};
 use crate::state::paths::{FanoutDir, SlotDir};
@@ -25,7 +26,7 @@ use crate::worker::workspace;
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct AtWork {
     run: String,
-    index: usize,
+    index: ItemIndex,
     attempt: u32,
 }
 
@@ -73,7 +74,7 @@ pub(super) fn take(fanout: &FanoutDir, slot: &SlotDir, cache: &Path) -> Result<(
 fn publish(fanout: &FanoutDir, slot: &SlotDir, cache: &Path, at_work: &AtWork) -> Result<(), Diagnostic> {
     let (run, plan) = worklist::open(fanout, Some(&at_work.run))?;
     let place = run.attempt(at_work.index, at_work.attempt);
-    if at_work.index >= plan.work_items || fs::exists(&place) {
+    if !plan.has(at_work.index) || fs::exists(&place) {
         return Ok(());
     }
     slots::end_leftovers(slot);

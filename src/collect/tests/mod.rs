@@ -101,7 +101,7 @@ impl Fixture {
         WorkResult {
             version: VERSION,
             run: self.plan.run.clone(),
-            index,
+            index: ItemIndex::new(index),
             id: format!("item {index}"),
             attempt: 1,
             outcome: Ended::Succeeded,
@@ -198,7 +198,7 @@ fn item(index: usize) -> WorkItem {
     };
     WorkItem {
         version: VERSION,
-        index,
+        index: ItemIndex::new(index),
         id: format!("item {index}"),
         phase: 0,
         stages: vec![stage],
@@ -315,7 +315,7 @@ fn only_the_named_items_are_collected_and_a_dry_run_writes_nothing() {
     let dry = fixture.collect(&CollectConfig { dry_run: true, ..CollectConfig::default() });
     assert_eq!(dry.stages.len(), ITEMS);
     assert_eq!(fixture.snapshot(), before);
-    let only = CollectConfig { only: Some([1].into()), ..CollectConfig::default() };
+    let only = CollectConfig { only: Some([ItemIndex::new(1)].into()), ..CollectConfig::default() };
     assert_eq!(fixture.collect(&only).stages, ["s1"]);
     assert_eq!(fixture.entry("s0"), Some(entry("s0", 0, OLD)));
 }
@@ -364,7 +364,7 @@ fn a_new_stage_is_appended_in_the_order_of_dvc_repro() {
     fixture.write("dvc.lock", "schema: '2.0'\nstages:\n  other:\n    cmd: x\n");
     for item in &mut fixture.items {
         item.stages[0].base = None;
-        item.stages[0].order = 10 - item.index;
+        item.stages[0].order = 10 - item.index.get();
     }
     fixture.publish_all();
     fixture.collect_all();
@@ -547,7 +547,7 @@ fn a_stage_that_dvc_runs_in_the_project_is_not_disturbed() {
     let config = CollectConfig { lock_limit: Duration::ZERO, ..CollectConfig::default() };
     let error = merge(&fixture.project, &fixture.run, &fixture.plan, &fixture.items, &config).expect_err("busy");
     assert!(error.message.contains("`dvc repro s1`"), "{}", error.message);
-    let others = CollectConfig { only: Some([0].into()), ..config };
+    let others = CollectConfig { only: Some([ItemIndex::new(0)].into()), ..config };
     assert_eq!(fixture.collect(&others).stages, ["s0"]);
 }
 

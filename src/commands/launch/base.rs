@@ -62,7 +62,7 @@ pub(crate) fn is_as_planned(project: &ProjectHome, run: &RunDir, plan: &Plan) ->
     }
     let mut collected: HashSet<String> =
         plan.base.iter().filter(|file| file.path.ends_with("dvc.lock")).map(|file| join(&prefix, &file.path)).collect();
-    for index in 0..plan.work_items {
+    for index in plan.indexes() {
         let examined = results::examine(run, index)?;
         for published in examined.best.iter().chain(&examined.others) {
             let files = published.result.files.iter().chain(&published.result.partial).map(|file| &file.path);

@@ -109,12 +109,12 @@ fn prepare(scene: &Scene<'_>, phases: &[usize], engine: &AnyEngine) -> Result<Ve
     let Scene { project, run, plan, .. } = *scene;
     let items = worklist::read_briefly(run)?;
     if scene.mailbox.is_some() || !matches!(engine, AnyEngine::Local(_)) {
-        refuse_keeping(phases.iter().flat_map(|phase| &items[plan.phases[*phase].indexes()]))?;
+        refuse_keeping(phases.iter().flat_map(|phase| &items[plan.phases[*phase].places()]))?;
     }
     data::pull(project, plan)?;
     // Where it was planned in another clone, that one has taken care of the remote.
     if scene.mailbox.is_none() || !fs::exists(&run.brought_here()) {
-        data::check(project, phases.iter().flat_map(|phase| &items[plan.phases[*phase].indexes()]))?;
+        data::check(project, phases.iter().flat_map(|phase| &items[plan.phases[*phase].places()]))?;
     }
     if let Some(mailbox) = scene.mailbox {
         store::post(mailbox, project, run, plan, &items)?;

@@ -16,6 +16,7 @@ use crate::cli::{ReportArgs, Serve};
 use crate::commands::store;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
+use crate::model::numbers::ItemIndex;
 use crate::output::report::{self, Origin};
 use crate::output::text;
 use crate::state::home::ProjectHome;
@@ -70,10 +71,10 @@ impl Shown {
 
 fn log(project: &ProjectHome, named: Option<&str>, asked: Asked<'_>) -> Result<Answer, Diagnostic> {
     let number = |name| asked.value(name).and_then(|value| u64::from_str(value).ok());
-    let index = number("item").and_then(|index| usize::try_from(index).ok());
+    let index = number("item").and_then(|index| usize::try_from(index).ok()).map(ItemIndex::new);
     let index = index.ok_or_else(|| Diagnostic::usage("no work item is named"))?;
     let (run, plan) = worklist::open_to_show(&project.fanout(), named)?;
-    let last = results::attempts(&run, index)?.last().copied().filter(|_| index < plan.work_items);
+    let last = results::attempts(&run, index)?.last().copied().filter(|_| plan.has(index));
     let Some(attempt) = last else { return Ok(Answer::text(vec![])) };
     let from = number("from").filter(|_| number("attempt") == Some(attempt.into()));
     let (body, next) = part(&run, index, attempt, from).unwrap_or_default();
@@ -82,7 +83,7 @@ fn log(project: &ProjectHome, named: Option<&str>, asked: Asked<'_>) -> Result<A
 }
 
 /// What a log has from a place on, and the place behind that.
-fn part(run: &RunDir, index: usize, attempt: u32, from: Option<u64>) -> std::io::Result<(Vec<u8>, u64)> {
+fn part(run: &RunDir, index: ItemIndex, attempt: u32, from: Option<u64>) -> std::io::Result<(Vec<u8>, u64)> {
     let path = run.log(index, attempt);
     if !is_file(&path) {
         return Ok((vec![], 0));

@@ -21,6 +21,7 @@ use crate::env;
 use crate::exit::Exit;
 use crate::model::duration::Limit;
 use crate::model::executor::Executor as Choice;
+use crate::model::numbers::ItemIndex;
 use crate::model::run::Outcome;
 use crate::model::stdin::Stdin;
 use crate::model::workspace_kind::WorkspaceKind;
@@ -60,7 +61,7 @@ const LOOK: Duration = Duration::from_secs(1);
 struct WorkConfig {
     run: RunDir,
     plan: Plan,
-    indexes: Vec<usize>,
+    indexes: Vec<ItemIndex>,
     /// Whether this process has begun a work item.
     has_begun: Cell<bool>,
     /// Whether it has waited in vain for what a work item needs.
@@ -72,7 +73,7 @@ struct WorkConfig {
 }
 
 impl WorkConfig {
-    fn new(run: RunDir, plan: Plan, indexes: Vec<usize>, site: Option<Site>) -> Self {
+    fn new(run: RunDir, plan: Plan, indexes: Vec<ItemIndex>, site: Option<Site>) -> Self {
         let (has_begun, has_waited) = (Cell::new(false), Cell::new(false));
         WorkConfig { run, plan, indexes, has_begun, has_waited, shards: None, site }
     }
@@ -201,7 +202,7 @@ fn work(cli: &Cli, args: &WorkArgs, site: Option<Site>) -> Result<Exit, Diagnost
 fn do_one(
     config: &WorkConfig,
     bench: &Bench<'_>,
-    index: usize,
+    index: ItemIndex,
     args: &WorkArgs,
     executor: &mut dyn Executor,
     watch: &mut Watch,
@@ -324,19 +325,19 @@ fn resolve(project: &ProjectHome, args: &WorkArgs, site: Option<Site>) -> Result
         let indexes = shards.of(index).map(|item| item.index).collect();
         return Ok(WorkConfig { shards: Some(shards), ..WorkConfig::new(run, plan, indexes, site) });
     }
-    let range = phase.map_or(0..plan.work_items, format::Phase::indexes);
-    let indexes: Vec<usize> = match args.shards {
+    let places = phase.map_or(0..plan.work_items, format::Phase::places);
+    let indexes: Vec<ItemIndex> = match args.shards {
         Some(shards) if index >= shards => return Err(out_of_range("shard", shards)),
-        Some(shards) => range.skip(index).step_by(shards).collect(),
+        Some(shards) => ItemIndex::each(places).skip(index).step_by(shards).collect(),
         None if index >= plan.work_items => return Err(out_of_range("work item", plan.work_items)),
-        None => vec![index],
+        None => vec![ItemIndex::new(index)],
     };
     Ok(WorkConfig::new(run, plan, indexes, site))
 }
 
 /// Whether an earlier try of a cluster Job's shard found that the command of a work item fails: it is left alone then,
 /// unless such are to be tried again.
-fn has_failed_before(config: &WorkConfig, index: usize) -> Result<bool, Diagnostic> {
+fn has_failed_before(config: &WorkConfig, index: ItemIndex) -> Result<bool, Diagnostic> {
     let Some(shards) = config.shards.as_ref().filter(|shards| !shards.retry_commands) else { return Ok(false) };
     let first = shards.items.iter().find(|item| item.index == index).map_or(1, |item| item.attempt);
     let has_failed = |published: &Published| {

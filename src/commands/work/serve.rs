@@ -15,6 +15,7 @@ use crate::cli::work::{WorkArgs, WorkOrder};
 use crate::commands::work::turns::worse;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
+use crate::model::numbers::ItemIndex;
 use crate::model::run::Outcome;
 use crate::output::text;
 use crate::state::paths::RunDir;
@@ -26,7 +27,7 @@ pub(super) fn run(
     run: &RunDir,
     is_inherited: bool,
     watch: &mut Watch,
-    mut work: impl FnMut(usize, &WorkArgs, &mut Watch) -> Result<Outcome, Diagnostic>,
+    mut work: impl FnMut(ItemIndex, &WorkArgs, &mut Watch) -> Result<Outcome, Diagnostic>,
 ) -> Result<Exit, Diagnostic> {
     let broken = |error: std::io::Error| Diagnostic::tool("the line to the launcher is broken").source(&error);
     let line = if is_inherited {
@@ -46,7 +47,7 @@ pub(super) fn run(
         };
         let Some(order) = order else { return Ok(Exit::Success) };
         let args = WorkOrder::read(&order).map_err(|error| Diagnostic::internal(error.to_string()))?;
-        let (Some(index), Some(attempt)) = (args.index, args.attempt) else {
+        let (Some(index), Some(attempt)) = (args.index.map(ItemIndex::new), args.attempt) else {
             return Err(Diagnostic::internal("an order names no work item or attempt"));
         };
         process::print_into(&fs::append(&run.log(index, attempt))?).map_err(broken)?;

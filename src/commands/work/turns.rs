@@ -16,6 +16,7 @@ use crate::commands::work::WorkConfig;
 use crate::diagnostic::Diagnostic;
 use crate::env;
 use crate::exit::Exit;
+use crate::model::numbers::ItemIndex;
 use crate::model::run::Outcome;
 use crate::output::text::{self, count};
 use crate::state::mailbox::Site;
@@ -30,10 +31,10 @@ const MAX_PAUSE: Duration = Duration::from_mins(1);
 pub(super) fn take(
     config: &WorkConfig,
     args: &WorkArgs,
-    mut do_one: impl FnMut(usize, &mut Watch) -> Result<Outcome, Diagnostic>,
+    mut do_one: impl FnMut(ItemIndex, &mut Watch) -> Result<Outcome, Diagnostic>,
     watch: &mut Watch,
 ) -> Result<Exit, Diagnostic> {
-    let mut exits: BTreeMap<usize, Exit> = BTreeMap::new();
+    let mut exits: BTreeMap<ItemIndex, Exit> = BTreeMap::new();
     let mut left = config.indexes.clone();
     for tries_left in (0..=args.retries).rev() {
         let is_first = tries_left == args.retries;
@@ -131,6 +132,6 @@ fn worse_of(exit: Exit, own: Exit) -> Exit {
 }
 
 /// The worst of the exits of work items.
-fn worst(exits: &BTreeMap<usize, Exit>) -> Exit {
+fn worst(exits: &BTreeMap<ItemIndex, Exit>) -> Exit {
     exits.values().copied().fold(Exit::Success, worse_of)
 }

@@ -27,6 +27,7 @@ use crate::engine::kubernetes::submitted::{DELETION_LIMIT, DELETION_POLL, Submit
 use crate::engine::kubernetes::{KubernetesConfig, drive};
 use crate::engine::remote::classes::{Class, class_name};
 use crate::engine::remote::files::RunFiles;
+use crate::model::numbers::ItemIndex;
 use crate::model::quantity::Quantity;
 use crate::model::run;
 
@@ -76,7 +77,7 @@ impl Submitter<'_> {
                     (self.create(&manifest(&options, &plan)?).await?, dealt)
                 }
             };
-            let own: BTreeSet<usize> = shards.items.iter().map(|item| item.index).collect();
+            let own: BTreeSet<ItemIndex> = shards.items.iter().map(|item| item.index).collect();
             let wanted = class.tasks.iter().map(|task| task.index).filter(|index| own.contains(index)).collect();
             class.tasks.retain(|task| !own.contains(&task.index));
             jobs.push(Submitted { seen, shards, wanted, retries: options.retries });

@@ -7,6 +7,7 @@ use crate::diagnostic::Diagnostic;
 use crate::engine::kubernetes::api::{Cluster, Propagation};
 use crate::engine::kubernetes::job::observed::{JobEnd, SeenJob};
 use crate::engine::kubernetes::{Keep, KubernetesConfig};
+use crate::model::numbers::ItemIndex;
 use crate::state::shards::Shards;
 
 /// How long a Job that is being deleted may take to go.
@@ -18,7 +19,7 @@ pub(super) struct Submitted {
     pub seen: SeenJob,
     pub shards: Shards,
     /// Those of its work items that this launch asked for.
-    pub wanted: BTreeSet<usize>,
+    pub wanted: BTreeSet<ItemIndex>,
     pub retries: u32,
 }
 

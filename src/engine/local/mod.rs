@@ -26,6 +26,7 @@ use crate::engine::local::settling::Settling;
 use crate::engine::local::worker::Worker;
 use crate::engine::{Channels, Engine, Failures, Flags as _, HandedOver, PhaseEnd};
 use crate::model::event::{Event, Stop, Task};
+use crate::model::numbers::ItemIndex;
 use crate::model::run::{Ending, Resources};
 use crate::model::stdin::Stdin;
 use crate::model::workspace_kind::WorkspaceKind;
@@ -219,7 +220,7 @@ struct Phase<'a> {
     settling: Settling,
     /// What work items hold that asked for something scarce, until their end is told: nobody sees more of it in use than
     /// there is.
-    unsettled: HashMap<usize, Held>,
+    unsettled: HashMap<ItemIndex, Held>,
     channels: Channels,
 }
 
@@ -318,7 +319,7 @@ impl Phase<'_> {
 }
 
 /// Brings what an attempt has put into the object store, which its end is told by from then on.
-async fn receive(mailbox: Arc<Mailbox>, run: RunDir, index: usize, attempt: u32, ending: Ending) -> Ending {
+async fn receive(mailbox: Arc<Mailbox>, run: RunDir, index: ItemIndex, attempt: u32, ending: Ending) -> Ending {
     let succeeded = ending == Ending::Succeeded;
     let brought = tokio::task::spawn_blocking(move || {
         let receiving = Receiving { run: &run, durability: Durability::Later };
@@ -415,7 +416,7 @@ mod tests {
     use crate::state::paths::FanoutDir;
 
     pub(super) fn task(index: usize, resources: Resources, expected_seconds: Option<f64>) -> Task {
-        Task { index, id: index.to_string(), attempt: 1, resources, expected_seconds }
+        Task { index: ItemIndex::new(index), id: index.to_string(), attempt: 1, resources, expected_seconds }
     }
 
     pub(super) fn config(jobs: usize) -> LocalConfig {
@@ -450,7 +451,7 @@ mod tests {
             task(2, Resources::default(), None),
         ];
         sort_longest_first(&mut tasks);
-        assert_eq!(tasks.iter().map(|task| task.index).collect::<Vec<_>>(), [2, 1, 0]);
+        assert_eq!(tasks.iter().map(|task| task.index.get()).collect::<Vec<_>>(), [2, 1, 0]);
     }
 
     #[test]

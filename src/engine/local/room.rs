@@ -144,7 +144,7 @@ mod tests {
                 .collect();
         let mut started = vec![];
         while let Some((waiting, held)) = next(&mut queue, &mut room, &whole, &|slot| slot == 1) {
-            started.push((waiting.task.index, held));
+            started.push((waiting.task.index.get(), held));
         }
         assert_eq!(
             started.iter().map(|(index, _)| *index).collect::<Vec<_>>(),
@@ -154,6 +154,9 @@ mod tests {
         assert_eq!(started[1].1.gpus, ["0", "1"]);
         assert_eq!(started[1].1.slot, 2, "somebody else uses slot 1");
         started.into_iter().for_each(|(_, held)| room.give_back(held));
-        assert_eq!(next(&mut queue, &mut room, &whole, &|_| false).map(|(waiting, _)| waiting.task.index), Some(1));
+        assert_eq!(
+            next(&mut queue, &mut room, &whole, &|_| false).map(|(waiting, _)| waiting.task.index.get()),
+            Some(1)
+        );
     }
 }

@@ -76,15 +76,21 @@ impl Settling {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::numbers::ItemIndex;
     use crate::model::run::Ending;
 
     fn finished(index: usize) -> Event {
-        Event::AttemptFinished { index, attempt: 1, ending: Ending::Succeeded, retry_after: None }
+        Event::AttemptFinished {
+            index: ItemIndex::new(index),
+            attempt: 1,
+            ending: Ending::Succeeded,
+            retry_after: None,
+        }
     }
 
     fn indexes(events: &[Event]) -> Vec<usize> {
         let index = |event: &Event| match event {
-            Event::AttemptFinished { index, .. } => Some(*index),
+            Event::AttemptFinished { index, .. } => Some(index.get()),
             Event::AttemptStarted { .. } | Event::Noticed { .. } => None,
         };
         events.iter().filter_map(index).collect()

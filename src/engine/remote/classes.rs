@@ -81,17 +81,20 @@ pub(crate) fn digest(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::numbers::ItemIndex;
 
     fn task(index: usize, cpus: Option<f64>) -> Task {
         let resources = Resources { cpus, ..Resources::default() };
-        Task { index, id: index.to_string(), attempt: 1, resources, expected_seconds: None }
+        Task { index: ItemIndex::new(index), id: index.to_string(), attempt: 1, resources, expected_seconds: None }
     }
 
     #[test]
     fn work_items_that_ask_for_the_same_share_a_class() {
         let classes = split(vec![task(2, None), task(1, Some(4.0)), task(0, None), task(3, Some(0.5))]);
-        let shown: Vec<(Option<f64>, Vec<usize>)> =
-            classes.iter().map(|class| (class.resources.cpus, class.tasks.iter().map(|t| t.index).collect())).collect();
+        let shown: Vec<(Option<f64>, Vec<usize>)> = classes
+            .iter()
+            .map(|class| (class.resources.cpus, class.tasks.iter().map(|t| t.index.get()).collect()))
+            .collect();
         assert_eq!(shown[0], (None, vec![0, 2]));
         assert!(shown.contains(&(Some(4.0), vec![1])) && shown.contains(&(Some(0.5), vec![3])), "{shown:?}");
         let alone = split(vec![task(1, Some(4.0))]);

@@ -11,6 +11,7 @@ use crate::diagnostic::Diagnostic;
 use crate::engine::remote::LAG_LIMIT;
 use crate::engine::remote::items::{ItemFiles, Volume};
 use crate::engine::remote::post::{Post, Round};
+use crate::model::numbers::ItemIndex;
 use crate::state::format::Plan;
 use crate::state::mailbox::Mailbox;
 use crate::state::paths::RunDir;
@@ -134,7 +135,7 @@ impl RunFiles {
     }
 
     /// The number of a work item's next attempt.
-    pub(crate) fn next_attempt(&self, index: usize) -> Result<u32, Diagnostic> {
+    pub(crate) fn next_attempt(&self, index: ItemIndex) -> Result<u32, Diagnostic> {
         Ok(results::next_attempt(&self.run, index)?)
     }
 
@@ -167,7 +168,7 @@ impl RunFiles {
 }
 
 impl Volume for RunFiles {
-    fn item(&self, index: usize) -> Result<ItemFiles, Diagnostic> {
+    fn item(&self, index: ItemIndex) -> Result<ItemFiles, Diagnostic> {
         let begun = results::attempts(&self.run, index)?.last().copied();
         let best = results::best(&self.run, index)?;
         let result = best.map(|published| (published.result.attempt, published.result.outcome.ending()));

@@ -69,6 +69,7 @@ use crate::engine::slurm::watch::{Over, Watch};
 use crate::engine::{Channels, Engine, Failures, Flags as _, HandedOver, PhaseEnd};
 use crate::env;
 use crate::model::event::{Stop, Task};
+use crate::model::numbers::ItemIndex;
 use crate::model::run::Resources;
 use crate::model::workspace_kind::WorkspaceKind;
 use crate::state::paths::RunDir;
@@ -104,7 +105,7 @@ pub(crate) struct SlurmConfig {
     /// Whatever work items say.
     pub timeout: Option<Duration>,
     /// Seconds that work items may take, of those that say so.
-    pub timeouts: BTreeMap<usize, u64>,
+    pub timeouts: BTreeMap<ItemIndex, u64>,
     pub nice: Option<i32>,
     /// How many seconds before its time limit a worker is told to end.
     pub signal: u64,
@@ -207,7 +208,7 @@ impl Engine for SlurmEngine {
         Args::NAME
     }
 
-    fn unsettled(&self) -> Result<HashSet<usize>, Diagnostic> {
+    fn unsettled(&self) -> Result<HashSet<ItemIndex>, Diagnostic> {
         let mut found = HashSet::new();
         for name in self.files.open_jobs()? {
             found.extend(self.files.shards(&name)?.into_iter().flat_map(|shards| shards.items).map(|item| item.index));
@@ -227,7 +228,7 @@ impl Engine for SlurmEngine {
     ) -> Result<PhaseEnd, Diagnostic> {
         let limits = self.limits().await?;
         let _round = if self.config.leaves { None } else { self.files.bring_results() };
-        let mut by_index: BTreeMap<usize, Task> = tasks.iter().map(|task| (task.index, task.clone())).collect();
+        let mut by_index: BTreeMap<ItemIndex, Task> = tasks.iter().map(|task| (task.index, task.clone())).collect();
         let mut submitter = self.submitter(&limits, phase, channels.clone());
         let mut arrays = submitter.adopt(&mut tasks).await?;
         let (mut nodes, mut firsts) = (Nodes::of(limits.nodes), Firsts::of(limits.nodes));

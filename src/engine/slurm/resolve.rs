@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::adapters::{file_system, fs, process};
+use crate::model::numbers::ItemIndex;
 use serde_json::Value as Json;
 
 use crate::diagnostic::Diagnostic;
@@ -145,7 +146,7 @@ fn config(args: &Args, scene: &Scene<'_>) -> Result<SlurmConfig, Diagnostic> {
         |flag: &'static str, text: &Option<String>| text.as_ref().map(|text| commands(flag, text)).transpose();
     let (prologue, epilogue) = (commands("prologue", &args.prologue)?, commands("epilogue", &args.epilogue)?);
     let items = worklist::read_all(scene.run)?;
-    let timeouts: BTreeMap<usize, u64> =
+    let timeouts: BTreeMap<ItemIndex, u64> =
         items.iter().filter_map(|item| Some((item.index, item.resources.timeout?.as_secs()))).collect();
     let folder_of = |program: &str| Path::new(program).parent().map(|folder| folder.display().to_string());
     let shared = [root.clone(), project.config.cache_dir.clone()].map(|path| scene.mailbox.is_none().then_some(path));

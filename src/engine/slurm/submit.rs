@@ -36,6 +36,7 @@ use crate::engine::slurm::script;
 use crate::engine::slurm::seen::{Asked, Line, State};
 use crate::engine::slurm::{DEFAULT_RETRIES, SlurmConfig};
 use crate::model::event::{Stop, Task};
+use crate::model::numbers::ItemIndex;
 use crate::model::run::Resources;
 use crate::output::text::count;
 use crate::state::paths::RunDir;
@@ -66,7 +67,7 @@ impl Array {
         name: String,
         record: Record,
         shards: Shards,
-        wanted: impl Fn(usize) -> bool,
+        wanted: impl Fn(ItemIndex) -> bool,
         round: u32,
         (retries, is_listed): (Option<u32>, bool),
     ) -> Array {
@@ -105,8 +106,8 @@ impl Submitter<'_> {
                 self.dealer.files.close_job(&name)?;
                 continue;
             };
-            let own: BTreeSet<usize> = shards.items.iter().map(|item| item.index).collect();
-            let wanted: BTreeSet<usize> =
+            let own: BTreeSet<ItemIndex> = shards.items.iter().map(|item| item.index).collect();
+            let wanted: BTreeSet<ItemIndex> =
                 tasks.iter().map(|task| task.index).filter(|index| own.contains(index)).collect();
             let first = tasks.iter().find(|task| wanted.contains(&task.index)).map(|task| &task.resources);
             if let Some(resources) = first {

@@ -27,6 +27,7 @@ use crate::engine::slurm::submit::Array;
 use crate::engine::slurm::{DEFAULT_RETRIES, SlurmConfig, SlurmEngine};
 use crate::engine::{Channels, Failures};
 use crate::model::event::{Event, Stop};
+use crate::model::numbers::ItemIndex;
 use crate::model::run::Ending;
 use crate::state::paths::RunDir;
 use crate::state::status;
@@ -135,7 +136,7 @@ impl<'a> Watch<'a> {
     }
 
     /// The work items that are to be submitted again.
-    pub(super) fn left(&self) -> BTreeSet<usize> {
+    pub(super) fn left(&self) -> BTreeSet<ItemIndex> {
         self.arrays.iter().flat_map(|tracked| tracked.array.items.open()).collect()
     }
 

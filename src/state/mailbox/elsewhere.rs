@@ -8,6 +8,7 @@ use crate::adapters::bucket::Listed;
 use crate::adapters::git::Store;
 use crate::adapters::{fs, process};
 use crate::diagnostic::Diagnostic;
+use crate::model::numbers::ItemIndex;
 use crate::model::result_path;
 use crate::state::format::{Plan, WorkItem};
 use crate::state::home::ProjectHome;
@@ -179,7 +180,7 @@ fn fits(plan: &Plan, run: &str, prefix: &str) -> Result<(), String> {
 fn are_sound(plan: &Plan, items: &[WorkItem]) -> Result<(), String> {
     let counted: usize = plan.phases.iter().map(|phase| phase.count).sum();
     let are_in_order =
-        items.iter().enumerate().all(|(index, item)| item.index == index && item.phase < plan.phases.len());
+        items.iter().enumerate().all(|(at, item)| item.index == ItemIndex::new(at) && item.phase < plan.phases.len());
     if items.len() != plan.work_items || counted != plan.work_items || !are_in_order {
         return Err("its work items are not those that its plan counts".to_owned());
     }

@@ -13,6 +13,7 @@ use super::{MAX_FILE, Mailbox};
 use crate::adapters::bucket::{BucketError, Listed};
 use crate::adapters::{archive, fs};
 use crate::diagnostic::Diagnostic;
+use crate::model::numbers::ItemIndex;
 use crate::model::run::Traffic;
 use crate::state::format::WorkResult;
 use crate::state::paths::RunDir;
@@ -40,12 +41,12 @@ struct Put {
 
 impl Mailbox {
     /// Takes the number of an attempt; says whether it was free.
-    pub(super) fn claim(&self, index: usize, attempt: u32) -> Result<bool, Diagnostic> {
+    pub(super) fn claim(&self, index: ItemIndex, attempt: u32) -> Result<bool, Diagnostic> {
         Ok(self.bucket.create(&self.attempt(index, attempt, "log"), vec![])?)
     }
 
     /// Puts in the log of an attempt as it is by now.
-    pub(super) fn send_log(&self, run: &RunDir, index: usize, attempt: u32) -> Result<(), Diagnostic> {
+    pub(super) fn send_log(&self, run: &RunDir, index: ItemIndex, attempt: u32) -> Result<(), Diagnostic> {
         let log = run.log(index, attempt);
         if !fs::exists(&log) {
             return Ok(());
@@ -54,7 +55,7 @@ impl Mailbox {
     }
 
     /// Puts in a result that is published in a folder of the run.
-    pub(super) fn send(&self, run: &RunDir, index: usize, attempt: u32) -> Result<(), Diagnostic> {
+    pub(super) fn send(&self, run: &RunDir, index: ItemIndex, attempt: u32) -> Result<(), Diagnostic> {
         let directory = run.attempt(index, attempt);
         let document = fs::read(&directory.join(RESULT))?;
         let result: WorkResult =
@@ -78,7 +79,7 @@ impl Mailbox {
     }
 
     /// Brings the result of an attempt and its log, if there is a result; says whether it is here now.
-    pub(crate) fn receive(&self, to: &Receiving<'_>, index: usize, attempt: u32) -> Result<bool, Diagnostic> {
+    pub(crate) fn receive(&self, to: &Receiving<'_>, index: ItemIndex, attempt: u32) -> Result<bool, Diagnostic> {
         if fs::exists(&to.run.attempt(index, attempt)) {
             return Ok(true);
         }
@@ -100,7 +101,13 @@ impl Mailbox {
     }
 
     /// Brings the contents of a result's files, as far as they are there.
-    fn receive_files(&self, draft: &Draft, result: &WorkResult, index: usize, attempt: u32) -> Result<(), Diagnostic> {
+    fn receive_files(
+        &self,
+        draft: &Draft,
+        result: &WorkResult,
+        index: ItemIndex,
+        attempt: u32,
+    ) -> Result<(), Diagnostic> {
         let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
         let all: Vec<(&str, u64)> = parts(result).collect();
         let size = all.iter().try_fold(0_u64, |sum, (_, size)| sum.checked_add(*size)).unwrap_or(u64::MAX);
@@ -122,7 +129,7 @@ impl Mailbox {
     }
 
     /// Brings the log of an attempt as it is by now.
-    fn receive_log(&self, run: &RunDir, index: usize, attempt: u32) -> Result<(), Diagnostic> {
+    fn receive_log(&self, run: &RunDir, index: ItemIndex, attempt: u32) -> Result<(), Diagnostic> {
         let log = run.log(index, attempt);
         let is_empty = |path: &Path| path.metadata().is_ok_and(|found| found.len() == 0);
         let folder = fs::temporary_dir(run.path())?;
@@ -138,7 +145,7 @@ impl Mailbox {
     }
 
     /// Brings all that attempts at a work item have put in; returns how many results came.
-    pub(crate) fn receive_item(&self, to: &Receiving<'_>, index: usize) -> Result<usize, Diagnostic> {
+    pub(crate) fn receive_item(&self, to: &Receiving<'_>, index: ItemIndex) -> Result<usize, Diagnostic> {
         self.receive_listed(to, &self.bucket.list(&self.key(&format!("results/{index}")))?, usize::MAX)
     }
 
@@ -151,7 +158,7 @@ impl Mailbox {
     }
 
     fn receive_listed(&self, to: &Receiving<'_>, listed: &[Listed], work_items: usize) -> Result<usize, Diagnostic> {
-        let mut found: BTreeMap<(usize, u32), Put> = BTreeMap::new();
+        let mut found: BTreeMap<(ItemIndex, u32), Put> = BTreeMap::new();
         for object in listed {
             let Some((index, attempt, kind)) = self.parse(&object.key) else { continue };
             let put = found.entry((index, attempt)).or_default();
@@ -161,7 +168,8 @@ impl Mailbox {
                 _ => {}
             }
         }
-        let found: Vec<((usize, u32), Put)> = found.into_iter().filter(|((index, _), _)| *index < work_items).collect();
+        let found: Vec<((ItemIndex, u32), Put)> =
+            found.into_iter().filter(|((index, _), _)| index.get() < work_items).collect();
         let came: Vec<bool> = found
             .par_iter()
             .map(|((index, attempt), put)| {
@@ -185,7 +193,7 @@ impl Mailbox {
     }
 
     /// Which object of which attempt a key names.
-    fn parse<'k>(&self, key: &'k str) -> Option<(usize, u32, &'k str)> {
+    fn parse<'k>(&self, key: &'k str) -> Option<(ItemIndex, u32, &'k str)> {
         let inside = key.strip_prefix(&self.run)?.strip_prefix("/results/")?;
         let (index, name) = inside.split_once('/')?;
         let (attempt, kind) = name.split_once('.')?;
@@ -193,7 +201,7 @@ impl Mailbox {
         Some((index.parse().ok()?, attempt, kind))
     }
 
-    fn attempt(&self, index: usize, attempt: u32, kind: &str) -> String {
+    fn attempt(&self, index: ItemIndex, attempt: u32, kind: &str) -> String {
         self.key(&format!("results/{index}/{attempt}.{kind}"))
     }
 }

@@ -21,6 +21,7 @@ use crate::adapters::beat::Beat;
 use crate::adapters::git::Store;
 use crate::adapters::{archive, fs};
 use crate::diagnostic::Diagnostic;
+use crate::model::numbers::ItemIndex;
 use crate::state::format::{Input, Plan, VERSION, WorkItem};
 use crate::state::mailbox::Receiving;
 use crate::state::paths::{FanoutDir, RunDir};
@@ -154,7 +155,7 @@ impl Site {
     }
 
     /// Brings a work item's line of the worklist.
-    pub(crate) fn bring_item(&self, plan: &Plan, index: usize) -> Result<(), Diagnostic> {
+    pub(crate) fn bring_item(&self, plan: &Plan, index: ItemIndex) -> Result<(), Diagnostic> {
         let range = worklist::range(&self.run, plan, index)?;
         if worklist::read_one(&self.run, plan, index).is_ok() {
             return Ok(());
@@ -170,7 +171,7 @@ impl Site {
     }
 
     /// Brings what attempts at a work item have put in so far.
-    pub(crate) fn bring_attempts(&self, index: usize) -> Result<(), Diagnostic> {
+    pub(crate) fn bring_attempts(&self, index: ItemIndex) -> Result<(), Diagnostic> {
         let receiving = Receiving { run: &self.run, durability: Durability::Later };
         self.mailbox.receive_item(&receiving, index).map(drop)
     }
@@ -190,7 +191,7 @@ impl Site {
     }
 
     /// Takes a number of an attempt at a work item, among all workers everywhere: the first one, or the next that is free.
-    pub(crate) fn claim(&self, index: usize, first: Option<u32>) -> Result<u32, Diagnostic> {
+    pub(crate) fn claim(&self, index: ItemIndex, first: Option<u32>) -> Result<u32, Diagnostic> {
         let mut attempt = first.map_or_else(|| results::next_attempt(&self.run, index), Ok)?;
         while !self.mailbox.claim(index, attempt)? {
             attempt = attempt.saturating_add(1);
@@ -199,7 +200,7 @@ impl Site {
     }
 
     /// Puts in what was published here of a work item and is not in yet.
-    pub(crate) fn send(&self, index: usize) -> Result<(), Diagnostic> {
+    pub(crate) fn send(&self, index: ItemIndex) -> Result<(), Diagnostic> {
         for name in fs::names(&self.run.work_item(index))? {
             let Ok(attempt) = name.parse() else { continue };
             let sent = self.run.sent(index, attempt);
@@ -217,12 +218,12 @@ impl Site {
     }
 
     /// Puts in the log of an attempt now and then, for as long as what this returns lives.
-    pub(crate) fn keep_log(&self, index: usize, attempt: u32) -> Beat {
+    pub(crate) fn keep_log(&self, index: ItemIndex, attempt: u32) -> Beat {
         logbook::keep(&self.mailbox, &self.run, index, attempt)
     }
 
     /// Puts in the log of an attempt as it is by now.
-    pub(crate) fn send_log(&self, index: usize, attempt: u32) -> Result<(), Diagnostic> {
+    pub(crate) fn send_log(&self, index: ItemIndex, attempt: u32) -> Result<(), Diagnostic> {
         self.mailbox.send_log(&self.run, index, attempt)
     }
 

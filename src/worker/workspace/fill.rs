@@ -14,6 +14,7 @@ use crate::adapters::odd_names;
 use crate::dvc::ignore_lines;
 use crate::dvc::lockfile::splice;
 use crate::dvc::pipeline::path::{from_top, is_within, join, lock_path};
+use crate::model::numbers::ItemIndex;
 use crate::state::format::{Input, LockSource, PlannedOut, WorkItem};
 use crate::state::published::Published;
 use crate::state::results;
@@ -43,7 +44,7 @@ impl Workspace {
             fs::create_dir(&root.join(directory))?;
         }
         projection::begin(&self.slot, &base_locks(item)?)?;
-        let mut results: HashMap<usize, Published> = HashMap::new();
+        let mut results: HashMap<ItemIndex, Published> = HashMap::new();
         for &index in &item.needs {
             if let Some(published) = results::best(sources.run, index)? {
                 results.insert(index, published);
@@ -55,7 +56,7 @@ impl Workspace {
 
     /// Puts in what earlier work items left beside their outs: lines of `.gitignore` files, and files that nobody
     /// declares. A directory that is a dep is hashed with them.
-    fn place_by_the_way(&self, item: &WorkItem, results: &HashMap<usize, Published>) -> Result<(), WorkspaceError> {
+    fn place_by_the_way(&self, item: &WorkItem, results: &HashMap<ItemIndex, Published>) -> Result<(), WorkspaceError> {
         let root = self.root();
         let mut orders: HashMap<&str, usize> = HashMap::new();
         for input in &item.inputs {
@@ -128,7 +129,7 @@ impl Workspace {
         &self,
         input: &Input,
         sources: &Sources<'_>,
-        results: &HashMap<usize, Published>,
+        results: &HashMap<ItemIndex, Published>,
     ) -> Result<(), WorkspaceError> {
         let root = self.root();
         match input {
@@ -246,7 +247,7 @@ impl Workspace {
         path: &str,
         entries: &[LockSource],
         sources: &Sources<'_>,
-        results: &HashMap<usize, Published>,
+        results: &HashMap<ItemIndex, Published>,
     ) -> Result<(), WorkspaceError> {
         let commit = sources.plan.snapshot.as_deref().unwrap_or_default();
         let before = sources.store.files_at(commit, &join(&self.prefix, path))?;

@@ -25,6 +25,7 @@ use crate::adapters::{clock, machine};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::lockfile::Lockfile;
 use crate::dvc::pipeline::path::lock_path;
+use crate::model::numbers::ItemIndex;
 use crate::state::format::{Plan, WorkItem};
 use crate::state::paths::{RunDir, SlotDir};
 use crate::state::slots;
@@ -41,7 +42,7 @@ pub(crate) enum WorkspaceError {
     #[error(transparent)]
     Place(#[from] PlaceError),
     #[error("work item {index} has no good result, but its `{path}` is needed")]
-    NoResult { index: usize, path: String },
+    NoResult { index: ItemIndex, path: String },
     #[error("`{path}` has disappeared from the project since the plan was made")]
     Gone { path: String },
     #[error("the lock entries of `{path}` do not fit together")]

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::event::Event;
+use crate::model::numbers::ItemIndex;
 use crate::model::run::Ending;
 use crate::state::shards::{ShardItem, Shards};
 
@@ -35,13 +36,13 @@ pub(crate) struct ItemFiles {
 
 /// Where workers publish.
 pub(crate) trait Volume {
-    fn item(&self, index: usize) -> Result<ItemFiles, Diagnostic>;
+    fn item(&self, index: ItemIndex) -> Result<ItemFiles, Diagnostic>;
 }
 
 /// A work item on its way.
 #[derive(Debug)]
 struct Item {
-    index: usize,
+    index: ItemIndex,
     /// The first attempt that belongs to this Job.
     first: u32,
     /// The last attempts that were told as begun and as finished; 0 before the first.
@@ -105,7 +106,7 @@ pub(crate) struct Items {
 
 impl Items {
     /// Takes those work items of a Job that are still to be told about.
-    pub(crate) fn new(list: &Shards, wanted: impl Fn(usize) -> bool) -> Self {
+    pub(crate) fn new(list: &Shards, wanted: impl Fn(ItemIndex) -> bool) -> Self {
         let mut left = 0;
         let shards = (0..list.count).map(|shard| {
             let items: Vec<Item> = list.of(shard).filter(|item| wanted(item.index)).map(Item::new).collect();
@@ -243,7 +244,7 @@ impl Items {
     }
 
     /// The work items that have not ended for good, by their index.
-    pub(crate) fn open(&self) -> impl Iterator<Item = usize> + '_ {
+    pub(crate) fn open(&self) -> impl Iterator<Item = ItemIndex> + '_ {
         self.shards.iter().flatten().filter(|item| !item.is_done).map(|item| item.index)
     }
 

@@ -5,23 +5,23 @@ use super::*;
 
 /// A volume in memory.
 #[derive(Default)]
-struct Memory(RefCell<BTreeMap<usize, ItemFiles>>);
+struct Memory(RefCell<BTreeMap<ItemIndex, ItemFiles>>);
 
 impl Memory {
     fn put(&self, index: usize, begun: u32, result: Option<(u32, Ending)>) {
-        self.0.borrow_mut().insert(index, ItemFiles { begun: Some(begun), result });
+        self.0.borrow_mut().insert(ItemIndex::new(index), ItemFiles { begun: Some(begun), result });
     }
 }
 
 impl Volume for Memory {
-    fn item(&self, index: usize) -> Result<ItemFiles, Diagnostic> {
+    fn item(&self, index: ItemIndex) -> Result<ItemFiles, Diagnostic> {
         Ok(self.0.borrow().get(&index).cloned().unwrap_or_default())
     }
 }
 
 /// One shard with the work items 0, 1, 2.
 fn items(retry_commands: bool) -> Items {
-    let items = (0..3).map(|index| ShardItem { index, attempt: 1 }).collect();
+    let items = ItemIndex::each(0..3).map(|index| ShardItem { index, attempt: 1 }).collect();
     Items::new(&Shards { count: 1, items, retry_commands }, |_| true)
 }
 
@@ -90,7 +90,7 @@ fn what_a_worker_tries_again_by_itself_is_told_and_not_tried_twice() {
         ["0.2=Failed", "1.2+", "1.2=ToolFailed…"],
         "a tool may do better elsewhere"
     );
-    assert_eq!(items.open().collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(items.open().map(ItemIndex::get).collect::<Vec<_>>(), [1, 2]);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_stopped_run_tells_only_of_what_had_begun() {
 #[test]
 fn attempts_of_earlier_launches_do_not_count_but_their_successes_do() {
     let volume = Memory::default();
-    let list = (0..2).map(|index| ShardItem { index, attempt: 3 }).collect();
+    let list = ItemIndex::each(0..2).map(|index| ShardItem { index, attempt: 3 }).collect();
     let mut items = Items::new(&Shards { count: 1, items: list, retry_commands: false }, |_| true);
     volume.put(0, 2, Some((2, failed())));
     volume.put(1, 2, Some((2, Ending::Succeeded)));
