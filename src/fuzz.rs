@@ -17,7 +17,7 @@ use crate::dvc::pipeline::graph::Graph;
 use crate::dvc::pipeline::project::Project;
 use crate::dvc::pipeline::source::MemoryFiles;
 use crate::env;
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::state::format::WorkResult;
 use crate::state::published::Published;
 use crate::state::vetting;
@@ -191,7 +191,7 @@ fn a_result_that_is_believed_names_only_paths_inside_the_project() {
         let mut published = Published { directory: "/".into(), result, left_out: vec![] };
         vetting::sift(&mut published);
         let result = published.result;
-        if vetting::sound(&result, "r", ItemIndex::new(0), 1).is_err() {
+        if vetting::sound(&result, "r", ItemIndex::new(0), AttemptNumber::FIRST).is_err() {
             return;
         }
         let is_inside =

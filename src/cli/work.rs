@@ -3,12 +3,14 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::TypedValueParser as _;
 use clap::{Args, Parser, Subcommand};
 
 use crate::dvc::config::LinkType;
 use crate::engine::args::parse_pair;
 use crate::model::duration::Limit;
 use crate::model::executor::Executor;
+use crate::model::numbers::AttemptNumber;
 use crate::model::stdin::Stdin;
 use crate::model::workspace_kind::WorkspaceKind;
 
@@ -66,8 +68,8 @@ pub(crate) struct WorkArgs {
     #[arg(long, hide = true, conflicts_with_all = ["shards", "job"])]
     pub in_project: bool,
     /// The number of this attempt; the next one by default
-    #[arg(long, value_name = "N", hide = true)]
-    pub attempt: Option<u32>,
+    #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).map(AttemptNumber::new))]
+    pub attempt: Option<AttemptNumber>,
     /// The slot whose workspace is used; the first free one by default
     #[arg(long, value_name = "N")]
     pub slot: Option<usize>,

@@ -9,7 +9,7 @@ use crate::cli::{Cli, Format};
 use crate::commands::store;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::status::ItemState;
 use crate::output::text;
 use crate::state::home::ProjectHome;
@@ -31,13 +31,13 @@ pub(crate) fn run(cli: &Cli, args: &LogsArgs) -> Result<Exit, Diagnostic> {
     let item = worklist::find(&items, &args.item)?;
     store::refresh_item(&run, item.index)?;
     let attempts = results::attempts(&run, item.index)?;
-    let wanted = args.attempt.map(std::num::NonZero::get);
+    let wanted = args.attempt.map(|number| AttemptNumber::new(number.get()));
     let Some(attempt) = wanted.or(attempts.last().copied()).filter(|attempt| attempts.contains(attempt)) else {
         let message = match wanted {
             Some(attempt) => format!("work item `{}` has no attempt {attempt}", item.id),
             None => format!("work item `{}` has not begun", item.id),
         };
-        let known: Vec<String> = attempts.iter().map(u32::to_string).collect();
+        let known: Vec<String> = attempts.iter().map(AttemptNumber::to_string).collect();
         let diagnostic = Diagnostic::usage(message);
         return Err(if known.is_empty() {
             let failed = status::item_states(&run, std::iter::once(item.index))?.into_iter().find_map(why_failed);
@@ -84,7 +84,7 @@ fn why_failed((_, state): (ItemIndex, ItemState)) -> Option<String> {
 
 /// Whether an attempt cannot print any more: it has a result or a successor, or nobody launches the run and no cluster
 /// was left to it.
-fn has_ended(run: &RunDir, index: ItemIndex, attempt: u32) -> Result<bool, Diagnostic> {
+fn has_ended(run: &RunDir, index: ItemIndex, attempt: AttemptNumber) -> Result<bool, Diagnostic> {
     Ok(run.attempt(index, attempt).is_dir()
         || results::attempts(run, index)?.last().is_some_and(|last| *last > attempt)
         || !(run_lock::is_held(run)? || status::is_left(run)?))

@@ -1,7 +1,7 @@
 //! The last lines of a command that ran work items: counts, and the failures with the ends of their logs.
 
 use crate::diagnostic::Diagnostic;
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::status::ItemState;
 use crate::output::text::{self, count};
 use crate::state::format::Plan;
@@ -23,7 +23,7 @@ pub(crate) struct Counts {
 #[derive(Debug)]
 pub(crate) struct Failed {
     index: ItemIndex,
-    attempt: u32,
+    attempt: AttemptNumber,
     why: String,
 }
 

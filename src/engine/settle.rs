@@ -8,13 +8,13 @@
 
 use crate::adapters::fs;
 use crate::diagnostic::Diagnostic;
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::run::{Ending, Outcome};
 use crate::state::paths::RunDir;
 use crate::state::{results, status};
 
 /// Finds the words for what an engine has seen of an attempt. They are put into the log where it has none.
-pub(super) fn settle(run: &RunDir, index: ItemIndex, attempt: u32, seen: Ending) -> Ending {
+pub(super) fn settle(run: &RunDir, index: ItemIndex, attempt: AttemptNumber, seen: Ending) -> Ending {
     let Some(why) = seen.why() else { return seen };
     let published = results::best(run, index).ok().flatten();
     let published = published.filter(|published| published.result.attempt == attempt);

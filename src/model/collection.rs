@@ -1,7 +1,7 @@
 //! What a `collect` did, would do, or could not do.
 
 use crate::dvc::lockfile::conflict::Conflict;
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 
 /// The outcome of collecting a run's results into the project.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,7 +34,7 @@ pub(crate) struct LeftOut {
     pub index: ItemIndex,
     /// The work item's id.
     pub id: String,
-    pub attempt: u32,
+    pub attempt: AttemptNumber,
     /// Relative to the project's root.
     pub path: String,
     pub why: String,
@@ -54,6 +54,6 @@ pub(crate) struct Rejected {
     pub index: ItemIndex,
     /// The work item's id.
     pub id: String,
-    pub attempt: u32,
+    pub attempt: AttemptNumber,
     pub reason: String,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::run::{Ending, Resources};
 
 /// A work item as an engine sees it.
@@ -12,7 +12,7 @@ pub(crate) struct Task {
     pub index: ItemIndex,
     pub id: String,
     /// The number of the next attempt, from 1.
-    pub attempt: u32,
+    pub attempt: AttemptNumber,
     pub resources: Resources,
     /// How long it took in an earlier run, in seconds.
     pub expected_seconds: Option<f64>,
@@ -23,13 +23,13 @@ pub(crate) struct Task {
 pub(crate) enum Event {
     AttemptStarted {
         index: ItemIndex,
-        attempt: u32,
+        attempt: AttemptNumber,
         /// Where: `slot 3`, or a pod's name.
         place: String,
     },
     AttemptFinished {
         index: ItemIndex,
-        attempt: u32,
+        attempt: AttemptNumber,
         ending: Ending,
         /// How long until the next attempt; `None` where there is none.
         retry_after: Option<Duration>,

@@ -40,3 +40,43 @@ impl FromStr for ItemIndex {
         text.parse().map(ItemIndex)
     }
 }
+
+/// The number of an attempt at a work item, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct AttemptNumber(u32);
+
+impl AttemptNumber {
+    pub(crate) const FIRST: AttemptNumber = AttemptNumber(1);
+
+    pub(crate) const fn new(number: u32) -> Self {
+        AttemptNumber(number)
+    }
+
+    pub(crate) fn get(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) fn next(self) -> Self {
+        self.after(1)
+    }
+
+    /// The one that comes so many attempts later.
+    pub(crate) fn after(self, attempts: u32) -> Self {
+        AttemptNumber(self.0.saturating_add(attempts))
+    }
+}
+
+impl Display for AttemptNumber {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for AttemptNumber {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(AttemptNumber)
+    }
+}

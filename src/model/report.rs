@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::run::{Difference, EndingKind, Moved, PhaseKind, StageState, Traffic, Usage};
 
 /// Reasons that are shown of a template, the most frequent first.
@@ -182,7 +182,7 @@ pub(crate) struct Stage {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
-    pub number: u32,
+    pub number: AttemptNumber,
     /// `slot 3`, a pod's name, or a host.
     pub place: String,
     /// Seconds since the plan was made.
@@ -432,7 +432,14 @@ pub(crate) mod tests {
     }
 
     fn attempt(number: u32, place: &str, begin: f64, seconds: f64, end: EndingKind) -> Attempt {
-        Attempt { number, place: place.into(), begin, seconds, end: Some(end), message: None }
+        Attempt {
+            number: AttemptNumber::new(number),
+            place: place.into(),
+            begin,
+            seconds,
+            end: Some(end),
+            message: None,
+        }
     }
 
     /// A run with one of everything, and a failed session whose name and log are hostile.

@@ -1,6 +1,6 @@
 //! How a run and its work items stand, as far as the disk tells.
 
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::run::Ending;
 
 /// What `status` says of a run.
@@ -62,23 +62,23 @@ pub(crate) struct ItemStatus {
 pub(crate) enum ItemState {
     Waiting,
     Running {
-        attempt: u32,
+        attempt: AttemptNumber,
         place: String,
         /// RFC 3339.
         since: String,
     },
     Done {
-        attempt: u32,
+        attempt: AttemptNumber,
     },
     Failed {
-        attempt: u32,
+        attempt: AttemptNumber,
         why: String,
         /// Whether the next `launch` tries it again without being asked to.
         again: bool,
     },
     /// An attempt was cut off; the next `launch` tries it again.
     Interrupted {
-        attempt: u32,
+        attempt: AttemptNumber,
     },
     /// It cannot run, since these have failed.
     Skipped {
@@ -89,14 +89,14 @@ pub(crate) enum ItemState {
 /// What the disk tells of a work item.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
-    /// The last attempt that has begun; 0 where none has.
-    pub begun: u32,
+    /// The last attempt that has begun.
+    pub begun: Option<AttemptNumber>,
     /// The result that counts, and how it says that the attempt ended.
-    pub published: Option<(u32, Ending)>,
+    pub published: Option<(AttemptNumber, Ending)>,
     /// What the journal says last.
     pub journal: Journal,
     /// Failures of attempts up to this one are set aside.
-    pub set_aside: u32,
+    pub set_aside: Option<AttemptNumber>,
 }
 
 /// What the journal says last of a work item.
@@ -105,12 +105,12 @@ pub(crate) enum Journal {
     #[default]
     Nothing,
     Started {
-        attempt: u32,
+        attempt: AttemptNumber,
         place: String,
         time: String,
     },
     Finished {
-        attempt: u32,
+        attempt: AttemptNumber,
         /// Why it failed; `None` where it was only stopped, or succeeded.
         failure: Option<String>,
         retried: bool,
@@ -137,13 +137,13 @@ impl Facts {
     /// | set aside, or nothing has begun | any | waiting |
     /// | anything else | | interrupted |
     pub(crate) fn state(&self, is_launched: bool) -> ItemState {
-        let published = self.published.as_ref().map_or(0, |(attempt, _)| *attempt);
+        let published = self.published.as_ref().map(|(attempt, _)| *attempt);
         if let Some((attempt, Ending::Succeeded)) = self.published {
             return ItemState::Done { attempt };
         }
         if let Journal::Started { attempt, place, time } = &self.journal
             && is_launched
-            && *attempt > published
+            && Some(*attempt) > published
         {
             return ItemState::Running { attempt: *attempt, place: place.clone(), since: time.clone() };
         }
@@ -153,36 +153,38 @@ impl Facts {
             return ItemState::Failed { attempt: *attempt, why: why.clone(), again: false };
         }
         match (&self.journal, &self.published) {
-            (Journal::Finished { attempt, retried: true, .. }, _) if is_launched && *attempt >= self.begun => {
+            (Journal::Finished { attempt, retried: true, .. }, _) if is_launched && Some(*attempt) >= self.begun => {
                 ItemState::Waiting
             }
             (Journal::Skipped { because }, _) => ItemState::Skipped { because: because.clone() },
             // A worker may fail before it begins.
             (Journal::Finished { attempt, failure: Some(why), .. }, None)
-                if *attempt > self.begun.max(self.set_aside) =>
+                if Some(*attempt) > self.begun.max(self.set_aside) =>
             {
                 ItemState::Failed { attempt: *attempt, why: why.clone(), again: true }
             }
             _ if self.begun <= self.set_aside => ItemState::Waiting,
-            (_, Some((attempt, Ending::ToolFailed { message: why }))) if *attempt >= self.begun => {
+            (_, Some((attempt, Ending::ToolFailed { message: why }))) if Some(*attempt) >= self.begun => {
                 ItemState::Failed { attempt: *attempt, why: why.clone(), again: true }
             }
-            (Journal::Finished { attempt, failure: Some(why), .. }, _) if *attempt >= self.begun => {
+            (Journal::Finished { attempt, failure: Some(why), .. }, _) if Some(*attempt) >= self.begun => {
                 ItemState::Failed { attempt: *attempt, why: why.clone(), again: true }
             }
-            _ => ItemState::Interrupted { attempt: self.begun },
+            _ => self.begun.map_or(ItemState::Waiting, |attempt| ItemState::Interrupted { attempt }),
         }
     }
 
     /// Takes an attempt that has begun while nobody wrote the journal for one that runs.
     pub(crate) fn begin_unwatched(&mut self, time: String) {
         let told = match &self.journal {
-            Journal::Started { attempt, .. } | Journal::Finished { attempt, .. } => *attempt,
-            Journal::Nothing | Journal::Skipped { .. } => 0,
+            Journal::Started { attempt, .. } | Journal::Finished { attempt, .. } => Some(*attempt),
+            Journal::Nothing | Journal::Skipped { .. } => None,
         };
-        let published = self.published.as_ref().map_or(0, |(attempt, _)| *attempt);
-        if self.begun > told.max(published).max(self.set_aside) {
-            self.journal = Journal::Started { attempt: self.begun, place: "the cluster".to_owned(), time };
+        let published = self.published.as_ref().map(|(attempt, _)| *attempt);
+        if let Some(attempt) = self.begun
+            && self.begun > told.max(published).max(self.set_aside)
+        {
+            self.journal = Journal::Started { attempt, place: "the cluster".to_owned(), time };
         }
     }
 
@@ -191,7 +193,7 @@ impl Facts {
         let Some((attempt, Ending::Failed { .. })) = self.published else { return false };
         let is_retried =
             matches!(self.journal, Journal::Finished { attempt: last, retried: true, .. } if last >= attempt);
-        attempt > self.set_aside && !is_retried && self.begun <= attempt
+        Some(attempt) > self.set_aside && !is_retried && self.begun <= Some(attempt)
     }
 }
 
@@ -205,38 +207,47 @@ mod tests {
     }
 
     fn started(attempt: u32) -> Journal {
-        Journal::Started { attempt, place: "slot 0".into(), time: "now".into() }
+        Journal::Started { attempt: AttemptNumber::new(attempt), place: "slot 0".into(), time: "now".into() }
     }
 
     fn finished(attempt: u32, failure: Option<&str>, retried: bool) -> Journal {
-        Journal::Finished { attempt, failure: failure.map(str::to_owned), retried }
+        Journal::Finished { attempt: AttemptNumber::new(attempt), failure: failure.map(str::to_owned), retried }
+    }
+
+    fn running(attempt: u32, place: &str) -> ItemState {
+        ItemState::Running { attempt: AttemptNumber::new(attempt), place: place.into(), since: "now".into() }
     }
 
     fn failed(attempt: u32, again: bool) -> ItemState {
-        ItemState::Failed { attempt, why: "why".into(), again }
+        ItemState::Failed { attempt: AttemptNumber::new(attempt), why: "why".into(), again }
+    }
+
+    fn interrupted(attempt: u32) -> ItemState {
+        ItemState::Interrupted { attempt: AttemptNumber::new(attempt) }
+    }
+
+    /// What the disk tells; `begun` is 0 where nothing has.
+    fn facts(begun: u32, published: Option<(u32, Ending)>, journal: Journal) -> Facts {
+        let published = published.map(|(attempt, ending)| (AttemptNumber::new(attempt), ending));
+        Facts { begun: (begun > 0).then(|| AttemptNumber::new(begun)), published, journal, set_aside: None }
     }
 
     #[test]
     fn a_work_item_stands_as_its_result_journal_and_logs_say() {
-        let running = |attempt| ItemState::Running { attempt, place: "slot 0".into(), since: "now".into() };
         let bad = || Ending::Failed { message: "why".into() };
-        let facts = |begun, published, journal| Facts { begun, published, journal, set_aside: 0 };
         let same = |facts: Facts, state: ItemState| check(&facts, &state, &state);
 
         same(facts(0, None, Journal::Nothing), ItemState::Waiting);
-        same(facts(2, Some((1, Ending::Succeeded)), started(2)), ItemState::Done { attempt: 1 });
-        check(&facts(1, None, started(1)), &running(1), &ItemState::Interrupted { attempt: 1 });
-        check(&facts(2, Some((1, bad())), started(2)), &running(2), &ItemState::Interrupted { attempt: 2 });
+        same(facts(2, Some((1, Ending::Succeeded)), started(2)), ItemState::Done { attempt: AttemptNumber::FIRST });
+        check(&facts(1, None, started(1)), &running(1, "slot 0"), &interrupted(1));
+        check(&facts(2, Some((1, bad())), started(2)), &running(2, "slot 0"), &interrupted(2));
         same(facts(1, Some((1, bad())), finished(1, Some("x"), false)), failed(1, false));
         same(facts(1, Some((1, bad())), started(1)), failed(1, false));
         check(&facts(1, Some((1, bad())), finished(1, Some("why"), true)), &ItemState::Waiting, &failed(1, true));
         same(facts(1, Some((1, Ending::ToolFailed { message: "why".into() })), Journal::Nothing), failed(1, true));
         same(facts(1, None, finished(1, Some("why"), false)), failed(1, true));
         same(facts(0, None, finished(1, Some("why"), false)), failed(1, true));
-        same(
-            facts(1, Some((1, Ending::Lost { message: "stopped".into() })), finished(1, None, false)),
-            ItemState::Interrupted { attempt: 1 },
-        );
+        same(facts(1, Some((1, Ending::Lost { message: "stopped".into() })), finished(1, None, false)), interrupted(1));
         let because = vec!["s1".to_owned()];
         same(facts(0, None, Journal::Skipped { because: because.clone() }), ItemState::Skipped { because });
     }
@@ -244,11 +255,10 @@ mod tests {
     #[test]
     fn what_begins_while_nobody_watches_runs() {
         let begun = |begun, published, journal| {
-            let mut facts = Facts { begun, published, journal, set_aside: 0 };
+            let mut facts = facts(begun, published, journal);
             facts.begin_unwatched("now".into());
             facts.state(true)
         };
-        let running = |attempt, place: &str| ItemState::Running { attempt, place: place.into(), since: "now".into() };
         assert_eq!(begun(0, None, Journal::Nothing), ItemState::Waiting);
         assert_eq!(begun(1, None, Journal::Nothing), running(1, "the cluster"));
         assert_eq!(begun(1, None, started(1)), running(1, "slot 0"));
@@ -257,16 +267,21 @@ mod tests {
             begun(2, Some((1, Ending::Failed { message: "why".into() })), finished(1, None, true)),
             running(2, "the cluster")
         );
-        assert_eq!(begun(1, Some((1, Ending::Succeeded)), Journal::Nothing), ItemState::Done { attempt: 1 });
+        assert_eq!(
+            begun(1, Some((1, Ending::Succeeded)), Journal::Nothing),
+            ItemState::Done { attempt: AttemptNumber::FIRST }
+        );
     }
 
     #[test]
     fn a_failure_that_was_set_aside_waits_and_a_later_one_stands() {
         let facts = |begun, published| Facts {
-            begun,
-            published: Some((published, Ending::Failed { message: "why".into() })),
-            journal: finished(published, Some("why"), false),
-            set_aside: 2,
+            set_aside: Some(AttemptNumber::new(2)),
+            ..facts(
+                begun,
+                Some((published, Ending::Failed { message: "why".into() })),
+                finished(published, Some("why"), false),
+            )
         };
         check(&facts(2, 2), &ItemState::Waiting, &ItemState::Waiting);
         check(&facts(3, 3), &failed(3, false), &failed(3, false));

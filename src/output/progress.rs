@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::run::EndingKind;
 use crate::output::text::{self, count, grouped};
 
@@ -80,9 +80,9 @@ impl Progress {
         }
     }
 
-    pub(crate) fn started(&mut self, index: ItemIndex, id: &str, attempt: u32, place: &str) {
+    pub(crate) fn started(&mut self, index: ItemIndex, id: &str, attempt: AttemptNumber, place: &str) {
         self.running.insert(index, id.to_owned());
-        let again = if attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
+        let again = if attempt > AttemptNumber::FIRST { format!(", attempt {attempt}") } else { String::new() };
         self.line(&format!("{id}: started in {place}{again}"));
         self.redraw();
     }
@@ -207,7 +207,7 @@ mod tests {
     fn the_heartbeat_counts_what_ended_failed_and_runs() {
         let mut progress = Progress::new(Style::Silent, 1200);
         for (at, id) in ["a", "b", "c"].into_iter().enumerate() {
-            progress.started(ItemIndex::new(at), id, 1, "slot 0");
+            progress.started(ItemIndex::new(at), id, AttemptNumber::FIRST, "slot 0");
         }
         assert_eq!(progress.counts(), "0 of 1,200 work items done, 3 running");
         progress.finished(ItemIndex::new(0), "a", EndingKind::Succeeded, "", None);

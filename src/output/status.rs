@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use crate::model::numbers::AttemptNumber;
 use crate::model::status::{ItemState, ItemStatus, RunState, RunStatus};
 use crate::output::text::{count, grouped};
 
@@ -139,8 +140,8 @@ fn or_none(text: String) -> String {
     if text.is_empty() { "nothing to do".to_owned() } else { text }
 }
 
-fn again(attempt: u32) -> String {
-    if attempt > 1 { format!(", attempt {attempt}") } else { String::new() }
+fn again(attempt: AttemptNumber) -> String {
+    if attempt > AttemptNumber::FIRST { format!(", attempt {attempt}") } else { String::new() }
 }
 
 fn took(item: &ItemStatus) -> String {

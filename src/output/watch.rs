@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::model::numbers::AttemptNumber;
 use crate::model::status::{ItemState, ItemStatus, RunStatus};
 use crate::output::report::duration;
 use crate::output::status::{Counts, state};
@@ -41,7 +42,7 @@ pub(crate) fn screen(status: &RunStatus, screen: Screen, pace: Pace, age: &dyn F
     let mut running: Vec<_> = running.collect();
     running.sort_by(|(one, ..), (other, ..)| other.total_cmp(one));
     let running = running.into_iter().map(|(age, item, place, attempt)| {
-        let again = if attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
+        let again = if attempt > AttemptNumber::FIRST { format!(", attempt {attempt}") } else { String::new() };
         format!("  {:>10}  {} ({place}{again})", duration(age), item.id)
     });
     // The index grows with the order, and so does what failed.
@@ -133,9 +134,13 @@ mod tests {
 
     #[test]
     fn a_screen_fits_and_names_what_runs_longest_and_failed_last() {
-        let running = |since: &str| ItemState::Running { attempt: 1, place: "slot 0".into(), since: since.into() };
-        let failed = || ItemState::Failed { attempt: 1, why: "exit 1".into(), again: false };
-        let done = ItemState::Done { attempt: 1 };
+        let running = |since: &str| ItemState::Running {
+            attempt: AttemptNumber::FIRST,
+            place: "slot 0".into(),
+            since: since.into(),
+        };
+        let failed = || ItemState::Failed { attempt: AttemptNumber::FIRST, why: "exit 1".into(), again: false };
+        let done = ItemState::Done { attempt: AttemptNumber::FIRST };
         let status = status(vec![done, running("90"), running("10"), failed(), failed(), ItemState::Waiting]);
         let age = |since: &str| 100.0 - since.parse::<f64>().expect("a number");
         let pace = Pace { ended: 3, time: Duration::from_secs(30) };

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::model::executor::Executor;
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::run::{Difference, Executed, Moved, Outcome, PhaseKind, Resources, StageState, Traffic, Usage};
 
 /// The version of everything here.
@@ -426,7 +426,7 @@ pub(crate) struct WorkResult {
     pub run: String,
     pub index: ItemIndex,
     pub id: String,
-    pub attempt: u32,
+    pub attempt: AttemptNumber,
     pub outcome: Outcome,
     pub stages: Vec<StageResult>,
     /// Files that go into the project: outs that are not cached, `.dvc` files, and others that git does not ignore.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapters::clock;
 use crate::adapters::fs::{self, At as _, FsError};
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::run::{EndingKind, Moved, Traffic};
 use crate::state::format::VERSION;
 use crate::state::paths::RunDir;
@@ -63,13 +63,13 @@ pub(crate) enum Journaled {
     AttemptStarted {
         index: ItemIndex,
         id: String,
-        attempt: u32,
+        attempt: AttemptNumber,
         place: String,
     },
     AttemptFinished {
         index: ItemIndex,
         id: String,
-        attempt: u32,
+        attempt: AttemptNumber,
         ending: EndingKind,
         message: Option<String>,
         seconds: f64,

@@ -48,7 +48,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 
 /// The folder `.dvc/fanout` of a project.
 #[derive(Clone, Debug)]
@@ -289,12 +289,12 @@ impl RunDir {
     }
 
     /// The log of one attempt, which grows while it runs.
-    pub(crate) fn log(&self, index: ItemIndex, attempt: u32) -> PathBuf {
+    pub(crate) fn log(&self, index: ItemIndex, attempt: AttemptNumber) -> PathBuf {
         self.work_item(index).join(format!("{attempt}.log"))
     }
 
     /// Present where the result of an attempt is in the object store.
-    pub(crate) fn sent(&self, index: ItemIndex, attempt: u32) -> PathBuf {
+    pub(crate) fn sent(&self, index: ItemIndex, attempt: AttemptNumber) -> PathBuf {
         self.work_item(index).join(format!("{attempt}.sent"))
     }
 
@@ -314,12 +314,12 @@ impl RunDir {
     }
 
     /// What this program and DVC have left in one attempt, where it was not the same.
-    pub(crate) fn both_sides(&self, index: ItemIndex, attempt: u32) -> PathBuf {
+    pub(crate) fn both_sides(&self, index: ItemIndex, attempt: AttemptNumber) -> PathBuf {
         self.work_item(index).join(format!("{attempt}.check"))
     }
 
     /// The published result of one attempt.
-    pub(crate) fn attempt(&self, index: ItemIndex, attempt: u32) -> PathBuf {
+    pub(crate) fn attempt(&self, index: ItemIndex, attempt: AttemptNumber) -> PathBuf {
         self.work_item(index).join(attempt.to_string())
     }
 }

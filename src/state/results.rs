@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::adapters::beneath::Beneath;
 use crate::adapters::fs::{self, FsError};
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::state::format::WorkResult;
 use crate::state::paths::RunDir;
 use crate::state::published::{FILES, Published};
@@ -16,46 +16,52 @@ use crate::state::vetting::{self, Rejection};
 /// The name of the document in a result's directory.
 pub(super) const RESULT: &str = "result.json";
 /// The attempts at a work item that have begun, ascending: each has a log.
-pub(crate) fn attempts(run: &RunDir, index: ItemIndex) -> Result<Vec<u32>, FsError> {
+pub(crate) fn attempts(run: &RunDir, index: ItemIndex) -> Result<Vec<AttemptNumber>, FsError> {
     let names = fs::names(&run.work_item(index))?;
-    let mut attempts: Vec<u32> = names.iter().filter_map(|name| name.strip_suffix(".log")?.parse().ok()).collect();
+    let mut attempts: Vec<AttemptNumber> =
+        names.iter().filter_map(|name| name.strip_suffix(".log")?.parse().ok()).collect();
     attempts.sort_unstable();
     Ok(attempts)
 }
 
 /// The number of the next attempt at a work item: neither a log nor a result has it, be it one that nobody believes.
-pub(crate) fn next_attempt(run: &RunDir, index: ItemIndex) -> Result<u32, FsError> {
+pub(crate) fn next_attempt(run: &RunDir, index: ItemIndex) -> Result<AttemptNumber, FsError> {
     let names = fs::names(&run.work_item(index))?;
-    let taken = names.iter().filter_map(|name| name.strip_suffix(".log").unwrap_or(name).parse::<u32>().ok());
-    Ok(taken.max().unwrap_or(0).saturating_add(1))
+    let taken = names.iter().filter_map(|name| name.strip_suffix(".log").unwrap_or(name).parse::<AttemptNumber>().ok());
+    Ok(taken.max().map_or(AttemptNumber::FIRST, AttemptNumber::next))
 }
 
 /// Takes the next attempt at a work item for this process, by making its log.
 ///
 /// A batch system may do one work item on two machines at a time, each of which sees the folder as it was a moment ago:
 /// listing it would give both the same number.
-pub(crate) fn claim_attempt(run: &RunDir, index: ItemIndex) -> Result<u32, FsError> {
+pub(crate) fn claim_attempt(run: &RunDir, index: ItemIndex) -> Result<AttemptNumber, FsError> {
     let mut attempt = next_attempt(run, index)?;
     while !fs::create_new(&run.log(index, attempt))? {
-        attempt = attempt.saturating_add(1);
+        attempt = attempt.next();
     }
     Ok(attempt)
 }
 
 /// Sets the failures of a work item's attempts so far aside: the next launch tries it again. The results stay.
 pub(crate) fn set_failures_aside(run: &RunDir, index: ItemIndex) -> Result<(), FsError> {
-    let last = attempts(run, index)?.last().copied().unwrap_or(0);
+    let last = attempts(run, index)?.last().map_or(0, |last| last.get());
     fs::write(&run.set_aside(index), format!("{last}\n").as_bytes())
 }
 
-/// The last attempt whose failure is set aside; 0 where none is.
-pub(crate) fn set_aside(run: &RunDir, index: ItemIndex) -> Result<u32, FsError> {
+/// The last attempt whose failure is set aside; the file says 0 where none had begun.
+pub(crate) fn set_aside(run: &RunDir, index: ItemIndex) -> Result<Option<AttemptNumber>, FsError> {
     let text = fs::read_text_if_any(&run.set_aside(index))?.unwrap_or_default();
-    Ok(text.trim().parse().unwrap_or(0))
+    Ok(text.trim().parse().ok().filter(|last| *last >= AttemptNumber::FIRST))
 }
 
 /// Notes why the result of an attempt did not come into the project as a whole, or that it did.
-pub(crate) fn note_refusal(run: &RunDir, index: ItemIndex, attempt: u32, reasons: &[String]) -> Result<(), FsError> {
+pub(crate) fn note_refusal(
+    run: &RunDir,
+    index: ItemIndex,
+    attempt: AttemptNumber,
+    reasons: &[String],
+) -> Result<(), FsError> {
     let place = run.refusal(index);
     if reasons.is_empty() {
         return if fs::exists(&place) { fs::remove(&place) } else { Ok(()) };
@@ -74,7 +80,7 @@ pub(crate) fn skipped_by(run: &RunDir, index: ItemIndex) -> Result<Option<String
 }
 
 /// Why the result of an attempt did not come into the project as a whole; `None` where it did, or was not collected yet.
-pub(crate) fn refusal(run: &RunDir, index: ItemIndex, attempt: u32) -> Result<Option<String>, FsError> {
+pub(crate) fn refusal(run: &RunDir, index: ItemIndex, attempt: AttemptNumber) -> Result<Option<String>, FsError> {
     let text = fs::read_text_if_any(&run.refusal(index))?.unwrap_or_default();
     let mut lines = text.lines();
     let is_of_this = lines.next().and_then(|line| line.parse().ok()) == Some(attempt);
@@ -101,12 +107,13 @@ pub(crate) struct Examined {
     /// The results that do not count since another one does, the earliest attempt first.
     pub others: Vec<Published>,
     /// The attempts whose results cannot be believed.
-    pub rejected: Vec<(u32, Rejection)>,
+    pub rejected: Vec<(AttemptNumber, Rejection)>,
 }
 
 /// Reads all published results of a work item.
 pub(crate) fn examine(run: &RunDir, index: ItemIndex) -> Result<Examined, FsError> {
-    let mut numbers: Vec<u32> = fs::names(&run.work_item(index))?.iter().filter_map(|name| name.parse().ok()).collect();
+    let mut numbers: Vec<AttemptNumber> =
+        fs::names(&run.work_item(index))?.iter().filter_map(|name| name.parse().ok()).collect();
     numbers.sort_unstable();
     numbers.dedup();
     let mut examined = Examined::default();
@@ -125,7 +132,7 @@ pub(crate) fn examine(run: &RunDir, index: ItemIndex) -> Result<Examined, FsErro
 
 /// Reads a result and checks what can be checked without its work item; `None` where a power cut took its content: the
 /// attempt has published nothing then.
-fn read(run: &RunDir, index: ItemIndex, attempt: u32) -> Result<Option<Published>, Rejection> {
+fn read(run: &RunDir, index: ItemIndex, attempt: AttemptNumber) -> Result<Option<Published>, Rejection> {
     let directory = run.attempt(index, attempt);
     let unreadable = |error: FsError| Rejection::Unreadable(format!("{error}: {}", error.source));
     let tree = Beneath::open(&directory).map_err(unreadable)?;
@@ -160,7 +167,7 @@ pub(crate) struct Draft {
 
 impl Draft {
     /// Begins a result of an attempt; its directory is hidden and named after this process.
-    pub(crate) fn begin(run: &RunDir, index: ItemIndex, attempt: u32) -> Result<Draft, FsError> {
+    pub(crate) fn begin(run: &RunDir, index: ItemIndex, attempt: AttemptNumber) -> Result<Draft, FsError> {
         let name = format!(".{attempt}-{}-{}", crate::adapters::process::host(), std::process::id());
         let directory = run.work_item(index).join(name);
         fs::remove(&directory)?;
@@ -190,7 +197,12 @@ impl Draft {
     }
 
     /// Publishes what somebody else says is the result of an attempt.
-    pub(super) fn publish_as_is(self, attempt: u32, text: &[u8], durability: Durability) -> Result<bool, FsError> {
+    pub(super) fn publish_as_is(
+        self,
+        attempt: AttemptNumber,
+        text: &[u8],
+        durability: Durability,
+    ) -> Result<bool, FsError> {
         fs::write_plain(&self.directory.join(RESULT), text)?;
         if durability == Durability::Now {
             let files = self.directory.join(FILES);

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use crate::adapters::fs::{self, FsError};
 use crate::diagnostic::Diagnostic;
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::state::format::VERSION;
 use crate::state::paths::RunDir;
 
@@ -26,7 +26,7 @@ pub(crate) struct ShardItem {
     /// In the worklist.
     pub index: ItemIndex,
     /// The first attempt that belongs to this job.
-    pub attempt: u32,
+    pub attempt: AttemptNumber,
 }
 
 impl Shards {
@@ -64,7 +64,7 @@ struct JobFile {
 struct Item {
     index: ItemIndex,
     /// The first attempt that belongs to the Job.
-    attempt: u32,
+    attempt: AttemptNumber,
 }
 
 fn first_engine() -> String {

@@ -35,7 +35,7 @@ pub(crate) fn run(run: &RunDir, plan: &Plan) -> Result<RunStatus, Diagnostic> {
     let seconds = seconds(&lines);
     let status = |(item, journal): (&WorkItem, status::Journal)| {
         let mut facts = Facts { journal, ..facts(run, item.index)? };
-        let log = (facts.begun > 0).then(|| run.log(item.index, facts.begun));
+        let log = facts.begun.map(|begun| run.log(item.index, begun));
         if let (Some(log), true) = (&log, is_elsewhere) {
             facts.begin_unwatched(clock::made(log));
         }
@@ -118,7 +118,7 @@ pub(crate) fn may_go_on(run: &RunDir) -> Result<bool, FsError> {
 
 /// What results and logs tell of a work item; the journal is left out.
 fn facts(run: &RunDir, index: ItemIndex) -> Result<Facts, Diagnostic> {
-    let begun = results::attempts(run, index)?.last().copied().unwrap_or(0);
+    let begun = results::attempts(run, index)?.last().copied();
     let published = results::best(run, index)?;
     let refusal = match &published {
         Some(published) => results::refusal(run, index, published.result.attempt)?,
@@ -255,6 +255,7 @@ pub(crate) fn is_uncollected(run: &RunDir, plan: &Plan) -> Result<bool, FsError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::numbers::AttemptNumber;
     use crate::state::journal::Journal;
     use crate::state::paths::FanoutDir;
     use crate::state::run_lock::RunLock;
@@ -283,7 +284,7 @@ mod tests {
         let item: WorkItem = serde_json::from_value(item).expect("a work item");
         worklist::write(&run, &plan, &[item]).expect("written");
         fs::create_dir(&run.work_item(FIRST)).expect("made");
-        fs::write_plain(&run.log(FIRST, 1), b"").expect("written");
+        fs::write_plain(&run.log(FIRST, AttemptNumber::FIRST), b"").expect("written");
         let mut journal = Journal::open(&run).expect("opened");
         for event in events {
             journal.append(event.clone()).expect("appended");
@@ -298,16 +299,21 @@ mod tests {
 
     #[test]
     fn what_a_launcher_has_not_heard_of_yet_runs_in_the_cluster() {
-        assert!(matches!(begun(&[launched("slurm")]), ItemState::Running { attempt: 1, .. }));
+        assert!(matches!(begun(&[launched("slurm")]), ItemState::Running { attempt: AttemptNumber::FIRST, .. }));
     }
 
     #[test]
     fn what_ran_when_a_launcher_of_this_machine_was_killed_was_interrupted() {
-        let started = Journaled::AttemptStarted { index: FIRST, id: "s1".into(), attempt: 1, place: "slot 0".into() };
+        let started = Journaled::AttemptStarted {
+            index: FIRST,
+            id: "s1".into(),
+            attempt: AttemptNumber::FIRST,
+            place: "slot 0".into(),
+        };
         let state = begun(&[launched("local"), started.clone()]);
-        assert!(matches!(state, ItemState::Running { attempt: 1, .. }), "{state:?}");
+        assert!(matches!(state, ItemState::Running { attempt: AttemptNumber::FIRST, .. }), "{state:?}");
         let state = begun(&[launched("local"), started, launched("local")]);
-        assert_eq!(state, ItemState::Interrupted { attempt: 1 });
+        assert_eq!(state, ItemState::Interrupted { attempt: AttemptNumber::FIRST });
     }
 
     #[test]

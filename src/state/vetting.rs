@@ -15,7 +15,7 @@ use crate::dvc::hash::Md5;
 use crate::dvc::lockfile::merge::same_entry;
 use crate::dvc::lockfile::{EntryRef, LockfileError, foreign_style, sole_entry};
 use crate::dvc::pipeline::path::{is_within, lock_path};
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::result_path::{self, UnsafePath};
 use crate::state::format::{Plan, PlannedOut, PlannedStage, ResultFile, StageResult, VERSION, WorkItem, WorkResult};
 use crate::state::published::{FILES, LeftOut, Published};
@@ -53,12 +53,13 @@ pub(crate) enum Rejection {
 }
 
 /// Checks what a document says about itself and every path that it names.
-pub(crate) fn sound(result: &WorkResult, run: &str, index: ItemIndex, attempt: u32) -> Result<(), Rejection> {
+pub(crate) fn sound(result: &WorkResult, run: &str, index: ItemIndex, attempt: AttemptNumber) -> Result<(), Rejection> {
     if result.version != VERSION {
         return Err(Rejection::Version(result.version));
     }
-    let place =
-        |run: &str, index: ItemIndex, attempt: u32| format!("work item {index} of run {run}, attempt {attempt}");
+    let place = |run: &str, index: ItemIndex, attempt: AttemptNumber| {
+        format!("work item {index} of run {run}, attempt {attempt}")
+    };
     if (result.run.as_str(), result.index, result.attempt) != (run, index, attempt) {
         let said = place(&result.run, result.index, result.attempt);
         return Err(Rejection::Misplaced { said, expected: place(run, index, attempt) });

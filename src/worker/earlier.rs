@@ -14,6 +14,7 @@ use std::collections::HashSet;
 
 use crate::adapters::fs::At as _;
 use crate::diagnostic::Diagnostic;
+use crate::model::numbers::AttemptNumber;
 use crate::model::run::StageState;
 use crate::state::format::WorkItem;
 use crate::state::log;
@@ -31,7 +32,7 @@ pub(super) struct Earlier {
 
 impl Earlier {
     /// Looks at the attempts before the one with this number.
-    pub(super) fn of(run: &RunDir, item: &WorkItem, number: u32) -> Result<Earlier, Diagnostic> {
+    pub(super) fn of(run: &RunDir, item: &WorkItem, number: AttemptNumber) -> Result<Earlier, Diagnostic> {
         let examined = results::examine(run, item.index)?;
         let mut published: Vec<Published> = examined.best.into_iter().chain(examined.others).collect();
         published.sort_by_key(|published| std::cmp::Reverse(published.result.attempt));

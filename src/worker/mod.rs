@@ -28,6 +28,7 @@ use crate::adapters::memory::{self, MemoryGroup, RecentKills};
 use crate::adapters::usage::children_cpu_seconds;
 use crate::adapters::{clock, fs, process, signals};
 use crate::diagnostic::Diagnostic;
+use crate::model::numbers::AttemptNumber;
 use crate::model::run::{Executed, Outcome, StageState, Usage};
 use crate::model::stdin::Stdin;
 use crate::output::text;
@@ -77,7 +78,7 @@ pub(crate) struct Bench<'a> {
 
 /// How one attempt is made.
 pub(crate) struct Attempt<'a> {
-    pub number: u32,
+    pub number: AttemptNumber,
     /// How long the stages may take.
     pub timeout_seconds: Option<u64>,
     /// Whether its process has done no other work item: another job would have no more time for this one.
@@ -108,7 +109,7 @@ pub(crate) fn attempt(
     let begun = Begun::new(bench, item, attempt)?;
     // Before the slot is made anew, and before this attempt could begin without what is left elsewhere.
     salvage::take(bench.fanout, bench.slot, sources.placing.cache)?;
-    if attempt.number > 1 && salvage::persists(item) {
+    if attempt.number > AttemptNumber::FIRST && salvage::persists(item) {
         let slots = bench.slot.path().parent().unwrap_or(bench.slot.path());
         salvage::all(bench.fanout, slots, sources.placing.cache)?;
     }

@@ -11,7 +11,7 @@ use crate::adapters::dvc::cache::Cache;
 use crate::adapters::fs::{self, At as _};
 use crate::adapters::{clock, process};
 use crate::diagnostic::Diagnostic;
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::run::Outcome;
 use crate::state::format::{Plan, StageResult, VERSION, WorkItem, WorkResult};
 use crate::state::paths::{FanoutDir, SlotDir};
@@ -27,11 +27,11 @@ use crate::worker::workspace;
 struct AtWork {
     run: String,
     index: ItemIndex,
-    attempt: u32,
+    attempt: AttemptNumber,
 }
 
 /// Notes that the commands of an attempt may begin in a slot; only what persists is worth it.
-pub(super) fn begin(slot: &SlotDir, plan: &Plan, item: &WorkItem, attempt: u32) -> Result<(), Diagnostic> {
+pub(super) fn begin(slot: &SlotDir, plan: &Plan, item: &WorkItem, attempt: AttemptNumber) -> Result<(), Diagnostic> {
     if !persists(item) {
         return Ok(());
     }

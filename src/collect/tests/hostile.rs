@@ -21,15 +21,15 @@ fn check_rejected_on_disk(
     fixture.publish(&fixture.result(2));
     let mut result = fixture.result(1);
     spoil(&fixture, &mut result);
-    let directory = fixture.run.attempt(ItemIndex::new(1), 1);
-    fixture.publish(&WorkResult { index: ItemIndex::new(1), attempt: 1, ..result.clone() });
+    let directory = fixture.run.attempt(ItemIndex::new(1), AttemptNumber::FIRST);
+    fixture.publish(&WorkResult { index: ItemIndex::new(1), attempt: AttemptNumber::FIRST, ..result.clone() });
     fs::write_plain(&directory.join("result.json"), &serde_json::to_vec(&result).expect("plain data"))
         .expect("written");
     spoil_files(&directory);
     let collection = fixture.collect_all();
     let [rejected] = &collection.rejected[..] else { panic!("not rejected: {collection:#?}") };
     assert!(rejected.reason.contains(reason), "{}", rejected.reason);
-    assert_eq!((rejected.index, rejected.attempt), (ItemIndex::new(1), 1));
+    assert_eq!((rejected.index, rejected.attempt), (ItemIndex::new(1), AttemptNumber::FIRST));
     assert_eq!(collection.stages, ["s0", "s2"]);
     let names: Vec<_> = fixture.snapshot().into_iter().map(|(path, _, _)| path).collect();
     assert_eq!(names, ["data/.gitignore", "dvc.lock", "out/0.json", "out/1.json", "out/2.json"]);
@@ -51,15 +51,16 @@ fn check_left_out(reason: &str, spoil: impl FnOnce(&mut WorkResult)) {
     assert_eq!(collection.rejected, []);
     let [left] = &collection.left_out[..] else { panic!("not left out: {collection:#?}") };
     assert!(left.why.contains(reason), "{}", left.why);
-    assert_eq!((left.index, left.attempt), (ItemIndex::new(1), 1));
+    assert_eq!((left.index, left.attempt), (ItemIndex::new(1), AttemptNumber::FIRST));
     assert_eq!(collection.stages, ["s0", "s1", "s2"]);
     let names: Vec<_> = fixture.snapshot().into_iter().map(|(path, _, _)| path).collect();
     assert_eq!(names, ["data/.gitignore", "dvc.lock", "out/0.json", "out/1.json", "out/2.json"]);
     assert_eq!(fixture.read("out/1.json"), "new");
-    let refusal =
-        results::refusal(&fixture.run, ItemIndex::new(1), 1).expect("read").expect("the work item is not done");
+    let refusal = results::refusal(&fixture.run, ItemIndex::new(1), AttemptNumber::FIRST)
+        .expect("read")
+        .expect("the work item is not done");
     assert!(refusal.contains(reason), "{refusal}");
-    assert_eq!(results::refusal(&fixture.run, ItemIndex::new(0), 1).expect("read"), None);
+    assert_eq!(results::refusal(&fixture.run, ItemIndex::new(0), AttemptNumber::FIRST).expect("read"), None);
 }
 
 #[test]
@@ -194,7 +195,7 @@ fn documents_that_are_no_results_are_rejected() {
     check_rejected("format 2", |_, result| result.version = 2);
     check_rejected("claims to be work item 1 of run other", |_, result| result.run = "other".into());
     check_rejected("claims to be work item 2", |_, result| result.index = ItemIndex::new(2));
-    check_rejected("attempt 9", |_, result| result.attempt = 9);
+    check_rejected("attempt 9", |_, result| result.attempt = AttemptNumber::new(9));
     check_rejected("made with DVC 2.58.2", |_, result| result.dvc = "2.58.2".into());
     let document = |text: &str, directory: &Path| std::fs::write(directory.join("result.json"), text).expect("written");
     check_rejected_on_disk("not readable", |_, _| {}, |directory| document("{", directory));

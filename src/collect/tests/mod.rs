@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::adapters::dvc::config;
 use crate::adapters::fs;
+use crate::model::numbers::AttemptNumber;
 use crate::model::run::{Executed, Outcome as Ended, Resources, StageState};
 use crate::state::format::{
     Carried, FileDigest, IgnoreLines, PlanOptions, PlannedOut, ResultFile, StageResult, VERSION, WorkResult,
@@ -103,7 +104,7 @@ impl Fixture {
             run: self.plan.run.clone(),
             index: ItemIndex::new(index),
             id: format!("item {index}"),
-            attempt: 1,
+            attempt: AttemptNumber::FIRST,
             outcome: Ended::Succeeded,
             stages: vec![StageResult {
                 dvc_file: None,
@@ -331,14 +332,14 @@ fn the_first_attempt_that_succeeded_counts_even_if_an_older_one_arrives_late() {
     assert!(fixture.entry("s0").is_some_and(|entry| entry.contains("ffff")));
 
     let mut second = fixture.result(0);
-    second.attempt = 3;
+    second.attempt = AttemptNumber::new(3);
     fixture.publish(&second);
     let collection = fixture.collect_all();
     assert_eq!(collection.conflicts, [], "only this run changed the entry");
     assert_eq!(fixture.entry("s0"), Some(entry("s0", 0, NEW)));
 
     let mut late = failed;
-    late.attempt = 2;
+    late.attempt = AttemptNumber::new(2);
     fixture.publish(&late);
     assert_eq!(fixture.collect_all().stages, Vec::<String>::new());
     assert_eq!(fixture.entry("s0"), Some(entry("s0", 0, NEW)));

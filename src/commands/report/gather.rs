@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::adapters::clock;
 use crate::diagnostic::Diagnostic;
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::report::{Attempt, Executors, Failure, Outcome, Phase, Provenance, Report, Stage, WorkItem, plain};
 use crate::model::run::{self, EndingKind, Executed, Moved, StageState, Traffic};
 use crate::model::status::{ItemState, RunState};
@@ -112,7 +112,7 @@ fn distinct(texts: impl Iterator<Item = String>) -> Vec<String> {
 #[derive(Default)]
 struct History {
     /// The attempts at each work item, in the order in which they began.
-    attempts: HashMap<ItemIndex, BTreeMap<u32, Attempt>>,
+    attempts: HashMap<ItemIndex, BTreeMap<AttemptNumber, Attempt>>,
     engines: Vec<String>,
     images: Vec<String>,
     hosts: Vec<String>,
@@ -227,7 +227,7 @@ impl Sources<'_> {
     }
 
     /// The attempts of the journal, and those of workers that were started by hand, which are in no journal.
-    fn attempts(&self, index: ItemIndex, examined: &Examined) -> BTreeMap<u32, Attempt> {
+    fn attempts(&self, index: ItemIndex, examined: &Examined) -> BTreeMap<AttemptNumber, Attempt> {
         let mut attempts = self.history.attempts.get(&index).cloned().unwrap_or_default();
         for published in examined.others.iter().chain(&examined.best) {
             let result = &published.result;

@@ -16,7 +16,7 @@ use crate::cli::{ReportArgs, Serve};
 use crate::commands::store;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::output::report::{self, Origin};
 use crate::output::text;
 use crate::state::home::ProjectHome;
@@ -76,14 +76,14 @@ fn log(project: &ProjectHome, named: Option<&str>, asked: Asked<'_>) -> Result<A
     let (run, plan) = worklist::open_to_show(&project.fanout(), named)?;
     let last = results::attempts(&run, index)?.last().copied().filter(|_| plan.has(index));
     let Some(attempt) = last else { return Ok(Answer::text(vec![])) };
-    let from = number("from").filter(|_| number("attempt") == Some(attempt.into()));
+    let from = number("from").filter(|_| number("attempt") == Some(attempt.get().into()));
     let (body, next) = part(&run, index, attempt, from).unwrap_or_default();
     let headers = vec![("x-attempt", attempt.to_string()), ("x-next", next.to_string())];
     Ok(Answer { headers, ..Answer::text(body) })
 }
 
 /// What a log has from a place on, and the place behind that.
-fn part(run: &RunDir, index: ItemIndex, attempt: u32, from: Option<u64>) -> std::io::Result<(Vec<u8>, u64)> {
+fn part(run: &RunDir, index: ItemIndex, attempt: AttemptNumber, from: Option<u64>) -> std::io::Result<(Vec<u8>, u64)> {
     let path = run.log(index, attempt);
     if !is_file(&path) {
         return Ok((vec![], 0));

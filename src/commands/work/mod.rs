@@ -21,7 +21,7 @@ use crate::env;
 use crate::exit::Exit;
 use crate::model::duration::Limit;
 use crate::model::executor::Executor as Choice;
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::run::Outcome;
 use crate::model::stdin::Stdin;
 use crate::model::workspace_kind::WorkspaceKind;
@@ -339,7 +339,7 @@ fn resolve(project: &ProjectHome, args: &WorkArgs, site: Option<Site>) -> Result
 /// unless such are to be tried again.
 fn has_failed_before(config: &WorkConfig, index: ItemIndex) -> Result<bool, Diagnostic> {
     let Some(shards) = config.shards.as_ref().filter(|shards| !shards.retry_commands) else { return Ok(false) };
-    let first = shards.items.iter().find(|item| item.index == index).map_or(1, |item| item.attempt);
+    let first = shards.items.iter().find(|item| item.index == index).map_or(AttemptNumber::FIRST, |item| item.attempt);
     let has_failed = |published: &Published| {
         published.result.attempt >= first
             && matches!(published.result.outcome, Outcome::StageFailed { .. } | Outcome::TimedOut { .. })

@@ -26,7 +26,7 @@ use crate::engine::local::settling::Settling;
 use crate::engine::local::worker::Worker;
 use crate::engine::{Channels, Engine, Failures, Flags as _, HandedOver, PhaseEnd};
 use crate::model::event::{Event, Stop, Task};
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::run::{Ending, Resources};
 use crate::model::stdin::Stdin;
 use crate::model::workspace_kind::WorkspaceKind;
@@ -312,14 +312,20 @@ impl Phase<'_> {
             self.room.give_back(held);
         }
         if let Some(delay) = retry_after {
-            waiting.task.attempt += 1;
+            waiting.task.attempt = waiting.task.attempt.next();
             self.steps.spawn_local(rest(waiting, delay, self.channels.stop.clone()));
         }
     }
 }
 
 /// Brings what an attempt has put into the object store, which its end is told by from then on.
-async fn receive(mailbox: Arc<Mailbox>, run: RunDir, index: ItemIndex, attempt: u32, ending: Ending) -> Ending {
+async fn receive(
+    mailbox: Arc<Mailbox>,
+    run: RunDir,
+    index: ItemIndex,
+    attempt: AttemptNumber,
+    ending: Ending,
+) -> Ending {
     let succeeded = ending == Ending::Succeeded;
     let brought = tokio::task::spawn_blocking(move || {
         let receiving = Receiving { run: &run, durability: Durability::Later };
@@ -416,7 +422,13 @@ mod tests {
     use crate::state::paths::FanoutDir;
 
     pub(super) fn task(index: usize, resources: Resources, expected_seconds: Option<f64>) -> Task {
-        Task { index: ItemIndex::new(index), id: index.to_string(), attempt: 1, resources, expected_seconds }
+        Task {
+            index: ItemIndex::new(index),
+            id: index.to_string(),
+            attempt: AttemptNumber::FIRST,
+            resources,
+            expected_seconds,
+        }
     }
 
     pub(super) fn config(jobs: usize) -> LocalConfig {

@@ -12,7 +12,7 @@ use crate::diagnostic::Diagnostic;
 use crate::engine::local::{LocalConfig, LocalEngine};
 use crate::engine::{Flags, Scene};
 use crate::model::executor::Executor;
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::stdin::Stdin;
 use crate::state::journal;
 use crate::state::mailbox::Site;
@@ -130,7 +130,7 @@ impl Files {
     }
 
     /// Opens the log of an attempt, which the worker and its stages write to.
-    pub(super) fn open_log(&self, index: ItemIndex, attempt: u32) -> Result<File, Diagnostic> {
+    pub(super) fn open_log(&self, index: ItemIndex, attempt: AttemptNumber) -> Result<File, Diagnostic> {
         Ok(fs::append(&self.run.log(index, attempt))?)
     }
 

@@ -76,13 +76,13 @@ impl Settling {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::numbers::ItemIndex;
+    use crate::model::numbers::{AttemptNumber, ItemIndex};
     use crate::model::run::Ending;
 
     fn finished(index: usize) -> Event {
         Event::AttemptFinished {
             index: ItemIndex::new(index),
-            attempt: 1,
+            attempt: AttemptNumber::FIRST,
             ending: Ending::Succeeded,
             retry_after: None,
         }

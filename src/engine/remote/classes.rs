@@ -81,11 +81,17 @@ pub(crate) fn digest(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::numbers::ItemIndex;
+    use crate::model::numbers::{AttemptNumber, ItemIndex};
 
     fn task(index: usize, cpus: Option<f64>) -> Task {
         let resources = Resources { cpus, ..Resources::default() };
-        Task { index: ItemIndex::new(index), id: index.to_string(), attempt: 1, resources, expected_seconds: None }
+        Task {
+            index: ItemIndex::new(index),
+            id: index.to_string(),
+            attempt: AttemptNumber::FIRST,
+            resources,
+            expected_seconds: None,
+        }
     }
 
     #[test]

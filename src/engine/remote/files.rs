@@ -11,7 +11,7 @@ use crate::diagnostic::Diagnostic;
 use crate::engine::remote::LAG_LIMIT;
 use crate::engine::remote::items::{ItemFiles, Volume};
 use crate::engine::remote::post::{Post, Round};
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::state::format::Plan;
 use crate::state::mailbox::Mailbox;
 use crate::state::paths::RunDir;
@@ -135,7 +135,7 @@ impl RunFiles {
     }
 
     /// The number of a work item's next attempt.
-    pub(crate) fn next_attempt(&self, index: ItemIndex) -> Result<u32, Diagnostic> {
+    pub(crate) fn next_attempt(&self, index: ItemIndex) -> Result<AttemptNumber, Diagnostic> {
         Ok(results::next_attempt(&self.run, index)?)
     }
 

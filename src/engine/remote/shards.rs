@@ -17,11 +17,12 @@ pub(crate) fn deal(items: Vec<ShardItem>, workers: usize, retry_commands: bool) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::numbers::ItemIndex;
+    use crate::model::numbers::{AttemptNumber, ItemIndex};
 
     #[track_caller]
     fn check(items: usize, workers: usize, count: usize) {
-        let all: Vec<ShardItem> = ItemIndex::each(0..items).map(|index| ShardItem { index, attempt: 1 }).collect();
+        let all: Vec<ShardItem> =
+            ItemIndex::each(0..items).map(|index| ShardItem { index, attempt: AttemptNumber::FIRST }).collect();
         let shards = deal(all.clone(), workers, false);
         assert_eq!(shards.count, count);
         let mut dealt: Vec<ShardItem> = (0..count).flat_map(|shard| shards.of(shard).copied()).collect();

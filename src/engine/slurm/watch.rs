@@ -27,7 +27,7 @@ use crate::engine::slurm::submit::Array;
 use crate::engine::slurm::{DEFAULT_RETRIES, SlurmConfig, SlurmEngine};
 use crate::engine::{Channels, Failures};
 use crate::model::event::{Event, Stop};
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::run::Ending;
 use crate::state::paths::RunDir;
 use crate::state::status;
@@ -511,7 +511,7 @@ impl<'a> Watch<'a> {
         }
         for index in left {
             // Of this launch or of one before.
-            if self.files.next_attempt(index)? > 1 {
+            if self.files.next_attempt(index)? > AttemptNumber::FIRST {
                 self.firsts.begin();
                 return Ok(());
             }

@@ -7,7 +7,7 @@ use super::Mailbox;
 use crate::adapters::beat::Beat;
 use crate::adapters::fs;
 use crate::diagnostic::Diagnostic;
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::state::paths::RunDir;
 
 /// How often a log that has grown is put in.
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Puts the log of an attempt in now and then, for as long as what this returns lives: what is put in at the end is not
 /// overtaken.
-pub(super) fn keep(mailbox: &Arc<Mailbox>, run: &RunDir, index: ItemIndex, attempt: u32) -> Beat {
+pub(super) fn keep(mailbox: &Arc<Mailbox>, run: &RunDir, index: ItemIndex, attempt: AttemptNumber) -> Beat {
     let (mailbox, run) = (Arc::clone(mailbox), run.clone());
     let (mut impatient, mut sent) = (None, 0);
     Beat::every(PAUSE, move || {

@@ -13,7 +13,7 @@ use super::{MAX_FILE, Mailbox};
 use crate::adapters::bucket::{BucketError, Listed};
 use crate::adapters::{archive, fs};
 use crate::diagnostic::Diagnostic;
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::run::Traffic;
 use crate::state::format::WorkResult;
 use crate::state::paths::RunDir;
@@ -41,12 +41,12 @@ struct Put {
 
 impl Mailbox {
     /// Takes the number of an attempt; says whether it was free.
-    pub(super) fn claim(&self, index: ItemIndex, attempt: u32) -> Result<bool, Diagnostic> {
+    pub(super) fn claim(&self, index: ItemIndex, attempt: AttemptNumber) -> Result<bool, Diagnostic> {
         Ok(self.bucket.create(&self.attempt(index, attempt, "log"), vec![])?)
     }
 
     /// Puts in the log of an attempt as it is by now.
-    pub(super) fn send_log(&self, run: &RunDir, index: ItemIndex, attempt: u32) -> Result<(), Diagnostic> {
+    pub(super) fn send_log(&self, run: &RunDir, index: ItemIndex, attempt: AttemptNumber) -> Result<(), Diagnostic> {
         let log = run.log(index, attempt);
         if !fs::exists(&log) {
             return Ok(());
@@ -55,7 +55,7 @@ impl Mailbox {
     }
 
     /// Puts in a result that is published in a folder of the run.
-    pub(super) fn send(&self, run: &RunDir, index: ItemIndex, attempt: u32) -> Result<(), Diagnostic> {
+    pub(super) fn send(&self, run: &RunDir, index: ItemIndex, attempt: AttemptNumber) -> Result<(), Diagnostic> {
         let directory = run.attempt(index, attempt);
         let document = fs::read(&directory.join(RESULT))?;
         let result: WorkResult =
@@ -79,7 +79,12 @@ impl Mailbox {
     }
 
     /// Brings the result of an attempt and its log, if there is a result; says whether it is here now.
-    pub(crate) fn receive(&self, to: &Receiving<'_>, index: ItemIndex, attempt: u32) -> Result<bool, Diagnostic> {
+    pub(crate) fn receive(
+        &self,
+        to: &Receiving<'_>,
+        index: ItemIndex,
+        attempt: AttemptNumber,
+    ) -> Result<bool, Diagnostic> {
         if fs::exists(&to.run.attempt(index, attempt)) {
             return Ok(true);
         }
@@ -106,7 +111,7 @@ impl Mailbox {
         draft: &Draft,
         result: &WorkResult,
         index: ItemIndex,
-        attempt: u32,
+        attempt: AttemptNumber,
     ) -> Result<(), Diagnostic> {
         let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
         let all: Vec<(&str, u64)> = parts(result).collect();
@@ -129,7 +134,7 @@ impl Mailbox {
     }
 
     /// Brings the log of an attempt as it is by now.
-    fn receive_log(&self, run: &RunDir, index: ItemIndex, attempt: u32) -> Result<(), Diagnostic> {
+    fn receive_log(&self, run: &RunDir, index: ItemIndex, attempt: AttemptNumber) -> Result<(), Diagnostic> {
         let log = run.log(index, attempt);
         let is_empty = |path: &Path| path.metadata().is_ok_and(|found| found.len() == 0);
         let folder = fs::temporary_dir(run.path())?;
@@ -158,7 +163,7 @@ impl Mailbox {
     }
 
     fn receive_listed(&self, to: &Receiving<'_>, listed: &[Listed], work_items: usize) -> Result<usize, Diagnostic> {
-        let mut found: BTreeMap<(ItemIndex, u32), Put> = BTreeMap::new();
+        let mut found: BTreeMap<(ItemIndex, AttemptNumber), Put> = BTreeMap::new();
         for object in listed {
             let Some((index, attempt, kind)) = self.parse(&object.key) else { continue };
             let put = found.entry((index, attempt)).or_default();
@@ -168,7 +173,7 @@ impl Mailbox {
                 _ => {}
             }
         }
-        let found: Vec<((ItemIndex, u32), Put)> =
+        let found: Vec<((ItemIndex, AttemptNumber), Put)> =
             found.into_iter().filter(|((index, _), _)| index.get() < work_items).collect();
         let came: Vec<bool> = found
             .par_iter()
@@ -193,15 +198,15 @@ impl Mailbox {
     }
 
     /// Which object of which attempt a key names.
-    fn parse<'k>(&self, key: &'k str) -> Option<(ItemIndex, u32, &'k str)> {
+    fn parse<'k>(&self, key: &'k str) -> Option<(ItemIndex, AttemptNumber, &'k str)> {
         let inside = key.strip_prefix(&self.run)?.strip_prefix("/results/")?;
         let (index, name) = inside.split_once('/')?;
         let (attempt, kind) = name.split_once('.')?;
-        let attempt = attempt.parse().ok().filter(|attempt| *attempt > 0)?;
+        let attempt = attempt.parse().ok().filter(|attempt| *attempt >= AttemptNumber::FIRST)?;
         Some((index.parse().ok()?, attempt, kind))
     }
 
-    fn attempt(&self, index: ItemIndex, attempt: u32, kind: &str) -> String {
+    fn attempt(&self, index: ItemIndex, attempt: AttemptNumber, kind: &str) -> String {
         self.key(&format!("results/{index}/{attempt}.{kind}"))
     }
 }

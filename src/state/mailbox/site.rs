@@ -21,7 +21,7 @@ use crate::adapters::beat::Beat;
 use crate::adapters::git::Store;
 use crate::adapters::{archive, fs};
 use crate::diagnostic::Diagnostic;
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::state::format::{Input, Plan, VERSION, WorkItem};
 use crate::state::mailbox::Receiving;
 use crate::state::paths::{FanoutDir, RunDir};
@@ -191,10 +191,10 @@ impl Site {
     }
 
     /// Takes a number of an attempt at a work item, among all workers everywhere: the first one, or the next that is free.
-    pub(crate) fn claim(&self, index: ItemIndex, first: Option<u32>) -> Result<u32, Diagnostic> {
+    pub(crate) fn claim(&self, index: ItemIndex, first: Option<AttemptNumber>) -> Result<AttemptNumber, Diagnostic> {
         let mut attempt = first.map_or_else(|| results::next_attempt(&self.run, index), Ok)?;
         while !self.mailbox.claim(index, attempt)? {
-            attempt = attempt.saturating_add(1);
+            attempt = attempt.next();
         }
         Ok(attempt)
     }
@@ -218,12 +218,12 @@ impl Site {
     }
 
     /// Puts in the log of an attempt now and then, for as long as what this returns lives.
-    pub(crate) fn keep_log(&self, index: ItemIndex, attempt: u32) -> Beat {
+    pub(crate) fn keep_log(&self, index: ItemIndex, attempt: AttemptNumber) -> Beat {
         logbook::keep(&self.mailbox, &self.run, index, attempt)
     }
 
     /// Puts in the log of an attempt as it is by now.
-    pub(crate) fn send_log(&self, index: ItemIndex, attempt: u32) -> Result<(), Diagnostic> {
+    pub(crate) fn send_log(&self, index: ItemIndex, attempt: AttemptNumber) -> Result<(), Diagnostic> {
         self.mailbox.send_log(&self.run, index, attempt)
     }
 

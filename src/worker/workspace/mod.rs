@@ -25,7 +25,7 @@ use crate::adapters::{clock, machine};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::lockfile::Lockfile;
 use crate::dvc::pipeline::path::lock_path;
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::state::format::{Plan, WorkItem};
 use crate::state::paths::{RunDir, SlotDir};
 use crate::state::slots;
@@ -226,7 +226,7 @@ impl Workspace {
 
     /// Leaves the workspace to what a command has left running in it and stays, if there is anything; the next work item makes
     /// another one.
-    pub(crate) fn leave(&self, run: &RunDir, attempt: u32) -> bool {
+    pub(crate) fn leave(&self, run: &RunDir, attempt: AttemptNumber) -> bool {
         let folder = run.kept();
         let name = self.slot.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         !keepers(&folder).is_empty()

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::event::Event;
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::run::Ending;
 use crate::state::shards::{ShardItem, Shards};
 
@@ -29,9 +29,9 @@ pub(crate) const RETRY_DELAY: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ItemFiles {
     /// The last attempt that has begun.
-    pub begun: Option<u32>,
+    pub begun: Option<AttemptNumber>,
     /// The last attempt that has published, and how it ended. A success counts as the last whatever came after it.
-    pub result: Option<(u32, Ending)>,
+    pub result: Option<(AttemptNumber, Ending)>,
 }
 
 /// Where workers publish.
@@ -44,36 +44,37 @@ pub(crate) trait Volume {
 struct Item {
     index: ItemIndex,
     /// The first attempt that belongs to this Job.
-    first: u32,
-    /// The last attempts that were told as begun and as finished; 0 before the first.
-    begun: u32,
-    finished: u32,
+    first: AttemptNumber,
+    /// The last attempts that were told as begun and as finished.
+    begun: Option<AttemptNumber>,
+    finished: Option<AttemptNumber>,
     /// Nothing more will be told.
     is_done: bool,
 }
 
 impl Item {
     fn new(item: &ShardItem) -> Self {
-        Item { index: item.index, first: item.attempt, begun: 0, finished: 0, is_done: false }
+        Item { index: item.index, first: item.attempt, begun: None, finished: None, is_done: false }
     }
 
     /// What the volume holds of this Job's attempts.
     fn look(&self, files: &impl Volume) -> Result<ItemFiles, Diagnostic> {
         let ItemFiles { begun, result } = files.item(self.index)?;
-        let ours = |attempt: &u32| *attempt >= self.first;
-        let counts = |(attempt, ending): &(u32, Ending)| *attempt >= self.first || *ending == Ending::Succeeded;
+        let ours = |attempt: &AttemptNumber| *attempt >= self.first;
+        let counts =
+            |(attempt, ending): &(AttemptNumber, Ending)| *attempt >= self.first || *ending == Ending::Succeeded;
         Ok(ItemFiles { begun: begun.filter(ours), result: result.filter(counts) })
     }
 
-    fn tell_begun(&mut self, attempt: u32, place: &str, events: &mut Vec<Event>) {
-        if attempt > self.begun {
-            self.begun = attempt;
+    fn tell_begun(&mut self, attempt: AttemptNumber, place: &str, events: &mut Vec<Event>) {
+        if Some(attempt) > self.begun {
+            self.begun = Some(attempt);
             events.push(Event::AttemptStarted { index: self.index, attempt, place: place.to_owned() });
         }
     }
 
-    fn tell_finished(&mut self, attempt: u32, ending: Ending, again: bool, events: &mut Vec<Event>) {
-        self.finished = attempt.max(self.finished);
+    fn tell_finished(&mut self, attempt: AttemptNumber, ending: Ending, again: bool, events: &mut Vec<Event>) {
+        self.finished = self.finished.max(Some(attempt));
         self.is_done = !again;
         let retry_after = again.then_some(RETRY_DELAY);
         events.push(Event::AttemptFinished { index: self.index, attempt, ending, retry_after });
@@ -144,7 +145,7 @@ impl Items {
             let found = item.look(files)?;
             if let (Some((attempt, ending)), Some(begun)) = (&found.result, found.begun)
                 && *attempt < begun
-                && *attempt > item.finished
+                && Some(*attempt) > item.finished
                 && !is_final(ending, retry_commands)
             {
                 // Its worker is at the next one.
@@ -185,7 +186,7 @@ impl Items {
         let is_awaited = self.is_listed || end.ending == Ending::Succeeded;
         for item in self.left_of(shard) {
             let files = item.look(files)?;
-            let is_last = |attempt: &u32| files.begun.is_none_or(|begun| *attempt >= begun);
+            let is_last = |attempt: &AttemptNumber| files.begun.is_none_or(|begun| *attempt >= begun);
             let last =
                 files.result.as_ref().filter(|(attempt, ending)| is_last(attempt) || is_final(ending, retry_commands));
             // A worker that was told to end begins nothing more.
@@ -207,9 +208,9 @@ impl Items {
                 (Some((attempt, ending)), begun) if begun.is_none_or(|begun| attempt >= begun) => {
                     // A tool may do better on another machine.
                     let is_tried = matches!(ending, Ending::Failed { .. })
-                        && tries.is_some_and(|tries| attempt + 1 >= item.first.saturating_add(tries));
+                        && tries.is_some_and(|tries| attempt.next() >= item.first.after(tries));
                     let again = end.again && !is_tried;
-                    if attempt > item.finished || !again {
+                    if Some(attempt) > item.finished || !again {
                         // A worker that was told to end knows no more than that.
                         let is_told = matches!(ending, Ending::Lost { .. });
                         let is_known = matches!(end.ending, Ending::Lost { .. } | Ending::Failed { .. });
@@ -218,7 +219,7 @@ impl Items {
                         item.tell_finished(attempt, ending, again, &mut events);
                     }
                 }
-                (_, Some(begun)) if begun > item.finished || !end.again => {
+                (_, Some(begun)) if Some(begun) > item.finished || !end.again => {
                     item.tell_finished(begun, without_result(&end.ending, &end.place), end.again, &mut events);
                 }
                 // What was never begun in a run that was stopped is nothing to speak of.

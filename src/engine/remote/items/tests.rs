@@ -9,7 +9,9 @@ struct Memory(RefCell<BTreeMap<ItemIndex, ItemFiles>>);
 
 impl Memory {
     fn put(&self, index: usize, begun: u32, result: Option<(u32, Ending)>) {
-        self.0.borrow_mut().insert(ItemIndex::new(index), ItemFiles { begun: Some(begun), result });
+        let begun = Some(AttemptNumber::new(begun));
+        let result = result.map(|(attempt, ending)| (AttemptNumber::new(attempt), ending));
+        self.0.borrow_mut().insert(ItemIndex::new(index), ItemFiles { begun, result });
     }
 }
 
@@ -21,7 +23,7 @@ impl Volume for Memory {
 
 /// One shard with the work items 0, 1, 2.
 fn items(retry_commands: bool) -> Items {
-    let items = ItemIndex::each(0..3).map(|index| ShardItem { index, attempt: 1 }).collect();
+    let items = ItemIndex::each(0..3).map(|index| ShardItem { index, attempt: AttemptNumber::FIRST }).collect();
     Items::new(&Shards { count: 1, items, retry_commands }, |_| true)
 }
 
@@ -147,7 +149,7 @@ fn a_stopped_run_tells_only_of_what_had_begun() {
 #[test]
 fn attempts_of_earlier_launches_do_not_count_but_their_successes_do() {
     let volume = Memory::default();
-    let list = ItemIndex::each(0..2).map(|index| ShardItem { index, attempt: 3 }).collect();
+    let list = ItemIndex::each(0..2).map(|index| ShardItem { index, attempt: AttemptNumber::new(3) }).collect();
     let mut items = Items::new(&Shards { count: 1, items: list, retry_commands: false }, |_| true);
     volume.put(0, 2, Some((2, failed())));
     volume.put(1, 2, Some((2, Ending::Succeeded)));
