@@ -59,8 +59,13 @@ impl Links {
         Links(RefCell::new(types.to_vec()))
     }
 
+    /// The type that is next. Where a copy would be next after a reflink, it is one that is a reflink if possible: a file that
+    /// is made for nothing and removed again looks to a watch like one that may have been written to.
     fn first(&self) -> Option<LinkType> {
-        self.0.borrow().first().copied()
+        match self.0.borrow().as_slice() {
+            [LinkType::Reflink, LinkType::Copy, ..] => Some(LinkType::Copy),
+            types => types.first().copied(),
+        }
     }
 
     fn give_up(&self) {
@@ -503,5 +508,25 @@ fn is_same_file(a: &Path, b: &Path) -> bool {
     match (disk::symlink_metadata(a), disk::symlink_metadata(b)) {
         (Ok(a), Ok(b)) => place(a) == place(b),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::dvc::hash::forgetful;
+    use crate::adapters::watch::{Told, Watch};
+
+    #[test]
+    fn what_an_object_is_linked_to_is_all_that_happens_in_its_folder() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (types, workspace) = ([LinkType::Reflink, LinkType::Copy], dir.path().join("workspace"));
+        let store = Store::new(&dir.path().join("cache"), &types, false, 0o022);
+        fs::write(&workspace.join("out"), b"new").expect("written");
+        let md5 = Md5::of(b"new");
+        store.add_file(&workspace.join("out"), md5, false, &forgetful()).expect("added");
+        let mut watch = Watch::begin(&workspace, &[]).expect("inotify is there");
+        store.link(&md5.to_string(), &workspace.join("out"), &Links::new(&types)).expect("linked");
+        assert!(matches!(watch.ask(), Told::Paths(paths) if paths.contains("out")), "nothing is unsure");
     }
 }
