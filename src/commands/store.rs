@@ -212,13 +212,5 @@ pub(crate) fn tell_moved(transfer: &Transfer<'_>, run: &RunDir) -> Result<(), Di
 
 /// The cached data that work items begin with.
 pub(crate) fn cached_inputs(items: &[WorkItem]) -> impl Iterator<Item = Object> {
-    items.iter().flat_map(|item| &item.inputs).filter_map(|input| match input {
-        Input::Cache { md5, legacy, .. } => Some(Object { md5: md5.clone(), legacy: *legacy }),
-        Input::Snapshot { .. }
-        | Input::Workspace { .. }
-        | Input::Link { .. }
-        | Input::OddNames { .. }
-        | Input::Lock { .. }
-        | Input::Result { .. } => None,
-    })
+    items.iter().flat_map(|item| &item.inputs).filter_map(Input::object)
 }

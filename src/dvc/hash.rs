@@ -32,11 +32,6 @@ impl Md5 {
         }
         Some(Md5(bytes))
     }
-
-    /// Reads the name of an object, which for a directory ends in `.dir`.
-    pub(crate) fn of_oid(oid: &str) -> Option<Self> {
-        Md5::parse(oid.strip_suffix(".dir").unwrap_or(oid))
-    }
 }
 
 impl fmt::Display for Md5 {
@@ -52,7 +47,7 @@ impl fmt::Debug for Md5 {
 }
 
 /// How files are hashed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum HashName {
     /// The bytes.
     Md5,
@@ -87,14 +82,6 @@ pub(crate) enum Hashed {
 }
 
 impl Hashed {
-    /// The hash as a lock file has it, `.dir` included.
-    pub(crate) fn oid(&self) -> String {
-        match self {
-            Hashed::File { md5, .. } => md5.to_string(),
-            Hashed::Directory { md5, .. } => format!("{md5}.dir"),
-        }
-    }
-
     pub(crate) fn size(&self) -> u64 {
         match self {
             Hashed::File { size, .. } | Hashed::Directory { size, .. } => *size,
@@ -104,15 +91,6 @@ impl Hashed {
     /// Whether it is a file that somebody may execute.
     pub(crate) fn is_exec(&self) -> bool {
         matches!(self, Hashed::File { is_exec: true, .. })
-    }
-
-    /// Whether this is what a lock file records as `oid`.
-    pub(crate) fn is(&self, oid: &str) -> bool {
-        let (md5, oid) = match self {
-            Hashed::File { md5, .. } => (md5, Some(oid)),
-            Hashed::Directory { md5, .. } => (md5, oid.strip_suffix(".dir")),
-        };
-        oid.and_then(Md5::parse).is_some_and(|recorded| recorded == *md5)
     }
 }
 
@@ -276,8 +254,5 @@ mod tests {
         assert_eq!(Md5::parse("D41d8cd98f00b204e9800998ecf8427e"), None);
         assert_eq!(Md5::parse("d41d8cd98f00b204e9800998ecf8427"), None);
         assert_eq!(Md5::parse("d41d8cd98f00b204e9800998ecf8427e0"), None);
-        assert!(Hashed::Directory { md5, size: 0, nfiles: 0 }.is("d41d8cd98f00b204e9800998ecf8427e.dir"));
-        assert!(!Hashed::Directory { md5, size: 0, nfiles: 0 }.is("d41d8cd98f00b204e9800998ecf8427e"));
-        assert!(!Hashed::File { md5, size: 0, is_exec: false }.is("d41d8cd98f00b204e9800998ecf8427e.dir"));
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod git_ignore;
 pub(crate) mod hash;
 pub(crate) mod ignore_lines;
 pub(crate) mod lockfile;
+pub(crate) mod oid;
 pub(crate) mod pipeline;
 pub(crate) mod projection;
 pub(crate) mod python_text;

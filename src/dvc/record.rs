@@ -81,7 +81,7 @@ fn item(path: &str, hashed: Option<&Hashed>) -> Value {
     item.insert(Value::str("path"), Value::str(path));
     if let Some(hashed) = hashed {
         item.insert(Value::str("hash"), Value::str("md5"));
-        item.insert(Value::str("md5"), Value::Str(hashed.oid()));
+        item.insert(Value::str("md5"), Value::Str(hashed.oid().to_string()));
         item.insert(Value::str("size"), number(hashed.size()));
         if let Hashed::Directory { nfiles, .. } = hashed {
             item.insert(Value::str("nfiles"), number(*nfiles));

@@ -10,6 +10,7 @@ use crate::dvc::changed::{FactError, Facts, ParamsFile, read_params};
 use crate::dvc::formats;
 use crate::dvc::hash::{HashName, Hashed, Md5, Member};
 use crate::dvc::lockfile::LockEntry;
+use crate::dvc::oid::ObjectKey;
 use crate::dvc::pipeline::stage::{ParamsDep, Stage};
 use crate::dvc::value::Value;
 use crate::native::Place;
@@ -101,12 +102,12 @@ impl Facts for Place<'_> {
     }
 
     /// Checks the object as DVC does: what is wrong goes, what is right gets protected.
-    fn is_cached(&self, oid: &str, _: HashName) -> Result<bool, FactError> {
-        self.store.check(oid, &self.hasher()).map_err(FactError::new)
+    fn is_cached(&self, object: ObjectKey) -> Result<bool, FactError> {
+        self.store.check(object.oid, &self.hasher()).map_err(FactError::new)
     }
 
-    fn cached_members(&self, oid: &str, name: HashName) -> Option<Vec<Member>> {
-        self.store.cache().members(oid, name)
+    fn cached_members(&self, object: ObjectKey) -> Option<Vec<Member>> {
+        self.store.cache().members(object)
     }
 
     fn run_cache(&self, key: &str) -> Option<LockEntry> {

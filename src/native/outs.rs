@@ -11,6 +11,7 @@ use crate::adapters::dvc::store::{self, Added, Links, StoreError};
 use crate::adapters::fs::{self, At as _, FsError};
 use crate::dvc::config::LinkType;
 use crate::dvc::hash::{HashName, Hashed, Md5};
+use crate::dvc::oid::Oid;
 use crate::dvc::pipeline::stage::{Out, OutKind};
 
 /// Bytes of a metric that are looked at to tell text from data.
@@ -119,7 +120,7 @@ fn commit_file(place: &Place<'_>, full: &Path, md5: Md5, is_exec: bool, types: &
         // A copy of the object would be no other than this.
         set_mode(full, &now, place.store.copy_mode())?;
     } else {
-        place.store.link(&md5.to_string(), full, &Links::new(types))?;
+        place.store.link(Oid::file(md5), full, &Links::new(types))?;
     }
     if is_exec { Ok(make_executable(full)?) } else { Ok(()) }
 }
@@ -149,28 +150,28 @@ fn commit_directory(place: &Place<'_>, full: &Path, content: &Content, types: &[
         let hardlink = types[0] == LinkType::Hardlink;
         place.store.add_file(&full.join(&member.relpath), member.md5, hardlink, &hasher)?;
     }
-    place.store.add_text(&content.hashed.oid(), HashName::Md5, &content.text, &hasher)?;
+    place.store.add_text(content.hashed.oid().by(HashName::Md5), &content.text, &hasher)?;
     let links = Links::new(types);
     for (member, found) in content.members.iter().zip(found) {
-        let oid = member.md5.to_string();
-        if found.needs_link(types, &place.store.object(&oid)) {
-            place.store.link(&oid, &full.join(&member.relpath), &links)?;
+        let oid = Oid::file(member.md5);
+        if found.needs_link(types, &place.store.object(oid)) {
+            place.store.link(oid, &full.join(&member.relpath), &links)?;
         }
     }
     Ok(())
 }
 
 /// Makes an out that is not there from the cache.
-pub(super) fn restore(place: &Place<'_>, path: &str, oid: &str, is_exec: bool) -> Result<(), StoreError> {
+pub(super) fn restore(place: &Place<'_>, path: &str, oid: Oid, is_exec: bool) -> Result<(), StoreError> {
     let full = place.root.join(path);
     let links = Links::new(place.store.types());
-    if !oid.ends_with(".dir") {
+    if !oid.is_directory() {
         place.store.link(oid, &full, &links)?;
         return if is_exec { Ok(make_executable(&full)?) } else { Ok(()) };
     }
     fs::create_dir(&full)?;
-    for member in place.store.cache().members(oid, HashName::Md5).unwrap_or_default() {
-        place.store.link(&member.md5.to_string(), &full.join(&member.relpath), &links)?;
+    for member in place.store.cache().members(oid.by(HashName::Md5)).unwrap_or_default() {
+        place.store.link(Oid::file(member.md5), &full.join(&member.relpath), &links)?;
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ use crate::dvc::changed::{FactError, FirstChange, ParamsFile, Subject, first_cha
 use crate::dvc::config::LinkType;
 use crate::dvc::hash::{HashName, Hashed};
 use crate::dvc::lockfile::{LockEntry, LockItem, parse_run, reads_back, render_entry, render_run, splice};
+use crate::dvc::oid::Oid;
 use crate::dvc::pipeline::path;
 use crate::dvc::pipeline::stage::{OutKind, Stage};
 use crate::dvc::record::{self, Params};
@@ -58,7 +59,7 @@ struct Inputs {
 }
 
 /// Outs that lie in the cache: path, hash, executable.
-type Restorable = Vec<(String, String, bool)>;
+type Restorable = Vec<(String, Oid, bool)>;
 
 struct Doing<'a, 'i> {
     place: &'a Place<'a>,
@@ -103,7 +104,7 @@ impl Doing<'_, '_> {
             Some(outs) => {
                 log.line(&format!("Stage '{}' is cached - skipping run, checking out outputs", self.address));
                 for (path, oid, is_exec) in outs {
-                    outs::restore(self.place, &path, &oid, is_exec).map_err(failed)?;
+                    outs::restore(self.place, &path, oid, is_exec).map_err(failed)?;
                 }
             }
             None => self.run(commands, log)?,
@@ -261,10 +262,12 @@ impl Doing<'_, '_> {
         let mut restorable = vec![];
         for item in items {
             let recorded = &item.recorded;
-            let Some(oid) = recorded.md5.clone().filter(|_| recorded.hash.as_deref() == Some("md5")) else {
+            let Some(md5) = recorded.md5.as_deref().filter(|_| recorded.hash.as_deref() == Some("md5")) else {
                 return Err(Stop::ForDvc("an earlier run of it has another hash than DVC 3's".to_owned()));
             };
-            if !self.place.store.check(&oid, &hasher).map_err(for_dvc)? {
+            // The cache has nothing by what is no MD5.
+            let Some(oid) = Oid::parse(md5) else { return Ok(None) };
+            if !self.place.store.check(oid, &hasher).map_err(for_dvc)? {
                 return Ok(None);
             }
             let path = path::resolve(self.place.root_text, &self.stage.wdir, &item.path);

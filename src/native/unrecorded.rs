@@ -53,7 +53,7 @@ fn note(place: &Place<'_>, path: Option<&str>) -> Result<(), StoreError> {
     let hasher = place.hasher();
     match hasher.content(path, HashName::Md5Dos2unix)? {
         Some(content) if matches!(content.hashed, Hashed::Directory { .. }) => {
-            place.store.add_text(&content.hashed.oid(), HashName::Md5Dos2unix, &content.text, &hasher)
+            place.store.add_text(content.hashed.oid().by(HashName::Md5Dos2unix), &content.text, &hasher)
         }
         Some(_) | None => Ok(()),
     }

@@ -108,22 +108,24 @@ pub(crate) fn reason_lines(reason: &Reason) -> Vec<String> {
 fn data_text(change: &DataChange) -> String {
     match change {
         DataChange::Deleted { recorded: None } => "missing".to_owned(),
-        DataChange::Deleted { recorded: Some(recorded) } => format!("missing, was md5 {}", short(&recorded.oid)),
-        DataChange::NotInCache { recorded } => format!("md5 {} is not in the cache", short(&recorded.oid)),
-        DataChange::Modified { recorded: None, now } => format!("md5 {}, nothing is recorded", short(&now.oid())),
+        DataChange::Deleted { recorded: Some(recorded) } => format!("missing, was md5 {}", short(&recorded.md5)),
+        DataChange::NotInCache { recorded } => format!("md5 {} is not in the cache", short(&recorded.md5)),
+        DataChange::Modified { recorded: None, now } => {
+            format!("md5 {}, nothing is recorded", short(&now.oid().to_string()))
+        }
         DataChange::Modified { recorded: Some(recorded), now } => {
             let size = match recorded.size {
                 Some(size) if size != now.size() => format!(", {} → {} bytes", size, now.size()),
                 Some(_) | None => format!(", {} bytes", now.size()),
             };
-            format!("md5 {} → {}{size}", short(&recorded.oid), short(&now.oid()))
+            format!("md5 {} → {}{size}", short(&recorded.md5), short(&now.oid().to_string()))
         }
     }
 }
 
 /// The first digits of a digest, and `.dir`.
-fn short(oid: &str) -> String {
-    let (digits, suffix) = oid.strip_suffix(".dir").map_or((oid, ""), |digits| (digits, ".dir"));
+fn short(md5: &str) -> String {
+    let (digits, suffix) = md5.strip_suffix(".dir").map_or((md5, ""), |digits| (digits, ".dir"));
     format!("{}{suffix}", digits.get(..8).unwrap_or(digits))
 }
 
@@ -272,11 +274,11 @@ struct DataJson {
 
 impl DataJson {
     fn recorded(recorded: &Expected) -> Self {
-        DataJson { md5: recorded.oid.clone(), size: recorded.size }
+        DataJson { md5: recorded.md5.clone(), size: recorded.size }
     }
 
     fn found(found: &Hashed) -> Self {
-        DataJson { md5: found.oid(), size: Some(found.size()) }
+        DataJson { md5: found.oid().to_string(), size: Some(found.size()) }
     }
 }
 
@@ -294,8 +296,8 @@ mod tests {
     fn reasons_say_what_was_and_what_is() {
         let md5 = Md5::of(b"");
         let now = Hashed::Directory { md5, size: 0, nfiles: 0 };
-        let oid = "d3b07384d113edec49eaa6238ad5ff00".to_owned();
-        let recorded = Expected { name: HashName::Md5, oid, size: Some(4), is_exec: false };
+        let md5 = "d3b07384d113edec49eaa6238ad5ff00".to_owned();
+        let recorded = Expected { name: HashName::Md5, md5, size: Some(4), is_exec: false };
         let modified = DataChange::Modified { recorded: Some(recorded.clone()), now };
         check(
             &Reason::Dep { path: "d".into(), change: modified },

@@ -55,7 +55,7 @@ pub(crate) fn hash(hashed: &Hashed) {
         Hashed::File { .. } => None,
         Hashed::Directory { nfiles, .. } => Some(*nfiles),
     };
-    print(&HashDocument { version: VERSION, md5: hashed.oid(), size: hashed.size(), nfiles });
+    print(&HashDocument { version: VERSION, md5: hashed.oid().to_string(), size: hashed.size(), nfiles });
 }
 
 /// Prints a document and a newline. A reader that has gone away is no error.

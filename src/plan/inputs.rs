@@ -18,7 +18,6 @@ use crate::adapters::dvc::cache::Cache;
 use crate::adapters::fs::{self, Found, FoundKind};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::changed::Outlook;
-use crate::dvc::hash::HashName;
 use crate::dvc::pipeline::ignore::DvcIgnore;
 use crate::dvc::pipeline::path::{self, is_within};
 use crate::dvc::pipeline::path::{join, lock_path};
@@ -176,7 +175,7 @@ impl<'a> Inputs<'a> {
     /// Whether the cache lacks what is recorded of an out.
     fn is_nowhere(&self, maker: usize, out: &Out) -> bool {
         let Some(recorded) = self.recorded(maker, out) else { return true };
-        recorded.md5.is_none_or(|md5| !self.is_in_cache(&md5, recorded.hash.is_none()))
+        !self.is_in_cache(&recorded)
     }
 
     /// What the lock file or `.dvc` file records of an out.
@@ -418,11 +417,12 @@ impl<'a> Inputs<'a> {
         folders: Unseen,
     ) -> Result<Vec<Input>, Diagnostic> {
         let Some(md5) = recorded.md5.clone() else { return Ok(vec![]) };
-        if self.situation.options.allow_missing && !self.is_in_cache(&md5, recorded.hash.is_none()) {
+        if self.situation.options.allow_missing && !self.is_in_cache(recorded) {
             return Ok(self.as_it_is(path).into_iter().collect());
         }
+        let is_directory = recorded.object().is_some_and(|object| object.oid.is_directory());
         let Unrecorded { executable, empty, unseen } =
-            if md5.ends_with(".dir") { self.unrecorded_below(path)? } else { Unrecorded::default() };
+            if is_directory { self.unrecorded_below(path)? } else { Unrecorded::default() };
         let needed = member.as_ref().map_or_else(|| path.to_owned(), |member| format!("{path}/{member}"));
         let (path, legacy, isexec) = (path.to_owned(), recorded.hash.is_none(), recorded.isexec);
         let unseen = unseen.into_iter().filter(|unseen| is_within(unseen, &needed));
@@ -434,10 +434,9 @@ impl<'a> Inputs<'a> {
         Ok(std::iter::once(object).chain(unseen).collect())
     }
 
-    fn is_in_cache(&self, md5: &str, legacy: bool) -> bool {
-        let name = if legacy { HashName::Md5Dos2unix } else { HashName::Md5 };
+    fn is_in_cache(&self, recorded: &Recorded) -> bool {
         let cache = Cache::new(&self.situation.home.config.cache_dir);
-        cache.object(md5, name).is_some_and(|object| object.is_file())
+        recorded.object().is_some_and(|object| cache.has(object))
     }
 
     /// What the cache does not record of a directory of the project.

@@ -253,7 +253,7 @@ impl Maker<'_> {
     fn restored_from(&self, forecast: &Forecast) -> Option<RestoredFrom> {
         let Outlook::Restore(outs) = &forecast.outlook else { return None };
         let objects =
-            outs.iter().map(|out| Object { md5: out.oid.clone(), legacy: out.name == HashName::Md5Dos2unix }).collect();
+            outs.iter().map(|out| Object { md5: out.md5.clone(), legacy: out.name == HashName::Md5Dos2unix }).collect();
         let name = |key: &String| {
             let file = Cache::new(&self.situation.home.config.cache_dir).newest_run_file(key)?;
             Some(RunName { key: key.clone(), value: file.file_name()?.to_str()?.to_owned() })

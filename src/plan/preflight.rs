@@ -130,13 +130,13 @@ fn tracked(stage: &Stage, out: &str) -> Diagnostic {
 /// Says that data is nowhere; `None` where the cache has it, or a remote has or may have it: then it is for
 /// `dvc checkout` or `dvc pull`, and the stages that do not need it run.
 fn missing(home: &ProjectHome, cache: &Cache, stage: &Stage, path: &str, recorded: &Expected) -> Option<Diagnostic> {
-    let is_in = |cache: &Cache| cache.object(&recorded.oid, recorded.name).is_some_and(|object| object.is_file());
+    let is_in = |cache: &Cache| recorded.object().is_some_and(|object| cache.has(object));
     let may_have = |url: &str| !Path::new(url).is_absolute() || is_in(&Cache::new(url));
     if is_in(cache) || home.config.remotes.values().any(|url| may_have(url)) {
         return None;
     }
     let problem = Diagnostic::project(format!("the data of `{}` is missing: `{path}`", stage.address))
         .at(place(stage))
-        .cause(format!("neither the workspace nor the cache nor a remote has md5 {}", recorded.oid));
+        .cause(format!("neither the workspace nor the cache nor a remote has md5 {}", recorded.md5));
     Some(problem.hint("bring it back, or configure the remote that has it (`dvc remote add`)"))
 }

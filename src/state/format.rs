@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dvc::oid::ObjectKey;
 use crate::model::executor::Executor;
 use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::run::{Difference, Executed, Moved, Outcome, PhaseKind, Resources, StageState, Traffic, Usage};
@@ -291,6 +292,13 @@ pub(crate) struct Object {
     pub legacy: bool,
 }
 
+impl Object {
+    /// Where it lies in a cache; `None` where its name is none.
+    pub(crate) fn key(&self) -> Option<ObjectKey> {
+        ObjectKey::parse(&self.md5, self.legacy)
+    }
+}
+
 /// A stage of another work item.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Source {
@@ -380,6 +388,19 @@ impl Input {
             | Input::OddNames { path }
             | Input::Lock { path, .. }
             | Input::Result { path, .. } => path,
+        }
+    }
+
+    /// The cache object that it is.
+    pub(crate) fn object(&self) -> Option<Object> {
+        match self {
+            Input::Cache { md5, legacy, .. } => Some(Object { md5: md5.clone(), legacy: *legacy }),
+            Input::Snapshot { .. }
+            | Input::Workspace { .. }
+            | Input::Link { .. }
+            | Input::OddNames { .. }
+            | Input::Lock { .. }
+            | Input::Result { .. } => None,
         }
     }
 

@@ -11,9 +11,9 @@ use std::path::Path;
 
 use crate::adapters::beneath::{Beneath, Seen};
 use crate::adapters::fs::{self, FsError};
-use crate::dvc::hash::Md5;
 use crate::dvc::lockfile::merge::same_entry;
 use crate::dvc::lockfile::{EntryRef, LockfileError, foreign_style, sole_entry};
+use crate::dvc::oid::Oid;
 use crate::dvc::pipeline::path::{is_within, lock_path};
 use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::result_path::{self, UnsafePath};
@@ -295,7 +295,7 @@ fn entry_fits(planned: &PlannedStage, stage: &StageResult) -> Result<(), Rejecti
         return Err(refused("its outs are not those of the stage".to_owned()));
     }
     let digests = entry.deps.iter().chain(&entry.outs).filter_map(|item| item.recorded.md5.as_deref());
-    match digests.into_iter().find(|md5| Md5::of_oid(md5).is_none()) {
+    match digests.into_iter().find(|md5| Oid::parse(md5).is_none()) {
         Some(md5) => Err(refused(format!("`{md5}` is not a digest"))),
         None => Ok(()),
     }

@@ -7,7 +7,6 @@ use crate::adapters::dvc::cache::Cache;
 use crate::adapters::fs::{self, FoundKind, FsError};
 use crate::adapters::git::ignore::Ignores;
 use crate::diagnostic::Diagnostic;
-use crate::dvc::hash::HashName;
 use crate::dvc::ignore_lines;
 use crate::dvc::pipeline::path;
 use crate::model::run::{Difference, Moved, StageState};
@@ -135,8 +134,7 @@ impl Harvest<'_> {
     /// The files that the cache holds of a directory out.
     fn members(&self, made: &StageResult, out: &PlannedOut) -> Option<HashSet<String>> {
         let recorded = published::recorded_out(std::slice::from_ref(made), &made.address, &out.path)?;
-        let name = if recorded.hash.is_none() { HashName::Md5Dos2unix } else { HashName::Md5 };
-        let members = self.cache.members(&recorded.md5?, name)?;
+        let members = self.cache.members(recorded.object()?)?;
         Some(members.into_iter().map(|member| member.relpath).collect())
     }
 

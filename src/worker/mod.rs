@@ -429,7 +429,7 @@ fn inputs(item: &WorkItem, sources: &Sources<'_>) -> Result<Vec<Object>, Diagnos
     let mut objects = vec![];
     for input in &item.inputs {
         match input {
-            Input::Cache { md5, legacy, .. } => objects.push(Object { md5: md5.clone(), legacy: *legacy }),
+            Input::Cache { .. } => objects.extend(input.object()),
             Input::Result { index, stage, out, path, .. } => {
                 let Some(published) = results::best(sources.run, *index)? else { continue };
                 // What DVC does not cache comes with the result itself.

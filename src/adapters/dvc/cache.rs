@@ -16,8 +16,9 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::adapters::dvc::hash::{HashError, Hasher};
-use crate::dvc::hash::{HashName, Md5, Member, parse_directory_text};
+use crate::dvc::hash::{HashName, Member, parse_directory_text};
 use crate::dvc::lockfile::{LockEntry, parse_run};
+use crate::dvc::oid::ObjectKey;
 
 /// The mode of objects that nobody has touched.
 pub(super) const PROTECTED: u32 = 0o444;
@@ -53,30 +54,34 @@ impl Cache {
         }
     }
 
-    /// Where an object lies; `None` for what is no MD5.
-    pub(crate) fn object(&self, oid: &str, name: HashName) -> Option<PathBuf> {
-        Md5::of_oid(oid)?;
-        Some(self.find(&inside(oid, name)))
+    /// Where an object lies.
+    pub(crate) fn object(&self, object: ObjectKey) -> PathBuf {
+        self.find(&inside(object))
+    }
+
+    /// Whether an object is there, right or not.
+    pub(crate) fn has(&self, object: ObjectKey) -> bool {
+        self.object(object).is_file()
     }
 
     /// Whether an object is there and right, for a directory with all its members.
-    pub(crate) fn is_intact(&self, oid: &str, name: HashName, hasher: &Hasher<'_>) -> Result<bool, HashError> {
-        if oid.strip_suffix(".dir").is_none() {
-            return self.is_object_intact(oid, name, hasher);
+    pub(crate) fn is_intact(&self, object: ObjectKey, hasher: &Hasher<'_>) -> Result<bool, HashError> {
+        if !object.oid.is_directory() {
+            return self.is_object_intact(object, hasher);
         }
-        let Some(members) = self.members(oid, name) else { return Ok(false) };
-        let is_intact = |member: &Member| self.is_object_intact(&member.md5.to_string(), name, hasher);
+        let Some(members) = self.members(object) else { return Ok(false) };
+        let is_intact = |member: &Member| self.is_object_intact(object.member(member), hasher);
         let missing = |result: &Result<bool, HashError>| !matches!(result, Ok(true));
         let first = if members.len() < MANY {
             members.iter().map(is_intact).find(missing)
         } else {
             members.par_iter().map(is_intact).find_any(missing)
         };
-        first.unwrap_or_else(|| self.is_object_intact(oid, name, hasher))
+        first.unwrap_or_else(|| self.is_object_intact(object, hasher))
     }
 
-    fn is_object_intact(&self, oid: &str, name: HashName, hasher: &Hasher<'_>) -> Result<bool, HashError> {
-        let Some(path) = self.object(oid, name) else { return Ok(false) };
+    fn is_object_intact(&self, object: ObjectKey, hasher: &Hasher<'_>) -> Result<bool, HashError> {
+        let path = self.object(object);
         let shown = || path.display().to_string();
         let metadata = match std::fs::metadata(&path) {
             Ok(metadata) => metadata,
@@ -86,13 +91,13 @@ impl Cache {
         if metadata.permissions().mode() & 0o7777 == PROTECTED {
             return Ok(true);
         }
-        let md5 = hasher.hash_file(&path, &shown(), &metadata, name)?;
-        Ok(Md5::of_oid(oid) == Some(md5))
+        let md5 = hasher.hash_file(&path, &shown(), &metadata, object.hash)?;
+        Ok(object.oid.md5() == md5)
     }
 
     /// Reads the object of a directory; `None` where it is not there or no such object.
-    pub(crate) fn members(&self, oid: &str, name: HashName) -> Option<Vec<Member>> {
-        parse_directory_text(&std::fs::read(self.object(oid, name)?).ok()?)
+    pub(crate) fn members(&self, object: ObjectKey) -> Option<Vec<Member>> {
+        parse_directory_text(&std::fs::read(self.object(object)).ok()?)
     }
 
     /// Reads the newest entry under a key of the run cache; a damaged one counts as none, as for DVC.
@@ -113,10 +118,11 @@ impl Cache {
 }
 
 /// Where an object lies in a cache.
-pub(super) fn inside(oid: &str, name: HashName) -> PathBuf {
-    let base = match name {
+pub(super) fn inside(object: ObjectKey) -> PathBuf {
+    let base = match object.hash {
         HashName::Md5 => Path::new("files/md5"),
         HashName::Md5Dos2unix => Path::new(""),
     };
-    base.join(&oid[..2]).join(&oid[2..])
+    let name = object.oid.to_string();
+    base.join(&name[..2]).join(&name[2..])
 }

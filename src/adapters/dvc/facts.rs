@@ -14,6 +14,7 @@ use crate::dvc::changed::{Elsewhere, FactError, Facts, ParamsFile, Subject, want
 use crate::dvc::formats;
 use crate::dvc::hash::{HashName, Hashed, Member};
 use crate::dvc::lockfile::LockEntry;
+use crate::dvc::oid::ObjectKey;
 use crate::dvc::pipeline::stage::{Dep, Stage};
 
 /// A params file that cannot be used; DVC fails there too.
@@ -109,12 +110,12 @@ impl Facts for DiskFacts<'_> {
         self.params.get(path).map_or_else(|| self.read_params(path), Clone::clone)
     }
 
-    fn is_cached(&self, oid: &str, name: HashName) -> Result<bool, FactError> {
-        self.cache.is_intact(oid, name, &self.hasher).map_err(|error: HashError| FactError::new(error))
+    fn is_cached(&self, object: ObjectKey) -> Result<bool, FactError> {
+        self.cache.is_intact(object, &self.hasher).map_err(|error: HashError| FactError::new(error))
     }
 
-    fn cached_members(&self, oid: &str, name: HashName) -> Option<Vec<Member>> {
-        self.cache.members(oid, name)
+    fn cached_members(&self, object: ObjectKey) -> Option<Vec<Member>> {
+        self.cache.members(object)
     }
 
     fn elsewhere(&self, stage: &Stage, dep: &Dep) -> Elsewhere {

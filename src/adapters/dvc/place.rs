@@ -1,7 +1,7 @@
 //! Brings outs from DVC's cache into a workspace, linked as the project links.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rayon::prelude::*;
 
@@ -9,7 +9,7 @@ use crate::adapters::dvc::cache::Cache;
 use crate::adapters::fs::{self, FsError};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::config::LinkType;
-use crate::dvc::hash::HashName;
+use crate::dvc::oid::{ObjectKey, Oid};
 use crate::dvc::pipeline::path::is_within;
 
 #[derive(Debug, thiserror::Error)]
@@ -60,12 +60,13 @@ pub(crate) fn place_cached(
     member: Option<&str>,
     placing: &Placing<'_>,
 ) -> Result<(), PlaceError> {
+    let cache = Cache::new(placing.cache);
     let object = |md5: &str, path: &str| {
-        let object = object_path(placing.cache, md5, out.legacy).filter(|object| object.is_file());
+        let object = ObjectKey::parse(md5, out.legacy).map(|key| cache.object(key)).filter(|object| object.is_file());
         object.ok_or_else(|| PlaceError::NotInCache { path: path.to_owned(), md5: md5.to_owned() })
     };
     let to = root.join(out.path);
-    if !out.md5.ends_with(".dir") {
+    if !Oid::parse(out.md5).is_some_and(Oid::is_directory) {
         to.parent().map_or(Ok(()), fs::create_dir)?;
         fs::link(&object(out.md5, out.path)?, &to, placing.links)?;
         if out.isexec {
@@ -120,10 +121,4 @@ pub(crate) fn make_empty(root: &Path, path: &str, member: Option<&str>, empty: &
     let top = member.map_or_else(|| path.to_owned(), |member| format!("{path}/{member}"));
     let inside = empty.iter().filter(|directory| is_within(directory, &top));
     inside.map(|directory| root.join(directory)).try_for_each(|directory| fs::create_dir(&directory))
-}
-
-/// Where the cache keeps an object; `None` for what is no MD5.
-pub(crate) fn object_path(cache: &Path, md5: &str, legacy: bool) -> Option<PathBuf> {
-    let name = if legacy { HashName::Md5Dos2unix } else { HashName::Md5 };
-    Cache::new(cache).object(md5, name)
 }

@@ -15,6 +15,7 @@ use crate::adapters::machine;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::config::remote::{PlainRemote, RemoteKind};
 use crate::dvc::hash::{HashName, Md5};
+use crate::dvc::oid::ObjectKey;
 use crate::model::run::Traffic;
 
 /// Objects that go to and from an object store at a time, unless the remote's `jobs` says otherwise.
@@ -100,25 +101,25 @@ impl Remote {
     }
 
     /// Whether an object is there, as DVC finds out: a folder's is looked into unless it is protected.
-    pub(crate) fn has(&self, oid: &str, name: HashName) -> Result<bool, RemoteError> {
+    pub(crate) fn has(&self, object: ObjectKey) -> Result<bool, RemoteError> {
         match &self.place {
-            Place::Folder(store) if name == HashName::Md5 => Ok(store.check_one(oid, &forgetful())?),
-            Place::Folder(store) => Ok(fs::exists(&store.cache().find(&inside(oid, name)))),
-            Place::Bucket(bucket) => Ok(bucket.find(&key(oid, name))?.is_some()),
+            Place::Folder(store) if object.hash == HashName::Md5 => Ok(store.check_one(object.oid, &forgetful())?),
+            Place::Folder(store) => Ok(fs::exists(&store.cache().object(object))),
+            Place::Bucket(bucket) => Ok(bucket.find(&key(object))?.is_some()),
         }
     }
 
     /// Brings an object into a cache, if it is what its name says.
-    pub(crate) fn fetch(&self, oid: &str, name: HashName, cache: &Store) -> Result<(), RemoteError> {
-        let found = cache.add_by(oid, name, &forgetful(), |file| self.copy_to(oid, name, file))?;
-        found.map_or(Ok(()), |found| Err(RemoteError::Wrong { address: self.address(oid, name), found }))
+    pub(crate) fn fetch(&self, object: ObjectKey, cache: &Store) -> Result<(), RemoteError> {
+        let found = cache.add_by(object, &forgetful(), |file| self.copy_to(object, file))?;
+        found.map_or(Ok(()), |found| Err(RemoteError::Wrong { address: self.address(object), found }))
     }
 
-    fn copy_to(&self, oid: &str, name: HashName, file: &mut File) -> Result<(), RemoteError> {
-        let missing = || RemoteError::Missing { address: self.address(oid, name) };
+    fn copy_to(&self, object: ObjectKey, file: &mut File) -> Result<(), RemoteError> {
+        let missing = || RemoteError::Missing { address: self.address(object) };
         match &self.place {
             Place::Folder(store) => {
-                let object = store.cache().find(&inside(oid, name));
+                let object = store.cache().object(object);
                 let mut source = match File::open(&object) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
                     opened => opened.at("read", &object)?,
@@ -126,36 +127,35 @@ impl Remote {
                 Ok(copy_content(&mut source, file).at("copy", &object)?)
             }
             Place::Bucket(bucket) => {
-                let is_there = bucket.get_by(&key(oid, name), &mut |part| file.write_all(part))?;
+                let is_there = bucket.get_by(&key(object), &mut |part| file.write_all(part))?;
                 if is_there { Ok(()) } else { Err(missing()) }
             }
         }
     }
 
     /// Reads the text of a directory's object, if it is what its name says.
-    pub(crate) fn text(&self, oid: &str, name: HashName) -> Result<Vec<u8>, RemoteError> {
-        let text =
-            self.read(&key(oid, name))?.ok_or_else(|| RemoteError::Missing { address: self.address(oid, name) })?;
+    pub(crate) fn text(&self, object: ObjectKey) -> Result<Vec<u8>, RemoteError> {
+        let text = self.read(&key(object))?.ok_or_else(|| RemoteError::Missing { address: self.address(object) })?;
         let found = Md5::of(&text);
-        if Md5::of_oid(oid) == Some(found) {
+        if found == object.oid.md5() {
             return Ok(text);
         }
-        Err(RemoteError::Wrong { address: self.address(oid, name), found })
+        Err(RemoteError::Wrong { address: self.address(object), found })
     }
 
     /// Takes an object of a cache there.
-    pub(crate) fn push(&self, oid: &str, name: HashName, object: &Path) -> Result<(), RemoteError> {
+    pub(crate) fn push(&self, object: ObjectKey, from: &Path) -> Result<(), RemoteError> {
         match &self.place {
             Place::Folder(store) => {
                 let copy = |file: &mut File| {
-                    let mut source = File::open(object).at("read", object)?;
-                    Ok::<_, RemoteError>(copy_content(&mut source, file).at("copy", object)?)
+                    let mut source = File::open(from).at("read", from)?;
+                    Ok::<_, RemoteError>(copy_content(&mut source, file).at("copy", from)?)
                 };
-                let found = store.add_by(oid, name, &forgetful(), copy)?;
-                let wrong = |found| RemoteError::Wrong { address: object.display().to_string(), found };
+                let found = store.add_by(object, &forgetful(), copy)?;
+                let wrong = |found| RemoteError::Wrong { address: from.display().to_string(), found };
                 found.map_or(Ok(()), |found| Err(wrong(found)))
             }
-            Place::Bucket(bucket) => Ok(bucket.put_files(&key(oid, name), &[object.to_owned()])?),
+            Place::Bucket(bucket) => Ok(bucket.put_files(&key(object), &[from.to_owned()])?),
         }
     }
 
@@ -182,19 +182,24 @@ impl Remote {
         }
     }
 
-    /// The error where the object of a directory is none.
-    pub(crate) fn no_directory(&self, oid: &str, name: HashName) -> RemoteError {
-        RemoteError::NoDirectory { address: self.address(oid, name) }
+    /// The error where what is asked for has a name that no object has.
+    pub(crate) fn missing(&self, name: &str) -> RemoteError {
+        RemoteError::Missing { address: format!("{}/{name}", self.url) }
     }
 
-    fn address(&self, oid: &str, name: HashName) -> String {
-        format!("{}/{}", self.url, key(oid, name))
+    /// The error where the object of a directory is none.
+    pub(crate) fn no_directory(&self, object: ObjectKey) -> RemoteError {
+        RemoteError::NoDirectory { address: self.address(object) }
+    }
+
+    fn address(&self, object: ObjectKey) -> String {
+        format!("{}/{}", self.url, key(object))
     }
 }
 
 /// Where an object lies in a remote.
-fn key(oid: &str, name: HashName) -> String {
-    inside(oid, name).to_string_lossy().into_owned()
+fn key(object: ObjectKey) -> String {
+    inside(object).to_string_lossy().into_owned()
 }
 
 fn run_key(run: &str, value: &str) -> String {

@@ -26,6 +26,7 @@ use crate::adapters::dvc::hash::{HashError, Hasher};
 use crate::adapters::fs::{self, At as _, FsError};
 use crate::dvc::config::LinkType;
 use crate::dvc::hash::{HashName, Md5};
+use crate::dvc::oid::{ObjectKey, Oid};
 
 /// The modes of directories and files in a cache that a group shares.
 const SHARED: (u32, u32) = (0o2775, 0o664);
@@ -112,11 +113,11 @@ impl Store {
 
     /// Whether an object is there and right, for a directory with all its members, as DVC checks it: a wrong one is
     /// removed, a right one protected.
-    pub(crate) fn check(&self, oid: &str, hasher: &Hasher<'_>) -> Result<bool, StoreError> {
-        if oid.ends_with(".dir") {
-            let Some(members) = self.cache.members(oid, HashName::Md5) else { return Ok(false) };
+    pub(crate) fn check(&self, oid: Oid, hasher: &Hasher<'_>) -> Result<bool, StoreError> {
+        if oid.is_directory() {
+            let Some(members) = self.cache.members(oid.by(HashName::Md5)) else { return Ok(false) };
             for member in members {
-                if !self.check_one(&member.md5.to_string(), hasher)? {
+                if !self.check_one(Oid::file(member.md5), hasher)? {
                     return Ok(false);
                 }
             }
@@ -125,9 +126,9 @@ impl Store {
     }
 
     /// The same of one object alone.
-    pub(super) fn check_one(&self, oid: &str, hasher: &Hasher<'_>) -> Result<bool, StoreError> {
-        let Some(path) = self.cache.object(oid, HashName::Md5) else { return Ok(false) };
-        match look(&path, oid, hasher)? {
+    pub(super) fn check_one(&self, oid: Oid, hasher: &Hasher<'_>) -> Result<bool, StoreError> {
+        let path = self.object(oid);
+        match look(&path, oid.md5(), hasher)? {
             Look::Missing => Ok(false),
             Look::Protected => Ok(true),
             Look::Right => {
@@ -153,9 +154,9 @@ impl Store {
         hardlink: bool,
         hasher: &Hasher<'_>,
     ) -> Result<Added, StoreError> {
-        let oid = md5.to_string();
-        let object = self.object(&oid);
-        match look(&object, &oid, hasher)? {
+        let key = Oid::file(md5).by(HashName::Md5);
+        let object = self.cache.object(key);
+        match look(&object, md5, hasher)? {
             Look::Protected => return Ok(Added::Trusted),
             Look::Right => {
                 protect(&object);
@@ -163,7 +164,7 @@ impl Store {
             }
             Look::Missing | Look::Wrong => {}
         }
-        let object = self.dir.join(inside(&oid, HashName::Md5));
+        let object = self.dir.join(inside(key));
         let parent = self.make_parent(&object)?;
         let temporary = parent.join(temporary_name());
         let made = new_object(from, &temporary, hardlink)?;
@@ -171,21 +172,14 @@ impl Store {
             // The file's own mode, so that it is not to be seen without protection.
             protect(&temporary);
         }
-        put(&temporary, &object, &oid, hasher)?;
+        put(&temporary, &object, md5, hasher)?;
         Ok(Added::Same)
     }
 
     /// Puts the text of a directory's object into the cache, unless it is there; where an object of DVC 2 lies if it is one.
-    pub(crate) fn add_text(
-        &self,
-        oid: &str,
-        name: HashName,
-        text: &str,
-        hasher: &Hasher<'_>,
-    ) -> Result<(), StoreError> {
-        let inside = inside(oid, name);
-        let object = self.cache.find(&inside);
-        match look(&object, oid, hasher)? {
+    pub(crate) fn add_text(&self, key: ObjectKey, text: &str, hasher: &Hasher<'_>) -> Result<(), StoreError> {
+        let object = self.cache.object(key);
+        match look(&object, key.oid.md5(), hasher)? {
             Look::Protected => return Ok(()),
             Look::Right => {
                 protect(&object);
@@ -193,24 +187,23 @@ impl Store {
             }
             Look::Missing | Look::Wrong => {}
         }
-        let object = self.dir.join(inside);
+        let object = self.dir.join(inside(key));
         let temporary = self.make_parent(&object)?.join(temporary_name());
         let mut file = create(&temporary, PROTECTED)?;
         file.write_all(text.as_bytes()).at("write", &temporary)?;
         set_mode(&file, PROTECTED, &temporary)?;
-        put(&temporary, &object, oid, hasher)
+        put(&temporary, &object, key.oid.md5(), hasher)
     }
 
     /// Puts an object into the cache whose content `fill` writes; one that is not what its name says is not put there, and
     /// its own name is returned.
     pub(crate) fn add_by<E: From<StoreError>>(
         &self,
-        oid: &str,
-        name: HashName,
+        key: ObjectKey,
         hasher: &Hasher<'_>,
         fill: impl FnOnce(&mut File) -> Result<(), E>,
     ) -> Result<Option<Md5>, E> {
-        let object = self.dir.join(inside(oid, name));
+        let object = self.dir.join(inside(key));
         let temporary = self.make_parent(&object).map_err(StoreError::from)?.join(temporary_name());
         let mut file = create(&temporary, PROTECTED).map_err(StoreError::from)?;
         let remove = || drop(disk::remove_file(&temporary));
@@ -218,13 +211,13 @@ impl Store {
         let kept = set_mode(&file, PROTECTED, &temporary).map_err(StoreError::from);
         let metadata = || file.metadata().at("look at", &temporary).map_err(StoreError::from);
         let shown = temporary.display().to_string();
-        let md5 = kept.and_then(|()| Ok(hasher.hash_file(&temporary, &shown, &metadata()?, name)?));
+        let md5 = kept.and_then(|()| Ok(hasher.hash_file(&temporary, &shown, &metadata()?, key.hash)?));
         let md5 = md5.inspect_err(|_| remove())?;
-        if Md5::of_oid(oid) != Some(md5) {
+        if md5 != key.oid.md5() {
             remove();
             return Ok(Some(md5));
         }
-        put(&temporary, &object, oid, hasher)?;
+        put(&temporary, &object, md5, hasher)?;
         Ok(None)
     }
 
@@ -269,8 +262,8 @@ impl Store {
         self.runs(key).join(value)
     }
 
-    pub(crate) fn object(&self, oid: &str) -> PathBuf {
-        self.cache.find(&inside(oid, HashName::Md5))
+    pub(crate) fn object(&self, oid: Oid) -> PathBuf {
+        self.cache.object(oid.by(HashName::Md5))
     }
 
     fn make_parent<'p>(&self, object: &'p Path) -> Result<&'p Path, FsError> {
@@ -296,7 +289,7 @@ impl Store {
     /// Makes a file of the workspace from an object, under a temporary name that is then renamed over what is there.
     ///
     /// A type that the file system refuses is not tried again for the same out.
-    pub(crate) fn link(&self, oid: &str, to: &Path, links: &Links) -> Result<(), StoreError> {
+    pub(crate) fn link(&self, oid: Oid, to: &Path, links: &Links) -> Result<(), StoreError> {
         let object = self.object(oid);
         let parent = to.parent().unwrap_or(Path::new("/"));
         let temporary = parent.join(temporary_name());
@@ -347,7 +340,7 @@ impl Store {
     }
 }
 
-fn look(path: &Path, oid: &str, hasher: &Hasher<'_>) -> Result<Look, StoreError> {
+fn look(path: &Path, md5: Md5, hasher: &Hasher<'_>) -> Result<Look, StoreError> {
     let metadata = match disk::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Look::Missing),
@@ -356,9 +349,8 @@ fn look(path: &Path, oid: &str, hasher: &Hasher<'_>) -> Result<Look, StoreError>
     if metadata.mode() & 0o7777 == PROTECTED {
         return Ok(Look::Protected);
     }
-    let md5 = hasher.hash_file(path, &path.display().to_string(), &metadata, HashName::Md5)?;
-    let is_right = Md5::of_oid(oid) == Some(md5);
-    Ok(if is_right { Look::Right } else { Look::Wrong })
+    let found = hasher.hash_file(path, &path.display().to_string(), &metadata, HashName::Md5)?;
+    Ok(if found == md5 { Look::Right } else { Look::Wrong })
 }
 
 /// Makes a protected copy of a file, or a link to it.
@@ -389,7 +381,7 @@ fn new_object(from: &Path, to: &Path, hardlink: bool) -> Result<Made, StoreError
 }
 
 /// Gives a temporary file its place. What another has put there in the meantime stays, unless it is wrong.
-fn put(temporary: &Path, object: &Path, oid: &str, hasher: &Hasher<'_>) -> Result<(), StoreError> {
+fn put(temporary: &Path, object: &Path, md5: Md5, hasher: &Hasher<'_>) -> Result<(), StoreError> {
     match rename_to_free(temporary, object) {
         Ok(()) => return Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -398,7 +390,7 @@ fn put(temporary: &Path, object: &Path, oid: &str, hasher: &Hasher<'_>) -> Resul
             return Err(error).at("rename a temporary file to", object).map_err(StoreError::from);
         }
     }
-    if matches!(look(object, oid, hasher)?, Look::Protected | Look::Right) {
+    if matches!(look(object, md5, hasher)?, Look::Protected | Look::Right) {
         protect(object);
         disk::remove_file(temporary).at("remove", temporary)?;
         return Ok(());

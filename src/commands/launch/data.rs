@@ -4,7 +4,6 @@ use crate::adapters::dvc::Dvc;
 use crate::adapters::dvc::cache::Cache;
 use crate::adapters::{fs, process};
 use crate::diagnostic::Diagnostic;
-use crate::dvc::hash::HashName;
 use crate::output::text;
 use crate::state::format::{Input, Plan, WorkItem};
 use crate::state::home::ProjectHome;
@@ -32,18 +31,8 @@ pub(super) fn pull(project: &ProjectHome, plan: &Plan) -> Result<(), Diagnostic>
 /// Refuses to begin without the cached data that work items need; the cache may have been cleaned since the plan.
 pub(super) fn check<'a>(project: &ProjectHome, items: impl Iterator<Item = &'a WorkItem>) -> Result<(), Diagnostic> {
     let cache = Cache::new(&project.config.cache_dir);
-    let is_missing = |input: &Input| match input {
-        Input::Cache { md5, legacy, .. } => {
-            let name = if *legacy { HashName::Md5Dos2unix } else { HashName::Md5 };
-            !cache.object(md5, name).is_some_and(|object| object.is_file())
-        }
-        Input::Snapshot { .. }
-        | Input::Workspace { .. }
-        | Input::Link { .. }
-        | Input::OddNames { .. }
-        | Input::Lock { .. }
-        | Input::Result { .. } => false,
-    };
+    let is_missing =
+        |input: &Input| input.object().is_some_and(|object| !object.key().is_some_and(|key| cache.has(key)));
     let missing: Vec<&str> =
         items.flat_map(|item| &item.inputs).filter(|input| is_missing(input)).map(Input::path).collect();
     let Some(first) = missing.first() else { return Ok(()) };

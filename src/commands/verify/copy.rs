@@ -10,9 +10,10 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
+use crate::adapters::dvc::cache::Cache;
 use crate::adapters::dvc::hash::{Forgetful, Hasher};
 use crate::adapters::dvc::links::free_bytes;
-use crate::adapters::dvc::place::{CachedOut, Placing, object_path, place_cached};
+use crate::adapters::dvc::place::{CachedOut, Placing, place_cached};
 use crate::adapters::dvc::store::Store;
 use crate::adapters::fs::{self, Found, FoundKind, FsError};
 use crate::adapters::machine;
@@ -46,12 +47,12 @@ pub(super) fn cannot_copy(error: &FsError) -> Diagnostic {
 /// Whether what an out holds can be brought into a copy.
 pub(super) fn is_there(home: &ProjectHome, locks: &Locks, out: &Out) -> bool {
     let Some(path) = &out.resolved else { return true };
-    fs::exists(&home.root.join(path)) || object(home, locks.get(path)).is_some_and(|object| object.is_file())
+    fs::exists(&home.root.join(path)) || is_in_cache(home, locks.get(path))
 }
 
-fn object(home: &ProjectHome, recorded: Option<&Recorded>) -> Option<PathBuf> {
-    let recorded = recorded?;
-    object_path(Path::new(&home.config.cache_dir), recorded.md5.as_deref()?, recorded.hash.is_none())
+fn is_in_cache(home: &ProjectHome, recorded: Option<&Recorded>) -> bool {
+    let cache = Cache::new(&home.config.cache_dir);
+    recorded.and_then(Recorded::object).is_some_and(|object| cache.has(object))
 }
 
 /// Makes copies of one project.
@@ -213,8 +214,8 @@ impl<'a> Copying<'a> {
                     for member in &content.members {
                         store.add_file(&to.join(&member.relpath), member.md5, false, &hasher).map_err(unreadable)?;
                     }
-                    let oid = content.hashed.oid();
-                    store.add_text(&oid, HashName::Md5, &content.text, &hasher).map_err(unreadable)?;
+                    let key = content.hashed.oid().by(HashName::Md5);
+                    store.add_text(key, &content.text, &hasher).map_err(unreadable)?;
                 }
             }
         }

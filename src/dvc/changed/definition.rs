@@ -47,7 +47,7 @@ fn item(stage: &Stage, root: &str, written: &str, resolved: &str, recorded: Opti
     let is_old = is_inside && recorded.is_some_and(|recorded| recorded.hash.is_none());
     let mut item = Map::new();
     match expected {
-        Some(expected) => drop(item.insert(Value::str("md5"), Value::Str(expected.oid))),
+        Some(expected) => drop(item.insert(Value::str("md5"), Value::Str(expected.md5))),
         None if is_old => drop(item.insert(Value::str("md5"), Value::Null)),
         None => {}
     }

@@ -1,7 +1,9 @@
 //! Which hash a lock entry or a `.dvc` file records for a dep or out.
 
+use super::{FactError, Facts};
 use crate::dvc::hash::{HashName, Hashed, Md5, Member, directory_text};
 use crate::dvc::lockfile::LockItem;
+use crate::dvc::oid::{ObjectKey, Oid};
 use crate::dvc::pipeline::path;
 use crate::dvc::pipeline::stage::Recorded;
 
@@ -9,8 +11,8 @@ use crate::dvc::pipeline::stage::Recorded;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Expected {
     pub name: HashName,
-    /// Ends in `.dir` for a directory.
-    pub oid: String,
+    /// As it is recorded, which may be no MD5; ends in `.dir` for a directory.
+    pub md5: String,
     pub size: Option<u64>,
     pub is_exec: bool,
 }
@@ -27,23 +29,32 @@ impl Expected {
             None => HashName::Md5Dos2unix,
             Some(_) => return None,
         };
-        let oid = if recorded.files.is_empty() {
+        let md5 = if recorded.files.is_empty() {
             recorded.md5.clone().filter(|md5| !md5.is_empty())?
         } else {
-            oid_of_files(&recorded.files)?
+            oid_of_files(&recorded.files)?.to_string()
         };
-        Some(Expected { name, oid, size: recorded.size, is_exec: recorded.isexec })
+        Some(Expected { name, md5, size: recorded.size, is_exec: recorded.isexec })
     }
 
     pub(crate) fn is_met_by(&self, found: &Hashed) -> bool {
-        found.is(&self.oid)
+        found.is(&self.md5)
+    }
+
+    pub(crate) fn object(&self) -> Option<ObjectKey> {
+        Some(Oid::parse(&self.md5)?.by(self.name))
+    }
+
+    /// Whether the cache has it, which has nothing by what is no MD5.
+    pub(super) fn is_cached(&self, facts: &dyn Facts) -> Result<bool, FactError> {
+        self.object().map_or(Ok(false), |object| facts.is_cached(object))
     }
 }
 
-fn oid_of_files(files: &[(String, String)]) -> Option<String> {
+fn oid_of_files(files: &[(String, String)]) -> Option<Oid> {
     let member = |(relpath, md5): &(String, String)| Some(Member { relpath: relpath.clone(), md5: Md5::parse(md5)? });
     let mut members = files.iter().map(member).collect::<Option<Vec<_>>>()?;
-    Some(format!("{}.dir", Md5::of(directory_text(&mut members).as_bytes())))
+    Some(Oid::directory(Md5::of(directory_text(&mut members).as_bytes())))
 }
 
 /// Finds the item of a path by its text as written; of duplicates the last one counts.

@@ -17,6 +17,7 @@ use super::expected::{self, Expected};
 use super::observe::{Observation, Seen};
 use super::{DataChange, FactError, Facts, ParamsFileChange, Reason, Subject, params, run_cache};
 use crate::dvc::hash::{HashName, Hashed, Md5, Member, directory_text};
+use crate::dvc::oid::Oid;
 use crate::dvc::pipeline::path;
 use crate::dvc::pipeline::stage::{Dep, Out, Recorded, Stage};
 use crate::dvc::value::{Map, Value};
@@ -262,12 +263,12 @@ impl State<'_, '_> {
             return Some(restored.clone());
         }
         let relative = dep.strip_prefix(out)?.strip_prefix('/')?;
-        let members = self.facts.cached_members(&restored.oid, restored.name)?;
+        let members = self.facts.cached_members(restored.object()?)?;
         let oid = match members.iter().find(|member| member.relpath == relative) {
-            Some(member) => member.md5.to_string(),
+            Some(member) => Oid::file(member.md5),
             None => directory_oid(&members, relative)?,
         };
-        Some(Expected { name: restored.name, oid, size: None, is_exec: false })
+        Some(Expected { name: restored.name, md5: oid.to_string(), size: None, is_exec: false })
     }
 
     /// Returns what DVC would restore instead of running the stage (`dvc/stage/cache.py: restore`), with the key of the run
@@ -304,7 +305,7 @@ impl State<'_, '_> {
             }
         };
         for out in &outs {
-            if !self.facts.is_cached(&out.oid, out.name)? {
+            if !out.is_cached(self.facts)? {
                 return Ok(None);
             }
         }
@@ -341,24 +342,24 @@ impl State<'_, '_> {
     ///
     /// A dep recorded with the old hash keeps it as long as it is unchanged under it.
     fn key_of(&self, input: &Input<'_>) -> Result<Option<Value>, FactError> {
-        let (name, oid, is_exec) = match (&input.later, &input.seen.recorded, input.seen.found) {
-            (Later::Known(known), ..) => (known.name, known.oid.clone(), known.is_exec),
+        let (name, md5, is_exec) = match (&input.later, &input.seen.recorded, input.seen.found) {
+            (Later::Known(known), ..) => (known.name, known.md5.clone(), known.is_exec),
             (_, _, None) => return Ok(None),
             (_, Some(recorded), Some(found)) if recorded.is_met_by(&found) => {
-                (recorded.name, recorded.oid.clone(), found.is_exec())
+                (recorded.name, recorded.md5.clone(), found.is_exec())
             }
             (_, Some(Expected { name: HashName::Md5Dos2unix, .. }), Some(_)) => {
                 let path = input.dep.resolved.as_deref().unwrap_or_default();
                 let Some(found) = self.facts.hash(path, HashName::Md5)? else { return Ok(None) };
-                (HashName::Md5, found.oid(), found.is_exec())
+                (HashName::Md5, found.oid().to_string(), found.is_exec())
             }
-            (_, _, Some(found)) => (HashName::Md5, found.oid(), found.is_exec()),
+            (_, _, Some(found)) => (HashName::Md5, found.oid().to_string(), found.is_exec()),
         };
         let mut dep: Map = [(Value::str("path"), Value::str(&input.dep.path))].into_iter().collect();
         if name == HashName::Md5 {
             dep.insert(Value::str("hash"), Value::str("md5"));
         }
-        dep.insert(Value::str("md5"), Value::Str(oid));
+        dep.insert(Value::str("md5"), Value::Str(md5));
         if is_exec {
             dep.insert(Value::str("isexec"), Value::Bool(true));
         }
@@ -383,13 +384,13 @@ fn runs_nothing(stage: &Stage) -> bool {
 }
 
 /// The hash of a directory inside a directory.
-fn directory_oid(members: &[Member], directory: &str) -> Option<String> {
+fn directory_oid(members: &[Member], directory: &str) -> Option<Oid> {
     let inside = |member: &Member| {
         let relpath = member.relpath.strip_prefix(directory)?.strip_prefix('/')?.to_owned();
         Some(Member { relpath, md5: member.md5 })
     };
     let mut inner: Vec<Member> = members.iter().filter_map(inside).collect();
-    (!inner.is_empty()).then(|| format!("{}.dir", Md5::of(directory_text(&mut inner).as_bytes())))
+    (!inner.is_empty()).then(|| Oid::directory(Md5::of(directory_text(&mut inner).as_bytes())))
 }
 
 impl Input<'_> {
@@ -404,6 +405,6 @@ impl Input<'_> {
 
 impl Seen {
     fn has_recorded(&self, now: &Expected) -> bool {
-        self.recorded.as_ref().is_some_and(|recorded| recorded.name == now.name && recorded.oid == now.oid)
+        self.recorded.as_ref().is_some_and(|recorded| recorded.name == now.name && recorded.md5 == now.md5)
     }
 }

@@ -22,6 +22,7 @@ pub(crate) use params::{ParamsFile, read as read_params};
 
 use crate::dvc::hash::{HashName, Hashed, Member};
 use crate::dvc::lockfile::LockEntry;
+use crate::dvc::oid::ObjectKey;
 use crate::dvc::pipeline::stage::{Dep, Stage};
 use crate::dvc::value::Value;
 
@@ -55,11 +56,11 @@ pub(crate) trait Facts: Sync {
     /// The content of a params file; `None` where there is none.
     fn params(&self, path: &str) -> Result<Option<Arc<ParamsFile>>, FactError>;
 
-    /// Whether the cache has an object intact, for a directory (`….dir`) with all its members.
-    fn is_cached(&self, oid: &str, name: HashName) -> Result<bool, FactError>;
+    /// Whether the cache has an object intact, for a directory with all its members.
+    fn is_cached(&self, object: ObjectKey) -> Result<bool, FactError>;
 
     /// The members of a directory's object in the cache; `None` where it is not there or damaged.
-    fn cached_members(&self, oid: &str, name: HashName) -> Option<Vec<Member>>;
+    fn cached_members(&self, object: ObjectKey) -> Option<Vec<Member>>;
 
     /// What is known of a dep outside of the file system.
     fn elsewhere(&self, _stage: &Stage, _dep: &Dep) -> Elsewhere {

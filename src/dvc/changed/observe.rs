@@ -239,7 +239,7 @@ fn out_seen(out: &Out, entry: Option<&LockEntry>, facts: &dyn Facts) -> Result<S
     let path = out.resolved.as_deref().ok_or_else(|| FactError::new(Unsupported::Url(out.path.clone())))?;
     let recorded = recorded_out(out, entry).and_then(|recorded| Expected::of(recorded, path));
     let is_cached = match &recorded {
-        Some(recorded) if out.cache => Some(facts.is_cached(&recorded.oid, recorded.name)?),
+        Some(recorded) if out.cache => Some(recorded.is_cached(facts)?),
         _ => None,
     };
     let found = match is_cached {

@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use super::*;
 use crate::dvc::hash::Md5;
 use crate::dvc::lockfile::LockItem;
+use crate::dvc::oid::{ObjectKey, Oid};
 use crate::dvc::pipeline::stage::{Dep, Out, OutKind, ParamsDep, Recorded, StageAddress};
 use crate::dvc::value::Map;
 
@@ -27,11 +28,11 @@ impl Facts for World {
         Ok(self.params.get(path).cloned())
     }
 
-    fn is_cached(&self, oid: &str, _: HashName) -> Result<bool, FactError> {
-        Ok(self.cached.iter().any(|text| md5(text) == oid))
+    fn is_cached(&self, object: ObjectKey) -> Result<bool, FactError> {
+        Ok(self.cached.iter().any(|text| Oid::parse(&md5(text)) == Some(object.oid)))
     }
 
-    fn cached_members(&self, _: &str, _: HashName) -> Option<Vec<Member>> {
+    fn cached_members(&self, _: ObjectKey) -> Option<Vec<Member>> {
         None
     }
 
@@ -227,7 +228,7 @@ fn reasons_tell_what_was_and_what_is() {
     chain.world.files.insert("raw", "r2");
     chain.world.files.remove("mid");
     chain.stages[0].cmd = Some(Value::str("a2"));
-    let expected = |text| Expected { name: HashName::Md5, oid: md5(text), size: None, is_exec: false };
+    let expected = |text| Expected { name: HashName::Md5, md5: md5(text), size: None, is_exec: false };
     let now = Hashed::File { md5: Md5::of(b"r2"), size: 1, is_exec: false };
     assert_eq!(
         chain.observe(0).reasons,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::path;
+use crate::dvc::oid::ObjectKey;
 use crate::dvc::value::Value;
 
 /// The address of a stage as seen from the project's root: `name@key`, `sub/dvc.yaml:name@key` or `data/raw.dvc`.
@@ -130,6 +131,13 @@ pub(crate) struct Recorded {
     pub files: Vec<(String, String)>,
     /// The entry has `etag`, `checksum`, `version_id`, `cloud` or `files`: a dep or out that is not local.
     pub is_remote: bool,
+}
+
+impl Recorded {
+    /// The object that it is; `None` where that is not known by its MD5.
+    pub(crate) fn object(&self) -> Option<ObjectKey> {
+        ObjectKey::parse(self.md5.as_deref()?, self.hash.is_none())
+    }
 }
 
 impl Dep {

@@ -19,6 +19,7 @@ use crate::dvc::changed::run_cache;
 use crate::dvc::hash::HashName;
 use crate::dvc::ignore_lines;
 use crate::dvc::lockfile::EntryRef;
+use crate::dvc::oid::Oid;
 use crate::model::run::StageState;
 use crate::output::text;
 use crate::state::format::{PlannedOut, PlannedStage, ResultFile, StageResult};
@@ -234,13 +235,15 @@ impl Lister<'_> {
             return Ok("no file".to_owned());
         }
         let (md5, _) = fs::digest(path)?;
-        let object = self.store.object(&md5);
+        let object = Oid::parse(&md5).map(|oid| self.store.object(oid));
         if metadata.is_symlink() {
             let target = path.read_link().unwrap_or_default();
-            let to = if target == object { "its object".to_owned() } else { target.display().to_string() };
+            let to =
+                if object.as_ref() == Some(&target) { "its object".to_owned() } else { target.display().to_string() };
             return Ok(format!("symlink to {to}, md5 {md5}"));
         }
-        let is_object = object.metadata().is_ok_and(|of| (of.dev(), of.ino()) == (metadata.dev(), metadata.ino()));
+        let object = object.and_then(|object| object.metadata().ok());
+        let is_object = object.is_some_and(|of| (of.dev(), of.ino()) == (metadata.dev(), metadata.ino()));
         let kind = if is_object { "link of its object" } else { "file" };
         Ok(format!("{kind}, mode {mode:03o}, md5 {md5}"))
     }
@@ -248,19 +251,19 @@ impl Lister<'_> {
     /// The objects of an out in the cache.
     fn objects(&mut self, made: &StageResult, out: &PlannedOut) -> Result<(), FsError> {
         let recorded = published::recorded_out(std::slice::from_ref(made), &made.address, &out.path);
-        let Some(oid) = recorded.and_then(|recorded| recorded.md5) else { return Ok(()) };
-        let members = self.store.cache().members(&oid, HashName::Md5).filter(|_| oid.ends_with(".dir"));
-        let members = members.into_iter().flatten().map(|member| member.md5.to_string());
+        let Some(oid) = recorded.and_then(|recorded| Oid::parse(&recorded.md5?)) else { return Ok(()) };
+        let members = oid.is_directory().then(|| self.store.cache().members(oid.by(HashName::Md5))).flatten();
+        let members = members.into_iter().flatten().map(|member| Oid::file(member.md5));
         for oid in members.chain([oid]) {
             let name = format!("object `{oid}`");
             // What is not cached may be there by another stage: then it says nothing that it is.
             let is_wanted = out.cache
                 || match self.first {
-                    None => self.store.is_own(&self.store.object(&oid)),
+                    None => self.store.is_own(&self.store.object(oid)),
                     Some(first) => first.get(&name).is_some(),
                 };
             if is_wanted {
-                let said = said_of_object(&self.store.object(&oid), &oid)?;
+                let said = said_of_object(&self.store.object(oid), oid)?;
                 self.add(name, said);
             }
         }
@@ -311,12 +314,12 @@ fn described(file: &ResultFile) -> String {
     }
 }
 
-fn said_of_object(path: &Path, oid: &str) -> Result<String, FsError> {
+fn said_of_object(path: &Path, oid: Oid) -> Result<String, FsError> {
     if !path.is_file() {
         return Ok("not there".to_owned());
     }
     let (md5, _) = fs::digest(path)?;
-    let is_right = oid.strip_suffix(".dir").unwrap_or(oid) == md5;
+    let is_right = oid.md5().to_string() == md5;
     let content = if is_right { String::new() } else { format!(", but its md5 is {md5}") };
     Ok(format!("there, mode {:03o}{content}", fs::mode(path)? & 0o7777))
 }

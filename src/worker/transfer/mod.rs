@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::adapters::dvc::Dvc;
-use crate::adapters::dvc::place::object_path;
+use crate::adapters::dvc::cache::Cache;
 use crate::adapters::dvc::remote::Remote;
 use crate::adapters::fs;
 use crate::diagnostic::Diagnostic;
@@ -35,7 +35,7 @@ impl Object {
     }
 
     pub(crate) fn is_in(&self, cache: &Path) -> bool {
-        object_path(cache, &self.md5, self.legacy).is_some_and(|object| fs::exists(&object))
+        self.key().is_some_and(|key| fs::exists(&Cache::new(cache).object(key)))
     }
 }
 

@@ -2,13 +2,12 @@
 //!
 //! A directory's object comes last, here and in the remote: where it is, its files are.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
 use super::{Object, sorted};
 use crate::adapters::dvc::hash::forgetful;
-use crate::adapters::dvc::place::object_path;
 use crate::adapters::dvc::remote::{Remote, RemoteError};
 use crate::adapters::dvc::store::Store;
 use crate::adapters::fs;
@@ -16,7 +15,8 @@ use crate::adapters::machine;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::changed::run_cache;
 use crate::dvc::config::DvcConfig;
-use crate::dvc::hash::{HashName, parse_directory_text};
+use crate::dvc::hash::parse_directory_text;
+use crate::dvc::oid::ObjectKey;
 use crate::dvc::yaml;
 use crate::model::run::Traffic;
 use crate::state::format::RunName;
@@ -29,22 +29,20 @@ const LARGE_AT_ONCE: usize = 4;
 pub(super) struct Native {
     remote: Remote,
     cache: Store,
-    /// The folder of the cache.
-    folder: String,
 }
 
 /// A directory's object.
-struct Directory<'o> {
-    object: &'o Object,
+struct Directory {
+    object: ObjectKey,
     text: String,
-    members: Vec<Object>,
+    members: Vec<ObjectKey>,
 }
 
 impl Native {
     pub(super) fn new(remote: Remote, config: &DvcConfig) -> Self {
-        let folder = config.cache_dir.clone();
-        let cache = Store::new(Path::new(&folder), &config.cache_types, config.cache_is_shared, machine::umask());
-        Native { remote, cache, folder }
+        let folder = Path::new(&config.cache_dir);
+        let cache = Store::new(folder, &config.cache_types, config.cache_is_shared, machine::umask());
+        Native { remote, cache }
     }
 
     pub(super) fn traffic(&self) -> Traffic {
@@ -53,18 +51,18 @@ impl Native {
 
     /// Brings objects, and entries of the run cache that are there; returns how many objects came. What can come does.
     pub(super) fn fetch(&self, objects: &[Object], runs: &[RunName]) -> Result<usize, Diagnostic> {
-        let (directories, files): (Vec<&Object>, Vec<&Object>) =
-            objects.iter().partition(|object| object.is_directory());
-        let (directories, mut failed) = each(&directories, self.remote.jobs(), |object| self.directory(object));
+        let (directories, files) = by_kind(objects);
+        let (directories, mut failed) = each(&directories, self.remote.jobs(), |object| self.directory(*object));
+        let odd = objects.iter().filter(|object| object.key().is_none());
+        failed.extend(odd.map(|object| self.remote.missing(&object.md5)));
         let mut wanted = with_members(files, &directories);
-        wanted.retain(|object| !object.is_in(Path::new(&self.folder)));
-        let fetch = |object: &&Object| self.remote.fetch(&object.md5, object.name(), &self.cache);
+        wanted.retain(|object| !self.has(*object));
+        let fetch = |object: &ObjectKey| self.remote.fetch(*object, &self.cache);
         let (came, others) = each(&wanted, self.remote.jobs(), fetch);
         failed.extend(others);
         let whole = self.whole(&directories);
         for directory in &whole {
-            let Object { md5, .. } = directory.object;
-            let added = self.cache.add_text(md5, directory.object.name(), &directory.text, &forgetful());
+            let added = self.cache.add_text(directory.object, &directory.text, &forgetful());
             added.map_err(RemoteError::from)?;
         }
         let (_, others) = each(runs, self.remote.jobs(), |run| self.fetch_run(run));
@@ -73,9 +71,9 @@ impl Native {
         Ok(came.len() + whole.len())
     }
 
-    fn directory<'o>(&self, object: &'o Object) -> Result<Directory<'o>, RemoteError> {
-        let text = self.remote.text(&object.md5, object.name())?;
-        let members = members(object, &text).ok_or_else(|| self.remote.no_directory(&object.md5, object.name()))?;
+    fn directory(&self, object: ObjectKey) -> Result<Directory, RemoteError> {
+        let text = self.remote.text(object)?;
+        let members = members(object, &text).ok_or_else(|| self.remote.no_directory(object))?;
         Ok(Directory { object, text: String::from_utf8_lossy(&text).into_owned(), members })
     }
 
@@ -96,16 +94,14 @@ impl Native {
     /// Takes those objects that the remote does not have there, and entries of the run cache; returns how many objects went.
     pub(super) fn push(&self, objects: &[Object], runs: &[RunName]) -> Result<usize, Diagnostic> {
         let jobs = self.remote.jobs();
-        let (directories, files): (Vec<&Object>, Vec<&Object>) =
-            objects.iter().partition(|object| object.is_directory());
-        let (directories, mut failed) = each(&directories, jobs, |object| self.absent_directory(object));
-        let directories: Vec<Directory<'_>> = directories.into_iter().flatten().collect();
-        let (large, small): (Vec<&Object>, Vec<&Object>) = with_members(files, &directories)
-            .into_iter()
-            .partition(|object| object.path(&self.folder).is_some_and(|path| fs::size(&path) > SMALL));
+        let (directories, files) = by_kind(objects);
+        let (directories, mut failed) = each(&directories, jobs, |object| self.absent_directory(*object));
+        let directories: Vec<Directory> = directories.into_iter().flatten().collect();
+        let (large, small): (Vec<ObjectKey>, Vec<ObjectKey>) =
+            with_members(files, &directories).into_iter().partition(|object| fs::size(&self.path(*object)) > SMALL);
         let mut went = 0;
         for (objects, jobs) in [(small, jobs), (large, jobs.min(LARGE_AT_ONCE))] {
-            let (pushed, others) = each(&objects, jobs, |object| self.push_one(object));
+            let (pushed, others) = each(&objects, jobs, |object| self.push_one(*object));
             went += pushed.into_iter().filter(|pushed| *pushed).count();
             failed.extend(others);
         }
@@ -119,29 +115,27 @@ impl Native {
     }
 
     /// The directories of which the cache has all files.
-    fn whole<'d, 'o>(&self, directories: &'d [Directory<'o>]) -> Vec<&'d Directory<'o>> {
-        let is_here = |member: &Object| member.is_in(Path::new(&self.folder));
+    fn whole<'d>(&self, directories: &'d [Directory]) -> Vec<&'d Directory> {
+        let is_here = |member: &ObjectKey| self.has(*member);
         directories.iter().filter(|directory| directory.members.iter().all(is_here)).collect()
     }
 
     /// A directory of the cache that the remote does not have; where its object is, its files are, as DVC believes, too.
-    fn absent_directory<'o>(&self, object: &'o Object) -> Result<Option<Directory<'o>>, RemoteError> {
-        if self.remote.has(&object.md5, object.name())? {
+    fn absent_directory(&self, object: ObjectKey) -> Result<Option<Directory>, RemoteError> {
+        if self.remote.has(object)? || !self.has(object) {
             return Ok(None);
         }
-        let Some(path) = object.path(&self.folder).filter(|path| fs::exists(path)) else { return Ok(None) };
-        let text = fs::read(&path)?;
-        let members = members(object, &text).ok_or_else(|| self.remote.no_directory(&object.md5, object.name()))?;
+        let text = fs::read(&self.path(object))?;
+        let members = members(object, &text).ok_or_else(|| self.remote.no_directory(object))?;
         Ok(Some(Directory { object, text: String::new(), members }))
     }
 
     /// Takes an object there, if the cache has it and the remote has not; says whether it did.
-    fn push_one(&self, object: &Object) -> Result<bool, RemoteError> {
-        let Some(path) = object.path(&self.folder).filter(|path| fs::exists(path)) else { return Ok(false) };
-        if self.remote.has(&object.md5, object.name())? {
+    fn push_one(&self, object: ObjectKey) -> Result<bool, RemoteError> {
+        if !self.has(object) || self.remote.has(object)? {
             return Ok(false);
         }
-        self.remote.push(&object.md5, object.name(), &path).map(|()| true)
+        self.remote.push(object, &self.path(object)).map(|()| true)
     }
 
     fn push_run(&self, RunName { key, value }: &RunName) -> Result<(), RemoteError> {
@@ -149,6 +143,15 @@ impl Native {
             Some(text) => self.remote.push_run(key, value, &text),
             None => Ok(()),
         }
+    }
+
+    /// Where the cache keeps an object.
+    fn path(&self, object: ObjectKey) -> PathBuf {
+        self.cache.cache().object(object)
+    }
+
+    fn has(&self, object: ObjectKey) -> bool {
+        fs::exists(&self.path(object))
     }
 }
 
@@ -177,29 +180,19 @@ fn each<'i, T: Sync, R: Send>(
     (good, bad)
 }
 
-impl Object {
-    fn is_directory(&self) -> bool {
-        self.md5.ends_with(".dir")
-    }
-
-    fn name(&self) -> HashName {
-        if self.legacy { HashName::Md5Dos2unix } else { HashName::Md5 }
-    }
-
-    fn path(&self, cache: &str) -> Option<std::path::PathBuf> {
-        object_path(Path::new(cache), &self.md5, self.legacy)
-    }
+/// Directories and files; what has no object's name is neither, and in no cache.
+fn by_kind(objects: &[Object]) -> (Vec<ObjectKey>, Vec<ObjectKey>) {
+    objects.iter().filter_map(Object::key).partition(|object| object.oid.is_directory())
 }
 
 /// Files, with those of directories, each once.
-fn with_members<'o>(files: Vec<&'o Object>, directories: &'o [Directory<'_>]) -> Vec<&'o Object> {
-    sorted(files.into_iter().chain(directories.iter().flat_map(|directory| &directory.members)).collect())
+fn with_members(files: Vec<ObjectKey>, directories: &[Directory]) -> Vec<ObjectKey> {
+    sorted(files.into_iter().chain(directories.iter().flat_map(|directory| directory.members.clone())).collect())
 }
 
 /// The files of a directory.
-fn members(of: &Object, text: &[u8]) -> Option<Vec<Object>> {
-    let members = parse_directory_text(text)?;
-    Some(members.into_iter().map(|member| Object { md5: member.md5.to_string(), legacy: of.legacy }).collect())
+fn members(of: ObjectKey, text: &[u8]) -> Option<Vec<ObjectKey>> {
+    Some(parse_directory_text(text)?.iter().map(|member| of.member(member)).collect())
 }
 
 /// The first of some errors, with how many others there are.

@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use super::{Sources, Workspace, WorkspaceError, make_parent, projection};
-use crate::adapters::dvc::place::{CachedOut, make_empty, object_path, place_cached};
+use crate::adapters::dvc::cache::Cache;
+use crate::adapters::dvc::place::{CachedOut, make_empty, place_cached};
 use crate::adapters::fs::{self, FoundKind, FsError};
 use crate::adapters::git::{Content, linked};
 use crate::adapters::mounts::Aside;
@@ -196,8 +197,8 @@ impl Workspace {
                 let (executable, empty) = (published.executable_of(stage), published.empty_of(stage));
                 let legacy = recorded.hash.is_none();
                 // What did not change has its data in the project, or is missing there too.
-                let is_in_cache =
-                    object_path(sources.placing.cache, md5, legacy).is_some_and(|object| fs::exists(&object));
+                let cache = Cache::new(sources.placing.cache);
+                let is_in_cache = recorded.object().is_some_and(|object| fs::exists(&cache.object(object)));
                 if sources.plan.options.allow_missing && !is_in_cache {
                     let from = sources.project.join(path);
                     let aside = self.aside.as_ref();
