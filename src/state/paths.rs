@@ -6,7 +6,7 @@
 //! .dvc/fanout/uncommitted.jsonl      what runs changed and nobody has committed yet
 //! .dvc/fanout/apply/                 what `collect` is just changing in the project
 //! .dvc/fanout/dvc-version            see there
-//! .dvc/fanout/hashes.jsonl           hashes of files, to be computed only once; see `memo`
+//! .dvc/fanout/hashes.jsonl           hashes of files, to be computed only once; see `hash_memo`
 //! .dvc/fanout/sites/                 where workers work that see nothing of the project
 //! .dvc/fanout/slots/N/               a worker's workspace; N.lock beside it
 //! .dvc/fanout/runs/RUN/plan.json     what was planned
@@ -20,7 +20,9 @@
 //!                  jobs/NAME.checked left by a pod that sees all that workers need
 //!                  snapshot/         a git repository with the workspace as it was; borrows what the project's has
 //!                  launch.lock       held while the run is being launched
+//!                  launch.claim      the same where machines share the folder, whose locks cannot be relied on
 //!                  results/INDEX/retry   the last attempt whose failure is to be tried again
+//!                  results/INDEX/skipped     the job whose task left it alone, since what it needs was not there
 //!                  results/INDEX/refused     the attempt whose result did not come as a whole, and why
 //!                  unsettled         see there
 //!                  report/           what became of it: report.html, report.md, report.json, junit.xml, metrics.prom
@@ -32,9 +34,10 @@
 //!                  kept/stay         the last launch has come to its end, and it stays nevertheless
 //!                  kept/end          asks all of them to end
 //!                  left-running/INDEX    what a work item left running, which was ended: the stage and commands, a line each
-//!                  first.lock        held by the worker that runs before the others
+//!                  first.claim       held by the worker that runs before the others
 //!                  first.over        others need not wait for it
 //!                  remote            present where workers leave outs in the project's remote
+//!                  looks.json        what looks at the object store have taken, beside those of launchers
 //!                  store             the address of the object store that it was put into
 //!                  brought-here      present where the run was planned in another clone and came from the object store
 //!                  launch.elsewhere  who launches it in another clone, as the object store said

@@ -15,6 +15,7 @@ use crate::state::vetting::{self, Rejection};
 
 /// The name of the document in a result's directory.
 pub(super) const RESULT: &str = "result.json";
+
 /// The attempts at a work item that have begun, ascending: each has a log.
 pub(crate) fn attempts(run: &RunDir, index: ItemIndex) -> Result<Vec<AttemptNumber>, FsError> {
     let names = fs::names(&run.work_item(index))?;

@@ -43,7 +43,7 @@ pub(crate) struct Content {
     pub text: String,
 }
 
-/// Remembers hashes of files; `state::memo` does so between runs.
+/// Remembers hashes of files; `state::hash_memo` does so between runs.
 pub(crate) trait Memory: Sync {
     /// The hash of the file with this metadata, if it was hashed before and has not been written to since.
     fn get(&self, metadata: &Metadata, name: HashName) -> Option<Md5>;

@@ -518,7 +518,7 @@ mod tests {
         let md5 = Md5::of(b"new");
         store.add_file(&workspace.join("out"), md5, false, &forgetful()).expect("added");
         let mut watch = Watch::begin(&workspace, &[]).expect("inotify is there");
-        store.link(&md5.to_string(), &workspace.join("out"), &Links::new(&types)).expect("linked");
+        store.link(Oid::file(md5), &workspace.join("out"), &Links::new(&types)).expect("linked");
         assert!(matches!(watch.ask(), Told::Paths(paths) if paths.contains("out")), "nothing is unsure");
     }
 }
