@@ -7,6 +7,7 @@ use crate::dvc::changed::Outlook;
 use crate::dvc::pipeline::graph::Graph;
 use crate::dvc::pipeline::graph::target::{self, TargetOptions};
 use crate::dvc::pipeline::project::Project;
+use crate::dvc::pipeline::stage_index::StageIndex;
 use crate::exit::Exit;
 use crate::output::{changes, json, text};
 use crate::plan::changes::Changes;
@@ -34,7 +35,7 @@ pub(crate) fn run(cli: &Cli, args: &StagesArgs) -> Result<Exit, Diagnostic> {
     } else {
         None
     };
-    let of_stage = |stage: usize| changes.as_ref().and_then(|(_, changes)| changes.of_stage(stage));
+    let of_stage = |stage: StageIndex| changes.as_ref().and_then(|(_, changes)| changes.of_stage(stage));
     match cli.format {
         Format::Json => json::stages(&project, &graph, selected.as_deref(), &home.cwd, &of_stage),
         Format::Text if let Some((order, changes)) = &changes => {
@@ -49,8 +50,8 @@ pub(crate) fn run(cli: &Cli, args: &StagesArgs) -> Result<Exit, Diagnostic> {
 }
 
 /// The stages that are not unchanged, each with its reasons, and how many will come to what.
-fn changed_text(project: &Project, order: &[usize], found: &Changes, cwd: &str) -> String {
-    let address = |stage: usize| project.stages[stage].address_from(&project.root, cwd);
+fn changed_text(project: &Project, order: &[StageIndex], found: &Changes, cwd: &str) -> String {
+    let address = |stage: StageIndex| project.stages[stage].address_from(&project.root, cwd);
     let stages = order.iter().filter_map(|stage| Some((*stage, found.of_stage(*stage)?)));
     let stages = stages.filter(|(_, stage)| stage.forecast.outlook != Outlook::Unchanged);
     let mut lines: Vec<String> =

@@ -14,6 +14,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::dvc::pipeline::stage_index::StageIndex;
 use crate::model::run::PhaseKind;
 
 /// The number of phases a level may have before cells that mostly wait for one another are joined.
@@ -26,23 +27,22 @@ pub(crate) struct Phase {
     /// Whether no map stage comes after it, so that it is `finalize` that runs it.
     pub trailing: bool,
     /// The stages of each work item in the order of `dvc repro`; items in the order of their first stages.
-    pub work_items: Vec<Vec<usize>>,
+    pub work_items: Vec<Vec<StageIndex>>,
 }
 
 /// What the plan has to know of a stage that may run.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
-    /// Any number that identifies the stage.
-    pub stage: usize,
+    pub stage: StageIndex,
     /// The key of a map stage, `None` for a shared one.
     pub key: Option<String>,
     /// The stages that must be done before, of the project; those that are no candidates are done already.
-    pub needs: Vec<usize>,
+    pub needs: Vec<StageIndex>,
 }
 
 /// Groups candidates, which come in the order of `dvc repro` (so after what they need), into phases.
 pub(crate) fn phases(candidates: &[Candidate]) -> Vec<Phase> {
-    let position: HashMap<usize, usize> = candidates.iter().enumerate().map(|(at, c)| (c.stage, at)).collect();
+    let position: HashMap<StageIndex, usize> = candidates.iter().enumerate().map(|(at, c)| (c.stage, at)).collect();
     let needs: Vec<Vec<usize>> =
         candidates.iter().map(|c| c.needs.iter().filter_map(|need| position.get(need).copied()).collect()).collect();
     let levels = levels(candidates, &needs);
@@ -54,18 +54,15 @@ pub(crate) fn phases(candidates: &[Candidate]) -> Vec<Phase> {
     for (level, members) in by_level {
         let kind = if level % 2 == 0 { PhaseKind::Shared } else { PhaseKind::Map };
         let cells = Cells::of_level(candidates, &needs, &levels, &members);
-        phases.extend(cells.into_phases().into_iter().map(|work_items| Phase { kind, trailing: false, work_items }));
+        let work_item = |places: Vec<usize>| places.into_iter().map(|at| candidates[at].stage).collect();
+        phases.extend(cells.into_phases().into_iter().map(|work_items| {
+            let work_items = work_items.into_iter().map(work_item).collect();
+            Phase { kind, trailing: false, work_items }
+        }));
     }
     let last_map = phases.iter().rposition(|phase| phase.kind == PhaseKind::Map);
     for phase in phases.iter_mut().skip(last_map.map_or(0, |at| at + 1)) {
         phase.trailing = true;
-    }
-    for phase in &mut phases {
-        for stages in &mut phase.work_items {
-            for at in stages {
-                *at = candidates[*at].stage;
-            }
-        }
     }
     phases
 }
@@ -239,11 +236,13 @@ impl Cells {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dvc::pipeline::stage_index::PerStage;
 
     /// Stages as `name@key` or `name`, each with what it needs; returns phases as `Map: a@1 b@1 | a@2`.
     #[track_caller]
     fn check(stages: &[(&str, &[&str])], want: &[&str]) {
-        let number = |name: &str| stages.iter().position(|(other, _)| *other == name).expect("a stage of the test");
+        let place = |name: &str| stages.iter().position(|(other, _)| *other == name).expect("a stage of the test");
+        let number = |name: &str| StageIndex::new(place(name));
         let candidates: Vec<Candidate> = stages
             .iter()
             .map(|(name, needs)| Candidate {
@@ -252,13 +251,14 @@ mod tests {
                 needs: needs.iter().map(|need| number(need)).collect(),
             })
             .collect();
+        let names: PerStage<&str> = stages.iter().map(|(name, _)| *name).collect();
         let got: Vec<String> = phases(&candidates)
             .into_iter()
             .map(|phase| {
                 let items: Vec<String> = phase
                     .work_items
                     .iter()
-                    .map(|item| item.iter().map(|stage| stages[*stage].0).collect::<Vec<_>>().join(" "))
+                    .map(|item| item.iter().map(|stage| names[*stage]).collect::<Vec<_>>().join(" "))
                     .collect();
                 format!("{:?}{}: {}", phase.kind, if phase.trailing { " trailing" } else { "" }, items.join(" | "))
             })
@@ -341,7 +341,8 @@ mod tests {
 
     #[test]
     fn what_is_no_candidate_is_done_already() {
-        let candidates = [Candidate { stage: 7, key: Some("k".into()), needs: vec![3] }];
-        assert_eq!(phases(&candidates)[0].work_items, vec![vec![7]]);
+        let [stage, need] = [7, 3].map(StageIndex::new);
+        let candidates = [Candidate { stage, key: Some("k".into()), needs: vec![need] }];
+        assert_eq!(phases(&candidates)[0].work_items, vec![vec![stage]]);
     }
 }

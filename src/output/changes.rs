@@ -19,6 +19,7 @@ use crate::dvc::changed::{
     DataChange, Expected, Forecast, Observation, Outlook, ParamChange, ParamsFileChange, Reason,
 };
 use crate::dvc::hash::Hashed;
+use crate::dvc::pipeline::stage_index::StageIndex;
 use crate::dvc::value::Value;
 
 /// The number of upstream stages that are named.
@@ -32,7 +33,7 @@ pub(crate) struct StageChanges<'a> {
 }
 
 /// The lines of a stage that is not unchanged; `addresses` names the stages of the project.
-pub(crate) fn lines(address: &str, changes: StageChanges<'_>, addresses: &dyn Fn(usize) -> String) -> Vec<String> {
+pub(crate) fn lines(address: &str, changes: StageChanges<'_>, addresses: &dyn Fn(StageIndex) -> String) -> Vec<String> {
     let verb = match &changes.forecast.outlook {
         Outlook::Unchanged => "is unchanged",
         Outlook::Restore(_) => "is restored from the cache",
@@ -173,7 +174,7 @@ pub(super) fn outlook_name(outlook: &Outlook) -> &'static str {
 /// A stage's outlook, reasons and upstream in JSON.
 pub(crate) fn json<'p>(
     changes: StageChanges<'_>,
-    address: &dyn Fn(usize) -> &'p str,
+    address: &dyn Fn(StageIndex) -> &'p str,
 ) -> serde_json::Map<String, serde_json::Value> {
     let StageChanges { observation, forecast } = changes;
     let reasons: Vec<_> = observation.reasons.iter().map(ReasonJson).collect();

@@ -11,6 +11,7 @@ use crate::dvc::hash::Hashed;
 use crate::dvc::pipeline::graph::Graph;
 use crate::dvc::pipeline::project::{Project, StageFile};
 use crate::dvc::pipeline::stage::{Dep, Out, OutKind, Stage};
+use crate::dvc::pipeline::stage_index::StageIndex;
 
 /// The version of the documents.
 const VERSION: u32 = 1;
@@ -19,16 +20,17 @@ const VERSION: u32 = 1;
 pub(crate) fn stages<'p>(
     project: &'p Project,
     graph: &Graph,
-    selected: Option<&[usize]>,
+    selected: Option<&[StageIndex]>,
     cwd: &str,
-    changes: &dyn Fn(usize) -> Option<StageChanges<'p>>,
+    changes: &dyn Fn(StageIndex) -> Option<StageChanges<'p>>,
 ) {
-    let address = |stage: usize| project.stages[stage].address.0.as_str();
-    let stage = |(index, stage): (usize, &'p Stage)| StageJson { stage, changes: changes(index), address: &address };
-    let all = 0..project.stages.len();
+    let address = |stage: StageIndex| project.stages[stage].address.0.as_str();
+    let stage =
+        |(index, stage): (StageIndex, &'p Stage)| StageJson { stage, changes: changes(index), address: &address };
+    let all = project.stages.indexes();
     let document = StagesDocument {
         version: VERSION,
-        stages: project.stages.iter().enumerate().map(stage).collect(),
+        stages: project.stages.indexed().map(stage).collect(),
         edges: all
             .flat_map(|stage| graph.needs(stage).iter().map(move |&needed| [stage, needed]))
             .map(|edge| edge.map(address))
@@ -84,7 +86,7 @@ struct StageJson<'p> {
     stage: &'p Stage,
     /// What `--changed` found out.
     changes: Option<StageChanges<'p>>,
-    address: &'p dyn Fn(usize) -> &'p str,
+    address: &'p dyn Fn(StageIndex) -> &'p str,
 }
 
 impl Serialize for StageJson<'_> {

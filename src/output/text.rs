@@ -6,6 +6,7 @@ use std::io::Write as _;
 
 use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::project::Project;
+use crate::dvc::pipeline::stage_index::StageIndex;
 use crate::model::run::{Moved, Traffic};
 
 /// Prints a result to stdout, ending in one newline.
@@ -121,7 +122,7 @@ pub(crate) fn first_difference(one: &str, other: &str, length: usize) -> (String
 }
 
 /// Renders stages, one a line; those of one foreach or matrix on one line with their number, unless `expand`ed.
-pub(crate) fn stages(project: &Project, listed: &[usize], cwd: &str, expand: bool) -> String {
+pub(crate) fn stages(project: &Project, listed: &[StageIndex], cwd: &str, expand: bool) -> String {
     let mut lines: Vec<String> = vec![];
     let mut groups: HashMap<String, (usize, usize)> = HashMap::new();
     for &index in listed {

@@ -22,20 +22,21 @@ use crate::dvc::pipeline::ignore::DvcIgnore;
 use crate::dvc::pipeline::path::lock_path;
 use crate::dvc::pipeline::project::{LockEntries, Project};
 use crate::dvc::pipeline::source::ProjectFiles;
+use crate::dvc::pipeline::stage_index::{PerStage, StageIndex};
 use crate::output::changes::StageChanges;
 use crate::output::text::{self, count};
 use crate::state::hash_memo::Memo;
 use crate::state::home::ProjectHome;
 use crate::state::unsettled;
 
-/// What was found out about the selected stages. Each list has one element per stage of the project.
+/// What was found out about the selected stages.
 pub(crate) struct Changes {
     /// What `dvc.lock` has; `None` for a stage that was never run, a `.dvc` file and a stage that is not selected.
-    pub entries: Vec<Option<Arc<LockEntry>>>,
+    pub entries: PerStage<Option<Arc<LockEntry>>>,
     /// As things are now; `None` for a stage that is not selected.
-    pub observations: Vec<Option<Observation>>,
+    pub observations: PerStage<Option<Observation>>,
     /// What `dvc repro` would do; `None` for a stage that is not selected.
-    pub forecasts: Vec<Option<Forecast>>,
+    pub forecasts: PerStage<Option<Forecast>>,
     /// The addresses of stages that are not taken from the run cache.
     pub distrusted: HashSet<String>,
 }
@@ -45,21 +46,20 @@ impl Changes {
     pub(crate) fn assess(
         project: &Project,
         graph: &Graph,
-        order: &[usize],
+        order: &[StageIndex],
         files: &dyn ProjectFiles,
         home: &ProjectHome,
         allow_missing: bool,
     ) -> Result<Changes, Diagnostic> {
         let entries = read_locks(project, order, files)?;
-        let subject = |stage: usize| Subject { stage: &project.stages[stage], entry: entries[stage].as_deref() };
+        let subject = |stage: StageIndex| Subject { stage: &project.stages[stage], entry: entries[stage].as_deref() };
         let subjects: Vec<Subject<'_>> = order.iter().map(|stage| subject(*stage)).collect();
         let memo = Memo::load(home.fanout().hashes(), &home.root, clock::nanoseconds());
         let cache = Cache::new(&home.config.cache_dir);
         let elsewhere = ask_dvc(home, &subjects);
         let facts = DiskFacts::gather(files.root(), &memo, &cache, &subjects).with_elsewhere(elsewhere);
 
-        let mut observations: Vec<Option<Observation>> = Vec::new();
-        observations.resize_with(project.stages.len(), || None);
+        let mut observations: PerStage<Option<Observation>> = project.stages.iter().map(|_| None).collect();
         let observed = order.par_iter().map(|stage| (*stage, observe(subject(*stage), &facts)));
         for (stage, observation) in observed.collect::<Vec<_>>() {
             observations[stage] = Some(observation.unwrap_or_else(Observation::failed));
@@ -85,7 +85,7 @@ impl Changes {
     }
 
     /// What was found out about a stage; `None` if it is not selected.
-    pub(crate) fn of_stage(&self, stage: usize) -> Option<StageChanges<'_>> {
+    pub(crate) fn of_stage(&self, stage: StageIndex) -> Option<StageChanges<'_>> {
         let observation = self.observations[stage].as_ref()?;
         Some(StageChanges { observation, forecast: self.forecasts[stage].as_ref()? })
     }
@@ -99,9 +99,8 @@ impl Changes {
     }
 
     /// The stages of which something could not be looked at: `dvc repro` fails there, unless it is mended before.
-    pub(crate) fn problems(&self) -> impl Iterator<Item = (usize, &FactError)> {
-        let seen = self.observations.iter().enumerate();
-        seen.filter_map(|(stage, seen)| Some((stage, seen.as_ref()?.problem.as_ref()?)))
+    pub(crate) fn problems(&self) -> impl Iterator<Item = (StageIndex, &FactError)> {
+        self.observations.indexed().filter_map(|(stage, seen)| Some((stage, seen.as_ref()?.problem.as_ref()?)))
     }
 }
 
@@ -143,13 +142,14 @@ fn remember(memo: Memo, home: &ProjectHome) {
 /// Takes the lock entries of the selected stages from the project, or reads them where a lock file is not as DVC writes it.
 fn read_locks(
     project: &Project,
-    order: &[usize],
+    order: &[StageIndex],
     files: &dyn ProjectFiles,
-) -> Result<Vec<Option<Arc<LockEntry>>>, Diagnostic> {
+) -> Result<PerStage<Option<Arc<LockEntry>>>, Diagnostic> {
     let stages = &project.stages;
-    let mut entries: Vec<Option<Arc<LockEntry>>> = vec![None; stages.len()];
+    let mut entries: PerStage<Option<Arc<LockEntry>>> = stages.filled(None);
     let ignore = DvcIgnore::new(files);
-    let named = |stage: &usize| stages[*stage].name.as_deref().map(|name| (stages[*stage].file.as_str(), *stage, name));
+    let named =
+        |stage: &StageIndex| stages[*stage].name.as_deref().map(|name| (stages[*stage].file.as_str(), *stage, name));
     let read: HashMap<&str, &LockEntries> =
         project.files.iter().filter_map(|file| Some((file.path.as_str(), file.lock.as_ref()?))).collect();
     let mut others: BTreeSet<&str> = BTreeSet::new();
@@ -177,13 +177,13 @@ fn read_locks(
             Err(error) => return Err(Diagnostic::project(format!("cannot read `{path}`")).source(&error)),
         };
         let lockfile = Lockfile::parse(&text).map_err(broken)?;
-        let wanted: Vec<(usize, &str)> = order
+        let wanted: Vec<(StageIndex, &str)> = order
             .iter()
             .filter_map(named)
             .filter(|(file, ..)| *file == pipeline)
             .map(|(_, stage, name)| (stage, name))
             .collect();
-        let read = |(stage, name): &(usize, &str)| Some((*stage, lockfile.entry(name)?.parse()));
+        let read = |(stage, name): &(StageIndex, &str)| Some((*stage, lockfile.entry(name)?.parse()));
         for (stage, entry) in wanted.par_iter().filter_map(read).collect::<Vec<_>>() {
             entries[stage] = Some(Arc::new(entry.map_err(broken)?));
         }

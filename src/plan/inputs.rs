@@ -22,13 +22,14 @@ use crate::dvc::pipeline::ignore::DvcIgnore;
 use crate::dvc::pipeline::path::{self, is_within};
 use crate::dvc::pipeline::path::{join, lock_path};
 use crate::dvc::pipeline::stage::{Dep, Out, Recorded, Stage};
+use crate::dvc::pipeline::stage_index::StageIndex;
 use crate::model::numbers::ItemIndex;
 use crate::state::format::{Input, LockSource};
 
 pub(super) struct Inputs<'a> {
     situation: &'a Situation<'a>,
     /// The place of each selected stage in the order of `dvc repro`.
-    place: &'a HashMap<usize, usize>,
+    place: &'a HashMap<StageIndex, usize>,
     /// What DVC does not see.
     ignore: &'a DvcIgnore<'a>,
     /// The paths of all outs.
@@ -50,7 +51,7 @@ pub(super) struct Needed {
 impl<'a> Inputs<'a> {
     pub(super) fn new(
         situation: &'a Situation<'a>,
-        place: &'a HashMap<usize, usize>,
+        place: &'a HashMap<StageIndex, usize>,
         ignore: &'a DvcIgnore<'a>,
     ) -> Inputs<'a> {
         Inputs {
@@ -71,9 +72,9 @@ impl<'a> Inputs<'a> {
     /// What a stage needs beside the stages of its own work item.
     pub(super) fn of_stage(
         &self,
-        stage: usize,
-        own: &HashSet<usize>,
-        item_of: &HashMap<usize, ItemIndex>,
+        stage: StageIndex,
+        own: &HashSet<StageIndex>,
+        item_of: &HashMap<StageIndex, ItemIndex>,
     ) -> Result<Needed, Diagnostic> {
         let mut needed = Needed::default();
         let definition = &self.situation.project.stages[stage];
@@ -94,7 +95,7 @@ impl<'a> Inputs<'a> {
 
     /// Whether an out is a directory that the stage's entry does not have: where no other out is changed, DVC hashes it
     /// before it removes it, and leaves something of that in the cache.
-    fn is_new_directory(&self, stage: usize, out: &Out) -> bool {
+    fn is_new_directory(&self, stage: StageIndex, out: &Out) -> bool {
         let entry = self.situation.changes.entries[stage].as_deref();
         let is_new = entry.is_some_and(|entry| entry.outs.iter().all(|item| item.path != out.path));
         let path = out.resolved.as_deref().filter(|_| is_new);
@@ -105,9 +106,9 @@ impl<'a> Inputs<'a> {
         &self,
         stage: &Stage,
         dep: &str,
-        index: usize,
-        own: &HashSet<usize>,
-        item_of: &HashMap<usize, ItemIndex>,
+        index: StageIndex,
+        own: &HashSet<StageIndex>,
+        item_of: &HashMap<StageIndex, ItemIndex>,
         needed: &mut Needed,
     ) -> Result<(), Diagnostic> {
         let mut covered = false;
@@ -142,11 +143,11 @@ impl<'a> Inputs<'a> {
     /// An out of another stage, or a member of it.
     fn upstream(
         &self,
-        maker: usize,
+        maker: StageIndex,
         out: &Out,
         made: &str,
         member: Option<String>,
-        item_of: &HashMap<usize, ItemIndex>,
+        item_of: &HashMap<StageIndex, ItemIndex>,
     ) -> Result<Vec<Input>, Diagnostic> {
         let stage = &self.situation.project.stages[maker];
         if let Some(&index) = item_of.get(&maker) {
@@ -173,13 +174,13 @@ impl<'a> Inputs<'a> {
     }
 
     /// Whether the cache lacks what is recorded of an out.
-    fn is_nowhere(&self, maker: usize, out: &Out) -> bool {
+    fn is_nowhere(&self, maker: StageIndex, out: &Out) -> bool {
         let Some(recorded) = self.recorded(maker, out) else { return true };
         !self.is_in_cache(&recorded)
     }
 
     /// What the lock file or `.dvc` file records of an out.
-    fn recorded(&self, stage: usize, out: &Out) -> Option<Recorded> {
+    fn recorded(&self, stage: StageIndex, out: &Out) -> Option<Recorded> {
         if out.recorded.is_some() {
             return out.recorded.clone();
         }
@@ -188,7 +189,7 @@ impl<'a> Inputs<'a> {
     }
 
     /// An out of a stage of the work item as the workspace has it, for a stage that DVC may skip or add to.
-    fn out_as_it_is(&self, stage: usize, out: &Out) -> Result<Vec<Input>, Diagnostic> {
+    fn out_as_it_is(&self, stage: StageIndex, out: &Out) -> Result<Vec<Input>, Diagnostic> {
         let Some(path) = out.resolved.as_deref().filter(|path| path::is_inside(path) && self.exists(path)) else {
             return Ok(vec![]);
         };
@@ -310,15 +311,16 @@ impl<'a> Inputs<'a> {
     fn dvc_file(
         &self,
         path: &str,
-        index: usize,
-        own: &HashSet<usize>,
-        item_of: &HashMap<usize, ItemIndex>,
+        index: StageIndex,
+        own: &HashSet<StageIndex>,
+        item_of: &HashMap<StageIndex, ItemIndex>,
         inputs: &mut Vec<Input>,
     ) -> Result<(), Diagnostic> {
         let (project, graph) = (self.situation.project, self.situation.graph);
         let Some(kind) = self.situation.dvc_files.get(path) else { return Ok(()) };
         let (DvcFile::Single(file) | DvcFile::Lock(file) | DvcFile::Pipeline(file)) = *kind;
-        let mut written = project.files[file].stages.clone().filter(|stage| item_of.contains_key(stage));
+        let mut written =
+            StageIndex::each(project.files[file].stages.clone()).filter(|stage| item_of.contains_key(stage));
         match kind {
             DvcFile::Pipeline(_) => inputs.extend(self.as_it_is(path)),
             DvcFile::Single(_) => match written.next() {
@@ -340,7 +342,7 @@ impl<'a> Inputs<'a> {
             },
             DvcFile::Lock(_) => {
                 let before = graph.upstream(index);
-                let mut written: Vec<usize> = written.collect();
+                let mut written: Vec<StageIndex> = written.collect();
                 if let Some(&other) = written.iter().find(|stage| own.contains(stage) || !before.contains(stage)) {
                     return Err(refuse_lock(path, &project.stages[index], &project.stages[other]));
                 }
@@ -348,7 +350,7 @@ impl<'a> Inputs<'a> {
                     return Ok(());
                 }
                 written.sort_unstable_by_key(|stage| self.place.get(stage).copied());
-                let source = |stage: usize| {
+                let source = |stage: StageIndex| {
                     let (definition, index) = (&project.stages[stage], item_of[&stage]);
                     let name = definition.name.clone().unwrap_or_default();
                     LockSource { index, stage: definition.address.0.clone(), name }

@@ -16,6 +16,7 @@ use crate::dvc::pipeline::path;
 use crate::dvc::pipeline::path::lock_path;
 use crate::dvc::pipeline::project::StageFile;
 use crate::dvc::pipeline::stage::{Dep, Out, Stage};
+use crate::dvc::pipeline::stage_index::StageIndex;
 use crate::dvc::projection;
 use crate::model::numbers::ItemIndex;
 use crate::model::plan::Phase;
@@ -37,9 +38,9 @@ pub(super) struct Made {
 }
 
 /// Makes the work items of all phases, with consecutive indexes.
-pub(super) fn make(situation: &Situation<'_>, phases: &[Phase], order: &[usize]) -> Result<Made, Diagnostic> {
-    let place: HashMap<usize, usize> = order.iter().enumerate().map(|(place, stage)| (*stage, place)).collect();
-    let mut item_of: HashMap<usize, ItemIndex> = HashMap::new();
+pub(super) fn make(situation: &Situation<'_>, phases: &[Phase], order: &[StageIndex]) -> Result<Made, Diagnostic> {
+    let place: HashMap<StageIndex, usize> = order.iter().enumerate().map(|(place, stage)| (*stage, place)).collect();
+    let mut item_of: HashMap<StageIndex, ItemIndex> = HashMap::new();
     for (at, stages) in phases.iter().flat_map(|phase| &phase.work_items).enumerate() {
         item_of.extend(stages.iter().map(|stage| (*stage, ItemIndex::new(at))));
     }
@@ -74,20 +75,20 @@ pub(super) fn make(situation: &Situation<'_>, phases: &[Phase], order: &[usize])
 struct Maker<'a> {
     situation: &'a Situation<'a>,
     /// The place of each selected stage in the order of `dvc repro`.
-    place: &'a HashMap<usize, usize>,
+    place: &'a HashMap<StageIndex, usize>,
     /// The work item of each stage that has one.
-    item_of: HashMap<usize, ItemIndex>,
+    item_of: HashMap<StageIndex, ItemIndex>,
     locks: HashMap<&'a str, Lockfile<'a>>,
     inputs: Inputs<'a>,
 }
 
 impl Maker<'_> {
-    fn stage(&self, index: usize) -> &Stage {
+    fn stage(&self, index: StageIndex) -> &Stage {
         &self.situation.project.stages[index]
     }
 
     /// The key where all stages share one that is not taken, else the address of the last stage.
-    fn id(&self, stages: &[usize], taken: &mut HashSet<String>) -> String {
+    fn id(&self, stages: &[StageIndex], taken: &mut HashSet<String>) -> String {
         let keys: BTreeSet<Option<&str>> =
             stages.iter().map(|stage| self.stage(*stage).generated.as_ref().map(|made| made.key.as_str())).collect();
         let key = match keys.into_iter().collect::<Vec<_>>()[..] {
@@ -100,8 +101,14 @@ impl Maker<'_> {
         id
     }
 
-    fn work_item(&self, index: ItemIndex, id: String, phase: usize, stages: &[usize]) -> Result<WorkItem, Diagnostic> {
-        let own: HashSet<usize> = stages.iter().copied().collect();
+    fn work_item(
+        &self,
+        index: ItemIndex,
+        id: String,
+        phase: usize,
+        stages: &[StageIndex],
+    ) -> Result<WorkItem, Diagnostic> {
+        let own: HashSet<StageIndex> = stages.iter().copied().collect();
         let mut inputs: BTreeMap<(String, Option<String>), Input> = BTreeMap::new();
         let mut directories = BTreeSet::new();
         let mut reads: Vec<Vec<Source>> = vec![];
@@ -150,7 +157,7 @@ impl Maker<'_> {
     }
 
     /// Whether one of the stages has a dataset as a dep.
-    fn read_datasets(&self, stages: &[usize]) -> bool {
+    fn read_datasets(&self, stages: &[StageIndex]) -> bool {
         stages.iter().any(|stage| self.stage(*stage).deps.iter().any(Dep::is_dataset))
     }
 
@@ -159,7 +166,7 @@ impl Maker<'_> {
     }
 
     /// The lock files that say of which version datasets are, without their entries, where stages read any.
-    fn datasets(&self, stages: &[usize]) -> Vec<TextFile> {
+    fn datasets(&self, stages: &[StageIndex]) -> Vec<TextFile> {
         if !self.read_datasets(stages) {
             return vec![];
         }
@@ -169,7 +176,7 @@ impl Maker<'_> {
     }
 
     /// What a work item asks for: the configuration file's requests, completed by those of the stages themselves.
-    fn resources(&self, stages: &[usize], own: Vec<Resources>) -> Result<Resources, Diagnostic> {
+    fn resources(&self, stages: &[StageIndex], own: Vec<Resources>) -> Result<Resources, Diagnostic> {
         requests::join(own).map_err(|GroupClash(a, b)| {
             let last = stages.last().map(|stage| self.stage(*stage).address.to_string()).unwrap_or_default();
             Diagnostic::project(format!(
@@ -182,7 +189,7 @@ impl Maker<'_> {
 
     /// The stage files: a `dvc.yaml` with just these stages, and `.dvc` files as they are; says also whether a
     /// `dvc.yaml` had to be taken whole, since the stages do not fit into one that is projected.
-    fn files(&self, stages: &[usize]) -> Result<(Vec<TextFile>, bool), Diagnostic> {
+    fn files(&self, stages: &[StageIndex]) -> Result<(Vec<TextFile>, bool), Diagnostic> {
         let mut by_file: BTreeMap<&str, Vec<&Stage>> = BTreeMap::new();
         for &stage in stages {
             by_file.entry(&self.stage(stage).file).or_default().push(self.stage(stage));
@@ -212,7 +219,7 @@ impl Maker<'_> {
     }
 
     /// Directories that exist in the project and that commands may take for granted: where outs go, and `wdir`.
-    fn directories(&self, stage: usize) -> impl Iterator<Item = String> {
+    fn directories(&self, stage: StageIndex) -> impl Iterator<Item = String> {
         let stage = self.stage(stage);
         let parents = stage.outs.iter().filter_map(|out| out.resolved.as_deref()).map(path::parent);
         let root = &self.situation.home.root;
@@ -222,7 +229,7 @@ impl Maker<'_> {
             .map(str::to_owned)
     }
 
-    fn planned_stage(&self, index: usize, own: &[usize]) -> Result<PlannedStage, Diagnostic> {
+    fn planned_stage(&self, index: StageIndex, own: &[StageIndex]) -> Result<PlannedStage, Diagnostic> {
         let stage = self.stage(index);
         let base = stage
             .name

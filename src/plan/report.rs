@@ -10,6 +10,7 @@ use super::survey::{self, Survey};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::changed::{DataChange, Outlook, Reason};
 use crate::dvc::pipeline::project::Project;
+use crate::dvc::pipeline::stage_index::StageIndex;
 use crate::model::numbers::ItemIndex;
 use crate::model::run::PhaseKind;
 use crate::output::changes;
@@ -24,7 +25,7 @@ use crate::state::format::WorkItem;
 const NAMED: usize = 5;
 
 /// Why a stage runs or may run, in one line.
-pub(crate) fn reason(project: &Project, changes: &Changes, stage: usize) -> String {
+pub(crate) fn reason(project: &Project, changes: &Changes, stage: StageIndex) -> String {
     let forecast = changes.forecasts[stage].as_ref();
     let observation = changes.observations[stage].as_ref();
     let first = observation.and_then(|observation| observation.reasons.first());
@@ -75,12 +76,12 @@ pub(crate) struct Report<'a> {
     planned: &'a Planned,
     estimate: Option<Estimate>,
     /// The phase of each stage that may run.
-    phase_of: HashMap<usize, usize>,
+    phase_of: HashMap<StageIndex, usize>,
 }
 
 impl<'a> Report<'a> {
     pub(crate) fn of(survey: &'a Survey, planned: &'a Planned, estimate: Option<Estimate>) -> Report<'a> {
-        let numbers: HashMap<&str, usize> =
+        let numbers: HashMap<&str, StageIndex> =
             survey.order.iter().map(|stage| (survey.project.stages[*stage].address.0.as_str(), *stage)).collect();
         let stages = planned.items.iter().flat_map(|item| item.stages.iter().map(move |stage| (stage, item.phase)));
         let phase_of = stages.filter_map(|(stage, phase)| Some((*numbers.get(stage.address.as_str())?, phase)));
@@ -142,7 +143,7 @@ impl<'a> Report<'a> {
         tallies.iter().filter(|(_, tally)| tally.changed > 0).map(|(address, tally)| tally.line(address)).collect()
     }
 
-    fn kind_of(&self, stage: usize) -> &'static str {
+    fn kind_of(&self, stage: StageIndex) -> &'static str {
         let forecast = self.survey.changes.forecasts[stage].as_ref();
         let seen = self.survey.changes.observations[stage].as_ref();
         let first = seen.and_then(|seen| seen.reasons.first());
@@ -161,17 +162,17 @@ impl<'a> Report<'a> {
         let is_item = |item: &&WorkItem| wanted.is_empty() || item.id == wanted || Some(item.index) == index;
         let items: HashSet<&str> = self.planned.items.iter().filter(is_item).flat_map(addresses).collect();
         let project = &self.survey.project;
-        let is_meant = |stage: &usize| {
+        let is_meant = |stage: &StageIndex| {
             let stage = &project.stages[*stage];
             items.contains(stage.address.0.as_str()) || stage.address.0 == wanted || survey::template(stage) == wanted
         };
-        let stages: Vec<usize> = self.survey.order.iter().copied().filter(is_meant).collect();
+        let stages: Vec<StageIndex> = self.survey.order.iter().copied().filter(is_meant).collect();
         if stages.is_empty() && !wanted.is_empty() {
             return Err(Diagnostic::usage(format!("the plan has no work item, stage or template `{wanted}`"))
                 .hint("`dvc-fanout plan --explain` explains all of it"));
         }
-        let address = |stage: usize| project.stages[stage].address.0.clone();
-        let explain = |stage: usize| {
+        let address = |stage: StageIndex| project.stages[stage].address.0.clone();
+        let explain = |stage: StageIndex| {
             let mut lines = self
                 .survey
                 .changes
@@ -189,9 +190,9 @@ impl<'a> Report<'a> {
     /// The plan for programs.
     pub(crate) fn json(&self) -> String {
         let project = &self.survey.project;
-        let numbers: HashMap<&str, usize> =
+        let numbers: HashMap<&str, StageIndex> =
             self.phase_of.keys().map(|stage| (project.stages[*stage].address.0.as_str(), *stage)).collect();
-        let address = |stage: usize| project.stages[stage].address.0.as_str();
+        let address = |stage: StageIndex| project.stages[stage].address.0.as_str();
         let items: Vec<_> = self
             .planned
             .items
@@ -241,7 +242,7 @@ impl<'a> Report<'a> {
         });
         let mut picture = Picture { phases: phases.collect(), ..Picture::default() };
         let mut numbers: HashMap<(Option<usize>, String), usize> = HashMap::new();
-        let mut node_of: HashMap<usize, usize> = HashMap::new();
+        let mut node_of: HashMap<StageIndex, usize> = HashMap::new();
         let mut edges = HashSet::new();
         for &stage in &self.survey.order {
             let phase = self.phase_of.get(&stage).copied();

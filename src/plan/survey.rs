@@ -17,6 +17,7 @@ use crate::dvc::pipeline::path::lock_path;
 use crate::dvc::pipeline::project::Project;
 use crate::dvc::pipeline::source::{DirEntry, FileKind, ProjectFiles};
 use crate::dvc::pipeline::stage::{Stage, StageAddress};
+use crate::dvc::pipeline::stage_index::StageIndex;
 use crate::model::plan::Candidate;
 use crate::plan::changes::Changes;
 use crate::state::format::{BaseFile, PlanOptions, Template};
@@ -27,7 +28,7 @@ pub(crate) struct Survey {
     pub project: Project,
     pub graph: Graph,
     /// The selected stages in the order of `dvc repro`.
-    pub order: Vec<usize>,
+    pub order: Vec<StageIndex>,
     pub changes: Changes,
     /// In that order too.
     pub candidates: Vec<Candidate>,
@@ -62,7 +63,7 @@ impl Survey {
     /// The selected stages and those that may run, by template in the order of `dvc repro`.
     pub(crate) fn templates(&self) -> Vec<Template> {
         let mut templates: IndexMap<String, Template> = IndexMap::new();
-        let planned: HashSet<usize> = self.candidates.iter().map(|candidate| candidate.stage).collect();
+        let planned: HashSet<StageIndex> = self.candidates.iter().map(|candidate| candidate.stage).collect();
         for stage in &self.order {
             let address = template(&self.project.stages[*stage]);
             let entry = templates.entry(address.clone()).or_insert(Template { address, stages: 0, planned: 0 });
@@ -99,11 +100,11 @@ fn candidates(
     project: &Project,
     graph: &Graph,
     changes: &Changes,
-    order: &[usize],
+    order: &[StageIndex],
     force: bool,
     fans_out: &HashSet<(&str, &str)>,
 ) -> Vec<Candidate> {
-    let runs = |stage: usize| {
+    let runs = |stage: StageIndex| {
         let forced = force && project.stages[stage].cmd.is_some() && !project.stages[stage].frozen;
         forced || changes.forecasts[stage].as_ref().is_some_and(|forecast| forecast.outlook != Outlook::Unchanged)
     };
@@ -111,10 +112,11 @@ fn candidates(
         let generated = stage.generated.as_ref()?;
         fans_out.contains(&(stage.file.as_str(), generated.group.as_str())).then(|| generated.key.clone())
     };
-    let place: HashMap<usize, usize> = order.iter().enumerate().map(|(place, stage)| (*stage, place)).collect();
+    let place: HashMap<StageIndex, usize> = order.iter().enumerate().map(|(place, stage)| (*stage, place)).collect();
     // A frozen stage takes its deps as it finds them: as those before it have left them.
-    let finds = |stage: usize, need: &usize| !project.stages[stage].frozen || place.get(need) < place.get(&stage);
-    let candidate = |&stage: &usize| Candidate {
+    let finds =
+        |stage: StageIndex, need: &StageIndex| !project.stages[stage].frozen || place.get(need) < place.get(&stage);
+    let candidate = |&stage: &StageIndex| Candidate {
         stage,
         key: key(&project.stages[stage]),
         needs: graph.needs(stage).iter().copied().filter(|need| finds(stage, need)).collect(),

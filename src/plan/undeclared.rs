@@ -14,6 +14,7 @@ use super::{Situation, head_start, survey};
 use crate::dvc::changed::Outlook;
 use crate::dvc::pipeline::path::{self, is_within};
 use crate::dvc::pipeline::stage::{Out, Stage};
+use crate::dvc::pipeline::stage_index::{PerStage, StageIndex};
 use crate::model::making;
 use crate::model::plan::Phase;
 use crate::output::text;
@@ -51,8 +52,8 @@ impl Undeclared {
     pub(super) fn find(situation: &Situation<'_>, phases: &[Phase]) -> Undeclared {
         let mut looking = Looking::new(situation, phases);
         let mut counts: HashMap<String, usize> = HashMap::new();
-        let mut rest: Vec<usize> = vec![];
-        let mut texts: VecDeque<(usize, String)> = VecDeque::new();
+        let mut rest: Vec<StageIndex> = vec![];
+        let mut texts: VecDeque<(StageIndex, String)> = VecDeque::new();
         for &stage in looking.item_of.keys().collect::<BTreeSet<_>>() {
             let count = counts.entry(survey::template(&situation.project.stages[stage])).or_default();
             *count += 1;
@@ -108,7 +109,7 @@ impl Undeclared {
     }
 }
 
-fn commands<'a>(situation: &Situation<'a>, stage: usize) -> impl Iterator<Item = &'a str> {
+fn commands<'a>(situation: &Situation<'a>, stage: StageIndex) -> impl Iterator<Item = &'a str> {
     situation.project.stages[stage].cmd.iter().flat_map(head_start::texts)
 }
 
@@ -116,27 +117,27 @@ struct Looking<'a> {
     situation: &'a Situation<'a>,
     root: String,
     /// All outs of the project, each with its stage.
-    outs: BTreeMap<&'a str, (usize, &'a Out)>,
+    outs: BTreeMap<&'a str, (StageIndex, &'a Out)>,
     /// The work item of each stage that runs in a workspace, as phase and place in it.
-    item_of: HashMap<usize, (usize, usize)>,
+    item_of: HashMap<StageIndex, (usize, usize)>,
     /// The stages of the run that make their outs, wherever they run.
-    makers: HashSet<usize>,
+    makers: HashSet<StageIndex>,
     /// The place of each stage in the order of `dvc repro`.
-    places: Vec<usize>,
+    places: PerStage<usize>,
     found: Undeclared,
 }
 
 impl<'a> Looking<'a> {
     fn new(situation: &'a Situation<'a>, phases: &[Phase]) -> Looking<'a> {
         let mut outs = BTreeMap::new();
-        for (at, stage) in situation.project.stages.iter().enumerate() {
+        for (at, stage) in situation.project.stages.indexed() {
             let own = stage.outs.iter().filter_map(|out| Some((out.resolved.as_deref()?, (at, out))));
             outs.extend(own.filter(|(path, _)| path::is_inside(path)));
         }
         let (mut item_of, mut makers) = (HashMap::new(), HashSet::new());
         for (number, phase) in phases.iter().enumerate() {
             for (at, item) in phase.work_items.iter().enumerate() {
-                let records = |stage: &&usize| {
+                let records = |stage: &&StageIndex| {
                     let forecast = situation.changes.forecasts[**stage].as_ref();
                     forecast.is_some_and(|forecast| matches!(forecast.outlook, Outlook::Record))
                 };
@@ -146,7 +147,7 @@ impl<'a> Looking<'a> {
                 item_of.extend(in_workspace.map(|stage| (*stage, (number, at))));
             }
         }
-        let mut places = vec![0; situation.project.stages.len()];
+        let mut places = situation.project.stages.filled(0);
         for (place, stage) in situation.graph.order().into_iter().enumerate() {
             places[stage] = place;
         }
@@ -159,7 +160,7 @@ impl<'a> Looking<'a> {
     }
 
     /// Looks at the words of a text that a stage runs; returns whether it names something undeclared.
-    fn text(&mut self, stage: usize, text: &str) -> bool {
+    fn text(&mut self, stage: StageIndex, text: &str) -> bool {
         let definition = &self.situation.project.stages[stage];
         let mut has_any = false;
         for word in making::paths(text) {
@@ -180,7 +181,7 @@ impl<'a> Looking<'a> {
     }
 
     /// The outs that a path names: itself, one that it lies in, or those in it.
-    fn named(&self, path: &str) -> Vec<(&'a str, usize)> {
+    fn named(&self, path: &str) -> Vec<(&'a str, StageIndex)> {
         let above = std::iter::successors(Some(path), |path| path.rsplit_once('/').map(|(parent, _)| parent));
         let at = above.into_iter().find_map(|path| self.outs.get_key_value(path));
         if let Some((out, (maker, _))) = at {
@@ -196,7 +197,7 @@ impl<'a> Looking<'a> {
     }
 
     /// Notes an out that a stage names, by itself or by a folder that it is in; returns whether there is something to note.
-    fn take(&mut self, stage: usize, out: &'a str, maker: usize, is_path: bool, is_in_it: bool) -> bool {
+    fn take(&mut self, stage: StageIndex, out: &'a str, maker: StageIndex, is_path: bool, is_in_it: bool) -> bool {
         let (project, root) = (self.situation.project, &self.situation.home.root);
         if !self.makers.contains(&maker) {
             let is_cached = self.outs.get(out).is_some_and(|(_, out)| out.cache);
@@ -216,7 +217,7 @@ impl<'a> Looking<'a> {
         if is_after && (is_in_it || !root.join(out).exists()) {
             return false;
         }
-        let address = |stage: usize| project.stages[stage].address.0.clone();
+        let address = |stage: StageIndex| project.stages[stage].address.0.clone();
         let made = Made { stage: address(stage), path: out.to_owned(), maker: address(maker), is_after };
         self.found.made.entry(survey::template(&project.stages[stage])).or_insert(made);
         true

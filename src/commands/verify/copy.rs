@@ -27,6 +27,7 @@ use crate::dvc::pipeline::graph::Graph;
 use crate::dvc::pipeline::path::{inside, is_within};
 use crate::dvc::pipeline::project::Project;
 use crate::dvc::pipeline::stage::{Out, Recorded};
+use crate::dvc::pipeline::stage_index::StageIndex;
 use crate::state::format::Plan;
 use crate::state::home::ProjectHome;
 
@@ -81,7 +82,7 @@ impl<'a> Copying<'a> {
     ) -> Result<Self, Diagnostic> {
         let (git, prefix) = home.git()?;
         let top = git.workdir().canonicalize().unwrap_or_else(|_| git.workdir().to_owned());
-        let is_chosen = |stage: &usize| sample.chosen.contains(stage);
+        let is_chosen = |stage: &StageIndex| sample.chosen.contains(stage);
         let mut needed: Vec<&Out> = vec![];
         for &at in &sample.chosen {
             let makers = graph.needs(at).iter().filter(|need| !is_chosen(need));

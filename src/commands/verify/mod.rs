@@ -20,6 +20,7 @@ use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::graph::Graph;
 use crate::dvc::pipeline::graph::target::{self, TargetOptions};
 use crate::dvc::pipeline::project::Project;
+use crate::dvc::pipeline::stage_index::StageIndex;
 use crate::env;
 use crate::exit::Exit;
 use crate::output::text::{self, count};
@@ -190,7 +191,7 @@ impl Bench<'_> {
         made.map(|stage| self.address(*stage))
     }
 
-    fn address(&self, stage: usize) -> String {
+    fn address(&self, stage: StageIndex) -> String {
         self.project.stages[stage].address_from(&self.project.root, &self.home.cwd)
     }
 

@@ -14,6 +14,7 @@ use crate::dvc::pipeline::graph::Graph;
 use crate::dvc::pipeline::path::lock_path;
 use crate::dvc::pipeline::project::Project;
 use crate::dvc::pipeline::stage::{Out, Recorded, Stage};
+use crate::dvc::pipeline::stage_index::StageIndex;
 use crate::plan::survey::template;
 use crate::state::home::ProjectHome;
 
@@ -47,7 +48,7 @@ pub(super) fn locks(home: &ProjectHome, project: &Project) -> Locks {
 #[derive(Debug, Default)]
 pub(super) struct Sample {
     /// In the order of `dvc repro`.
-    pub chosen: Vec<usize>,
+    pub chosen: Vec<StageIndex>,
     /// What is not, and why; the keys of a template count as one.
     pub left_out: BTreeMap<String, String>,
 }
@@ -57,13 +58,13 @@ impl Sample {
     pub(super) fn choose(
         project: &Project,
         graph: &Graph,
-        order: &[usize],
+        order: &[StageIndex],
         keys: usize,
         is_there: &dyn Fn(&Out) -> bool,
     ) -> Sample {
         let sampled = sampled(project, order, keys);
         let mut sample = Sample::default();
-        let mut chosen: HashSet<usize> = HashSet::new();
+        let mut chosen: HashSet<StageIndex> = HashSet::new();
         let mut missed: BTreeMap<String, usize> = BTreeMap::new();
         for &at in order {
             let stage = &project.stages[at];
@@ -108,8 +109,8 @@ fn is_data(stage: &Stage) -> bool {
 }
 
 /// Some stages of each template, evenly.
-fn sampled(project: &Project, order: &[usize], keys: usize) -> HashSet<usize> {
-    let mut templates: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+fn sampled(project: &Project, order: &[StageIndex], keys: usize) -> HashSet<StageIndex> {
+    let mut templates: BTreeMap<String, Vec<StageIndex>> = BTreeMap::new();
     for &at in order.iter().filter(|at| project.stages[**at].generated.is_some()) {
         templates.entry(template(&project.stages[at])).or_default().push(at);
     }

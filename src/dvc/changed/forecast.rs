@@ -20,6 +20,7 @@ use crate::dvc::hash::{HashName, Hashed, Md5, Member, directory_text};
 use crate::dvc::oid::Oid;
 use crate::dvc::pipeline::path;
 use crate::dvc::pipeline::stage::{Dep, Out, Recorded, Stage};
+use crate::dvc::pipeline::stage_index::{PerStage, StageIndex};
 use crate::dvc::value::{Map, Value};
 
 /// What `dvc repro` will do with a stage.
@@ -42,7 +43,7 @@ pub(crate) enum Outlook {
 pub(crate) struct Forecast {
     pub outlook: Outlook,
     /// Stages that run (or may) and make something this stage reads.
-    pub upstream: Vec<usize>,
+    pub upstream: Vec<StageIndex>,
     /// The key of the run cache that a stage is restored by, where it is not by its own lock entry.
     pub run: Option<String>,
 }
@@ -56,15 +57,15 @@ struct Restored {
 /// The selected stages of a project and what was seen of them.
 pub(crate) struct Selection<'a> {
     /// In the order of `dvc repro`.
-    pub order: &'a [usize],
-    pub subject: &'a dyn Fn(usize) -> Subject<'a>,
-    /// One per stage of the project; those that are not selected are not there.
-    pub observations: &'a [Option<Observation>],
-    pub needs: &'a dyn Fn(usize) -> &'a [usize],
+    pub order: &'a [StageIndex],
+    pub subject: &'a dyn Fn(StageIndex) -> Subject<'a>,
+    /// Those that are not selected have none.
+    pub observations: &'a PerStage<Option<Observation>>,
+    pub needs: &'a dyn Fn(StageIndex) -> &'a [StageIndex],
     /// Whether data that is only missing changes no stage (`dvc repro --allow-missing`).
     pub allow_missing: bool,
     /// Whether a stage is not taken from the run cache, whatever that knows of it.
-    pub distrusts: &'a dyn Fn(usize) -> bool,
+    pub distrusts: &'a dyn Fn(StageIndex) -> bool,
 }
 
 /// What a dep will be when the stage's turn comes.
@@ -78,15 +79,15 @@ enum Later {
 /// What is to come.
 #[derive(Debug)]
 pub(crate) struct Forecasts {
-    /// One per stage of the project; those that are not selected have none.
-    pub of: Vec<Option<Forecast>>,
+    /// Stages that are not selected have none.
+    pub of: PerStage<Option<Forecast>>,
     /// Stages of which something could not be looked at, beside what their observations say.
-    pub problems: Vec<(usize, FactError)>,
+    pub problems: Vec<(StageIndex, FactError)>,
 }
 
 /// Forecasts every selected stage. One with a problem runs: then DVC says what it makes of it.
 pub(crate) fn forecast(selection: &Selection<'_>, facts: &dyn Facts) -> Forecasts {
-    let mut state = State { selection, facts, forecasts: vec![None; selection.observations.len()] };
+    let mut state = State { selection, facts, forecasts: selection.observations.filled(None) };
     let mut problems = vec![];
     for &stage in selection.order {
         if let Some(observation) = &selection.observations[stage] {
@@ -103,7 +104,7 @@ pub(crate) fn forecast(selection: &Selection<'_>, facts: &dyn Facts) -> Forecast
 struct State<'s, 'a> {
     selection: &'s Selection<'a>,
     facts: &'s dyn Facts,
-    forecasts: Vec<Option<Forecast>>,
+    forecasts: PerStage<Option<Forecast>>,
 }
 
 /// The dep of a stage with what it will be.
@@ -114,7 +115,7 @@ struct Input<'a> {
 }
 
 impl State<'_, '_> {
-    fn stage(&self, index: usize, observation: &Observation) -> Result<Forecast, FactError> {
+    fn stage(&self, index: StageIndex, observation: &Observation) -> Result<Forecast, FactError> {
         let stage = (self.selection.subject)(index).stage;
         let mut upstream = Vec::new();
         let inputs: Vec<Input<'_>> = stage
@@ -165,7 +166,7 @@ impl State<'_, '_> {
 
     /// Whether a reason is none, since data is only missing and may be (`dvc/stage/__init__.py: _changed_deps`): of a dep
     /// the stage before it must not have recorded something else.
-    fn is_only_missing(&self, index: usize, reason: &Reason) -> bool {
+    fn is_only_missing(&self, index: StageIndex, reason: &Reason) -> bool {
         match reason {
             _ if !self.selection.allow_missing => false,
             Reason::Out { change, .. } => {
@@ -200,7 +201,7 @@ impl State<'_, '_> {
     }
 
     /// Says what a dep of stage `index` will be.
-    fn later(&self, index: usize, dep: &str, seen: &Seen, upstream: &mut Vec<usize>) -> Later {
+    fn later(&self, index: StageIndex, dep: &str, seen: &Seen, upstream: &mut Vec<StageIndex>) -> Later {
         let mut later = Later::Same;
         for (need, out, position) in self.makers(index, dep) {
             let outlook = self.forecasts[need].as_ref().map(|forecast| &forecast.outlook);
@@ -232,7 +233,7 @@ impl State<'_, '_> {
     }
 
     /// Whether the file at a path will be what it is now.
-    fn is_settled(&self, index: usize, file: &str, upstream: &mut Vec<usize>) -> bool {
+    fn is_settled(&self, index: StageIndex, file: &str, upstream: &mut Vec<StageIndex>) -> bool {
         let seen = Seen { recorded: None, found: None, is_cached: None };
         let later = self.later(index, file, &seen, upstream);
         if let Later::Known(_) = later {
@@ -242,7 +243,7 @@ impl State<'_, '_> {
     }
 
     /// The outs of needed stages that are a path, contain it, or lie in it: stage, out's path, out's position.
-    fn makers(&self, index: usize, dep: &str) -> impl Iterator<Item = (usize, &str, usize)> {
+    fn makers(&self, index: StageIndex, dep: &str) -> impl Iterator<Item = (StageIndex, &str, usize)> {
         let needs = (self.selection.needs)(index);
         needs.iter().flat_map(move |need| {
             let outs = (self.selection.subject)(*need).stage.outs.iter().enumerate();
@@ -253,7 +254,7 @@ impl State<'_, '_> {
         })
     }
 
-    fn found(&self, index: usize, out: usize) -> Option<Hashed> {
+    fn found(&self, index: StageIndex, out: usize) -> Option<Hashed> {
         self.selection.observations[index].as_ref()?.outs.get(out)?.found
     }
 
@@ -275,7 +276,7 @@ impl State<'_, '_> {
     /// cache where that says so.
     fn restored(
         &self,
-        index: usize,
+        index: StageIndex,
         observation: &Observation,
         inputs: &[Input<'_>],
     ) -> Result<Option<Restored>, FactError> {

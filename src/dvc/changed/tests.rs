@@ -5,6 +5,7 @@ use crate::dvc::hash::Md5;
 use crate::dvc::lockfile::LockItem;
 use crate::dvc::oid::{ObjectKey, Oid};
 use crate::dvc::pipeline::stage::{Dep, Out, OutKind, ParamsDep, Recorded, StageAddress};
+use crate::dvc::pipeline::stage_index::{PerStage, StageIndex};
 use crate::dvc::value::Map;
 
 /// A workspace and a cache in memory; the content of a file is a text.
@@ -92,6 +93,9 @@ fn entry(name: &str, deps: &[(&str, &str)], outs: &[(&str, &str)]) -> LockEntry 
     LockEntry { cmd: Value::str(name), deps: items(deps), params: vec![], outs: items(outs) }
 }
 
+const A: StageIndex = StageIndex::new(0);
+const B: StageIndex = StageIndex::new(1);
+
 /// The stages `a: raw -> mid`, `b: mid -> end`, both run and nothing changed since.
 struct Chain {
     world: World,
@@ -125,12 +129,12 @@ impl Chain {
 
     #[track_caller]
     fn check(&self, changed: [bool; 2], outlooks: [&str; 2]) {
-        let observations = [0, 1].map(|index| Some(self.observe(index)));
-        let now = observations.each_ref().map(|seen| seen.as_ref().is_some_and(Observation::is_changed));
-        assert_eq!(now, changed, "{observations:#?}");
-        let subject = |index: usize| self.subject(index);
-        let needs = |index: usize| if index == 1 { &[0][..] } else { &[] };
-        let (order, allow_missing) = (&[0, 1], false);
+        let observations: PerStage<_> = [0, 1].map(|index| Some(self.observe(index))).into_iter().collect();
+        let now = observations.iter().map(|seen| seen.as_ref().is_some_and(Observation::is_changed));
+        assert_eq!(now.collect::<Vec<_>>(), changed, "{observations:#?}");
+        let subject = |index: StageIndex| self.subject(usize::from(index == B));
+        let needs = |index: StageIndex| if index == B { &[A][..] } else { &[] };
+        let (order, allow_missing) = (&[A, B], false);
         let distrusts = |_| false;
         let selection = Selection {
             order,
@@ -150,7 +154,7 @@ impl Chain {
         });
         assert_eq!(named.collect::<Vec<_>>(), outlooks);
         for (forecast, outlook) in forecasts.iter().flatten().zip(outlooks) {
-            assert!(outlook != "may run" || forecast.upstream == [0], "{forecast:?}");
+            assert!(outlook != "may run" || forecast.upstream == [A], "{forecast:?}");
         }
     }
 }

@@ -11,7 +11,7 @@
 //! | who needs whom, and the order of `dvc repro` | `graph/` | `trie.rs` |
 //! | what a target on the command line means | `graph/` | `target.rs` |
 //!
-//! What they speak of stands beside them: `project.rs`, `stage.rs`, `path.rs`; so does what they read from, `source.rs`
+//! What they speak of stands beside them: `project.rs`, `stage.rs`, `stage_index.rs`, `path.rs`; so does what they read from, `source.rs`
 //! and `env.rs`, and what they say when they cannot, `error.rs`.
 
 mod env;
@@ -24,5 +24,6 @@ pub(crate) mod read;
 mod resolve;
 pub(crate) mod source;
 pub(crate) mod stage;
+pub(crate) mod stage_index;
 #[cfg(test)]
 mod tests;

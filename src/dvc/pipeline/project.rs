@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::read::sections::TopLevel;
 use super::stage::Stage;
+use super::stage_index::{PerStage, StageIndex};
 use crate::dvc::lockfile::LockEntry;
 
 /// A DVC project.
@@ -14,11 +15,11 @@ pub(crate) struct Project {
     /// The absolute path of its root.
     pub root: String,
     /// All stages, in the order in which DVC collects them.
-    pub stages: Vec<Stage>,
+    pub stages: PerStage<Stage>,
     /// The stage files, in that order too.
     pub files: Vec<StageFile>,
-    /// Stages that DVC lists once more than they are: indices into `stages`.
-    pub repeated: Vec<usize>,
+    /// Stages that DVC lists once more than they are.
+    pub repeated: Vec<StageIndex>,
 }
 
 /// A `dvc.yaml` or `.dvc` file.
@@ -27,7 +28,7 @@ pub(crate) struct StageFile {
     /// Relative to the project's root.
     pub path: String,
     /// The stages of the file in [`Project::stages`].
-    pub stages: Range<usize>,
+    pub stages: Range<StageIndex>,
     /// Its foreach and matrix definitions, those without stages included.
     pub groups: Vec<Group>,
     pub top: TopLevel,
@@ -60,9 +61,9 @@ impl Group {
     }
 }
 
-/// An output by its place: indices into [`Project::stages`] and that stage's `outs`.
+/// An output by its stage and its place among that stage's `outs`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OutputRef {
-    pub stage: usize,
+    pub stage: StageIndex,
     pub out: usize,
 }

@@ -6,6 +6,7 @@ use super::graph::target::{self, TargetOptions};
 use super::graph::{Graph, Reach};
 use super::project::Project;
 use super::source::MemoryFiles;
+use super::stage_index::StageIndex;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::config::DvcConfig;
 use crate::dvc::lockfile::Lockfile;
@@ -20,14 +21,14 @@ fn load(files: &[(&str, &str)]) -> Result<(Project, Graph), Diagnostic> {
     Ok((project, graph))
 }
 
-fn addresses(project: &Project, stages: &[usize]) -> Vec<String> {
+fn addresses(project: &Project, stages: &[StageIndex]) -> Vec<String> {
     stages.iter().map(|&stage| project.stages[stage].address.0.clone()).collect()
 }
 
 #[track_caller]
 fn check_names(files: &[(&str, &str)], expected: &[&str]) {
     let (project, _) = load(files).unwrap_or_else(|error| panic!("{error:?}"));
-    let all: Vec<usize> = (0..project.stages.len()).collect();
+    let all: Vec<StageIndex> = project.stages.indexes().collect();
     assert_eq!(addresses(&project, &all), expected);
 }
 
@@ -109,7 +110,7 @@ fn a_selection_reaches_up_down_or_everywhere() {
                 z: {cmd: x}\n";
     let (project, graph) = load(&[("dvc.yaml", yaml)]).unwrap_or_else(|error| panic!("{error:?}"));
     let check = |reach: Reach, expected: &[&str]| {
-        assert_eq!(addresses(&project, &graph.order_from(&[1], reach)), expected, "{reach:?}");
+        assert_eq!(addresses(&project, &graph.order_from(&[StageIndex::new(1)], reach)), expected, "{reach:?}");
     };
     check(Reach::Upstream, &["a", "b"]);
     check(Reach::Downstream, &["b", "c"]);
@@ -237,18 +238,17 @@ proptest! {
     #[test]
     fn every_stage_comes_once_and_after_what_it_needs(yaml in stages(), from in any::<prop::sample::Index>()) {
         if let Ok((project, graph)) = load(&[("dvc.yaml", &yaml)]) {
-            let count = project.stages.len();
             let order = graph.order();
-            let mut place = vec![None; count];
+            let mut place = project.stages.filled(None);
             for (position, &stage) in order.iter().enumerate() {
                 prop_assert_eq!(place[stage].replace(position), None);
             }
-            for stage in (0..count).filter(|&stage| !project.stages[stage].frozen) {
+            for (stage, _) in project.stages.indexed().filter(|(_, stage)| !stage.frozen) {
                 for &needed in graph.needs(stage) {
                     prop_assert!(place[needed] < place[stage]);
                 }
             }
-            let start = from.index(count);
+            let start = StageIndex::new(from.index(project.stages.len()));
             let upstream = graph.order_from(&[start], Reach::Upstream);
             prop_assert_eq!(upstream.last(), Some(&start));
         }

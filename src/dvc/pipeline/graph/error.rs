@@ -5,6 +5,7 @@ use thiserror::Error;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::pipeline::project::{OutputRef, Project};
 use crate::dvc::pipeline::stage::StageAddress;
+use crate::dvc::pipeline::stage_index::StageIndex;
 
 /// Why no graph can be made of a project's stages.
 #[derive(Debug, Error)]
@@ -27,7 +28,7 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    fn of(project: &Project, stage: usize) -> Named {
+    fn of(project: &Project, stage: StageIndex) -> Named {
         let stage = &project.stages[stage];
         let place = Place { path: stage.file.clone(), line: Some(stage.line), column: None };
         Named { address: stage.address.clone(), place }
@@ -60,7 +61,7 @@ impl GraphError {
         }
     }
 
-    pub(super) fn stage_in_output(project: &Project, stage: usize, output: OutputRef) -> Self {
+    pub(super) fn stage_in_output(project: &Project, stage: StageIndex, output: OutputRef) -> Self {
         GraphError::StageInOutput {
             stage: Named::of(project, stage),
             output: project.stages[output.stage].outs[output.out].path.clone(),
@@ -68,7 +69,7 @@ impl GraphError {
         }
     }
 
-    pub(super) fn cycle(project: &Project, stages: &[usize]) -> Self {
+    pub(super) fn cycle(project: &Project, stages: &[StageIndex]) -> Self {
         GraphError::Cycle { stages: stages.iter().map(|&stage| Named::of(project, stage)).collect() }
     }
 }

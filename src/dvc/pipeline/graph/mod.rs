@@ -11,17 +11,18 @@ use self::error::GraphError;
 use self::trie::{OutputTrie, graph_key};
 use crate::dvc::pipeline::project::Project;
 use crate::dvc::pipeline::stage::Stage;
+use crate::dvc::pipeline::stage_index::{PerStage, StageIndex};
 
-/// The stages that each stage needs; indices into [`Project::stages`].
+/// The stages that each stage needs.
 #[derive(Debug)]
 pub(crate) struct Graph {
-    needs: Vec<Vec<usize>>,
+    needs: PerStage<Vec<StageIndex>>,
     /// The other way round, in collection order.
-    needed_by: Vec<Vec<usize>>,
+    needed_by: PerStage<Vec<StageIndex>>,
     /// A frozen stage runs without its deps being brought up to date.
-    frozen: Vec<bool>,
+    frozen: PerStage<bool>,
     /// A stage that DVC lists twice (`a@x` written out beside a group `a` with key `x`) is one node, the first.
-    repeated: Vec<bool>,
+    repeated: PerStage<bool>,
 }
 
 /// How far a selection reaches.
@@ -42,15 +43,15 @@ impl Graph {
     pub(crate) fn build(project: &Project) -> Result<Graph, GraphError> {
         let outputs = OutputTrie::of(project)?;
         check_files(project, &outputs)?;
-        let count = project.stages.len();
-        let mut repeated = vec![false; count];
+        let mut repeated = project.stages.filled(false);
         for &stage in &project.repeated {
             repeated[stage] = true;
         }
-        let needs: Vec<Vec<usize>> =
-            (0..count).map(|stage| if repeated[stage] { vec![] } else { needs_of(project, &outputs, stage) }).collect();
-        let mut needed_by = vec![vec![]; count];
-        for (stage, needs) in needs.iter().enumerate() {
+        let needs = project.stages.indexes();
+        let needs = needs.map(|stage| if repeated[stage] { vec![] } else { needs_of(project, &outputs, stage) });
+        let needs: PerStage<Vec<StageIndex>> = needs.collect();
+        let mut needed_by = needs.filled(vec![]);
+        for (stage, needs) in needs.indexed() {
             for &needed in needs {
                 needed_by[needed].push(stage);
             }
@@ -64,27 +65,27 @@ impl Graph {
     }
 
     /// The stages that `stage` needs, in the order in which `dvc repro` visits them.
-    pub(crate) fn needs(&self, stage: usize) -> &[usize] {
+    pub(crate) fn needs(&self, stage: StageIndex) -> &[StageIndex] {
         &self.needs[stage]
     }
 
     /// Everything that must be done before `stage`, in no useful order.
-    pub(crate) fn upstream(&self, stage: usize) -> Vec<usize> {
+    pub(crate) fn upstream(&self, stage: StageIndex) -> Vec<StageIndex> {
         let mut before = self.reach(&[stage], |stage| self.active_needs(stage).to_vec());
         before.retain(|other| *other != stage);
         before
     }
 
     /// Returns all stages in the order of `dvc repro --all-pipelines`.
-    pub(crate) fn order(&self) -> Vec<usize> {
-        self.order_of(&vec![true; self.needs.len()], 0..self.needs.len())
+    pub(crate) fn order(&self) -> Vec<StageIndex> {
+        self.order_of(&self.needs.filled(true), self.needs.indexes())
     }
 
     /// Returns the stages that `dvc repro` visits for `selected`, in its order; all of them if nothing is selected.
     ///
     /// DVC itself starts with a random one where fewer than half of the stages are selected; here the order of
     /// collection holds then too.
-    pub(crate) fn order_from(&self, selected: &[usize], reach: Reach) -> Vec<usize> {
+    pub(crate) fn order_from(&self, selected: &[StageIndex], reach: Reach) -> Vec<StageIndex> {
         if selected.is_empty() {
             return self.order();
         }
@@ -92,7 +93,7 @@ impl Graph {
             Reach::Upstream => self.order_within(selected, |stage| self.active_needs(stage).to_vec()),
             Reach::Downstream => self.order_within(selected, |stage| self.active_needed_by(stage)),
             Reach::Pipeline => {
-                let mut within = vec![false; self.needs.len()];
+                let mut within = self.needs.filled(false);
                 let mut nodes = vec![];
                 for &start in selected {
                     if !within[start] {
@@ -113,17 +114,17 @@ impl Graph {
         }
     }
 
-    fn order_within(&self, selected: &[usize], next: impl Fn(usize) -> Vec<usize>) -> Vec<usize> {
-        let mut within = vec![false; self.needs.len()];
+    fn order_within(&self, selected: &[StageIndex], next: impl Fn(StageIndex) -> Vec<StageIndex>) -> Vec<StageIndex> {
+        let mut within = self.needs.filled(false);
         for stage in self.reach(selected, next) {
             within[stage] = true;
         }
-        self.order_of(&within, 0..self.needs.len())
+        self.order_of(&within, self.needs.indexes())
     }
 
     /// Returns everything that can be reached from `selected`, in no useful order.
-    fn reach(&self, selected: &[usize], next: impl Fn(usize) -> Vec<usize>) -> Vec<usize> {
-        let mut seen = vec![false; self.needs.len()];
+    fn reach(&self, selected: &[StageIndex], next: impl Fn(StageIndex) -> Vec<StageIndex>) -> Vec<StageIndex> {
+        let mut seen = self.needs.filled(false);
         let mut reached = vec![];
         let mut waiting = selected.to_vec();
         while let Some(stage) = waiting.pop() {
@@ -135,19 +136,19 @@ impl Graph {
         reached
     }
 
-    fn active_needs(&self, stage: usize) -> &[usize] {
+    fn active_needs(&self, stage: StageIndex) -> &[StageIndex] {
         if self.frozen[stage] { &[] } else { &self.needs[stage] }
     }
 
-    fn active_needed_by(&self, stage: usize) -> Vec<usize> {
+    fn active_needed_by(&self, stage: StageIndex) -> Vec<StageIndex> {
         self.needed_by[stage].iter().copied().filter(|&needing| !self.frozen[needing]).collect()
     }
 
     /// Depth-first post-order: `nodes` in the given order, each after what it needs.
-    fn order_of(&self, within: &[bool], nodes: impl IntoIterator<Item = usize>) -> Vec<usize> {
+    fn order_of(&self, within: &PerStage<bool>, nodes: impl IntoIterator<Item = StageIndex>) -> Vec<StageIndex> {
         let mut order = vec![];
-        let mut seen = vec![false; self.needs.len()];
-        let mut path: Vec<(usize, usize)> = vec![];
+        let mut seen = self.needs.filled(false);
+        let mut path: Vec<(StageIndex, usize)> = vec![];
         for node in nodes {
             if !within[node] || self.repeated[node] || std::mem::replace(&mut seen[node], true) {
                 continue;
@@ -169,16 +170,16 @@ impl Graph {
     }
 
     /// Returns the stages of one cycle, each needing the next and the last the first.
-    fn cycle(&self) -> Option<Vec<usize>> {
+    fn cycle(&self) -> Option<Vec<StageIndex>> {
         #[derive(Clone, Copy, PartialEq)]
         enum Mark {
             New,
             Open,
             Done,
         }
-        let mut marks = vec![Mark::New; self.needs.len()];
-        let mut path: Vec<(usize, usize)> = vec![];
-        for start in 0..self.needs.len() {
+        let mut marks = self.needs.filled(Mark::New);
+        let mut path: Vec<(StageIndex, usize)> = vec![];
+        for start in self.needs.indexes() {
             if marks[start] != Mark::New {
                 continue;
             }
@@ -210,7 +211,7 @@ impl Graph {
 
 fn check_files(project: &Project, outputs: &OutputTrie<'_>) -> Result<(), GraphError> {
     let mut checked: Option<&str> = None;
-    for (index, stage) in project.stages.iter().enumerate() {
+    for (index, stage) in project.stages.indexed() {
         if checked.replace(&stage.file) != Some(&stage.file)
             && let Some(output) = outputs.containing(&stage.file).into_iter().next()
         {
@@ -222,14 +223,14 @@ fn check_files(project: &Project, outputs: &OutputTrie<'_>) -> Result<(), GraphE
 
 /// The needs of one stage: for each dep, then each params file, first the outputs that equal or contain it, outermost
 /// first, then those below it in trie order; the first mention counts.
-fn needs_of(project: &Project, outputs: &OutputTrie<'_>, index: usize) -> Vec<usize> {
+fn needs_of(project: &Project, outputs: &OutputTrie<'_>, index: StageIndex) -> Vec<StageIndex> {
     let stage = &project.stages[index];
     if is_without_edges(stage) {
         return vec![];
     }
     let deps = stage.deps.iter().filter_map(|dep| graph_key(dep.resolved.as_ref(), &dep.path));
     let params = stage.params.iter().map(|params| params.resolved.as_str());
-    let mut needs: Vec<usize> = vec![];
+    let mut needs: Vec<StageIndex> = vec![];
     let mut seen = std::collections::HashSet::new();
     for path in deps.chain(params) {
         for output in outputs.containing(path).into_iter().chain(outputs.below(path)) {

@@ -10,6 +10,7 @@ use crate::dvc::pipeline::path;
 use crate::dvc::pipeline::project::{Project, StageFile};
 use crate::dvc::pipeline::source::{FileKind, ProjectFiles};
 use crate::dvc::pipeline::stage::Stage;
+use crate::dvc::pipeline::stage_index::StageIndex;
 use crate::dvc::python_text;
 use crate::dvc::suggest;
 
@@ -73,7 +74,7 @@ pub(crate) fn select(
     cwd: &str,
     targets: &[String],
     options: TargetOptions,
-) -> Result<Vec<usize>, TargetError> {
+) -> Result<Vec<StageIndex>, TargetError> {
     if options.all_pipelines {
         return Ok(graph.order());
     }
@@ -99,9 +100,9 @@ pub(crate) fn name(
     cwd: &str,
     targets: &[String],
     options: TargetOptions,
-) -> Result<Vec<usize>, TargetError> {
+) -> Result<Vec<StageIndex>, TargetError> {
     let mut named = vec![];
-    let mut seen = vec![false; project.stages.len()];
+    let mut seen = project.stages.filled(false);
     for target in targets {
         for stage in name_one(project, files, graph, cwd, target, options)? {
             if !std::mem::replace(&mut seen[stage], true) {
@@ -120,7 +121,7 @@ fn name_one(
     cwd: &str,
     target: &str,
     options: TargetOptions,
-) -> Result<Vec<usize>, TargetError> {
+) -> Result<Vec<StageIndex>, TargetError> {
     match name_for_dvc(project, files, graph, cwd, target, options) {
         Err(error @ (TargetError::NoFile { .. } | TargetError::NoStage { .. })) if !options.glob => {
             let file = path::resolve(&project.root, cwd, &format!("{target}/dvc.yaml"));
@@ -132,8 +133,8 @@ fn name_one(
 }
 
 /// The stages of a file, but for those that a later definition has replaced.
-fn stages_of(project: &Project, file: &StageFile) -> Vec<usize> {
-    file.stages.clone().filter(|stage| !project.repeated.contains(stage)).collect()
+fn stages_of(project: &Project, file: &StageFile) -> Vec<StageIndex> {
+    StageIndex::each(file.stages.clone()).filter(|stage| !project.repeated.contains(stage)).collect()
 }
 
 fn name_for_dvc(
@@ -143,13 +144,13 @@ fn name_for_dvc(
     cwd: &str,
     target: &str,
     options: TargetOptions,
-) -> Result<Vec<usize>, TargetError> {
+) -> Result<Vec<StageIndex>, TargetError> {
     if target.is_empty() {
-        return Ok((0..project.stages.len()).collect());
+        return Ok(project.stages.indexes().collect());
     }
     let resolved = path::resolve(&project.root, cwd, target);
     if options.recursive && files.kind(&resolved) == Some(FileKind::Directory) {
-        let below = |&stage: &usize| path::is_within(&project.stages[stage].file, &resolved);
+        let below = |&stage: &StageIndex| path::is_within(&project.stages[stage].file, &resolved);
         return Ok(graph.order().into_iter().filter(below).collect());
     }
     let parsed = if options.glob { parse_pattern(target) } else { parse(target)? };
@@ -168,7 +169,7 @@ fn name_for_dvc(
         _ => return Ok(all()),
     };
     let has_name =
-        |stage: usize, accepts: &dyn Fn(&str) -> bool| project.stages[stage].name.as_deref().is_some_and(accepts);
+        |stage: StageIndex, accepts: &dyn Fn(&str) -> bool| project.stages[stage].name.as_deref().is_some_and(accepts);
     if file.groups.iter().any(|group| group.name == name) {
         let prefix = format!("{name}@");
         return Ok(all().into_iter().filter(|&stage| has_name(stage, &|name| name.starts_with(&prefix))).collect());
@@ -237,7 +238,7 @@ fn no_file(project: &Project, cwd: &str, written: &str, target: &str) -> TargetE
 }
 
 fn no_stage(project: &Project, cwd: &str, file: &StageFile, name: &str) -> TargetError {
-    let names = file.stages.clone().filter_map(|stage| project.stages[stage].name.as_deref());
+    let names = StageIndex::each(file.stages.clone()).filter_map(|stage| project.stages[stage].name.as_deref());
     let known = file.groups.iter().map(|group| group.name.as_str()).chain(names);
     let mut misses: Vec<String> = suggest::misses(name, known).into_iter().map(str::to_owned).collect();
     if misses.is_empty() {

@@ -33,7 +33,7 @@ impl<'a> OutputTrie<'a> {
             node.children.clear();
             node.is_linked = false;
         }
-        for (stage, of_stage) in project.stages.iter().enumerate() {
+        for (stage, of_stage) in project.stages.indexed() {
             for (out, output) in of_stage.outs.iter().enumerate() {
                 if let Some(key) = graph_key(output.resolved.as_ref(), &output.path) {
                     trie.insert(project, key, OutputRef { stage, out })?;

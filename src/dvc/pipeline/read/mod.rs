@@ -18,6 +18,7 @@ use crate::dvc::pipeline::resolve::context::Context;
 use crate::dvc::pipeline::resolve::define::{self, Definitions};
 use crate::dvc::pipeline::source::{FileKind, ProjectFiles};
 use crate::dvc::pipeline::stage::Stage;
+use crate::dvc::pipeline::stage_index::{PerStage, StageIndex};
 use crate::dvc::value::StrKey;
 use crate::dvc::yaml::Node;
 
@@ -25,18 +26,12 @@ impl Project {
     /// Reads a project as DVC does; the first file that cannot be read is the error.
     pub(crate) fn load(files: &dyn ProjectFiles, config: &DvcConfig) -> Result<Project, LoadError> {
         let env = Env::new(files, config);
-        let mut project = Project { root: files.root().to_owned(), stages: vec![], files: vec![], repeated: vec![] };
+        let mut project = Project::empty(files);
         discover::walk(&env, |path| {
-            let start = project.stages.len();
             let mut read = read(&env, path)?;
-            if project.stages.is_empty() {
-                project.stages = std::mem::take(&mut read.stages);
-            } else {
-                project.stages.append(&mut read.stages);
-            }
-            let stages = start..project.stages.len();
+            let stages = project.stages.append(&mut read.stages);
             project.repeated.extend(repeated(&project.stages, stages.clone()));
-            let outs = project.stages[stages.clone()].iter().flat_map(|stage| &stage.outs);
+            let outs = StageIndex::each(stages.clone()).flat_map(|stage| &project.stages[stage].outs);
             let outs = outs.filter_map(|out| out.resolved.clone()).collect();
             project.files.push(read.file(path, stages));
             Ok(outs)
@@ -53,15 +48,17 @@ impl Project {
         paths: impl Iterator<Item = &'p str>,
     ) -> Result<Project, LoadError> {
         let env = Env::new(files, config);
-        let mut project = Project { root: files.root().to_owned(), stages: vec![], files: vec![], repeated: vec![] };
+        let mut project = Project::empty(files);
         for path in paths {
-            let start = project.stages.len();
             let mut read = read(&env, path)?;
-            project.stages.append(&mut read.stages);
-            let stages = start..project.stages.len();
+            let stages = project.stages.append(&mut read.stages);
             project.files.push(read.file(path, stages));
         }
         Ok(project)
+    }
+
+    fn empty(files: &dyn ProjectFiles) -> Project {
+        Project { root: files.root().to_owned(), stages: PerStage::new(), files: vec![], repeated: vec![] }
     }
 }
 
@@ -74,16 +71,16 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// The file at a path, of whose stages these are the indices.
-    fn file(self, path: &str, stages: Range<usize>) -> StageFile {
+    /// The file at a path; these are its stages.
+    fn file(self, path: &str, stages: Range<StageIndex>) -> StageFile {
         StageFile { path: path.to_owned(), stages, groups: self.groups, top: self.top, lock: self.lock }
     }
 }
 
 /// Returns the stages whose name came before: only a name with `@` can be given twice.
-fn repeated(stages: &[Stage], of_file: Range<usize>) -> Vec<usize> {
+fn repeated(stages: &PerStage<Stage>, of_file: Range<StageIndex>) -> Vec<StageIndex> {
     let mut seen = std::collections::HashSet::new();
-    let names = of_file.filter(|&stage| stages[stage].generated.is_some());
+    let names = StageIndex::each(of_file).filter(|&stage| stages[stage].generated.is_some());
     names.filter(|&stage| !seen.insert(stages[stage].name.as_deref())).collect()
 }
 

@@ -25,6 +25,7 @@ use crate::adapters::process::{self, Ending, Input, Program};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::config::DvcConfig;
 use crate::dvc::pipeline::project::Project;
+use crate::dvc::pipeline::stage_index::StageIndex;
 use crate::env;
 use crate::model::run::{Executed, StageState};
 use crate::native::repro::{self, Locks, Outcome, Turn};
@@ -147,10 +148,10 @@ impl Executor for NativeExecutor<'_> {
             Ok(project) => project,
             Err(why) => return self.leave(scene, watch, &why),
         };
-        let by_address: HashMap<&str, usize> =
-            project.stages.iter().enumerate().map(|(at, stage)| (stage.address.0.as_str(), at)).collect();
+        let by_address: HashMap<&str, StageIndex> =
+            project.stages.indexed().map(|(index, stage)| (stage.address.0.as_str(), index)).collect();
         let found = scene.item.stages.iter().map(|planned| by_address.get(planned.address.as_str()).copied());
-        let Some(stages) = found.collect::<Option<Vec<usize>>>() else {
+        let Some(stages) = found.collect::<Option<Vec<StageIndex>>>() else {
             return self.leave(scene, watch, "its stages are not those of the plan");
         };
         self.open_git(scene.root)?;
@@ -173,7 +174,7 @@ impl Executor for NativeExecutor<'_> {
         let mut ignores = Ignores::new(scene.root, git);
         let lock = scene.in_project().then(|| lock_project(scene.root, self.config)).transpose()?;
         let locks = Locks::read(scene.projection.locks(), stages.iter().map(|at| &project.stages[*at]));
-        let turn = |(at, stage): (usize, &usize)| Turn {
+        let turn = |(at, stage): (usize, &StageIndex)| Turn {
             stage: &project.stages[*stage],
             entry: locks.entry(at),
             unusual: locks.unusual(at),
