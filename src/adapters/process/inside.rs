@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::{Program, Running, SELF, direct, output, settled, user};
+use super::{Program, Running, SELF, become_nice, direct, output, priority, spawn_nicely, user};
 use crate::adapters::fs;
 use crate::adapters::mounts::{self, Bind};
 
@@ -72,9 +72,11 @@ impl Namespace {
             Namespace::Entered(orders) => {
                 let mut command = direct(program, directory, log)?;
                 let (tell, told) = mpsc::channel();
-                let runtime = Handle::current();
+                let (runtime, priority) = (Handle::current(), priority(nice)?);
                 let order = move || {
                     let _entered = runtime.enter();
+                    // All commands of a worker are as nice, so the thread may stay so.
+                    priority.into_iter().for_each(become_nice);
                     drop(tell.send(command.spawn()));
                 };
                 orders.send(Box::new(order)).map_err(|_| io::Error::other("its thread has ended"))?;
@@ -82,10 +84,10 @@ impl Namespace {
             }
             Namespace::Each { binds, failure } => {
                 fs::remove(failure).map_err(io::Error::other)?;
-                direct(&wrapped(program, binds, directory, failure), Path::new("/"), log)?.spawn()?
+                spawn_nicely(direct(&wrapped(program, binds, directory, failure), Path::new("/"), log)?, nice)?
             }
         };
-        settled(child, nice)
+        Ok(Running::Started(Box::new(child)))
     }
 
     /// Why the namespace of the last command could not be made, so that it did not run.

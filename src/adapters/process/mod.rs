@@ -31,9 +31,11 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
 
 use crate::env;
 
@@ -284,7 +286,29 @@ pub(crate) fn start_directly(
     log: &File,
     nice: Option<i32>,
 ) -> io::Result<Running> {
-    settled(direct(program, directory, log)?.spawn()?, nice)
+    Ok(Running::Started(Box::new(spawn_nicely(direct(program, directory, log)?, nice)?)))
+}
+
+/// Starts a program that is as nice from its first moment on: a thread of its own is made so nice, which starts it and ends.
+fn spawn_nicely(mut command: Command, nice: Option<i32>) -> io::Result<Child> {
+    let Some(priority) = priority(nice)? else { return command.spawn() };
+    let runtime = Handle::current();
+    let start = || {
+        let _entered = runtime.enter();
+        become_nice(priority);
+        command.spawn()
+    };
+    std::thread::scope(|scope| scope.spawn(start).join()).map_err(|_| io::Error::other("a thread broke"))?
+}
+
+/// The priority of a program that is so much nicer than this one.
+fn priority(nice: Option<i32>) -> io::Result<Option<i32>> {
+    Ok(nice.map(|nice| Ok::<_, Errno>(rustix::process::getpriority_process(None)? + nice)).transpose()?)
+}
+
+/// Gives this thread, and all that it starts, a priority, if that is allowed.
+fn become_nice(priority: i32) {
+    let _refused_is_fine = rustix::process::setpriority_process(None, priority);
 }
 
 /// What starts a program directly.
@@ -313,18 +337,6 @@ fn output_of(program: &Program, log: &File) -> io::Result<Stdio> {
         Some(line) => line.try_clone()?.into(),
         None => log.try_clone()?.into(),
     })
-}
-
-/// A child that leads a process group, or is of this one's, with its priority.
-fn settled(child: Child, nice: Option<i32>) -> io::Result<Running> {
-    let child = Running::Started(Box::new(child));
-    if let (Some(nice), Some(id)) = (nice, child.id()) {
-        let priority = rustix::process::getpriority_process(None)? + nice;
-        if rustix::process::setpriority_pgrp(Some(id), priority).is_err() {
-            let _gone_is_fine = rustix::process::setpriority_process(Some(id), priority);
-        }
-    }
-    Ok(child)
 }
 
 /// Starts a program like `start`, with one end of a socket pair as its standard input; also returns the other.
