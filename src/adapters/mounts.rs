@@ -10,16 +10,22 @@
 //! | within | the project, mounted |
 //!
 //! Nothing is ever mounted outside. A namespace ends, and its mounts with it, when the last process in it does.
+//!
+//! A second name goes when its project is gone and no worker uses it: who shares `/tmp` (containers, say) need not see the
+//! same projects.
 
 #![expect(clippy::disallowed_methods, reason = "an adapter that writes what the kernel reads")]
 
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
+use rustix::fs::FlockOperation;
 
 use crate::adapters::fs::{self, At as _, FsError, Locked};
 
@@ -37,11 +43,13 @@ const LOCK_POLL: Duration = Duration::from_millis(2);
 const MAX_LOOKS: usize = 1000;
 
 /// A project under its second name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Aside {
     project: PathBuf,
     folder: PathBuf,
     name: PathBuf,
+    /// The folder, locked together with others who use it.
+    _in_use: Arc<File>,
 }
 
 /// Something that is to be seen at another path as well.
@@ -76,12 +84,16 @@ impl Aside {
         let _lock = lock(&place)?;
         let digest = fs::digest_bytes(project.as_os_str().as_encoded_bytes());
         let folder = place.join(&digest[..DIGITS]);
-        let aside = Aside { project: project.to_owned(), name: folder.join("project"), folder };
-        if !fs::exists(&aside.folder) {
+        if !fs::exists(&folder) {
             forget_gone(&place)?;
         }
-        fs::create_dir(&aside.folder)?;
-        fs::create_dir(&aside.stand_in().join("project"))?;
+        fs::create_dir(&folder)?;
+        fs::create_dir(&stand_in(&folder).join("project"))?;
+        let in_use = File::open(&folder).at("open", &folder)?;
+        // Where locks are not to be had, nobody removes anything either.
+        let _none_is_fine = rustix::fs::flock(&in_use, FlockOperation::NonBlockingLockShared);
+        let name = folder.join("project");
+        let aside = Aside { project: project.to_owned(), folder, name, _in_use: Arc::new(in_use) };
         // Root's commands may become somebody else, who finds what lies in the project as well.
         for folder in [&place, &aside.folder, &aside.stand_in()] {
             if fs::mode(folder)? != THROUGH {
@@ -148,11 +160,18 @@ fn forget_gone(place: &Path) -> Result<(), FsError> {
     for name in fs::names(place)?.iter().filter(|name| !name.contains('.')).take(MAX_LOOKS) {
         let folder = place.join(name);
         let project = std::fs::read_link(folder.join("project"));
-        if project.is_ok_and(|project| project.symlink_metadata().is_err_and(|error| is_gone(&error))) {
+        let is_gone = project.is_ok_and(|project| project.symlink_metadata().is_err_and(|error| is_gone(&error)));
+        if is_gone && !is_in_use(&folder) {
             drop(fs::remove(&folder).and_then(|()| fs::remove(&stand_in(&folder))));
         }
     }
     Ok(())
+}
+
+/// Whether a worker uses a second name, or that cannot be told.
+fn is_in_use(folder: &Path) -> bool {
+    let lock = |folder| rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive);
+    File::open(folder).map_or(true, |folder| lock(folder).is_err())
 }
 
 fn is_gone(error: &io::Error) -> bool {
@@ -226,5 +245,23 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn a_second_name_that_is_in_use_stays_though_its_project_seems_to_be_gone() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let prepared = |name: &str| {
+            fs::create_dir(&dir.path().join(name)).expect("made");
+            Aside::prepare(&dir.path().join(name)).expect("prepared")
+        };
+        let aside = prepared("one");
+        // Another container does not see it.
+        fs::remove(aside.project()).expect("removed");
+        drop(prepared("two"));
+        assert!(aside.stand_in().is_dir() && aside.name.is_symlink());
+        let (stand_in, name) = (aside.stand_in(), aside.name.clone());
+        drop(aside);
+        drop(prepared("three"));
+        assert!(!stand_in.exists() && !name.is_symlink());
     }
 }
