@@ -181,8 +181,8 @@ impl<'a> Inputs<'a> {
 
     /// What the lock file or `.dvc` file records of an out.
     fn recorded(&self, stage: StageIndex, out: &Out) -> Option<Recorded> {
-        if out.recorded.is_some() {
-            return out.recorded.clone();
+        if let Some(recorded) = out.recorded.as_deref() {
+            return Some(recorded.clone());
         }
         let entry = self.situation.changes.entries[stage].as_ref()?;
         entry.outs.iter().rfind(|item| item.path == out.path).map(|item| item.recorded.clone())

@@ -36,7 +36,7 @@ pub(super) fn locks(home: &ProjectHome, project: &Project) -> Locks {
             for out in &stage.outs {
                 let Some(resolved) = &out.resolved else { continue };
                 let locked = entry.iter().flat_map(|entry| &entry.outs).find(|item| item.path == out.path);
-                let recorded = locked.map(|item| item.recorded.clone()).or_else(|| out.recorded.clone());
+                let recorded = locked.map(|item| item.recorded.clone()).or_else(|| out.recorded.as_deref().cloned());
                 locks.extend(recorded.map(|recorded| (resolved.clone(), recorded)));
             }
         }

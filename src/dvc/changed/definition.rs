@@ -18,13 +18,13 @@ pub(super) fn is_edited(stage: &Stage, root: &str) -> bool {
         return false;
     }
     let ([dep], [out]) = (&stage.deps[..], &stage.outs[..]) else { return stage.md5.is_some() };
-    let is_local = |recorded: &Option<Recorded>| recorded.as_ref().is_none_or(|recorded| !recorded.is_remote);
+    let is_local = |recorded: Option<&Recorded>| recorded.is_none_or(|recorded| !recorded.is_remote);
     let (Some(dep_path), Some(out_path)) = (&dep.resolved, &out.resolved) else { return false };
-    if dep.repo.is_some() || !is_local(&dep.recorded) || !is_local(&out.recorded) {
+    if dep.repo.is_some() || !is_local(dep.recorded.as_deref()) || !is_local(out.recorded.as_deref()) {
         return false;
     }
-    let dep = item(stage, root, &dep.path, dep_path, dep.recorded.as_ref());
-    let mut made = item(stage, root, &out.path, out_path, out.recorded.as_ref());
+    let dep = item(stage, root, &dep.path, dep_path, dep.recorded.as_deref());
+    let mut made = item(stage, root, &out.path, out_path, out.recorded.as_deref());
     made.extend(flags(out));
     let list = |item: Map| Value::List(vec![Value::Map(Box::new(item))]);
     let mut definition: Map = [(Value::str("deps"), list(dep)), (Value::str("outs"), list(made))].into_iter().collect();

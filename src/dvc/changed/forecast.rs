@@ -371,7 +371,7 @@ impl State<'_, '_> {
 /// Whether DVC imports the out anew: also into a frozen stage that has none yet (`--no-download`).
 fn is_brought(stage: &Stage) -> bool {
     let has = |recorded: &Recorded| recorded.md5.is_some() || recorded.is_remote;
-    stage.is_import() && !(stage.frozen && stage.outs.iter().any(|out| out.recorded.as_ref().is_some_and(has)))
+    stage.is_import() && !(stage.frozen && stage.outs.iter().any(|out| out.recorded.as_deref().is_some_and(has)))
 }
 
 /// Whether DVC takes a stage for a data source: without a command, or with an empty one.

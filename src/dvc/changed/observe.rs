@@ -298,9 +298,9 @@ fn params_changes(
 }
 
 pub(super) fn recorded_dep<'a>(dep: &'a Dep, entry: Option<&'a LockEntry>) -> Option<&'a Recorded> {
-    dep.recorded.as_ref().or_else(|| expected::item(&entry?.deps, &dep.path))
+    dep.recorded.as_deref().or_else(|| expected::item(&entry?.deps, &dep.path))
 }
 
 pub(super) fn recorded_out<'a>(out: &'a Out, entry: Option<&'a LockEntry>) -> Option<&'a Recorded> {
-    out.recorded.as_ref().or_else(|| expected::item(&entry?.outs, &out.path))
+    out.recorded.as_deref().or_else(|| expected::item(&entry?.outs, &out.path))
 }

@@ -254,8 +254,8 @@ fn an_import_is_changed_once_its_file_is_edited() {
     let import = &mut chain.stages[0];
     *import =
         Stage { cmd: None, name: None, frozen: true, file: "raw.dvc".into(), ..stage("raw.dvc", &["src"], &["raw"]) };
-    import.deps[0].recorded = recorded();
-    import.outs[0].recorded = recorded();
+    import.deps[0].recorded = recorded().map(Box::new);
+    import.outs[0].recorded = recorded().map(Box::new);
     // As `dvc import-url src raw` wrote it, DVC 3.67.1.
     import.md5 = Some("21ad14d3b52ca30081fea5c321fab1ec".into());
     chain.entries[0] = None;

@@ -75,8 +75,8 @@ pub(crate) struct Dep {
     pub path: String,
     /// Normalised and relative to the project's root, absolute if far outside; `None` for a URL.
     pub resolved: Option<String>,
-    /// The recorded hash, in a `.dvc` file only.
-    pub recorded: Option<Recorded>,
+    /// The recorded hash, in a `.dvc` file only: apart, since most have none.
+    pub recorded: Option<Box<Recorded>>,
     /// `dvc import`: the `repo` section of a `.dvc` file's dep.
     pub repo: Option<Value>,
 }
@@ -102,8 +102,8 @@ pub(crate) struct Out {
     pub remote: Option<String>,
     /// Every other flag as written: `desc`, `type`, `labels`, `meta` and a plot's own.
     pub flags: Vec<(String, Value)>,
-    /// The recorded hash, in a `.dvc` file only.
-    pub recorded: Option<Recorded>,
+    /// The recorded hash, in a `.dvc` file only: apart, since most have none.
+    pub recorded: Option<Box<Recorded>>,
 }
 
 /// The params of one file.

@@ -114,7 +114,7 @@ impl Item<'_> {
 }
 
 fn dep(place: &Place<'_>, item: &Item<'_>) -> Result<Dep, Fault> {
-    let recorded = Some(item.recorded()?);
+    let recorded = Some(Box::new(item.recorded()?));
     if let Some(db) = item.value("db") {
         return Ok(Dep { path: item.text("path").unwrap_or_default(), resolved: None, recorded, repo: Some(db) });
     }
@@ -139,7 +139,7 @@ fn out(place: &Place<'_>, item: &Item<'_>) -> Result<Out, Fault> {
         push: item.flag("push", true),
         remote: item.text("remote"),
         flags: annotations.iter().filter_map(|name| Some(((*name).to_owned(), item.value(name)?))).collect(),
-        recorded: Some(item.recorded()?),
+        recorded: Some(Box::new(item.recorded()?)),
     })
 }
 
