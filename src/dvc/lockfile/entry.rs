@@ -221,7 +221,7 @@ fn item(value: &Value) -> Result<LockItem, What> {
         };
         match name {
             "path" => path = Some(text()?),
-            "hash" => recorded.hash = Some(text()?),
+            "hash" => recorded.hash = Some(text()?.into()),
             // DVC holds these for not recorded.
             "md5" | "etag" | "checksum" if matches!(value, Value::Null) || value.as_str() == Some("") => {}
             "md5" => recorded.md5 = Some(text()?),
@@ -229,7 +229,7 @@ fn item(value: &Value) -> Result<LockItem, What> {
             "nfiles" => recorded.nfiles = Some(count()?),
             "isexec" => recorded.isexec = matches!(value, Value::Bool(true)),
             "files" => {
-                recorded.files = members(value).ok_or_else(wrong)?;
+                recorded.files = members(value).ok_or_else(wrong)?.into();
                 recorded.is_remote = true;
             }
             "etag" | "checksum" | "version_id" | "cloud" | "dataset" => recorded.is_remote = true,

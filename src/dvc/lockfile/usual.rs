@@ -138,7 +138,7 @@ impl Reader<'_> {
         let recorded = &mut self.recorded;
         match (self.field.take()?, value) {
             (Field::Path, Value::Str(path)) => self.path = Some(path),
-            (Field::Hash, Value::Str(hash)) => recorded.hash = Some(hash),
+            (Field::Hash, Value::Str(hash)) => recorded.hash = Some(hash.into()),
             (Field::Md5, Value::Str(md5)) if !md5.is_empty() => recorded.md5 = Some(md5),
             (Field::Size, Value::Int(size)) => recorded.size = Some(u64::try_from(size).ok()?),
             (Field::Nfiles, Value::Int(number)) => recorded.nfiles = Some(u64::try_from(number).ok()?),

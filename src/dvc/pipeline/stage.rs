@@ -78,7 +78,7 @@ pub(crate) struct Dep {
     /// The recorded hash, in a `.dvc` file only: apart, since most have none.
     pub recorded: Option<Box<Recorded>>,
     /// `dvc import`: the `repo` section of a `.dvc` file's dep.
-    pub repo: Option<Value>,
+    pub repo: Option<Box<Value>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,14 +121,14 @@ pub(crate) struct ParamsDep {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Recorded {
     /// `md5` where the entry says so; `None` is the old hash of DVC 2 (`md5-dos2unix`).
-    pub hash: Option<String>,
+    pub hash: Option<Box<str>>,
     /// The digest; ends in `.dir` for a directory.
     pub md5: Option<String>,
     pub size: Option<u64>,
     pub nfiles: Option<u64>,
     pub isexec: bool,
     /// `files`: the members of a directory with their digests, instead of `md5`.
-    pub files: Vec<(String, String)>,
+    pub files: Box<[(String, String)]>,
     /// The entry has `etag`, `checksum`, `version_id`, `cloud` or `files`: a dep or out that is not local.
     pub is_remote: bool,
 }

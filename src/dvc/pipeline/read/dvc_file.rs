@@ -100,12 +100,12 @@ impl Item<'_> {
             Some(_) => return Err(Fault::stage(StageProblem::NoText { key: "md5" })),
         };
         Ok(Recorded {
-            hash: self.text("hash"),
+            hash: self.text("hash").map(Into::into),
             md5,
             size: self.number("size"),
             nfiles: self.number("nfiles"),
             isexec: self.flag("isexec", false),
-            files: self.members(),
+            files: self.members().into(),
             is_remote: ["etag", "checksum", "version_id", "cloud", "files"]
                 .iter()
                 .any(|name| self.fields.contains_key(&Value::str(*name))),
@@ -116,11 +116,16 @@ impl Item<'_> {
 fn dep(place: &Place<'_>, item: &Item<'_>) -> Result<Dep, Fault> {
     let recorded = Some(Box::new(item.recorded()?));
     if let Some(db) = item.value("db") {
-        return Ok(Dep { path: item.text("path").unwrap_or_default(), resolved: None, recorded, repo: Some(db) });
+        return Ok(Dep {
+            path: item.text("path").unwrap_or_default(),
+            resolved: None,
+            recorded,
+            repo: Some(Box::new(db)),
+        });
     }
     let Some(text) = item.text("path") else { return Err(Fault::stage(StageProblem::NoPathKey { section: "deps" })) };
     let located = place.dep_path(&text)?;
-    let repo = item.value("repo");
+    let repo = item.value("repo").map(Box::new);
     // The path of an import is one of the other repository, whatever the working directory.
     let resolved = if repo.is_some() { Some(path::resolve(place.env.root(), "", &text)) } else { located.resolved };
     Ok(Dep { path: located.path, resolved, recorded, repo })
