@@ -153,6 +153,31 @@ fn the_second_ctrl_c_and_other_signals_end_what_runs_and_all_that_came_of_it() {
 }
 
 /// As the first Ctrl-C does; a plain `cancel` may follow.
+/// As a CI server sends them that wants a job to end.
+#[test]
+fn signals_that_come_while_all_is_being_stopped_do_not_hold_it_up() {
+    let gated = Gated::new();
+    let script = DAEMONS.replace("trap 'echo", "trap 'sleep 3; echo");
+    std::fs::write(gated.project.path("../daemons.sh"), script).expect("written");
+    let mut running = gated.run();
+    running.signal(Signal::TERM);
+    running.wait_for("stopping what is running");
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        running.signal(signal);
+    }
+    let limit = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    while running.child.try_wait().expect("looked at").is_none() {
+        assert!(std::time::Instant::now() < limit, "it hangs: {}", running.stderr());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(gated.project.processes(), []);
+    assert_eq!(gated.words(), "s1 began\ns1 cleaned up\n", "commands may clean up after TERM");
+    gated.open();
+    gated.project.fanout(["run", "-j", "2"]).succeeded();
+    assert_clean(&gated.project, &[]);
+}
+
 #[test]
 fn a_run_that_is_drained_from_another_terminal_ends_with_what_runs() {
     for is_cancelled in [false, true] {

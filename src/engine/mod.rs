@@ -321,6 +321,15 @@ pub(crate) struct Channels {
     pub stop: watch::Receiver<Stop>,
 }
 
+/// Waits until the engine is asked for something, and says what that is.
+///
+/// It is a copy: what `wait_for` returns keeps anybody from asking for more, and all of this thread with them, for as long as
+/// it lives; in a `select!`, that is to the end of its branch.
+#[expect(clippy::disallowed_methods, reason = "what it returns goes at once")]
+pub(crate) async fn until_asked(stop: &mut watch::Receiver<Stop>, is_meant: impl Fn(Stop) -> bool) -> Stop {
+    stop.wait_for(|stop| is_meant(*stop)).await.map_or(Stop::Now, |stop| *stop)
+}
+
 impl Channels {
     /// Sends an event; nobody listens where the launch is over already.
     pub(crate) fn send(&self, event: Event) {

@@ -15,7 +15,7 @@ use crate::engine::kubernetes::submitted::{Submitted, cancel, clean_up};
 use crate::engine::remote::Late;
 use crate::engine::remote::files::RunFiles;
 use crate::engine::remote::items::{Items, ShardEnd};
-use crate::engine::{Channels, Failures, PhaseEnd};
+use crate::engine::{Channels, Failures, PhaseEnd, until_asked};
 use crate::exit::Exit;
 use crate::model::event::{Event, Stop};
 use crate::model::run::Ending;
@@ -201,10 +201,7 @@ impl<'a> Drive<'a> {
         loop {
             let over = tokio::select! {
                 biased;
-                requested = stop.wait_for(|stop| *stop != Stop::No) => {
-                    let requested = requested.map_or(Stop::Now, |stop| *stop);
-                    Some(self.stop(requested).await)
-                }
+                requested = until_asked(&mut stop, |stop| stop != Stop::No) => Some(self.stop(requested).await),
                 change = pods.next() => {
                     self.on_pods(change?)?;
                     None
@@ -228,7 +225,7 @@ impl<'a> Drive<'a> {
             return Over::Cancelled;
         }
         let mut stop = self.channels.stop.clone();
-        if timeout(DETACH_DELAY, stop.wait_for(|stop| *stop == Stop::Now)).await.is_ok() {
+        if timeout(DETACH_DELAY, until_asked(&mut stop, |stop| stop == Stop::Now)).await.is_ok() {
             return Over::Cancelled;
         }
         self.channels.notice(format!("Job `{}` continues without this launcher", self.job.name));

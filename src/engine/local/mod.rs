@@ -24,7 +24,7 @@ use crate::engine::local::resolve::{Files, make_sites, remove_sites};
 use crate::engine::local::room::{Held, Room, Waiting};
 use crate::engine::local::settling::Settling;
 use crate::engine::local::worker::Worker;
-use crate::engine::{Channels, Engine, Failures, Flags as _, HandedOver, PhaseEnd};
+use crate::engine::{Channels, Engine, Failures, Flags as _, HandedOver, PhaseEnd, until_asked};
 use crate::model::event::{Event, Stop, Task};
 use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::run::{Ending, Resources};
@@ -352,7 +352,7 @@ async fn receive(
 async fn rest(waiting: Waiting, delay: Duration, mut stopping: watch::Receiver<Stop>) -> Step {
     tokio::select! {
         () = tokio::time::sleep(delay) => {}
-        _ = stopping.wait_for(|stop| *stop != Stop::No) => {}
+        _ = until_asked(&mut stopping, |stop| stop != Stop::No) => {}
     }
     Step::Rested(waiting)
 }

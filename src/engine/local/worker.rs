@@ -9,6 +9,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use crate::adapters::process::{self, Program, Running};
+use crate::engine::until_asked;
 use crate::exit::Exit;
 use crate::model::event::Stop;
 use crate::model::run::Ending;
@@ -37,7 +38,7 @@ impl Worker {
     pub(super) async fn work(mut self, order: &[String], mut stop: watch::Receiver<Stop>) -> (Ending, Option<Worker>) {
         let answer = tokio::select! {
             answer = ask(&mut self.line, order) => answer,
-            _ = stop.wait_for(|stop| *stop == Stop::Now) => {
+            _ = until_asked(&mut stop, |stop| stop == Stop::Now) => {
                 process::stop_overseen(&mut self.child, GRACE).await;
                 return (Ending::Stopped, None);
             }

@@ -23,7 +23,6 @@ use tokio::time::Instant;
 
 use crate::adapters::fs;
 use crate::diagnostic::Diagnostic;
-use crate::engine::Channels;
 use crate::engine::remote::items::Items;
 use crate::engine::slurm::array;
 use crate::engine::slurm::cluster::{Slurm, Submitted};
@@ -35,6 +34,7 @@ use crate::engine::slurm::refused::{Refusal, refused};
 use crate::engine::slurm::script;
 use crate::engine::slurm::seen::{Asked, Line, State};
 use crate::engine::slurm::{DEFAULT_RETRIES, SlurmConfig};
+use crate::engine::{Channels, until_asked};
 use crate::model::event::{Stop, Task};
 use crate::model::numbers::ItemIndex;
 use crate::model::run::Resources;
@@ -320,7 +320,7 @@ impl Submitter<'_> {
         let mut stop = self.channels.stop.clone();
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            _ = stop.wait_for(|stop| *stop != Stop::No) => {}
+            _ = until_asked(&mut stop, |stop| stop != Stop::No) => {}
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::engine::slurm::record::Record;
 use crate::engine::slurm::seen::{self, End, Line, Meaning, State};
 use crate::engine::slurm::submit::Array;
 use crate::engine::slurm::{DEFAULT_RETRIES, SlurmConfig, SlurmEngine};
-use crate::engine::{Channels, Failures};
+use crate::engine::{Channels, Failures, until_asked};
 use crate::model::event::{Event, Stop};
 use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::run::Ending;
@@ -161,7 +161,7 @@ impl<'a> Watch<'a> {
                 // Slurm's word is good already; only the file system lags.
                 let until = if self.is_late() { next.min(Instant::now() + LOOK) } else { next };
                 let requested = tokio::select! {
-                    requested = stop.wait_for(|stop| *stop > known) => Some(requested.map_or(Stop::Now, |stop| *stop)),
+                    requested = until_asked(&mut stop, |stop| stop > known) => Some(requested),
                     () = tokio::time::sleep_until(until) => None,
                 };
                 if requested == Some(Stop::NothingNew) {
@@ -464,7 +464,7 @@ impl<'a> Watch<'a> {
     async fn stop(&mut self, requested: Stop) -> Result<Over, Diagnostic> {
         let mut stop = self.channels.stop.clone();
         let is_second = requested == Stop::Now
-            || tokio::time::timeout(DETACH_DELAY, stop.wait_for(|stop| *stop == Stop::Now)).await.is_ok();
+            || tokio::time::timeout(DETACH_DELAY, until_asked(&mut stop, |stop| stop == Stop::Now)).await.is_ok();
         if is_second {
             self.cancel().await?;
             return Ok(Over::Stopped);
