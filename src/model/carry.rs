@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::dvc::pipeline::ignore::pattern::{Pattern, PatternError};
+use crate::dvc::pipeline::path::at_and_above;
 
 /// Compiled patterns.
 #[derive(Clone, Debug)]
@@ -63,8 +64,7 @@ pub(crate) fn has_below(paths: &BTreeSet<String>, folder: &str) -> bool {
 
 /// Whether a path or one above it is among the paths.
 pub(crate) fn is_at_or_below(paths: &BTreeSet<String>, path: &str) -> bool {
-    std::iter::successors(Some(path), |path| path.rsplit_once('/').map(|(parent, _)| parent))
-        .any(|path| paths.contains(path))
+    at_and_above(path).any(|path| paths.contains(path))
 }
 
 /// The names that a pattern with a slash in it begins with, the first with a wildcard as `*`.

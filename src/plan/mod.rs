@@ -275,6 +275,5 @@ fn is_left_out(file: &str, prefix: &str, own: &HashMap<String, DvcFile>, outs: &
     if inside == ".dvc/config" || own.contains_key(inside) {
         return true;
     }
-    std::iter::successors(Some(inside), |path| path.rsplit_once('/').map(|(parent, _)| parent))
-        .any(|path| outs.contains(path))
+    path::at_and_above(inside).any(|path| outs.contains(path))
 }

@@ -182,8 +182,7 @@ impl<'a> Looking<'a> {
 
     /// The outs that a path names: itself, one that it lies in, or those in it.
     fn named(&self, path: &str) -> Vec<(&'a str, StageIndex)> {
-        let above = std::iter::successors(Some(path), |path| path.rsplit_once('/').map(|(parent, _)| parent));
-        let at = above.into_iter().find_map(|path| self.outs.get_key_value(path));
+        let at = path::at_and_above(path).find_map(|path| self.outs.get_key_value(path));
         if let Some((out, (maker, _))) = at {
             return vec![(out, *maker)];
         }

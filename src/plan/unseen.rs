@@ -30,7 +30,6 @@ impl Unseen {
 
     /// Whether a path is not looked at.
     pub(crate) fn covers(&self, path: &str) -> bool {
-        let above = std::iter::successors(Some(path), |path| path.rsplit_once('/').map(|(parent, _)| parent));
-        path != self.settings && above.into_iter().any(|path| self.paths.contains(path))
+        path != self.settings && path::at_and_above(path).any(|path| self.paths.contains(path))
     }
 }

@@ -12,6 +12,7 @@ use git2::{Index, IndexEntry, IndexTime};
 use super::store::TreeEntry;
 use super::{Doing as _, GitError, SUBMODULE, low};
 use crate::adapters::fs::{self, At as _};
+use crate::dvc::pipeline::path::at_and_above;
 
 /// Removes from a folder what is not a wanted file as an earlier checkout wrote it, by that one's manifest; returns what
 /// stays, by path.
@@ -25,9 +26,8 @@ pub(super) fn keep(
     let is_wanted: HashMap<&[u8], &TreeEntry> = wanted.iter().map(|file| (file.path.as_bytes(), file)).collect();
     let mut folders: HashSet<&[u8]> = HashSet::new();
     for file in wanted {
-        let above = std::iter::successors(parent(&file.path), |path| parent(path));
         // Those above a folder that is known are known.
-        above.map(str::as_bytes).take_while(|path| folders.insert(path)).for_each(drop);
+        at_and_above(&file.path).skip(1).map(str::as_bytes).take_while(|path| folders.insert(path)).for_each(drop);
     }
     let usual_mode = folder.parent().map(fs::mode).transpose()?;
     let mut kept = HashMap::new();
@@ -54,10 +54,6 @@ pub(super) fn keep(
         }
     }
     Ok(kept)
-}
-
-fn parent(path: &str) -> Option<&str> {
-    path.rsplit_once('/').map(|(parent, _)| parent)
 }
 
 /// What changes when somebody touches a file; the time of its last change nobody can set.

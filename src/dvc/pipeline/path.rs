@@ -33,6 +33,11 @@ pub(crate) fn parent(path: &str) -> &str {
     }
 }
 
+/// A path, and then the folders above it, the nearest first; without the root.
+pub(crate) fn at_and_above(path: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(path), |path| Some(path.rsplit_once('/')?.0))
+}
+
 /// Returns the last component.
 pub(crate) fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
@@ -153,6 +158,12 @@ mod tests {
     #[track_caller]
     fn check(base: &str, path: &str, expected: &str) {
         assert_eq!(resolve(ROOT, base, path), expected, "{path:?} in {base:?}");
+    }
+
+    #[test]
+    fn the_nearest_folder_comes_first() {
+        assert_eq!(at_and_above("a/b/c").collect::<Vec<_>>(), ["a/b/c", "a/b", "a"]);
+        assert_eq!(at_and_above("a").collect::<Vec<_>>(), ["a"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::adapters::fs::{self, FsError};
 use crate::adapters::mounts::Aside;
+use crate::dvc::pipeline::path::at_and_above;
 use crate::model::carry::is_at_or_below;
 use crate::state::format::Plan;
 use crate::state::paths::RunDir;
@@ -41,8 +42,7 @@ impl Carried {
             return;
         }
         self.paths.insert(path.to_owned());
-        let above = std::iter::successors(parent(path), |path| parent(path));
-        self.folders.extend(above.map(str::to_owned));
+        self.folders.extend(at_and_above(path).skip(1).map(str::to_owned));
     }
 
     /// Makes all links that are not there; also those to what workers have put in the project since.
@@ -96,7 +96,7 @@ impl Carried {
 
     /// Removes the links at or above a path, so that what is put there does not land in the project.
     pub(crate) fn make_way(&self, path: &str) -> Result<(), FsError> {
-        let links = std::iter::successors(Some(path), |path| parent(path)).filter(|path| self.is_link(path));
+        let links = at_and_above(path).filter(|path| self.is_link(path));
         links.map(|path| self.workspace.join(path)).try_for_each(|link| fs::remove(&link))
     }
 
@@ -104,10 +104,6 @@ impl Carried {
     pub(crate) fn project(&self) -> &Path {
         &self.project
     }
-}
-
-fn parent(path: &str) -> Option<&str> {
-    path.rsplit_once('/').map(|(parent, _)| parent)
 }
 
 /// The ignore pattern that means just this path.

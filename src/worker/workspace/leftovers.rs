@@ -15,7 +15,7 @@ use std::path::Path;
 
 use super::{Sources, Workspace, WorkspaceError};
 use crate::adapters::fs::{self, Found, FoundKind, FsError, Moved};
-use crate::dvc::pipeline::path::inside;
+use crate::dvc::pipeline::path::{at_and_above, inside};
 use crate::model::carry::{Carry, has_below, is_at_or_below};
 
 /// The longest file in which the old place is looked for.
@@ -140,8 +140,7 @@ impl Workspace {
 
 /// Whether no folder on the way to a path is a symlink, or something else than a folder.
 fn is_plain_way(top: &Path, path: &str) -> bool {
-    let above = std::iter::successors(path.rsplit_once('/'), |(parent, _)| parent.rsplit_once('/'));
-    above.map(|(parent, _)| top.join(parent)).all(|parent| {
+    at_and_above(path).skip(1).map(|parent| top.join(parent)).all(|parent| {
         parent.symlink_metadata().map_or_else(|error| error.kind() == std::io::ErrorKind::NotFound, |at| at.is_dir())
     })
 }
