@@ -266,7 +266,7 @@ fn end(project: &ProjectHome, run: &RunDir, plan: &Plan, failed: usize, exit: Ex
     }
     // They may hold passwords.
     let private = join(&plan.prefix, ".dvc/config.local");
-    slots::leave_to_next_run(&project.fanout(), &[private])?;
+    slots::leave_to_next_run(&project.fanout(), &private)?;
     Ok(())
 }
 

@@ -1,7 +1,6 @@
 //! Slots that a worker left behind: ending what still runs there, and removing those that nobody uses or will use.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
 use rayon::prelude::*;
@@ -22,8 +21,7 @@ const MOST_BYTES: u64 = 256 << 20;
 
 /// Ends what still runs in slots that a worker left in a hurry and that nobody uses.
 pub(crate) fn end_all_leftovers(fanout: &FanoutDir) -> Result<(), FsError> {
-    let folder = fanout.slots();
-    for slot in numbers(&folder)?.into_iter().map(|number| SlotDir::new(&folder, number)) {
+    for slot in all(fanout)? {
         if let Some(_lock) = fs::try_lock(&slot.lock())? {
             end_if_left_in_a_hurry(&slot);
         }
@@ -31,9 +29,12 @@ pub(crate) fn end_all_leftovers(fanout: &FanoutDir) -> Result<(), FsError> {
     Ok(())
 }
 
-/// The slots of a folder.
-fn numbers(folder: &Path) -> Result<BTreeSet<usize>, FsError> {
-    Ok(fs::names(folder)?.into_iter().filter_map(|name| name.trim_end_matches(".lock").parse().ok()).collect())
+/// The slots that there are, by their numbers.
+fn all(fanout: &FanoutDir) -> Result<Vec<SlotDir>, FsError> {
+    let folder = fanout.slots();
+    let numbers = fs::names(&folder)?.into_iter().filter_map(|name| name.trim_end_matches(".lock").parse().ok());
+    let numbers: BTreeSet<usize> = numbers.collect();
+    Ok(numbers.into_iter().map(|number| SlotDir::new(&folder, number)).collect())
 }
 
 fn end_if_left_in_a_hurry(slot: &SlotDir) {
@@ -48,12 +49,11 @@ pub(crate) fn end_leftovers(slot: &SlotDir) {
 }
 
 /// Removes the slots that no worker uses, but for the workspaces that the next run had better bring up to date than make
-/// anew. `private` are the paths in one of what only a run may need, and nobody else is to see.
-pub(crate) fn leave_to_next_run(fanout: &FanoutDir, private: &[String]) -> Result<(), FsError> {
-    let folder = fanout.slots();
+/// anew. `private` is the path in one of what only a run may need, and nobody else is to see.
+pub(crate) fn leave_to_next_run(fanout: &FanoutDir, private: &str) -> Result<(), FsError> {
     let (mut files, mut bytes) = (0, 0);
     let mut others = vec![];
-    for slot in numbers(&folder)?.into_iter().map(|number| SlotDir::new(&folder, number)) {
+    for slot in all(fanout)? {
         let Some(_lock) = fs::try_lock(&slot.lock())? else { continue };
         let own = if fs::exists(&slot.clean()) { kept::size(&slot.manifest()).unwrap_or_default() } else { (0, 0) };
         if own.0 < FEW || files + own.0 > MOST_FILES || bytes + own.1 > MOST_BYTES {
@@ -65,21 +65,20 @@ pub(crate) fn leave_to_next_run(fanout: &FanoutDir, private: &[String]) -> Resul
         for at in fs::names(slot.path())?.iter().map(|name| slot.path().join(name)).filter(|at| !stays.contains(at)) {
             fs::remove(&at)?;
         }
-        private.iter().try_for_each(|path| fs::remove(&slot.workspace().join(path)))?;
+        fs::remove(&slot.workspace().join(private))?;
     }
-    // Each holds as many files as the project.
-    others.par_iter().map(remove).collect::<Result<Vec<bool>, FsError>>()?;
-    fs::remove_if_empty(&folder)
+    remove_these(fanout, &others).map(drop)
 }
 
 /// Removes the slots that no worker uses, be it of this run or another; returns how many there were.
 pub(crate) fn remove_unused(fanout: &FanoutDir) -> Result<usize, FsError> {
-    let folder = fanout.slots();
-    let numbers = numbers(&folder)?;
+    remove_these(fanout, &all(fanout)?)
+}
+
+fn remove_these(fanout: &FanoutDir, slots: &[SlotDir]) -> Result<usize, FsError> {
     // Each holds as many files as the project.
-    let removed = numbers.par_iter().map(|number| remove(&SlotDir::new(&folder, *number)));
-    let removed: Vec<bool> = removed.collect::<Result<_, FsError>>()?;
-    fs::remove_if_empty(&folder)?;
+    let removed: Vec<bool> = slots.par_iter().map(remove).collect::<Result<_, FsError>>()?;
+    fs::remove_if_empty(&fanout.slots())?;
     Ok(removed.into_iter().filter(|was_there| *was_there).count())
 }
 
