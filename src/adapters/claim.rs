@@ -1,9 +1,9 @@
 //! Claims: files that keep others out also where a lock of the kernel holds on one machine only, as it does on many shared
 //! file systems.
 //!
-//! A claim is made by `O_EXCL` and says who holds it; the holder writes it anew now and then. One whose holder is known to
-//! be gone, or that nobody has written for long, is taken over: it is moved away first, so that of several who want it
-//! only one does that.
+//! A claim appears whole under its name, and says who holds it; the holder writes it anew now and then. One whose holder is
+//! known to be gone, or that nobody has written for long, is taken over: it is moved away first, so that of several who want
+//! it only one does that.
 //!
 //! `HOST PROCESS LIFE NONCE`: the life stands for the kernel and the process on it.
 
@@ -11,6 +11,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -54,11 +55,8 @@ pub(crate) fn take(path: &Path, pulse: Pulse) -> Result<Result<Claim, Holder>, F
     let id = std::process::id();
     let text = format!("{} {id} {} {:x}\n", process::host(), life(id).unwrap_or_default(), clock::nanoseconds());
     for _ in 0..TRIES {
-        match OpenOptions::new().write(true).create_new(true).open(path) {
-            Ok(mut file) => {
-                file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(error)?;
-                return Ok(Ok(Claim::keep(path, text, pulse)));
-            }
+        match make(path, &text) {
+            Ok(()) => return Ok(Ok(Claim::keep(path, text, pulse))),
             Err(there) if there.kind() == io::ErrorKind::AlreadyExists => {}
             Err(other) => return Err(error(other)),
         }
@@ -69,6 +67,23 @@ pub(crate) fn take(path: &Path, pulse: Pulse) -> Result<Result<Claim, Holder>, F
         set_aside(path, &seen).map_err(error)?;
     }
     Ok(Err(Holder { host: "?".to_owned(), process: 0 }))
+}
+
+/// Makes a claim unless there is one. It is never there without its text: if its holder were killed in between, nobody could
+/// tell that it is gone.
+fn make(path: &Path, text: &str) -> io::Result<()> {
+    let write = |mut file: &fs::File| file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut hidden = tempfile::Builder::new();
+    let hidden = hidden.prefix(".claim-").permissions(fs::Permissions::from_mode(0o666)).tempfile_in(folder)?;
+    write(hidden.as_file())?;
+    match fs::hard_link(hidden.path(), path) {
+        // Not every file system has second names.
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            write(&OpenOptions::new().write(true).create_new(true).open(path)?)
+        }
+        linked => linked,
+    }
 }
 
 /// Who holds a claim; `None` where nobody does any more.
@@ -120,7 +135,9 @@ fn is_over(path: &Path, text: &str, pulse: Pulse) -> bool {
         // It is one of this kernel's processes: nobody has to guess.
         return id.parse().ok().and_then(life).is_none_or(|now| now != *theirs);
     }
-    age(path).is_some_and(|age| age > pulse.limit)
+    // One without its text is about to get it.
+    let limit = if words.is_empty() { pulse.beat } else { pulse.limit };
+    age(path).is_some_and(|age| age > limit)
 }
 
 /// How long ago a file was written, by the clock of whoever keeps it.
@@ -210,6 +227,39 @@ mod tests {
         let claim = try_take(&path).expect("nobody holds it");
         assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 1, "nothing is left of the old one");
         drop(claim);
+    }
+
+    #[test]
+    fn a_claim_whose_holder_was_killed_before_it_wrote_is_free_soon() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("launch.claim");
+        let pulse = Pulse { beat: Duration::from_secs(60), limit: Duration::from_secs(3600) };
+        fs::write(&path, "").expect("written");
+        assert!(take(&path, pulse).expect("tried").is_err(), "it may be written right now");
+        let then = SystemTime::now() - pulse.beat * 2;
+        OpenOptions::new().write(true).open(&path).and_then(|file| file.set_modified(then)).expect("set");
+        assert!(take(&path, pulse).expect("tried").is_ok());
+    }
+
+    #[test]
+    fn a_claim_is_never_seen_without_its_text() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("launch.claim");
+        let seen = std::thread::scope(|scope| {
+            let looking = scope.spawn(|| {
+                let (begun, mut seen) = (std::time::Instant::now(), vec![]);
+                while begun.elapsed() < Duration::from_millis(300) {
+                    seen.extend(fs::read_to_string(&path));
+                }
+                seen
+            });
+            while !looking.is_finished() {
+                drop(try_take(&path));
+            }
+            looking.join().expect("looked")
+        });
+        assert!(!seen.is_empty() && seen.iter().all(|text| text.ends_with('\n')), "{seen:?}");
+        assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 0, "nothing is left");
     }
 
     #[test]
