@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::adapters::dvc::Dvc;
 use crate::adapters::fs;
+use crate::adapters::git::Git;
 use crate::adapters::process::{self, Program};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::path;
@@ -26,7 +27,7 @@ pub(crate) fn commit(project: &ProjectHome, run: &str, message: &str, push: bool
     let fanout = project.make_fanout()?;
     let known = uncommitted::still(&git, uncommitted::read(&fanout)?)?;
     let top = git.workdir();
-    let mut changed = dirty(top)?;
+    let mut changed = dirty(&git)?;
     changed.retain(|(path, _)| known.contains_key(path));
     if changed.is_empty() {
         text::note("nothing to commit");
@@ -59,13 +60,16 @@ pub(crate) fn commit(project: &ProjectHome, run: &str, message: &str, push: bool
 }
 
 /// The files that differ from HEAD, from the top of the work tree, each with whether git does not know it yet.
-fn dirty(top: &Path) -> Result<Vec<(String, bool)>, Diagnostic> {
-    let status = ["status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=all"];
+fn dirty(git: &Git) -> Result<Vec<(String, bool)>, Diagnostic> {
+    // What is untracked git finds itself too, but it tries each line of a `.gitignore` on each out.
+    let status = ["status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=no", "--ignore-submodules=all"];
     let program = status.into_iter().fold(Program::new("git").arg("--no-optional-locks"), Program::arg);
-    let said = said_by(&program, top, "")?;
+    let said = said_by(&program, git.workdir(), "")?;
     // `XY path`, where X is the index and Y the work tree.
-    let entry = |entry: &str| Some((entry.get(3..)?.to_owned(), entry.starts_with("??")));
-    Ok(said.split('\0').filter_map(entry).collect())
+    let path = |entry: &str| Some((entry.get(3..)?.to_owned(), false));
+    let mut dirty: Vec<(String, bool)> = said.split('\0').filter_map(path).collect();
+    dirty.extend(git.untracked()?.into_iter().map(|path| (path, true)));
+    Ok(dirty)
 }
 
 /// Runs a step of what ends a run.
@@ -103,7 +107,7 @@ type Stamp = (u64, u64, i64, i64);
 
 impl Watched {
     pub(crate) fn begin(project: &ProjectHome) -> Result<Watched, Diagnostic> {
-        let before = if project.config.no_scm { None } else { stamps(project.git()?.0.workdir()).ok() };
+        let before = if project.config.no_scm { None } else { stamps(&project.git()?.0).ok() };
         Ok(Watched { before })
     }
 
@@ -111,7 +115,7 @@ impl Watched {
     pub(crate) fn end(self, project: &ProjectHome) -> Result<Vec<String>, Diagnostic> {
         let Some(before) = self.before else { return Ok(vec![]) };
         let (git, prefix) = project.git()?;
-        let Ok(after) = stamps(git.workdir()) else { return Ok(vec![]) };
+        let Ok(after) = stamps(&git) else { return Ok(vec![]) };
         let before: HashSet<_> = before.iter().collect();
         let changed = after.iter().filter(|entry| !before.contains(entry)).map(|(path, _)| path.as_str());
         let changed: Vec<String> = changed.filter_map(|path| path::inside(&prefix, path)).map(str::to_owned).collect();
@@ -120,11 +124,11 @@ impl Watched {
     }
 }
 
-fn stamps(top: &Path) -> Result<Stamps, Diagnostic> {
+fn stamps(git: &Git) -> Result<Stamps, Diagnostic> {
     use std::os::unix::fs::MetadataExt as _;
     let stamp = |path: &String| {
-        let found = top.join(path).symlink_metadata().ok()?;
+        let found = git.workdir().join(path).symlink_metadata().ok()?;
         Some((found.size(), found.ino(), found.ctime(), found.ctime_nsec()))
     };
-    Ok(dirty(top)?.into_iter().map(|(path, _)| (path.clone(), stamp(&path))).collect())
+    Ok(dirty(git)?.into_iter().map(|(path, _)| (path.clone(), stamp(&path))).collect())
 }

@@ -7,14 +7,25 @@ use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use git2::{DiffOptions, Index, Repository};
+use git2::{DiffOptions, Index, IndexEntry, Repository};
 
 use super::{Doing as _, Git, GitError};
 
 impl Git {
+    /// The files of the work tree that git neither tracks nor ignores, from its top; folders that have a repository of
+    /// their own with a `/` at their end.
+    pub(crate) fn untracked(&self) -> Result<Vec<String>, GitError> {
+        let Some(opened) = &self.opened else { return Ok(vec![]) };
+        let mut index = opened.repository.index().doing("read the index")?;
+        index.read(true).doing("read the index")?;
+        let tracked: Vec<IndexEntry> = index.iter().collect();
+        let tracked = tracked.iter().map(|entry| entry.path.as_slice()).collect();
+        Ok(self.beside(&tracked)?.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect())
+    }
+
     /// The paths that are neither among the `tracked` nor ignored; folders that have a repository of their own with a `/`
     /// at their end.
-    pub(super) fn untracked(&self, tracked: &HashSet<&[u8]>) -> Result<Vec<Vec<u8>>, GitError> {
+    pub(super) fn beside(&self, tracked: &HashSet<&[u8]>) -> Result<Vec<Vec<u8>>, GitError> {
         let Some(opened) = &self.opened else { return Ok(vec![]) };
         let Candidates { files, mut repositories } = candidates(&opened.repository, &self.workdir, tracked)?;
         // Without any path, all would be meant.
@@ -71,7 +82,9 @@ fn candidates(repository: &Repository, top: &Path, tracked: &HashSet<&[u8]>) -> 
                 continue;
             }
             if entry.path().join(".git").symlink_metadata().is_ok() {
-                candidates.repositories.push([path.as_os_str().as_bytes(), b"/"].concat());
+                if !tracked.contains(path.as_os_str().as_bytes()) {
+                    candidates.repositories.push([path.as_os_str().as_bytes(), b"/"].concat());
+                }
             } else {
                 folders.push(path);
             }

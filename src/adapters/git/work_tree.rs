@@ -80,13 +80,11 @@ impl Seen {
         let tracked: Vec<IndexEntry> = index.iter().collect();
         let known: HashSet<&[u8]> = tracked.iter().map(|entry| entry.path.as_slice()).collect();
         let mut others = BTreeSet::new();
-        for path in git.untracked(&known)? {
+        for path in git.beside(&known)? {
             // A folder that is named as such has a repository of its own.
             if let Some(folder) = path.strip_suffix(b"/") {
-                if !known.contains(folder) {
-                    self.read_nested(git, &at(folder), folder, skip)?;
-                }
-            } else if !known.contains(path.as_slice()) && !skip(&lossy(&at(&path))) {
+                self.read_nested(git, &at(folder), folder, skip)?;
+            } else if !skip(&lossy(&at(&path))) {
                 others.insert(path);
             }
         }

@@ -268,7 +268,7 @@ fn untracked_files_are_those_that_git_lists() {
         let all = untracked_by_git(&top);
         let tracked: BTreeSet<&String> = all.iter().filter(|_| random.below(3) == 0).collect();
         let git = Git::at(&top).expect("opened").expect("a repository");
-        let found = git.untracked(&tracked.iter().map(|path| path.as_bytes()).collect()).expect("listed");
+        let found = git.beside(&tracked.iter().map(|path| path.as_bytes()).collect()).expect("listed");
         let found: BTreeSet<String> = found.into_iter().map(|path| String::from_utf8(path).expect("UTF-8")).collect();
         let wanted: BTreeSet<String> =
             all.iter().filter(|path| !tracked.contains(path) || path.ends_with('/')).cloned().collect();
