@@ -74,9 +74,12 @@ impl Beneath {
 
     /// Reads a regular file of at most `limit` bytes.
     pub(crate) fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>, FsError> {
-        let mut bytes = vec![];
         let whole = self.root.join(path);
-        self.open_file(path)?.take(limit + 1).read_to_end(&mut bytes).at("read", &whole)?;
+        let file = self.open_file(path)?;
+        let size = file.metadata().at("read", &whole)?.len().min(limit);
+        // With room for it, and for what tells that there is no more, it is read at once.
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1);
+        file.take(limit + 1).read_to_end(&mut bytes).at("read", &whole)?;
         if bytes.len() as u64 > limit {
             return Err(io::Error::other(format!("larger than {limit} bytes"))).at("read", &whole);
         }

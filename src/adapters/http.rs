@@ -77,8 +77,8 @@ impl Answer {
         Answer { is_found: true, kind: "text/plain; charset=utf-8", body, headers: vec![] }
     }
 
-    pub(crate) fn page(page: String) -> Answer {
-        Answer { kind: "text/html; charset=utf-8", ..Answer::text(page.into_bytes()) }
+    pub(crate) fn page(page: Vec<u8>) -> Answer {
+        Answer { kind: "text/html; charset=utf-8", ..Answer::text(page) }
     }
 }
 

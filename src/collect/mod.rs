@@ -13,7 +13,7 @@ pub(crate) mod place;
 mod tests;
 mod texts;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
@@ -143,7 +143,7 @@ pub(crate) fn merge(
     let is_lock = |path: &str| path == "dvc.lock" || path.ends_with("/dvc.lock");
     collection.files = changes.iter().map(|change| change.path.clone()).filter(|path| !is_lock(path)).collect();
     collection.files.sort_unstable();
-    collection.contested.retain(|path| collection.files.contains(path));
+    collection.contested.retain(|path| collection.files.binary_search(path).is_ok());
     if !collection.conflicts.is_empty() || config.dry_run {
         return Ok(collection);
     }
@@ -226,16 +226,18 @@ pub(crate) fn is_there_already(plan: &Plan, item: &WorkItem, published: &Publish
 
 /// Leaves word of the results that did not come as a whole: their work items are not done.
 fn note_refusals(run: &RunDir, believed: &[Believed<'_>], collection: &Collection) -> Result<(), Diagnostic> {
+    let mut reasons: HashMap<ItemIndex, Vec<String>> = HashMap::new();
+    for left in &collection.left_out {
+        reasons.entry(left.index).or_default().push(left.to_string());
+    }
     for result in believed {
-        let left_out = collection.left_out.iter().filter(|left| left.index == result.item.index);
-        let reasons: Vec<String> = left_out.map(LeftOut::to_string).collect();
+        let reasons = reasons.remove(&result.item.index).unwrap_or_default();
         results::note_refusal(run, result.item.index, result.published.result.attempt, &reasons)?;
     }
-    for rejected in &collection.rejected {
-        if !believed.iter().any(|result| result.item.index == rejected.index) {
-            let reason = format!("its result is rejected: {}", rejected.reason);
-            results::note_refusal(run, rejected.index, rejected.attempt, &[reason])?;
-        }
+    let believed: HashSet<ItemIndex> = believed.iter().map(|result| result.item.index).collect();
+    for rejected in collection.rejected.iter().filter(|rejected| !believed.contains(&rejected.index)) {
+        let reason = format!("its result is rejected: {}", rejected.reason);
+        results::note_refusal(run, rejected.index, rejected.attempt, &[reason])?;
     }
     Ok(())
 }

@@ -31,13 +31,13 @@ pub(crate) fn outs(
     rejected: &[Rejected],
 ) -> Result<(), Diagnostic> {
     let (root, pull) = (&project.root, plan.options.pull);
+    let rejected: HashSet<_> = rejected.iter().map(|rejected| (rejected.index, rejected.attempt)).collect();
     items.par_iter().try_for_each(|item| {
         let Some(published) = results::best(run, item.index)? else { return Ok(()) };
         if is_there_already(plan, item, &published) {
             return Ok(());
         }
-        let place = (item.index, published.result.attempt);
-        if rejected.iter().any(|rejected| (rejected.index, rejected.attempt) == place) {
+        if rejected.contains(&(item.index, published.result.attempt)) {
             return Ok(());
         }
         for planned in item.stages.iter().filter(|stage| pull || !stage.records) {

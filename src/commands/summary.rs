@@ -46,8 +46,7 @@ pub(crate) fn counts(run: &RunDir, plan: &Plan, phases: &[usize]) -> Result<Coun
 }
 
 /// Prints counts and, last, the failures: stage, command, reason and the end of the log.
-pub(crate) fn print(run: &RunDir, plan: &Plan, phases: &[usize]) -> Result<(), Diagnostic> {
-    let counts = counts(run, plan, phases)?;
+pub(crate) fn print(run: &RunDir, plan: &Plan, counts: &Counts) -> Result<(), Diagnostic> {
     let mut line = format!("{} done", count(counts.succeeded, "work item"));
     let rest = if shards::open(run)?.is_empty() { "not run" } else { "left to the cluster" };
     for (number, what) in [(counts.failed.len(), "failed"), (counts.not_run, rest)] {

@@ -24,7 +24,7 @@ const LOG_BYTES: u64 = 16 << 10;
 
 /// Tells how a run and all of its work items stand.
 pub(crate) fn run(run: &RunDir, plan: &Plan) -> Result<RunStatus, Diagnostic> {
-    let items = worklist::read_all(run)?;
+    let items = worklist::read_briefly(run)?;
     let lines = journal::read(run)?;
     let is_launched = run_lock::is_held(run)?;
     let left = if is_launched || is_finalized(&lines) { vec![] } else { shards::open(run)? };

@@ -7,12 +7,14 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
+use rayon::prelude::*;
+
 use crate::adapters::fs::{self, At as _};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::lockfile::Lockfile;
 use crate::dvc::pipeline::path::lock_path;
 use crate::model::run::StageState;
-use crate::state::format::PlannedStage;
+use crate::state::format::{PlannedStage, StageResult, WorkItem};
 use crate::state::paths::{FanoutDir, RunDir};
 use crate::state::{journal, log, results, worklist};
 
@@ -69,45 +71,65 @@ fn found(root: &Path, fanout: &FanoutDir, run: &RunDir) -> Result<Found, Diagnos
     let (run, plan) = worklist::open(fanout, Some(run.name()))?;
     let mut locks: HashMap<String, HashMap<String, String>> = HashMap::new();
     let mut found = Found::default();
-    for item in worklist::read_all(&run)? {
-        let mut examined = results::examine(&run, item.index)?;
-        let best = examined.best.take();
-        let attempts = results::attempts(&run, item.index)?;
-        if attempts.is_empty() && best.is_none() {
-            continue;
+    let mut items = worklist::each(&run)?;
+    loop {
+        let block = items.block()?;
+        if block.is_empty() {
+            break;
         }
-        let mut begun: HashSet<String> = HashSet::new();
-        for attempt in attempts {
-            let path = run.log(item.index, attempt);
-            begun.extend(log::begun(&path).at("read", &path)?);
-        }
-        for stage in &item.stages {
-            let result = best.iter().flat_map(|best| &best.result.stages).find(|made| made.address == stage.address);
-            let has_run = result.is_some_and(|made| matches!(made.state, StageState::Ran | StageState::Restored));
-            if !has_run && !begun.contains(&stage.address) {
-                continue;
-            }
-            let now = entry(root, &mut locks, stage);
-            let is_there = match result.filter(|made| made.state.is_good()) {
-                Some(made) => stage.name.is_none() || (made.entry.is_some() && made.entry == now),
+        let begun: Vec<Vec<Begun>> =
+            block.into_par_iter().map(|item| begun(&run, item)).collect::<Result<_, Diagnostic>>()?;
+        for Begun { stage, result } in begun.into_iter().flatten() {
+            let is_there = match result.as_ref().filter(|made| made.state.is_good()) {
+                Some(made) => {
+                    let now = entry(root, &mut locks, &stage);
+                    stage.name.is_none() || (made.entry.is_some() && made.entry.as_ref() == now)
+                }
                 // A stage that failed left nothing in the run cache.
                 None => result.is_some_and(|made| made.state == StageState::Failed),
             };
             let list = if is_there { &mut found.settled } else { &mut found.unsettled };
-            list.insert(stage.address.clone());
+            list.insert(stage.address);
         }
     }
     tracing::debug!("run {}: {} stages are unsettled", plan.run, found.unsettled.len());
     Ok(found)
 }
 
+/// A stage whose command began, or that was restored, with what its work item's result says of it.
+struct Begun {
+    stage: PlannedStage,
+    result: Option<StageResult>,
+}
+
+/// The stages of a work item that results and logs tell to have begun.
+fn begun(run: &RunDir, item: WorkItem) -> Result<Vec<Begun>, Diagnostic> {
+    let best = results::best(run, item.index)?;
+    let mut begun: HashSet<String> = HashSet::new();
+    for attempt in results::attempts(run, item.index)? {
+        let path = run.log(item.index, attempt);
+        begun.extend(log::begun(&path).at("read", &path)?);
+    }
+    let mut made: Vec<StageResult> = best.map(|best| best.result.stages).unwrap_or_default();
+    let of = |stage: PlannedStage| {
+        let result = made.iter().position(|made| made.address == stage.address).map(|at| made.swap_remove(at));
+        let has_run = result.as_ref().is_some_and(|made| matches!(made.state, StageState::Ran | StageState::Restored));
+        (has_run || begun.contains(&stage.address)).then_some(Begun { stage, result })
+    };
+    Ok(item.stages.into_iter().filter_map(of).collect())
+}
+
 /// The lock entry that the project has for a stage now.
-fn entry(root: &Path, locks: &mut HashMap<String, HashMap<String, String>>, stage: &PlannedStage) -> Option<String> {
+fn entry<'l>(
+    root: &Path,
+    locks: &'l mut HashMap<String, HashMap<String, String>>,
+    stage: &PlannedStage,
+) -> Option<&'l String> {
     let path = lock_path(&stage.file);
     let entries = locks.entry(path.clone()).or_insert_with(|| {
         let text = fs::read_text_if_any(&root.join(&path)).ok().flatten().unwrap_or_default();
         let Ok(lock) = Lockfile::parse(&text) else { return HashMap::new() };
         lock.names().filter_map(|name| Some((name.to_owned(), lock.entry(name)?.text().to_owned()))).collect()
     });
-    entries.get(stage.name.as_deref()?).cloned()
+    entries.get(stage.name.as_deref()?)
 }

@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use globset::Glob;
 
@@ -18,6 +18,8 @@ use crate::state::paths::{FanoutDir, RunDir};
 const OFFSET_DIGITS: usize = 15;
 /// Bytes of the worklist that are read at a time.
 const BLOCK: usize = 1 << 16;
+/// Work items that are looked at side by side; all that their folders have is in memory then.
+const ITEMS: usize = 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WorklistError {
@@ -216,47 +218,40 @@ pub(crate) fn find_all<'i>(items: &'i [WorkItem], name: &str) -> Result<Vec<&'i 
 
 /// Reads all work items, in index order.
 pub(crate) fn read_all(run: &RunDir) -> Result<Vec<WorkItem>, WorklistError> {
-    let mut items = vec![];
-    each(run, |item| items.push(item))?;
-    Ok(items)
+    each(run)?.collect()
 }
 
 /// Reads all work items with what a launch needs to know of them: who they are, what they need, what they ask for.
 ///
 /// What their stages are is left out, which is most of each: a launcher lives as long as the run.
 pub(crate) fn read_briefly(run: &RunDir) -> Result<Vec<WorkItem>, WorklistError> {
-    let mut items = vec![];
-    each(run, |mut item| {
-        (item.stages, item.files, item.directories) = (vec![], vec![], vec![]);
-        items.push(item);
-    })?;
-    Ok(items)
+    let without = |item| WorkItem { stages: vec![], files: vec![], directories: vec![], ..item };
+    each(run)?.map(|item| item.map(without)).collect()
 }
 
 /// Reads what stages are restored from, of all work items.
 pub(crate) fn read_restored(run: &RunDir) -> Result<Vec<RestoredFrom>, WorklistError> {
     let mut all = vec![];
-    each(run, |item| all.extend(item.stages.into_iter().filter_map(|stage| stage.from)))?;
+    for item in each(run)? {
+        all.extend(item?.stages.into_iter().filter_map(|stage| stage.from));
+    }
     Ok(all)
 }
 
 /// Reads all work items with what there is to know for their results to be collected: what workers begin with is left out.
 pub(crate) fn read_to_collect(run: &RunDir) -> Result<Vec<WorkItem>, WorklistError> {
-    let mut items = vec![];
-    each(run, |mut item| {
+    let without = |mut item: WorkItem| {
         let stages = &item.stages;
         item.files.retain(|file| stages.iter().any(|stage| stage.name.is_none() && stage.file == file.path));
         item.files.shrink_to_fit();
-        (item.inputs, item.datasets, item.directories) = (vec![], vec![], vec![]);
-        items.push(item);
-    })?;
-    Ok(items)
+        WorkItem { inputs: vec![], datasets: vec![], directories: vec![], ..item }
+    };
+    each(run)?.map(|item| item.map(without)).collect()
 }
 
 /// Reads one work item after another, in index order.
-fn each(run: &RunDir, mut take: impl FnMut(WorkItem)) -> Result<(), WorklistError> {
+pub(crate) fn each(run: &RunDir) -> Result<Each, WorklistError> {
     let (path, index) = (run.worklist(), run.worklist_index());
-    let cut_off = || cut_off(&path);
     let size = fs::exists(&index).then(|| index.metadata().map(|metadata| metadata.len())).transpose();
     // Runs of long ago may have none.
     let expected = size.at("look at", &index)?.map(|size| size.div_ceil(OFFSET_DIGITS as u64 + 1));
@@ -266,17 +261,52 @@ fn each(run: &RunDir, mut take: impl FnMut(WorkItem)) -> Result<(), WorklistErro
         }
         opened => opened.at("read", &path)?,
     };
-    let mut lines = BufReader::with_capacity(BLOCK, file);
-    let (mut line, mut count) = (Vec::new(), 0);
-    while lines.read_until(b'\n', &mut line).at("read", &path)? > 0 {
-        count += 1;
-        let is_cut = !line.ends_with(b"\n") && expected.is_some_and(|expected| expected != count);
-        let broken = |source| WorklistError::Broken { path: path.display().to_string(), source };
-        let item: Result<WorkItem, _> = serde_json::from_slice(&line);
-        let mut item = item.map_err(|source| if is_cut { cut_off() } else { broken(source) })?;
-        item.shrink();
-        take(item);
-        line.clear();
+    Ok(Each { path, expected, count: 0, lines: BufReader::with_capacity(BLOCK, file), has_ended: false })
+}
+
+/// The work items of a worklist; the last is an error where there should be more.
+pub(crate) struct Each {
+    path: PathBuf,
+    /// How many there should be, where that is known.
+    expected: Option<u64>,
+    /// How many there were so far.
+    count: u64,
+    lines: BufReader<File>,
+    has_ended: bool,
+}
+
+impl Each {
+    /// The next work items, to be looked at side by side; none at the end.
+    pub(crate) fn block(&mut self) -> Result<Vec<WorkItem>, WorklistError> {
+        self.take(ITEMS).collect()
     }
-    if expected.is_none_or(|expected| expected == count) { Ok(()) } else { Err(cut_off()) }
+
+    fn read(&mut self) -> Result<Option<WorkItem>, WorklistError> {
+        let mut line = vec![];
+        let has_more = self.lines.read_until(b'\n', &mut line).at("read", &self.path)? > 0;
+        self.count += u64::from(has_more);
+        let is_cut = self.expected.is_some_and(|expected| expected != self.count);
+        if !has_more {
+            return if is_cut { Err(cut_off(&self.path)) } else { Ok(None) };
+        }
+        let item: Result<WorkItem, _> = serde_json::from_slice(&line);
+        let is_cut = is_cut && !line.ends_with(b"\n");
+        let broken = |source| WorklistError::Broken { path: self.path.display().to_string(), source };
+        let mut item = item.map_err(|source| if is_cut { cut_off(&self.path) } else { broken(source) })?;
+        item.shrink();
+        Ok(Some(item))
+    }
+}
+
+impl Iterator for Each {
+    type Item = Result<WorkItem, WorklistError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.has_ended {
+            return None;
+        }
+        let item = self.read().transpose();
+        self.has_ended = !matches!(item, Some(Ok(_)));
+        item
+    }
 }

@@ -77,7 +77,7 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
         text::note("what stages have left running stays until `dvc-fanout finalize` or `cancel`");
     }
     if cli.format == Format::Text {
-        summary::print(&run, &plan, &phases)?;
+        summary::print(&run, &plan, &summary::counts(&run, &plan, &phases)?)?;
     }
     differences::tell(&project, &run, &plan, exit)
 }

@@ -1,16 +1,17 @@
 //! From the files of a run to its report.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use indexmap::IndexSet;
 use rayon::prelude::*;
 
 use crate::adapters::clock;
 use crate::diagnostic::Diagnostic;
-use crate::model::numbers::{AttemptNumber, ItemIndex};
+use crate::model::numbers::ItemIndex;
 use crate::model::report::{Attempt, Executors, Failure, Outcome, Phase, Provenance, Report, Stage, WorkItem, plain};
 use crate::model::run::{self, EndingKind, Executed, Moved, StageState, Traffic};
-use crate::model::status::{ItemState, RunState};
+use crate::model::status::{ItemState, ItemStatus, RunState};
 use crate::state::format::{self, Plan, PlannedStage};
 use crate::state::journal::{self, Journaled, Line};
 use crate::state::paths::RunDir;
@@ -24,52 +25,41 @@ const LOGS: usize = 200;
 
 /// Gathers what is on disk of a run.
 pub(super) fn gather(run: &RunDir, plan: &Plan) -> Result<Report, Diagnostic> {
-    let items = worklist::read_all(run)?;
+    let mut history = History::of(&journal::read(run)?, plan);
+    let status = status::run(run, plan)?;
+    let is_on = !history.ended && matches!(status.state, RunState::Running { .. } | RunState::Left { .. });
+    let looks = Some(looks::read(run)?).filter(|looks| *looks != Traffic::default());
     let sources = Sources {
         run,
         plan,
         templates: plan.templates.iter().map(|template| template.address.as_str()).collect(),
-        history: History::of(&journal::read(run)?, plan),
         now: clock::seconds_between(&plan.created, &clock::now()),
     };
-    let history = &sources.history;
-    let status = status::run(run, plan)?;
-    let is_on = !history.ended && matches!(status.state, RunState::Running { .. } | RunState::Left { .. });
-    let states = status.items.into_par_iter().map(|status| status.state);
-    let found: Result<Vec<_>, Diagnostic> =
-        items.par_iter().zip(states).map(|(item, state)| sources.find(item, state)).collect();
-    let mut found = found?;
-    let failures = found.iter_mut().map(|found| &mut found.work_item);
-    for item in failures.filter(|item| matches!(item.outcome, Outcome::Failed { .. })).take(LOGS) {
+    let (mut work_items, told) = sources.find_all(std::mem::take(&mut history.attempts), status.items)?;
+    let failures = work_items.iter_mut().filter(|item| matches!(item.outcome, Outcome::Failed { .. }));
+    for item in failures.take(LOGS) {
         let log = item.log.as_deref().map(|log| status::tail(&run.path().join(log), LOG_LINES));
         item.tail = log.unwrap_or_default().iter().map(|line| plain(line)).collect();
     }
-    let looks = Some(looks::read(run)?).filter(|looks| *looks != Traffic::default());
-    let results = || found.iter().flat_map(|found| found.examined.best.iter().chain(&found.examined.others));
-    let published = || found.iter().filter_map(|found| found.examined.best.as_ref());
-    let hosts = published().map(|published| published.result.host.clone());
-    let dvc = published().map(|published| published.result.dvc.clone());
     let provenance = Provenance {
         program: plan.program.clone(),
-        dvc: distinct([plan.dvc.clone()].into_iter().chain(dvc).filter(|version| !version.is_empty())),
+        dvc: distinct([plan.dvc.clone()].into_iter().chain(told.dvc).filter(|version| !version.is_empty())),
         commit: plan.head.clone(),
         snapshot: plan.snapshot.clone(),
         targets: plan.targets.clone(),
-        engines: distinct(history.engines.iter().cloned()),
-        images: distinct(history.images.iter().cloned()),
-        hosts: distinct(history.hosts.iter().cloned().chain(hosts)),
+        engines: distinct(history.engines.into_iter()),
+        images: distinct(history.images.into_iter()),
+        hosts: distinct(history.hosts.into_iter().chain(told.hosts)),
         traffic: history
             .traffic
             .into_iter()
             .chain(looks)
             .reduce(Traffic::plus)
-            .map(|traffic| results().filter_map(|published| published.result.traffic).fold(traffic, Traffic::plus)),
-        moved: results()
-            .filter_map(|published| published.result.moved.clone())
-            .fold(history.moved.clone(), Moved::plus),
-        executors: executors(published().flat_map(|published| &published.result.stages)),
+            .map(|traffic| traffic.plus(told.traffic)),
+        moved: history.moved.plus(told.moved),
+        executors: told.executors,
     };
-    let ends = found.iter().flat_map(|found| &found.work_item.attempts).map(|attempt| attempt.begin + attempt.seconds);
+    let ends = work_items.iter().flat_map(|item| &item.attempts).map(|attempt| attempt.begin + attempt.seconds);
     Ok(Report {
         run: plan.run.clone(),
         project: Path::new(&plan.root).file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -80,39 +70,59 @@ pub(super) fn gather(run: &RunDir, plan: &Plan) -> Result<Report, Diagnostic> {
         provenance,
         phases: plan.phases.iter().map(|phase| Phase { kind: phase.kind, trailing: phase.trailing }).collect(),
         templates: plan.templates.iter().map(|template| (template.address.clone(), template.stages)).collect(),
-        work_items: found.into_iter().map(|found| found.work_item).collect(),
+        work_items,
     })
 }
 
-/// A work item and what lies in its folder.
-struct Found {
-    work_item: WorkItem,
-    examined: Examined,
+/// What results tell of a run as a whole.
+#[derive(Default)]
+struct Told {
+    hosts: IndexSet<String>,
+    /// The versions of DVC.
+    dvc: IndexSet<String>,
+    traffic: Traffic,
+    moved: Moved,
+    executors: Executors,
 }
 
-/// Counts what did the stages of results.
-fn executors<'r>(stages: impl Iterator<Item = &'r format::StageResult>) -> Executors {
-    let mut executors = Executors::default();
-    for stage in stages.filter(|stage| stage.state != StageState::NotRun) {
+impl Told {
+    /// Takes what the folder of a work item has.
+    fn take(&mut self, examined: Examined) {
+        for published in examined.best.iter().chain(&examined.others) {
+            self.traffic = published.result.traffic.into_iter().fold(self.traffic, Traffic::plus);
+            if let Some(moved) = &published.result.moved {
+                self.moved = std::mem::take(&mut self.moved).plus(moved.clone());
+            }
+            self.hosts.insert(published.result.host.clone());
+        }
+        if let Some(best) = examined.best {
+            self.dvc.insert(best.result.dvc);
+            count(&mut self.executors, &best.result.stages);
+        }
+    }
+}
+
+/// Counts what did the stages of a result.
+fn count(executors: &mut Executors, stages: &[format::StageResult]) {
+    for stage in stages.iter().filter(|stage| stage.state != StageState::NotRun) {
         match &stage.executor {
             Executed::Native => executors.native += 1,
             Executed::Check => executors.check += 1,
             Executed::Dvc { why } => *executors.dvc.entry(why.clone()).or_default() += 1,
         }
     }
-    executors
 }
 
 /// Each text once, in the order of their first mention.
 fn distinct(texts: impl Iterator<Item = String>) -> Vec<String> {
-    texts.collect::<indexmap::IndexSet<String>>().into_iter().collect()
+    texts.collect::<IndexSet<String>>().into_iter().collect()
 }
 
 /// What the journal says.
 #[derive(Default)]
 struct History {
     /// The attempts at each work item, in the order in which they began.
-    attempts: HashMap<ItemIndex, BTreeMap<AttemptNumber, Attempt>>,
+    attempts: HashMap<ItemIndex, Vec<Attempt>>,
     engines: Vec<String>,
     images: Vec<String>,
     hosts: Vec<String>,
@@ -153,12 +163,13 @@ impl History {
                     end: None,
                     message: None,
                 };
-                self.attempts.entry(*index).or_default().insert(*attempt, begun);
+                let attempts = self.attempts.entry(*index).or_default();
+                attempts.retain(|earlier| earlier.number != *attempt);
+                attempts.push(begun);
             }
             Journaled::AttemptFinished { index, attempt, ending, message, seconds, .. } => {
-                let Some(begun) = self.attempts.get_mut(index).and_then(|attempts| attempts.get_mut(attempt)) else {
-                    return;
-                };
+                let begun = self.attempts.get_mut(index).into_iter().flatten().rfind(|begun| begun.number == *attempt);
+                let Some(begun) = begun else { return };
                 begun.seconds = *seconds;
                 begun.message.clone_from(message);
                 begun.end = Some(*ending);
@@ -183,55 +194,86 @@ struct Sources<'a> {
     plan: &'a Plan,
     /// The addresses of all templates.
     templates: HashSet<&'a str>,
-    history: History,
     /// Seconds since the plan was made.
     now: f64,
 }
 
 impl Sources<'_> {
-    /// Describes a work item as its results and the journal tell it.
-    fn find(&self, item: &format::WorkItem, state: ItemState) -> Result<Found, Diagnostic> {
+    /// Describes all work items, given the attempts that the journal has.
+    fn find_all(
+        &self,
+        mut attempts: HashMap<ItemIndex, Vec<Attempt>>,
+        states: Vec<ItemStatus>,
+    ) -> Result<(Vec<WorkItem>, Told), Diagnostic> {
+        let (mut work_items, mut told) = (Vec::with_capacity(states.len()), Told::default());
+        let (mut items, mut states) = (worklist::each(self.run)?, states.into_iter().map(|status| status.state));
+        loop {
+            let block = items.block()?;
+            if block.is_empty() {
+                return Ok((work_items, told));
+            }
+            let told_of = |item: &format::WorkItem| attempts.remove(&item.index).unwrap_or_default();
+            let attempts: Vec<_> = block.iter().map(told_of).collect();
+            let states: Vec<_> = states.by_ref().take(block.len()).collect();
+            let found = block.into_par_iter().zip(attempts).zip(states);
+            let found = found.map(|((item, attempts), state)| self.find(item, attempts, state));
+            for (item, examined) in found.collect::<Result<Vec<_>, Diagnostic>>()? {
+                told.take(examined);
+                work_items.push(item);
+            }
+        }
+    }
+
+    /// Describes a work item as its results and the journal tell it, the latter by its attempts, beside all results.
+    fn find(
+        &self,
+        item: format::WorkItem,
+        attempts: Vec<Attempt>,
+        state: ItemState,
+    ) -> Result<(WorkItem, Examined), Diagnostic> {
         let examined = results::examine(self.run, item.index)?;
         let tried = results::attempts(self.run, item.index)?.last().copied();
-        let mut attempts = self.attempts(item.index, &examined);
+        let mut attempts = self.with_unseen(attempts, &examined);
         let is_running = matches!(state, ItemState::Running { .. });
-        if let Some(last) = attempts.values_mut().last().filter(|last| is_running && last.end.is_none()) {
+        if let Some(last) = attempts.last_mut().filter(|last| is_running && last.end.is_none()) {
             last.seconds = (self.now - last.begin).max(0.0);
         }
         let best = examined.best.as_ref().map(|published| &published.result);
         let attempt = best.map(|result| result.attempt).or(tried);
         let log = attempt.map(|attempt| self.run.log(item.index, attempt));
-        let stage = |planned: &PlannedStage| {
+        let stage = |planned: PlannedStage| {
             let stage = best.and_then(|result| result.stages.iter().find(|stage| stage.address == planned.address));
             Stage {
-                address: planned.address.clone(),
                 template: self.template(&planned.address),
-                reason: planned.reason.clone(),
+                address: planned.address,
+                reason: planned.reason,
                 state: stage.map_or(StageState::NotRun, |stage| stage.state),
             }
         };
         let work_item = WorkItem {
             index: item.index,
-            id: item.id.clone(),
+            id: item.id,
             phase: item.phase,
-            stages: item.stages.iter().map(stage).collect(),
+            stages: item.stages.into_iter().map(stage).collect(),
             outcome: outcome_of(state, &examined),
             is_running,
-            attempts: attempts.into_values().collect(),
+            attempts,
             log: log.and_then(|log| Some(log.strip_prefix(self.run.path()).ok()?.display().to_string())),
             tail: vec![],
             used: best.and_then(|result| result.usage.clone()),
             difference: best.and_then(|result| result.difference.clone()),
         };
-        Ok(Found { work_item, examined })
+        Ok((work_item, examined))
     }
 
-    /// The attempts of the journal, and those of workers that were started by hand, which are in no journal.
-    fn attempts(&self, index: ItemIndex, examined: &Examined) -> BTreeMap<AttemptNumber, Attempt> {
-        let mut attempts = self.history.attempts.get(&index).cloned().unwrap_or_default();
+    /// The attempts of the journal, and those of workers that were started by hand, which are in no journal, by number.
+    fn with_unseen(&self, mut attempts: Vec<Attempt>, examined: &Examined) -> Vec<Attempt> {
         for published in examined.others.iter().chain(&examined.best) {
             let result = &published.result;
-            attempts.entry(result.attempt).or_insert_with(|| Attempt {
+            if attempts.iter().any(|attempt| attempt.number == result.attempt) {
+                continue;
+            }
+            attempts.push(Attempt {
                 number: result.attempt,
                 place: result.host.clone(),
                 begin: clock::seconds_between(&self.plan.created, &result.started),
@@ -244,6 +286,8 @@ impl Sources<'_> {
                 message: message_of(&result.outcome),
             });
         }
+        attempts.sort_by_key(|attempt| attempt.number);
+        attempts.shrink_to_fit();
         attempts
     }
 

@@ -6,6 +6,7 @@
 mod gather;
 mod serve;
 
+use std::io;
 use std::path::Path;
 
 use crate::adapters::fs;
@@ -27,26 +28,30 @@ pub(crate) fn run(cli: &Cli, args: &ReportArgs) -> Result<Exit, Diagnostic> {
     }
     let (run, plan) = store::open_to_show(&project, args.run.as_deref(), args.elsewhere.store.as_deref())?;
     let report = gather::gather(&run, &plan)?;
-    let rendered = render(&report, cli.typed_format)?;
     match &args.output {
         Some(path) => {
             let at = cli.directory.as_deref().unwrap_or(Path::new("")).join(path);
-            fs::write(&at, rendered.as_bytes())?;
+            fs::write_by(&at, |to| render(&report, cli.typed_format, to))?;
         }
-        None => text::result(&rendered),
+        None => {
+            let mut text = vec![];
+            let rendered = render(&report, cli.typed_format, &mut text);
+            rendered.map_err(|error| Diagnostic::internal("cannot render the report").source(&error))?;
+            text::result(&String::from_utf8_lossy(&text));
+        }
     }
     Ok(Exit::Success)
 }
 
-fn render(report: &Report, format: FormatArg) -> Result<String, Diagnostic> {
+fn render(report: &Report, format: FormatArg, to: &mut dyn io::Write) -> io::Result<()> {
     match format {
-        FormatArg::Text => Ok(rendered::text(report)),
-        FormatArg::Json => Ok(rendered::json(report)),
-        FormatArg::Junit => Ok(rendered::junit(report)),
-        FormatArg::Markdown => Ok(rendered::markdown(report)),
-        FormatArg::Html => Ok(rendered::html(report, Origin::File)),
-        FormatArg::Prometheus => Ok(rendered::prometheus(report)),
-        FormatArg::Mermaid | FormatArg::Dot => Err(Diagnostic::internal("a report has no such form")),
+        FormatArg::Text => to.write_all(rendered::text(report).as_bytes()),
+        FormatArg::Json => rendered::json(report, to),
+        FormatArg::Junit => rendered::junit(report, to),
+        FormatArg::Markdown => to.write_all(rendered::markdown(report).as_bytes()),
+        FormatArg::Html => rendered::html(report, Origin::File, to),
+        FormatArg::Prometheus => to.write_all(rendered::prometheus(report).as_bytes()),
+        FormatArg::Mermaid | FormatArg::Dot => Err(io::Error::other("a report has no such form")),
     }
 }
 
@@ -62,7 +67,7 @@ pub(crate) fn write(run: &RunDir, plan: &Plan) -> Result<(), Diagnostic> {
         ("report.html", FormatArg::Html),
         ("metrics.prom", FormatArg::Prometheus),
     ] {
-        fs::write(&folder.join(name), render(&report, format)?.as_bytes())?;
+        fs::write_by(&folder.join(name), |to| render(&report, format, to))?;
     }
     Ok(())
 }

@@ -65,7 +65,10 @@ impl Shown {
             store::refresh(&run, &plan)?;
             self.looked = Instant::now();
         }
-        Ok(Answer::page(report::html(&gather(&run, &plan)?, Origin::Server)))
+        let mut page = vec![];
+        let rendered = report::html(&gather(&run, &plan)?, Origin::Server, &mut page);
+        rendered.map_err(|error| Diagnostic::internal("cannot render the report").source(&error))?;
+        Ok(Answer::page(page))
     }
 }
 

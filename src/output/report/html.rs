@@ -10,6 +10,8 @@
 //! The page of a run that is on stays up to date: as a file, it is opened anew every few seconds; from `report --serve`,
 //! the script fetches it again, and logs besides, and what was filtered and chosen stays.
 
+use std::io;
+
 use sha2::{Digest as _, Sha256};
 
 use super::{duration, headline, json, provenance, put, reasons, states};
@@ -37,7 +39,14 @@ pub(crate) enum Origin {
     Server,
 }
 
-pub(crate) fn render(report: &Report, origin: Origin) -> String {
+pub(crate) fn write(report: &Report, origin: Origin, to: &mut dyn io::Write) -> io::Result<()> {
+    to.write_all(head(report, origin).as_bytes())?;
+    json::write(report, &mut Embedding(to))?;
+    write!(to, "</script>\n<script>{SCRIPT}</script>\n</body>\n</html>\n")
+}
+
+/// All of the page before the JSON.
+fn head(report: &Report, origin: Origin) -> String {
     let [anew, again] = REFRESH;
     let (live, connect) = match origin {
         Origin::File => (String::new(), ""),
@@ -99,10 +108,6 @@ pub(crate) fn render(report: &Report, origin: Origin) -> String {
     );
     put(&mut page, format_args!("<div id=\"sources\">{}{}</div>\n", slowest(report), sources(report)));
     put(&mut page, format_args!("</main>\n<script type=\"application/json\" id=\"data\">"));
-    page.push_str(&embedded(&json::render(report)));
-    page.push_str("</script>\n<script>");
-    page.push_str(SCRIPT);
-    page.push_str("</script>\n</body>\n</html>\n");
     page
 }
 
@@ -205,8 +210,26 @@ fn escaped(text: &str) -> String {
 }
 
 /// JSON as it stands in a script element: nothing in it can end the element. Outside of strings it has none of these.
-fn embedded(json: &str) -> String {
-    json.replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e")
+struct Embedding<'w>(&'w mut dyn io::Write);
+
+impl io::Write for Embedding<'_> {
+    fn write(&mut self, json: &[u8]) -> io::Result<usize> {
+        for part in json.split_inclusive(|byte| b"&<>".contains(byte)) {
+            let (plain, end) = match part.split_last() {
+                Some((b'&', plain)) => (plain, "\\u0026"),
+                Some((b'<', plain)) => (plain, "\\u003c"),
+                Some((b'>', plain)) => (plain, "\\u003e"),
+                _ => (part, ""),
+            };
+            self.0.write_all(plain)?;
+            self.0.write_all(end.as_bytes())?;
+        }
+        Ok(json.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Base64 with padding, for the hash in the content policy.
@@ -227,6 +250,11 @@ fn base64(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::model::report::tests::{HOSTILE, sample};
+    use crate::output::report::tests::written;
+
+    fn render(report: &Report, origin: Origin) -> String {
+        written(|to| write(report, origin, to))
+    }
 
     #[test]
     fn hostile_names_and_logs_cannot_leave_their_place() {

@@ -2,6 +2,9 @@
 //!
 //! Times are in seconds, `begin` since the plan was made. `lane` is an index into `lanes`.
 
+use std::io;
+
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Value, json};
 
 use crate::model::report::{Attempt, Report, Template, WorkItem, end_name};
@@ -9,14 +12,42 @@ use crate::model::report::{Attempt, Report, Template, WorkItem, end_name};
 /// The version of the document.
 const VERSION: u32 = 1;
 
-pub(crate) fn render(report: &Report) -> String {
-    document(report).to_string()
+/// Writes the document, one work item after another: of very many the whole would not fit into memory beside them.
+pub(crate) fn write(report: &Report, to: &mut dyn io::Write) -> io::Result<()> {
+    Ok(serde_json::to_writer(to, &Document(report))?)
 }
 
-pub(super) fn document(report: &Report) -> Value {
-    let (names, lanes) = report.lanes();
+struct Document<'r>(&'r Report);
+
+impl Serialize for Document<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (names, lanes) = self.0.lanes();
+        let mut map = serializer.serialize_map(None)?;
+        for (name, value) in head(self.0, &names) {
+            map.serialize_entry(&name, &value)?;
+        }
+        map.serialize_entry("work_items", &WorkItems { report: self.0, lanes: &lanes })?;
+        map.end()
+    }
+}
+
+struct WorkItems<'r> {
+    report: &'r Report,
+    /// Of the attempts of each.
+    lanes: &'r [Vec<usize>],
+}
+
+impl Serialize for WorkItems<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer
+            .collect_seq(self.report.work_items.iter().zip(self.lanes).map(|(item, lanes)| work_item(item, lanes)))
+    }
+}
+
+/// All but the work items.
+fn head(report: &Report, lanes: &[String]) -> serde_json::Map<String, Value> {
     let from = &report.provenance;
-    json!({
+    let head = json!({
         "version": VERSION,
         "run": report.run,
         "project": report.project,
@@ -57,11 +88,10 @@ pub(super) fn document(report: &Report) -> Value {
         "phases": report.phases.iter()
             .map(|phase| json!({ "kind": phase.kind.name(), "trailing": phase.trailing }))
             .collect::<Vec<_>>(),
-        "lanes": names,
-        "work_items": report.work_items.iter().zip(&lanes)
-            .map(|(item, lanes)| work_item(item, lanes))
-            .collect::<Vec<_>>(),
-    })
+        "lanes": lanes,
+    });
+    let Value::Object(head) = head else { unreachable!("it is an object") };
+    head
 }
 
 fn template(template: &Template<'_>) -> Value {
@@ -125,7 +155,7 @@ mod tests {
 
     #[test]
     fn the_document_has_every_work_item() {
-        let document = document(&sample());
+        let document = serde_json::to_value(Document(&sample())).expect("plain data");
         assert_eq!(document["version"], 1);
         assert_eq!(document["counts"], json!({ "failed": 1, "not_run": 1, "skipped": 1, "succeeded": 1 }));
         assert_eq!(

@@ -4,51 +4,48 @@
 //! every reader of JUnit files takes them. A stage that failed is a `failure`, anything else an `error`. The class of a
 //! test case is its phase's kind and not its number, so that a session has one history whatever else is planned.
 
-use super::{line, provenance, put};
+use std::io;
+
+use super::{provenance, put};
 use crate::model::report::{Counts, Failure, Outcome, Report, WorkItem, end_name, total};
 use crate::model::run::EndingKind;
 
-pub(crate) fn render(report: &Report) -> String {
-    let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+pub(crate) fn write(report: &Report, to: &mut dyn io::Write) -> io::Result<()> {
+    to.write_all(b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n")?;
     let name = escaped(&format!("dvc-fanout {}", report.project));
     let (failures, errors) = failures(&report.work_items);
-    line(
-        &mut xml,
-        format_args!(
-            "<testsuites name=\"{name}\" tests=\"{}\" failures=\"{failures}\" errors=\"{errors}\" time=\"{:.3}\">",
-            report.work_items.len(),
-            report.seconds
-        ),
-    );
+    writeln!(
+        to,
+        "<testsuites name=\"{name}\" tests=\"{}\" failures=\"{failures}\" errors=\"{errors}\" time=\"{:.3}\">",
+        report.work_items.len(),
+        report.seconds
+    )?;
     for (number, phase) in report.phases.iter().enumerate() {
         let items: Vec<&WorkItem> = report.work_items.iter().filter(|item| item.phase == number).collect();
         let (failures, errors) = self::failures(items.iter().copied());
         let counts = Counts::of(items.iter().copied());
-        line(
-            &mut xml,
-            format_args!(
-                "  <testsuite name=\"phase {number}: {kind}\" id=\"{number}\" tests=\"{}\" failures=\"{failures}\" \
+        writeln!(
+            to,
+            "  <testsuite name=\"phase {number}: {kind}\" id=\"{number}\" tests=\"{}\" failures=\"{failures}\" \
              errors=\"{errors}\" skipped=\"{}\" time=\"{:.3}\" timestamp=\"{}\">",
-                items.len(),
-                counts.skipped + counts.not_run,
-                total(items.iter().map(|item| item.seconds())),
-                // Without fractions and zone, which the schema does not have; it is UTC.
-                escaped(report.created.get(..19).unwrap_or(&report.created)),
-                kind = phase.kind.name(),
-            ),
-        );
-        line(&mut xml, format_args!("    <properties>"));
+            items.len(),
+            counts.skipped + counts.not_run,
+            total(items.iter().map(|item| item.seconds())),
+            // Without fractions and zone, which the schema does not have; it is UTC.
+            escaped(report.created.get(..19).unwrap_or(&report.created)),
+            kind = phase.kind.name()
+        )?;
+        writeln!(to, "    <properties>")?;
         for (name, value) in provenance(report) {
-            line(&mut xml, format_args!("      <property name=\"{}\" value=\"{}\"/>", escaped(name), escaped(&value)));
+            writeln!(to, "      <property name=\"{}\" value=\"{}\"/>", escaped(name), escaped(&value))?;
         }
-        line(&mut xml, format_args!("    </properties>"));
+        writeln!(to, "    </properties>")?;
         for item in items {
-            line(&mut xml, format_args!("{}", test_case(item, phase.kind.name())));
+            writeln!(to, "{}", test_case(item, phase.kind.name()))?;
         }
-        line(&mut xml, format_args!("  </testsuite>"));
+        writeln!(to, "  </testsuite>")?;
     }
-    line(&mut xml, format_args!("</testsuites>"));
-    xml
+    writeln!(to, "</testsuites>")
 }
 
 /// How many work items are failures and how many are errors.
@@ -131,10 +128,11 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::model::report::tests::sample;
+    use crate::output::report::tests::written;
 
     #[test]
     fn a_failed_work_item_is_a_failure_with_the_end_of_its_log() {
-        let xml = render(&sample());
+        let xml = written(|to| write(&sample(), to));
         let name = "&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;&quot;'&amp;|`]]&gt;\u{fffd}";
         assert!(xml.contains(&format!("<testcase classname=\"map\" name=\"{name}\" time=\"2.000\">")), "{xml}");
         assert!(xml.contains("<failure type=\"stage_failed\" message=\"it failed: "), "{xml}");

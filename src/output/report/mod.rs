@@ -18,9 +18,9 @@ mod markdown;
 mod prometheus;
 mod text;
 
-pub(crate) use html::{Origin, render as html};
-pub(crate) use json::render as json;
-pub(crate) use junit::render as junit;
+pub(crate) use html::{Origin, write as html};
+pub(crate) use json::write as json;
+pub(crate) use junit::write as junit;
 pub(crate) use markdown::render as markdown;
 pub(crate) use prometheus::render as prometheus;
 pub(crate) use text::render as text;
@@ -169,8 +169,17 @@ fn executors(executors: &Executors) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
     use crate::model::report::tests::sample;
+
+    /// What a form writes.
+    pub(super) fn written(write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> String {
+        let mut bytes = vec![];
+        write(&mut bytes).expect("memory takes it");
+        String::from_utf8(bytes).expect("it is text")
+    }
 
     #[test]
     fn the_headline_counts_what_there_is() {
