@@ -21,13 +21,13 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use rustix::fs::FlockOperation;
 
-use crate::adapters::fs::{self, At as _, FsError, Locked};
+use crate::adapters::fs::{self, At as _, FsError};
 
 /// Where the second names of projects are: the same place for all workers of a user, whatever their environment says, so
 /// that a command which writes it down leaves the same each time.
@@ -36,9 +36,8 @@ const PLACE: &str = "/tmp";
 const DIGITS: usize = 12;
 /// The mode of the folders on the way to a second name.
 const THROUGH: u32 = 0o711;
-/// How long is waited for others who make and remove second names, and how often is looked whether they are done.
+/// How long is waited for others who make and remove second names.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
-const LOCK_POLL: Duration = Duration::from_millis(2);
 /// How many second names are looked at for those of projects that are gone.
 const MAX_LOOKS: usize = 1000;
 
@@ -81,7 +80,9 @@ impl Aside {
         if !found.is_dir() || found.uid() != user || found.mode() & 0o022 != 0 {
             return refused("somebody else may write to it");
         }
-        let _lock = lock(&place)?;
+        // Others must not make and remove second names now: a project that is gone may be there again, as one on a node that
+        // does task after task in the same folder.
+        let _lock = fs::lock_within(&place.join("names.lock"), LOCK_LIMIT)?;
         let digest = fs::digest_bytes(project.as_os_str().as_encoded_bytes());
         let folder = place.join(&digest[..DIGITS]);
         if !fs::exists(&folder) {
@@ -139,19 +140,6 @@ pub(crate) fn moved(path: &Path, from: &Path, to: &Path) -> PathBuf {
         Ok(rest) if rest.as_os_str().is_empty() => to.to_owned(),
         Ok(rest) => to.join(rest),
         Err(_) => path.to_owned(),
-    }
-}
-
-/// Keeps other workers from making and removing second names: a project that is gone may be there again, as one on a node
-/// that does task after task in the same folder. `None` where that takes too long.
-fn lock(place: &Path) -> Result<Option<Locked>, FsError> {
-    let end = Instant::now() + LOCK_LIMIT;
-    loop {
-        let lock = fs::try_lock(&place.join("names.lock"))?;
-        if lock.is_some() || Instant::now() >= end {
-            return Ok(lock);
-        }
-        std::thread::sleep(LOCK_POLL);
     }
 }
 

@@ -4,13 +4,17 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 
 use super::{At as _, FsError, create_dir};
 
 /// How long a look at a lock may keep it from being taken.
-const LOOK: std::time::Duration = std::time::Duration::from_millis(5);
+const LOOK: Duration = Duration::from_millis(5);
+/// How long is waited before a lock that is held is tried again: the longer, the longer it was held.
+const SHORTEST: Duration = Duration::from_millis(2);
+const LONGEST: Duration = Duration::from_millis(100);
 
 /// A file that is locked by this process, until it is dropped.
 #[derive(Debug)]
@@ -47,6 +51,19 @@ pub(crate) fn try_lock(path: &Path) -> Result<Option<Locked>, FsError> {
             writeln!(file, "{}", std::process::id()).at("write", path)?;
             return Ok(Some(Locked { _file: file }));
         }
+    }
+}
+
+/// Takes an exclusive lock as soon as nobody else holds it; `None` if that takes longer than `limit`.
+pub(crate) fn lock_within(path: &Path, limit: Duration) -> Result<Option<Locked>, FsError> {
+    let (begun, mut pause) = (Instant::now(), SHORTEST);
+    loop {
+        let lock = try_lock(path)?;
+        if lock.is_some() || begun.elapsed() >= limit {
+            return Ok(lock);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST);
     }
 }
 

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use crate::dvc::config::LinkType;
 
-pub(crate) use lock::{Locked, is_locked, lock_holder, try_lock};
+pub(crate) use lock::{Locked, is_locked, lock_holder, lock_within, try_lock};
 pub(crate) use walk::{Found, FoundKind, empty_directories, find, walk, walk_and_tell};
 
 /// Bytes read at a time when hashing and copying.
@@ -502,6 +502,8 @@ pub(crate) fn symlink(target: impl AsRef<Path>, path: &Path) -> Result<(), FsErr
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -535,6 +537,21 @@ mod tests {
         drop(held);
         assert!(!is_locked(&path).expect("no error"));
         assert!(try_lock(&path).expect("no error").is_some());
+    }
+
+    #[test]
+    fn a_lock_is_waited_for_up_to_a_limit() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("x.lock");
+        let held = try_lock(&path).expect("no error").expect("free");
+        assert!(lock_within(&path, Duration::from_millis(50)).expect("no error").is_none());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| lock_within(&path, Duration::from_secs(600)).expect("no error").is_some());
+            std::thread::sleep(Duration::from_millis(50));
+            assert!(!waiting.is_finished());
+            drop(held);
+            assert!(waiting.join().expect("waited"));
+        });
     }
 
     #[test]

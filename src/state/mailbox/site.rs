@@ -20,7 +20,7 @@ use super::{MAX_DOCUMENT, Mailbox, logbook};
 use crate::adapters::beat::Beat;
 use crate::adapters::git::Store;
 use crate::adapters::{archive, fs};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Place};
 use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::state::format::{Input, Plan, VERSION, WorkItem};
 use crate::state::mailbox::Receiving;
@@ -28,8 +28,8 @@ use crate::state::paths::{FanoutDir, RunDir};
 use crate::state::results::{self, Durability};
 use crate::state::worklist;
 
-/// How often is looked whether another worker has made the folder.
-const LOOK: Duration = Duration::from_millis(100);
+/// How long is waited for another worker to make the folder, which brings all that the project had.
+const LIMIT: Duration = Duration::from_mins(60);
 /// Up to here a worklist is brought whole.
 const SMALL_WORKLIST: u64 = 4 << 20;
 
@@ -78,12 +78,12 @@ impl Site {
         }
         fs::create_private_dir(&folder)?;
         let lock = lock_of(&folder, &mailbox.run);
-        let _lock = loop {
-            match fs::try_lock(&lock)? {
-                Some(lock) => break lock,
-                None => std::thread::sleep(LOOK),
-            }
-        };
+        let _lock = fs::lock_within(&lock, LIMIT)?.ok_or_else(|| {
+            let holder = fs::lock_holder(&lock).map_or_else(String::new, |id| format!(" by process {id}"));
+            Diagnostic::tool(format!("the folder of run {} is still being made{holder}", mailbox.run))
+                .at(Place::file(folder.display().to_string()))
+                .hint("end that process if it hangs, or give this worker a folder of its own")
+        })?;
         let root = top.join(&parsed.prefix);
         let run = FanoutDir::of(&root).run(&mailbox.run);
         let inputs = about.inputs.iter().cloned().zip(0..).collect();
