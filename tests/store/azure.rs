@@ -4,16 +4,18 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::data;
 use crate::support::same::{assert_clean, assert_same};
 use crate::support::{Project, Ran, tool};
 
 /// How long the emulator may take to start.
 const START: Duration = Duration::from_secs(60);
-/// Makes the container `bucket`, with the emulator's account and key, which everybody knows.
+/// The key of the emulator's account, which everybody knows.
+const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+/// Makes the container `bucket`, given the port and the key.
 const MAKE_CONTAINER: &str = r#"
 import base64, email.utils, hashlib, hmac, http.client, sys
-account, version = "devstoreaccount1", "2021-08-06"
-key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+account, version, key = "devstoreaccount1", "2021-08-06", sys.argv[2]
 date = email.utils.formatdate(usegmt=True)
 headers = f"x-ms-date:{date}\nx-ms-version:{version}\n"
 text = "PUT" + "\n" * 12 + headers + f"/{account}/{account}/bucket\nrestype:container"
@@ -49,14 +51,21 @@ impl Azurite {
             assert!(begun.elapsed() < START, "the emulator did not start");
             std::thread::sleep(Duration::from_millis(50));
         }
-        let ran = Ran::of(Command::new("python3").args(["-c", MAKE_CONTAINER, &port.to_string()]));
+        let ran = Ran::of(Command::new("python3").args(["-c", MAKE_CONTAINER, &port.to_string(), KEY]));
         assert_eq!(ran.code, Some(0), "{ran:#?}");
         Some(azurite)
+    }
+
+    /// Says where the emulator is, as DVC understands it.
+    fn connection(&self) -> String {
+        format!("AccountName=devstoreaccount1;AccountKey={KEY};BlobEndpoint={}/devstoreaccount1;", self.endpoint)
     }
 
     fn fanout(&self, project: &Project, arguments: &[&str]) -> Ran {
         let mut command = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
         command.env("AZURE_STORAGE_USE_EMULATOR", "true").env("AZURITE_BLOB_STORAGE_URL", &self.endpoint);
+        // What is in the project's `config.local` is not for the store.
+        command.env("AZURE_STORAGE_CONNECTION_STRING", self.connection());
         Ran::of(command.args(arguments))
     }
 }
@@ -87,4 +96,45 @@ fn a_project_ends_as_dvc_repro_leaves_it_over_azure() {
     assert!(ran.stderr.contains("there is no bucket or container at `az://nowhere/runs`"), "{ran:#?}");
     let ran = azurite.fanout(&fanned, &["runs", "prune", "--keep", "0", "--force"]);
     assert_eq!(ran.code, Some(0), "{ran:#?}");
+}
+
+#[test]
+fn data_goes_to_azure_and_back_without_dvc_and_dvc_finds_it() {
+    let Some(azurite) = Azurite::start() else { return };
+    let (serial, fanned) = (data::project(), data::project());
+    for project in [&serial, &fanned] {
+        project.dvc(["remote", "add", "--quiet", "--default", "store", "azure://bucket/data"]);
+        project.commit("remote");
+    }
+    serial.dvc(["repro"]);
+    let connection = |project: &Project| {
+        let text = azurite.connection();
+        project.dvc(["remote", "modify", "--quiet", "--local", "store", "connection_string", &text]);
+    };
+    let ran = azurite.fanout(&fanned, &["run", "-j", "2", "--store", "az://bucket/runs"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(matches!(data::moved(&fanned), (9.., 0)), "{:?}", data::moved(&fanned));
+    connection(&fanned);
+    // What the last stage made, in the project itself, is nobody's to push but the user's.
+    assert_eq!(fanned.dvc(["push"]).trim(), "1 file pushed");
+    std::fs::remove_file(fanned.path(".dvc/config.local")).expect("removed");
+    fanned.commit("run");
+    let clone = fanned.clone_beside("clone");
+    connection(&clone);
+    clone.dvc(["pull", "--quiet", "--run-cache"]);
+    assert_eq!(clone.dvc(["status"]).trim(), "Data and pipelines are up to date.");
+    for path in ["gathered", "parts/b/deep/all", "in/a.txt"] {
+        assert_eq!(clone.read(path), serial.read(path), "{path}");
+    }
+    assert_eq!(fanned.read("dvc.lock"), serial.read("dvc.lock"));
+    assert_clean(&fanned, &[]);
+    // What another machine has pushed is fetched without DVC, too.
+    clone.write("in/c.txt", "three\n");
+    clone.dvc(["add", "--quiet", "in"]);
+    clone.dvc(["push", "--quiet"]);
+    clone.commit("more");
+    std::fs::remove_dir_all(clone.path(".dvc/cache")).expect("removed");
+    let ran = azurite.fanout(&clone, &["run", "-j", "2", "--store", "az://bucket/runs"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(matches!(data::moved(&clone), (4.., 0)), "{:?}", data::moved(&clone));
 }

@@ -27,7 +27,7 @@ const PIPELINE: &str = "stages:
     outs: [gathered]
 ";
 
-fn project() -> Project {
+pub(super) fn project() -> Project {
     let project = Project::empty();
     project.write("in/a.txt", "one\n");
     project.write("in/b.txt", "two\nlines\n");
@@ -58,7 +58,7 @@ fn files(folder: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
 }
 
 /// What the report says of data: objects that were moved without DVC, and by it.
-fn moved(project: &Project) -> (u64, u64) {
+pub(super) fn moved(project: &Project) -> (u64, u64) {
     let report = project.fanout(["report", "--format", "json"]).succeeded();
     let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
     let data = &report["provenance"]["data"];
