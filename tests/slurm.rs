@@ -69,6 +69,7 @@ fn cancel_leaves_nothing_in_the_queue() {
     let ran = slurm.fanout(&project, &["cancel"]);
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     assert_eq!(slurm.call("squeue", &["-h", "-o", "%A"]), other);
+    slurm.call("scancel", &[other.trim()]);
     wait_for("no process is left", || project.processes().is_empty());
 }
 
