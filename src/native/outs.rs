@@ -60,7 +60,7 @@ pub(super) fn metric_problem(place: &Place<'_>, out: &Out) -> Option<String> {
     }
     let full = place.root.join(out.resolved.as_deref()?);
     let mut beginning = vec![];
-    let file = std::fs::File::open(&full).ok().filter(|_| full.is_file())?;
+    let file = full.is_file().then(|| std::fs::File::open(&full).ok())??;
     file.take(LOOK as u64).read_to_end(&mut beginning).ok()?;
     let is_text = crate::dvc::hash::is_text(&beginning);
     (!is_text).then(|| format!("binary file '{}' cannot be used as metrics.", full.display()))

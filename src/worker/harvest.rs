@@ -318,8 +318,10 @@ fn files_below(root: &Path, path: &str) -> Result<Vec<(String, Option<u32>)>, Di
     let at = root.join(path);
     let Ok(metadata) = at.symlink_metadata() else { return Ok(vec![]) };
     if !metadata.is_dir() {
+        // Whoever opens a FIFO waits for who writes to it.
+        let is_some = metadata.is_file() || metadata.is_symlink();
         let mode = metadata.is_file().then(|| metadata.permissions().mode() & 0o777);
-        return Ok(vec![(path.to_owned(), mode)]);
+        return Ok(if is_some { vec![(path.to_owned(), mode)] } else { vec![] });
     }
     let found = fs::walk(&at, &|_| false)?;
     let mut files: Vec<(String, Option<u32>)> = found
