@@ -2,8 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::support::Project;
 use crate::support::same::{assert_clean, assert_same, assert_same_after_failure, fails_with};
+use crate::support::{Project, run_folder};
 
 #[test]
 fn a_failure_leaves_what_repro_keep_going_leaves() {
@@ -151,4 +151,86 @@ fn what_a_failed_command_left_as_it_was_has_its_new_mode() {
     fails_with(&fanned, 1, ["run"]);
     let mode = |project: &Project| std::fs::metadata(project.path("x")).expect("there").permissions().mode() & 0o777;
     assert_eq!(format!("{:o}", mode(&fanned)), format!("{:o}", mode(&serial)));
+}
+
+/// A project with two sessions, and a stage that gathers them.
+fn gathering() -> Project {
+    let project = Project::without_init();
+    project.write(
+        "dvc.yaml",
+        "stages:\n  a:\n    foreach: [x, y]\n    do:\n      cmd: cp in/${item} out-${item}\n      deps: ['in/${item}', base]\n\
+         \x20     outs:\n      - out-${item}\n  all:\n    cmd: cat out-x out-y > all\n    deps: [out-x, out-y]\n    outs: [all]\n",
+    );
+    for path in ["in/x", "in/y", "base"] {
+        project.write(path, &format!("{path}\n"));
+    }
+    project.commit("two sessions");
+    project
+}
+
+/// `dvc gc` does not know yet what a run has made.
+#[test]
+fn data_that_is_removed_from_the_cache_before_it_is_collected_is_made_again() {
+    let (serial, fanned) = (gathering(), gathering());
+    serial.dvc(["repro"]);
+    fanned.fanout(["plan"]).succeeded();
+    fanned.fanout(["launch"]).succeeded();
+    fanned.dvc(["gc", "--workspace", "--force"]);
+    let ran = fails_with(&fanned, 1, ["finalize"]);
+    assert!(ran.stderr.contains("the data of `out-x` is not in the cache any more"), "{ran:#?}");
+    assert!(ran.stderr.contains("skipped because x, y failed"), "{ran:#?}");
+    assert!(!fanned.path("dvc.lock").exists() && !fanned.path("out-x").exists(), "no entry without its data");
+    fanned.fanout(["run"]).succeeded();
+    assert_same(&serial, &fanned, "after gc");
+    assert_clean(&fanned, &[]);
+}
+
+#[test]
+fn a_stage_that_gathers_does_not_run_on_what_a_rejected_result_left_as_it_was() {
+    let project = gathering();
+    project.fanout(["run"]).succeeded();
+    let before = project.read("all");
+    project.write("base", "changed\n");
+    project.fanout(["plan"]).succeeded();
+    project.fanout(["launch"]).succeeded();
+    let result = run_folder(&project).join("results/1/1/result.json");
+    let text = std::fs::read_to_string(&result).expect("read").replace("out-y", "out-z");
+    std::fs::write(&result, text).expect("written");
+    let ran = fails_with(&project, 1, ["finalize"]);
+    assert!(ran.stderr.contains("rejected: work item 1 (`y`)"), "{ran:#?}");
+    assert!(ran.stderr.contains("all: skipped because y failed"), "{ran:#?}");
+    assert_eq!(project.read("all"), before);
+    project.fanout(["run"]).succeeded();
+    assert_clean(&project, &[]);
+}
+
+#[test]
+fn a_result_that_is_damaged_is_made_again_and_forgotten() {
+    let project = gathering();
+    project.fanout(["plan"]).succeeded();
+    project.fanout(["launch"]).succeeded();
+    std::fs::write(run_folder(&project).join("results/1/1/result.json"), "{").expect("written");
+    let ran = project.fanout(["run"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(!ran.stderr.contains("rejected"), "another attempt counts: {ran:#?}");
+    assert_clean(&project, &[]);
+}
+
+/// Whoever opens a FIFO waits for somebody at its other end.
+#[test]
+fn an_out_that_is_no_file_fails_its_stage_as_under_dvc_repro() {
+    for (make, code) in [("mkfifo", 255), ("mkfifo out-${item} && exit 3; true", 255)] {
+        let project = Project::without_init();
+        project.write(
+            "dvc.yaml",
+            &format!("stages:\n  a:\n    foreach: [x, y]\n    do:\n      cmd: {make} out-${{item}}\n      outs: ['out-${{item}}']\n"),
+        );
+        project.commit("a FIFO");
+        let serial = project.clone_beside("serial");
+        assert_eq!(serial.try_dvc(["repro"]).code, Some(code), "{make}");
+        let ran = fails_with(&project, 1, ["run", "-j", "2"]);
+        if make == "mkfifo" {
+            assert!(ran.stderr.contains("output 'out-x' is not a file or directory"), "{ran:#?}");
+        }
+    }
 }

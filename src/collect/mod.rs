@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 
 use crate::adapters::beneath::Beneath;
+use crate::adapters::dvc::cache::Cache;
 use crate::adapters::dvc::lock::{Busy, RepositoryLock, busy_paths};
+use crate::adapters::fs;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::path;
 use crate::model::collection::{Collection, LeftOut, Rejected};
@@ -124,7 +126,7 @@ pub(crate) fn merge(
     config: &CollectConfig,
 ) -> Result<Collection, Diagnostic> {
     // Everything that takes long happens before the lock is taken, which `dvc repro` must not miss for long.
-    let (examined, mut collection) = examine(run, plan, items, config)?;
+    let (examined, mut collection) = examine(project, run, plan, items, config)?;
     let (there, believed): (Vec<_>, Vec<_>) =
         examined.into_iter().partition(|result| is_there_already(plan, result.item, &result.published));
     let all = good_stages(believed.iter().chain(&there));
@@ -165,6 +167,7 @@ pub(crate) fn merge(
 
 /// Reads the results; returns those that are believed, and what is to be said of the others.
 fn examine<'a>(
+    project: &ProjectHome,
     run: &RunDir,
     plan: &Plan,
     items: &'a [WorkItem],
@@ -174,6 +177,8 @@ fn examine<'a>(
     let allowed = Allowed::of(plan, items);
     let wanted = |item: &&WorkItem| config.only.as_ref().is_none_or(|only| only.contains(&item.index));
     let wanted: Vec<&WorkItem> = items.iter().filter(wanted).collect();
+    // What machines with caches of their own have made is in the remote until it is fetched.
+    let cache = (!fs::exists(&run.remote())).then(|| Cache::new(&project.config.cache_dir));
     let examined: Vec<_> = wanted
         .par_iter()
         .map(|item| {
@@ -182,7 +187,9 @@ fn examine<'a>(
                 allowed.sift(best);
             }
             let verdict = examined.best.as_ref().map(|best| {
-                allowed.fits(item, &best.result).and_then(|()| vetting::contents(&best.directory, &best.result))
+                allowed.fits(item, &best.result)?;
+                vetting::contents(&best.directory, &best.result)?;
+                cache.as_ref().map_or(Ok(()), |cache| vetting::data(cache, item, best))
             });
             if let Some(Err(rejection)) = verdict
                 && let Some(best) = examined.best.take()
@@ -194,7 +201,9 @@ fn examine<'a>(
         .collect::<Result<_, Diagnostic>>()?;
     let mut believed = vec![];
     for (item, (best, others, rejected)) in wanted.into_iter().zip(examined) {
-        collection.rejected.extend(rejected.into_iter().map(|(attempt, reason)| Rejected {
+        // Where another attempt counts, nothing is missing.
+        let rejected = rejected.into_iter().filter(|_| best.is_none());
+        collection.rejected.extend(rejected.map(|(attempt, reason)| Rejected {
             index: item.index,
             id: item.id.clone(),
             attempt,
@@ -236,8 +245,7 @@ fn note_refusals(run: &RunDir, believed: &[Believed<'_>], collection: &Collectio
     }
     let believed: HashSet<ItemIndex> = believed.iter().map(|result| result.item.index).collect();
     for rejected in collection.rejected.iter().filter(|rejected| !believed.contains(&rejected.index)) {
-        let reason = format!("its result is rejected: {}", rejected.reason);
-        results::note_refusal(run, rejected.index, rejected.attempt, &[reason])?;
+        results::note_rejection(run, rejected.index, rejected.attempt, &rejected.reason)?;
     }
     Ok(())
 }

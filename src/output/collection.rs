@@ -50,7 +50,7 @@ pub(crate) fn print_refused(collection: &Collection) {
             rejected.index, rejected.id, rejected.attempt, rejected.reason
         ));
         let place = format!(".dvc/fanout/runs/{}/results/{}/{}", collection.run, rejected.index, rejected.attempt);
-        text::note(&format!("  what it brought stays in `{place}`; `dvc-fanout run --force` makes it anew"));
+        text::note(&format!("  what it brought stays in `{place}`; the next `dvc-fanout run` makes it anew"));
     }
     for left in &collection.left_out {
         text::note(&format!(

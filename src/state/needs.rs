@@ -8,7 +8,6 @@ use crate::model::numbers::ItemIndex;
 use crate::model::run::PhaseKind;
 use crate::state::format::{Input, Plan, WorkItem};
 use crate::state::paths::RunDir;
-use crate::state::published::Published;
 use crate::state::results;
 
 /// The good stages of work items, each read once: the results themselves would not fit into memory at some hundred
@@ -30,8 +29,13 @@ impl Needed {
     pub(crate) fn lacking(&mut self, run: &RunDir, plan: &Plan, item: &WorkItem) -> Result<Vec<ItemIndex>, FsError> {
         for &need in &item.needs {
             if let Entry::Vacant(place) = self.0.entry(need) {
-                let published = results::best(run, need)?;
-                place.insert(published.map(Published::into_good_stages).unwrap_or_default());
+                let good = match results::best(run, need)? {
+                    Some(published) if !results::is_rejected(run, need, published.result.attempt)? => {
+                        published.into_good_stages()
+                    }
+                    _ => vec![],
+                };
+                place.insert(good);
             }
         }
         let is_shared = plan.phases.get(item.phase).is_some_and(|phase| phase.kind == PhaseKind::Shared);

@@ -13,6 +13,9 @@ use crate::state::paths::RunDir;
 use crate::state::published::{FILES, Published};
 use crate::state::vetting::{self, Rejection};
 
+/// How the reason begins for which a result is rejected as a whole.
+const REJECTED: &str = "its result is rejected: ";
+
 /// The name of the document in a result's directory.
 pub(super) const RESULT: &str = "result.json";
 
@@ -68,6 +71,21 @@ pub(crate) fn note_refusal(
         return if fs::exists(&place) { fs::remove(&place) } else { Ok(()) };
     }
     fs::write(&place, format!("{attempt}\n{}\n", reasons.join("\n")).as_bytes())
+}
+
+/// Notes that the result of an attempt is rejected as a whole: nothing of it may be used.
+pub(crate) fn note_rejection(
+    run: &RunDir,
+    index: ItemIndex,
+    attempt: AttemptNumber,
+    reason: &str,
+) -> Result<(), FsError> {
+    note_refusal(run, index, attempt, &[format!("{REJECTED}{reason}")])
+}
+
+/// Whether the result of an attempt was rejected as a whole when it was collected.
+pub(crate) fn is_rejected(run: &RunDir, index: ItemIndex, attempt: AttemptNumber) -> Result<bool, FsError> {
+    Ok(refusal(run, index, attempt)?.is_some_and(|why| why.starts_with(REJECTED)))
 }
 
 /// Notes that a task of a job leaves a work item alone, since what it needs is not there.

@@ -5,18 +5,22 @@
 //! | the document: size, version, run, index, attempt, every path | [`sound`], whenever a result is read |
 //! | its fit to the work item: stages, entries, outs, DVC's version | `fits`, before it is collected |
 //! | the contents: regular files of the size and digest that the document says | [`contents`], before it is collected |
+//! | the data that stages have put into the cache | [`data`], before it is collected |
 
 use std::collections::HashSet;
 use std::path::Path;
 
 use crate::adapters::beneath::{Beneath, Seen};
+use crate::adapters::dvc::cache::Cache;
 use crate::adapters::fs::{self, FsError};
+use crate::dvc::hash::Member;
 use crate::dvc::lockfile::merge::same_entry;
 use crate::dvc::lockfile::{EntryRef, LockfileError, foreign_style, sole_entry};
-use crate::dvc::oid::Oid;
+use crate::dvc::oid::{ObjectKey, Oid};
 use crate::dvc::pipeline::path::{is_within, lock_path};
 use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::result_path::{self, UnsafePath};
+use crate::model::run::StageState;
 use crate::state::format::{Plan, PlannedOut, PlannedStage, ResultFile, StageResult, VERSION, WorkItem, WorkResult};
 use crate::state::published::{FILES, LeftOut, Published};
 
@@ -50,6 +54,8 @@ pub(crate) enum Rejection {
     NotAllowed { path: String, why: &'static str },
     #[error("the content of `{path}` is refused: {why}")]
     Content { path: String, why: String },
+    #[error("the data of `{path}` is not in the cache any more; `dvc gc` removes what no stage has recorded yet")]
+    Data { path: String },
 }
 
 /// Checks what a document says about itself and every path that it names.
@@ -345,6 +351,28 @@ pub(crate) fn contents(directory: &Path, result: &WorkResult) -> Result<(), Reje
         let (md5, _) = digest.map_err(|error| unreadable(&error))?;
         if md5 != file.md5 {
             return Err(refused(file, format!("its MD5 is {md5}, not {}", file.md5)));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the cache has what stages of a result have put into it.
+pub(crate) fn data(cache: &Cache, item: &WorkItem, published: &Published) -> Result<(), Rejection> {
+    let has = |object: ObjectKey| {
+        let is_there = |member: &Member| cache.has(object.member(member));
+        let members = || cache.members(object).is_some_and(|members| members.iter().all(is_there));
+        cache.has(object) && (!object.oid.is_directory() || members())
+    };
+    for stage in item.stages.iter().filter(|stage| !stage.records) {
+        let made = published.result.stages.iter().find(|made| made.address == stage.address);
+        if !made.is_some_and(|made| matches!(made.state, StageState::Ran | StageState::Restored)) {
+            continue;
+        }
+        for out in stage.outs.iter().filter(|out| out.cache) {
+            let object = published.recorded_out(&stage.address, &out.path).and_then(|recorded| recorded.object());
+            if object.is_some_and(|object| !has(object)) {
+                return Err(Rejection::Data { path: out.resolved.clone() });
+            }
         }
     }
     Ok(())

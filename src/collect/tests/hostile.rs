@@ -127,6 +127,18 @@ fn links_that_lead_out_and_that_nobody_declares_do_not_come() {
 }
 
 #[test]
+fn data_that_the_cache_does_not_have_are_rejected() {
+    check_rejected_on_disk(
+        "the data of `data/1` is not in the cache",
+        |_, result| {
+            let entry = result.stages[0].entry.as_mut().expect("an entry");
+            *entry = entry.replacen(NEW, "ffffffffffffffffffffffffffffffff", 1);
+        },
+        |_| {},
+    );
+}
+
+#[test]
 fn contents_that_are_not_what_the_document_says_are_rejected() {
     check_rejected("its MD5 is", |_, result| result.files[0].md5 = OLD.into());
     check_rejected("it has 3 bytes, not 4", |_, result| result.files[0].size = 4);

@@ -28,6 +28,7 @@ struct Fixture {
 const ITEMS: usize = 3;
 const OLD: &str = "0cc175b9c0f1b6a831c399e269772661";
 const NEW: &str = "92eb5ffee6ae2fec3ad71c777531578f";
+const OTHER: &str = "4a8a08f09d37b73795649038408b5f33";
 
 fn entry(name: &str, digit: usize, md5: &str) -> String {
     format!(
@@ -46,6 +47,10 @@ impl Fixture {
         let root = dir.path().canonicalize().expect("it is there");
         std::fs::create_dir_all(root.join(".dvc")).expect("made");
         std::fs::write(root.join(".dvc/config"), "").expect("written");
+        for (md5, text) in [(OLD, "a"), (NEW, "b"), (OTHER, "c")] {
+            let object = root.join(".dvc/cache/files/md5").join(&md5[..2]).join(&md5[2..]);
+            fs::write_plain(&object, text.as_bytes()).expect("written");
+        }
         git2::Repository::init(&root).expect("made");
         let run = FanoutDir::of(&root).run("20240101-000000-0001");
         let config = config::load(&root).expect("loaded");
@@ -326,10 +331,10 @@ fn the_first_attempt_that_succeeded_counts_even_if_an_older_one_arrives_late() {
     let fixture = Fixture::new();
     let mut failed = fixture.result(0);
     failed.outcome = Ended::TimedOut { seconds: 1 };
-    failed.stages[0].entry = Some(entry("s0", 0, "ffffffffffffffffffffffffffffffff"));
+    failed.stages[0].entry = Some(entry("s0", 0, OTHER));
     fixture.publish(&failed);
     fixture.collect_all();
-    assert!(fixture.entry("s0").is_some_and(|entry| entry.contains("ffff")));
+    assert!(fixture.entry("s0").is_some_and(|entry| entry.contains(OTHER)));
 
     let mut second = fixture.result(0);
     second.attempt = AttemptNumber::new(3);
