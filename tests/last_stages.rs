@@ -87,3 +87,49 @@ fn stages_of_several_work_items_take_turns_in_lock_and_ignore_files() {
     assert_eq!(serial.read("dvc.lock"), fanned.read("dvc.lock"));
     assert_eq!(serial.read(".gitignore"), fanned.read(".gitignore"));
 }
+
+/// What the run itself has written leaves the project as it was planned.
+#[test]
+fn the_last_stage_runs_in_the_project_though_the_run_recorded_data_anew() {
+    let made = || {
+        let project = Project::without_init();
+        project.write(
+            "dvc.yaml",
+            "stages:\n  s:\n    foreach: [a, b]\n    do:\n      cmd: cat in > m_${item}\n      deps: [in]\n      outs: ['m_${item}']\n\
+             \x20 sum:\n    cmd: cat m_* > sum\n    deps: [m_a]\n    outs: [sum]\n",
+        );
+        project.write("in", "1\n2\n3\n");
+        project.dvc(["add", "--quiet", "in"]);
+        project.commit("made");
+        project
+    };
+    let (serial, fanned) = (made(), made());
+    for round in ["first", "edited"] {
+        for project in [&serial, &fanned] {
+            project.write("in", &format!("{round}\n"));
+        }
+        serial.dvc(["repro"]);
+        let ran = fanned.fanout(["run", "-j", "2"]);
+        assert_eq!(ran.code, Some(0), "{ran:#?}");
+        assert!(!ran.stderr.contains("the project is not as this run left it"), "{ran:#?}");
+        assert_same(&serial, &fanned, round);
+    }
+}
+
+#[test]
+fn the_last_stage_runs_in_the_project_though_sessions_left_odd_names() {
+    let made = || {
+        let project = Project::without_init();
+        project.write(
+            "dvc.yaml",
+            "stages:\n  s:\n    foreach: [a, b]\n    do:\n      cmd: echo ${item} > ${item}.out && echo ${item} > caf$(printf '\\351')-${item}.log\n\
+             \x20     outs: ['${item}.out']\n  last:\n    cmd: cat *.log > all\n    deps: [a.out, b.out]\n    outs: [all]\n",
+        );
+        project.commit("made");
+        project
+    };
+    let (serial, fanned) = (made(), made());
+    serial.dvc(["repro"]);
+    fanned.fanout(["run", "-j", "2"]).succeeded();
+    assert_eq!(fanned.read("all"), serial.read("all"));
+}

@@ -1,5 +1,7 @@
 //! Commands that look around: what they see of the project in a workspace is what they would see under `dvc repro`.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use crate::support::Project;
 use crate::support::same::{assert_clean, assert_same};
 
@@ -116,4 +118,53 @@ fn what_commands_leave_under_names_that_are_not_utf8_comes_back() {
         }
     }
     assert_same(&serial, &fanned, "odd names");
+}
+
+/// `gzip` records the time of its input, `make` compares times, and `ssh` refuses a key that others may read.
+#[test]
+fn inputs_have_the_times_and_modes_of_the_project() {
+    let made = || {
+        let project = Project::without_init();
+        project.write(
+            "dvc.yaml",
+            "stages:\n  a:\n    foreach: [x, y]\n    do:\n      cmd: gzip -c in/${item} > ${item}.gz && stat -c '%a %Y %n' in/${item} key tool loose\
+             \x20data.bin dir/in >> ${item}.gz\n      deps: ['in/${item}', data.bin, dir, loose]\n      outs: ['${item}.gz']\n",
+        );
+        for path in ["in/x", "in/y", "key", "tool", "loose", "data.bin", "dir/in"] {
+            project.write(path, &format!("{path}\n"));
+        }
+        project.dvc(["add", "--quiet", "data.bin", "dir"]);
+        for (path, mode) in [("key", 0o600), ("tool", 0o755), ("in/y", 0o640), ("loose", 0o664)] {
+            std::fs::set_permissions(project.path(path), std::fs::Permissions::from_mode(mode)).expect("set");
+        }
+        project.write(".gitignore", "/loose\n/data.bin\n/dir\n");
+        project.commit("made");
+        for (path, year) in [
+            ("in/x", 2001),
+            ("in/y", 2002),
+            ("tool", 2003),
+            ("loose", 2004),
+            ("data.bin", 2005),
+            ("dir/in", 2006),
+            ("key", 2007),
+        ] {
+            let status = std::process::Command::new("touch")
+                .args(["-d", &format!("{year}-01-01")])
+                .arg(project.path(path))
+                .status();
+            assert!(status.expect("ran").success());
+        }
+        project
+    };
+    for workspace in ["mounted", "linked"] {
+        let (serial, fanned) = (made(), made());
+        serial.dvc(["repro"]);
+        fanned.fanout(["run", "-j", "2", "--workspace", workspace]).succeeded();
+        let text = |project: &Project| {
+            let bytes = std::fs::read(project.path("y.gz")).expect("read");
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        assert_eq!(text(&fanned), text(&serial), "{workspace}");
+        assert_same(&serial, &fanned, workspace);
+    }
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the room that writes, moves and removes files")]
 
+mod link;
 mod lock;
 mod walk;
 
@@ -14,8 +15,7 @@ use md5::{Digest as _, Md5};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use crate::dvc::config::LinkType;
-
+pub(crate) use link::link;
 pub(crate) use lock::{Locked, is_locked, lock_holder, lock_within, try_lock};
 pub(crate) use walk::{Found, FoundKind, empty_directories, find, walk, walk_and_tell};
 
@@ -262,6 +262,21 @@ pub(crate) fn set_modified(path: &Path, time: std::time::SystemTime) -> Result<(
     OpenOptions::new().write(true).open(path).and_then(|file| file.set_modified(time)).at("set the time of", path)
 }
 
+/// Gives a file that stands for another one the mode and the time of modification of that, as long as they are alike: of
+/// one size, both executable or not. A file that has second names is left.
+pub(crate) fn imitate(from: &Path, to: &Path) -> Result<(), FsError> {
+    let look = |path: &Path| path.symlink_metadata().ok().filter(fs::Metadata::is_file);
+    let (Some(there), Some(here)) = (look(from), look(to)) else { return Ok(()) };
+    let (wanted, own) = (there.mode() & 0o777, here.mode() & 0o777);
+    let is_alike = there.len() == here.len() && (wanted ^ own) & 0o100 == 0 && wanted & 0o400 != 0;
+    if !is_alike || here.nlink() > 1 {
+        return Ok(());
+    }
+    let time = there.modified().at("look at", from)?;
+    File::open(to).and_then(|file| file.set_modified(time)).at("set the time of", to)?;
+    if wanted == own { Ok(()) } else { set_mode(to, wanted) }
+}
+
 /// Sets the permission bits of a file.
 pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<(), FsError> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).at("set the mode of", path)
@@ -469,32 +484,6 @@ pub(crate) fn copy_as(from: &Path, to: &Path, mode: u32) -> Result<(), FsError> 
     target.set_permissions(fs::Permissions::from_mode(mode)).at("set the mode of", to)
 }
 
-/// Brings a cache object into a workspace by the first link type that works; the path must be free.
-///
-/// An empty file is never a hard link, as in DVC.
-pub(crate) fn link(object: &Path, to: &Path, types: &[LinkType]) -> Result<(), FsError> {
-    let mut last = None;
-    for kind in types {
-        let made = match kind {
-            LinkType::Hardlink if fs::metadata(object).is_ok_and(|metadata| metadata.len() == 0) => copy(object, to),
-            LinkType::Hardlink => fs::hard_link(object, to).at("link", to),
-            LinkType::Symlink => std::os::unix::fs::symlink(object, to).at("link", to),
-            // A reflink that is not possible becomes a copy anyway.
-            LinkType::Reflink | LinkType::Copy => copy(object, to),
-        };
-        match made {
-            Ok(()) => return Ok(()),
-            Err(error) if error.is_full() => return Err(error),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.unwrap_or_else(|| FsError {
-        action: "link",
-        path: to.to_owned(),
-        source: io::Error::other("no link type is configured"),
-    }))
-}
-
 /// Makes a symlink; the path must be free.
 pub(crate) fn symlink(target: impl AsRef<Path>, path: &Path) -> Result<(), FsError> {
     std::os::unix::fs::symlink(target, path).at("link", path)
@@ -562,17 +551,5 @@ mod tests {
         fs::set_permissions(&inner, fs::Permissions::from_mode(0o500)).expect("mode");
         remove(&dir.path().join("t")).expect("removed");
         assert!(names(dir.path()).expect("listed").is_empty());
-    }
-
-    #[test]
-    fn an_object_comes_by_the_first_link_type_that_works() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let object = dir.path().join("object");
-        write(&object, b"x").expect("written");
-        link(&object, &dir.path().join("s"), &[LinkType::Symlink, LinkType::Copy]).expect("linked");
-        assert!(dir.path().join("s").is_symlink());
-        link(&object, &dir.path().join("c"), &[LinkType::Reflink, LinkType::Copy]).expect("copied");
-        assert_eq!(fs::metadata(dir.path().join("c")).expect("there").nlink(), 1);
-        assert!(link(&object, &dir.path().join("c"), &[LinkType::Copy]).is_err(), "the path is taken");
     }
 }

@@ -14,12 +14,13 @@ use super::{Doing as _, GitError, SUBMODULE, low};
 use crate::adapters::fs::{self, At as _};
 use crate::dvc::pipeline::path::at_and_above;
 
-/// Removes from a folder what is not a wanted file as an earlier checkout wrote it, by that one's manifest; returns what
-/// stays, by path.
+/// Removes from a folder what is not a wanted file as an earlier checkout wrote it, by that one's manifest, with the time
+/// that the file has below `top`; returns what stays, by path.
 pub(super) fn keep(
     folder: &Path,
     manifest: &Path,
     wanted: &[TreeEntry],
+    top: &Path,
 ) -> Result<HashMap<Vec<u8>, IndexEntry>, GitError> {
     let index = Index::open(manifest).doing("read a slot's manifest")?;
     let mut written: HashMap<Vec<u8>, IndexEntry> = index.iter().map(|entry| (entry.path.clone(), entry)).collect();
@@ -46,6 +47,7 @@ pub(super) fn keep(
                 && file.mode != SUBMODULE
                 && (file.id, file.mode) == (was.id, was.mode)
                 && Stat::of(&found) == Stat::written(&was)
+                && has_time_of(&top.join(&file.path), &found)
             {
                 kept.insert(path.to_owned(), was);
                 continue;
@@ -54,6 +56,15 @@ pub(super) fn keep(
         }
     }
     Ok(kept)
+}
+
+/// Whether a file has the time and mode of the one that it stands for; of a symlink these do not count.
+fn has_time_of(there: &Path, found: &Metadata) -> bool {
+    let mode = |found: &Metadata| found.permissions().mode() & 0o777;
+    !found.is_file()
+        || there.symlink_metadata().is_ok_and(|there| {
+            (there.mtime(), there.mtime_nsec(), mode(&there)) == (found.mtime(), found.mtime_nsec(), mode(found))
+        })
 }
 
 /// What changes when somebody touches a file; the time of its last change nobody can set.

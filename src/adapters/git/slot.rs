@@ -69,7 +69,8 @@ impl Git {
     /// Writes the files of a tree, and what was written into the manifest.
     fn put_in(&self, begin: Beginning<'_>, to: &Path, manifest: &Path) -> Result<(), GitError> {
         let files = begin.store.entries(begin.tree)?;
-        let kept = kept::keep(to, manifest, &files)?;
+        let top = &begin.as_seen(&self.workdir);
+        let kept = kept::keep(to, manifest, &files, top)?;
         let mut folders: Vec<&str> = files.iter().filter_map(|file| Some(file.path.rsplit_once('/')?.0)).collect();
         folders.dedup();
         folders.iter().try_for_each(|folder| fs::create_dir(&to.join(folder)))?;
@@ -77,7 +78,6 @@ impl Git {
         // A store is for one thread.
         let store = begin.store.path();
         let chunk = missing.len().div_ceil(rayon::current_num_threads()).max(1);
-        let top = &begin.as_seen(&self.workdir);
         let put_all = |files: &[&TreeEntry]| {
             let store = Store::open(store)?;
             files.iter().map(|file| put(&store, file, top, to)).collect()
@@ -217,6 +217,8 @@ fn put(store: &Store, file: &TreeEntry, top: &Path, to: &Path) -> Result<Option<
             if file.mode == EXECUTABLE {
                 fs::set_executable(&at, true)?;
             }
+            // Build tools look at times, and programs that pack files record them.
+            fs::imitate(&top.join(&file.path), &at)?;
         }
     }
     let Stat { ctime, mtime, dev, ino, uid, gid, size } = Stat::of(&at.symlink_metadata().at("look at", &at)?);

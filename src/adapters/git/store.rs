@@ -115,7 +115,8 @@ impl Store {
         Ok(Snapshot { commit: commit.to_string(), workspace: workspace.to_string() })
     }
 
-    /// The paths in which the work tree is no longer what a snapshot recorded, relative to its top.
+    /// The paths in which the work tree is no longer what a snapshot recorded, relative to its top. Those that are not UTF-8
+    /// are left out: what commands make under such names comes into the project at once, and no result can list it.
     pub(crate) fn changed_since(&self, commit: &str, git: &Git, skip: &Skip<'_>) -> Result<Vec<String>, GitError> {
         let now = git.work_tree(None, skip)?;
         let then = self.tree_of(commit)?;
@@ -123,7 +124,7 @@ impl Store {
             .repository
             .diff_tree_to_index(Some(&then), Some(now.index()), None)
             .doing("compare with the snapshot")?;
-        let path = |delta: git2::DiffDelta<'_>| Some(delta.new_file().path()?.to_string_lossy().into_owned());
+        let path = |delta: git2::DiffDelta<'_>| delta.new_file().path()?.to_str().map(str::to_owned);
         Ok(diff.deltas().filter_map(path).collect())
     }
 

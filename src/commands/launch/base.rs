@@ -25,7 +25,7 @@ pub(crate) fn check(project: &ProjectHome, run: &RunDir, plan: &Plan) -> Result<
     let root = &project.root;
     let is_moved = |file: &&BaseFile| fs::digest(&root.join(&file.path)).ok().map(|(md5, _)| md5) != file.md5;
     let mut moved: Vec<&BaseFile> = plan.base.iter().filter(is_moved).collect();
-    if moved.iter().any(|file| file.path.ends_with("dvc.lock")) {
+    if moved.iter().any(|file| file.path.ends_with("dvc.lock") || file.path.ends_with(".dvc")) {
         let collected = Collected::read(run)?;
         moved.retain(|file| !collected.explains(root, file));
     }
@@ -101,8 +101,13 @@ impl Planned<'_> {
     }
 }
 
-/// The lock entries that `collect` may have written: by lock file and stage name, those of all attempts.
-struct Collected(HashMap<(String, String), Entry>);
+/// What `collect` may have written into files that the plan was made from, of all attempts.
+struct Collected {
+    /// Lock entries, by lock file and stage name.
+    entries: HashMap<(String, String), Entry>,
+    /// `.dvc` files, each with its MD5.
+    dvc_files: HashSet<(String, String)>,
+}
 
 #[derive(Default)]
 struct Entry {
@@ -113,11 +118,18 @@ struct Entry {
 impl Collected {
     fn read(run: &RunDir) -> Result<Collected, Diagnostic> {
         let mut entries: HashMap<(String, String), Entry> = HashMap::new();
-        for item in worklist::read_all(run)? {
+        let mut dvc_files = HashSet::new();
+        for item in worklist::each(run)? {
+            let item = item?;
             let examined = results::examine(run, item.index)?;
             let published: Vec<_> = examined.best.into_iter().chain(examined.others).collect();
             for stage in &item.stages {
-                let Some(name) = &stage.name else { continue };
+                let Some(name) = &stage.name else {
+                    let written = published.iter().flat_map(|published| &published.result.files);
+                    let own = written.filter(|file| file.path == stage.file);
+                    dvc_files.extend(own.map(|file| (file.path.clone(), file.md5.clone())));
+                    continue;
+                };
                 let found = published.iter().flat_map(|published| &published.result.stages);
                 let theirs =
                     found.filter(|found| found.address == stage.address).filter_map(|found| found.entry.clone());
@@ -126,11 +138,16 @@ impl Collected {
                 entry.theirs.extend(theirs);
             }
         }
-        Ok(Collected(entries))
+        Ok(Collected { entries, dvc_files })
     }
 
-    /// Whether a lock file is what it was once the entries that came from results are taken back.
+    /// Whether a lock file is what it was once the entries that came from results are taken back, or a `.dvc` file is what
+    /// a result brought.
     fn explains(&self, root: &Path, file: &BaseFile) -> bool {
+        if file.path.ends_with(".dvc") {
+            let now = fs::digest(&root.join(&file.path));
+            return now.is_ok_and(|(md5, _)| self.dvc_files.contains(&(file.path.clone(), md5)));
+        }
         let Ok(Some(text)) = fs::read_text_if_any(&root.join(&file.path)) else { return false };
         let Ok(lock) = Lockfile::parse(&text) else { return false };
         let mut before = String::new();
@@ -140,7 +157,7 @@ impl Collected {
             let Some(at) = text[seen..].find(entry) else { return false };
             before.push_str(&text[seen..seen + at]);
             seen += at + entry.len();
-            match self.0.get(&(file.path.clone(), name.to_owned())) {
+            match self.entries.get(&(file.path.clone(), name.to_owned())) {
                 Some(known) if known.theirs.contains(entry) => before.push_str(known.base.as_deref().unwrap_or("")),
                 _ => before.push_str(entry),
             }

@@ -122,6 +122,7 @@ impl Workspace {
             } else {
                 fs::write_plain(&path, &bytes)?;
                 fs::set_executable(&path, file.executable)?;
+                fs::imitate(&self.project.join(&file.path), &path)?;
             }
         }
         let folders = staying.into_iter().filter(|found| found.kind == FoundKind::Directory);

@@ -136,7 +136,8 @@ impl Workspace {
         match input {
             Input::Cache { path, md5, legacy, isexec, executable, empty, member } => {
                 let object = CachedOut { path, md5, legacy: *legacy, isexec: *isexec, executable, empty };
-                Ok(place_cached(&root, &object, member.as_deref(), &sources.placing)?)
+                place_cached(&root, &object, member.as_deref(), &sources.placing)?;
+                Ok(imitate(&sources.project.join(path), &root.join(path))?)
             }
             Input::Snapshot { path } => {
                 let commit = sources.plan.snapshot.as_deref().unwrap_or_default();
@@ -290,7 +291,7 @@ fn base_locks(item: &WorkItem) -> Result<Vec<(String, String)>, WorkspaceError> 
         .collect()
 }
 
-/// Copies a file, a symlink or a tree, with executable bits.
+/// Copies a file, a symlink or a tree, with modes and times.
 fn copy_tree(from: &Path, to: &Path, aside: Option<&Aside>) -> Result<(), FsError> {
     make_parent(to)?;
     if from.is_symlink() || from.is_file() {
@@ -323,5 +324,15 @@ fn copy_one(from: &Path, to: &Path, aside: Option<&Aside>) -> Result<(), FsError
         }
         return fs::symlink(aside.map_or_else(|| behind.clone(), |aside| aside.of(&behind)), to);
     }
-    fs::copy_as(from, to, fs::mode(from)? & 0o777)
+    fs::copy_as(from, to, fs::mode(from)? & 0o777)?;
+    fs::imitate(from, to)
+}
+
+/// Gives files of their own the modes and times that they have in the project.
+fn imitate(from: &Path, to: &Path) -> Result<(), FsError> {
+    if !to.is_dir() {
+        return fs::imitate(from, to);
+    }
+    let inside = fs::walk(to, &|_| false)?;
+    inside.iter().try_for_each(|found| fs::imitate(&from.join(&found.path), &to.join(&found.path)))
 }
