@@ -167,16 +167,25 @@ fn what_commands_write_among_ignored_files_is_in_the_project() {
     });
 }
 
+/// Sessions that come later have it, too.
 #[test]
-fn what_commands_make_below_a_dep_of_others_does_not_change_it() {
-    let project = project("mkdir -p src/tmp && touch src/tmp/${item} && cp src/in ${item}.txt", "tmp/\n");
-    project.write("src/in", "in\n");
-    let stages = project.read("dvc.yaml");
-    let other = "  other:\n    cmd: cat src/in > other.txt\n    deps: [src, a.txt, b.txt]\n    outs: [other.txt]\n";
-    project.write("dvc.yaml", &format!("{stages}{other}"));
-    project.fanout(["run", "-j", "2"]).succeeded();
-    assert!(!project.path("src/tmp").exists());
-    assert_clean(&project, &[]);
+fn what_commands_make_below_a_dep_of_others_is_a_part_of_it() {
+    let made = || {
+        let command = "mkdir -p src/tmp && touch src/tmp/own && cp src/in ${item}.txt";
+        let project = project(command, "tmp/\n");
+        project.write("src/in", "in\n");
+        let stages = project.read("dvc.yaml");
+        let later = "  later:\n    foreach: [x, y]\n    do:\n      cmd: find src | sort > ${item}.txt\n      deps: [src, a.txt]\n\
+                     \x20     outs: ['${item}.txt']\n";
+        project.write("dvc.yaml", &format!("{stages}{later}"));
+        project.commit("later ones");
+        project
+    };
+    let (serial, fanned) = (made(), made());
+    serial.dvc(["repro"]);
+    fanned.fanout(["run", "-j", "2"]).succeeded();
+    assert_same(&serial, &fanned, "below a dep");
+    assert_clean(&fanned, &[]);
 }
 
 #[test]
@@ -211,4 +220,37 @@ fn a_failure_names_what_the_project_does_not_have() {
     let project = project(". ./.env > ${item}.txt", ".env\n");
     let ran = fails_with(&project, 1, ["run"]);
     assert!(ran.stderr.contains("git ignores `.env`, and the project seen here does not have it"), "{ran:#?}");
+}
+
+/// Python leaves `__pycache__` beside the sources that a stage depends on; DVC counts it, and so does the lock entry.
+#[test]
+fn what_a_command_makes_in_a_folder_that_is_a_dep_stays_there() {
+    let made = || {
+        let project = Project::without_init();
+        project.write(".gitignore", "__pycache__/\n");
+        project
+            .write("src/lib.py", "import pathlib, sys\ndef out(key):\n    pathlib.Path('o_' + key).write_text(key)\n");
+        project.write("src/run.py", "import sys, lib\nlib.out(sys.argv[1])\n");
+        project.write(
+            "dvc.yaml",
+            "stages:\n  s:\n    foreach: [a, b, c]\n    do:\n      cmd: python3 src/run.py ${item}\n      deps: [src]\n      outs: ['o_${item}']\n",
+        );
+        project.commit("a script with a module");
+        project
+    };
+    let (serial, fanned) = (made(), made());
+    let at = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    for project in [&serial, &fanned] {
+        let source = std::fs::File::options().write(true).open(project.path("src/lib.py")).expect("opened");
+        source.set_modified(at).expect("set");
+    }
+    serial.dvc(["repro"]);
+    fanned.fanout(["run", "-j", "2"]).succeeded();
+    assert_clean(&fanned, &[]);
+    assert!(fanned.fanout(["run"]).succeeded().contains("nothing to do"), "its deps are as they were recorded");
+    let names = |project: &Project| {
+        let cached = std::fs::read_dir(project.path("src/__pycache__")).expect("listed").flatten();
+        cached.map(|entry| entry.file_name()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&fanned), names(&serial));
 }

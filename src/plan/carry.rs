@@ -55,6 +55,16 @@ pub(super) fn declared(situation: &Situation<'_>) -> BTreeSet<String> {
     all.filter(|path| path::is_inside(path)).map(|path| join(situation.prefix, path)).collect()
 }
 
+/// The deps that are no out, relative to the top of the git work tree: what commands make in such a folder, as Python does in
+/// one of sources, belongs to it from then on.
+pub(super) fn deps(situation: &Situation<'_>) -> BTreeSet<String> {
+    let outs = outs(situation.project);
+    let deps = situation.project.stages.iter().flat_map(|stage| &stage.deps).filter_map(|dep| dep.resolved.as_deref());
+    let is_made = |path: &str| path::at_and_above(path).any(|path| outs.contains(path));
+    let own = deps.filter(|path| path::is_inside(path) && !is_made(path));
+    own.map(|path| join(situation.prefix, path)).collect()
+}
+
 struct Search<'a> {
     situation: &'a Situation<'a>,
     carry: &'a Carry,

@@ -194,7 +194,7 @@ fn write_down(
         let undeclared = Undeclared::find(&situation, &phases);
         undeclared.tell();
         plan.carry = carry::find(&situation, &git, &plan.options.carry, &undeclared.there)?;
-        let declared = carry::declared(&situation);
+        let (declared, deps) = (carry::declared(&situation), carry::deps(&situation));
         let made = items::make(&situation, &phases, order)?;
         (plan.phases, items, plan.pulled) = (made.phases, made.items, made.pulled);
         plan.work_items = items.len();
@@ -205,7 +205,9 @@ fn write_down(
         let snapshot = store.snapshot(&plan.run, work_tree, &|path| is_left_out(path, &prefix, projected, &outs))?;
         plan.snapshot = Some(snapshot.commit);
         plan.workspace = Some(snapshot.workspace);
-        fs::write(&run.declared(), &serde_json::to_vec(&declared).expect("paths are plain data"))?;
+        for (file, paths) in [(run.declared(), declared), (run.deps(), deps)] {
+            fs::write(&file, &serde_json::to_vec(&paths).expect("paths are plain data"))?;
+        }
     }
     worklist::write(&run, &plan, &items)?;
     Ok(Planned { run, plan, items })

@@ -28,6 +28,7 @@
 //!                  report/           what became of it: report.html, report.md, report.json, junit.xml, metrics.prom
 //!                  declared.json     the paths that stages declare
 //!                  brought           what commands made and git ignores, and is in the project now; a path a line
+//!                  brought-into-deps the same in folders that are deps
 //!                  linked-only       present where commands were in the way of mounts: workspaces have paths of their own
 //!                  kept/PID          held by a process that stays with what a stage left running
 //!                  kept/workspace-…  the workspace that it sees
@@ -197,9 +198,19 @@ impl RunDir {
         self.0.join("declared.json")
     }
 
+    /// Those of the deps that are in no out.
+    pub(crate) fn deps(&self) -> PathBuf {
+        self.0.join("deps.json")
+    }
+
     /// What workers put in the project that git ignores: paths like those, one a line.
     pub(crate) fn brought(&self) -> PathBuf {
         self.0.join("brought")
+    }
+
+    /// The same in folders that are deps.
+    pub(crate) fn brought_into_deps(&self) -> PathBuf {
+        self.0.join("brought-into-deps")
     }
 
     /// Present where commands met the limits of mounts.

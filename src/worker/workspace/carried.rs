@@ -62,6 +62,14 @@ impl Carried {
             fs::symlink(self.seen.join(path), &to)?;
             made.push(path.as_str());
         }
+        // DVC follows no link to a folder: to be a part of a dep it has to be there itself.
+        let inside = fs::read_text_if_any(&run.brought_into_deps())?.unwrap_or_default();
+        for path in inside.lines() {
+            let (from, to) = (self.project.join(path), self.workspace.join(path));
+            if !fs::exists(&to) && fs::exists(&from) && to.parent().is_some_and(Path::is_dir) {
+                fs::copy_exactly(&from, &to)?;
+            }
+        }
         self.exclude(&made)
     }
 

@@ -7,7 +7,7 @@
 //! | a new file | something | the other was first: it stays |
 //! | something in place of a link | what the link led to | they change places |
 //!
-//! Later work items find what was moved as a link. What was moved tells of its old place (environments do, in their
+//! Later work items find what was moved as a link, in a folder that is a dep as a copy, which DVC counts as a part of it. What was moved tells of its old place (environments do, in their
 //! scripts); there the project's name stands afterwards.
 
 use std::collections::BTreeSet;
@@ -20,6 +20,25 @@ use crate::model::carry::{Carry, has_below, is_at_or_below};
 
 /// The longest file in which the old place is looked for.
 const MAX_TEXT: u64 = 1 << 20;
+
+/// The paths that stages declare, relative to the top of the git work tree.
+struct Declared {
+    /// The deps that are in no out.
+    deps: BTreeSet<String>,
+    others: BTreeSet<String>,
+}
+
+impl Declared {
+    fn read(sources: &Sources<'_>) -> Result<Declared, FsError> {
+        let read = |path: &Path| -> Result<BTreeSet<String>, FsError> {
+            let text = fs::read_text_if_any(path)?.unwrap_or_default();
+            Ok(serde_json::from_str(&text).unwrap_or_default())
+        };
+        let (deps, all) = (read(&sources.run.deps())?, read(&sources.run.declared())?);
+        let others = all.difference(&deps).cloned().collect();
+        Ok(Declared { deps, others })
+    }
+}
 
 impl Workspace {
     /// Puts leftovers in the project. `known` says which paths of the project are no leftovers whatever they are.
@@ -56,7 +75,7 @@ impl Workspace {
         }
         let carry = Carry::parse(&plan.options.carry).unwrap_or_else(|_| Carry::everything());
         let ignores = self.git()?.ignores();
-        let mut declared: Option<BTreeSet<String>> = None;
+        let mut declared: Option<Declared> = None;
         let mut done: Option<&str> = None;
         for found in new {
             let path = found.path.as_str();
@@ -71,23 +90,26 @@ impl Workspace {
             if !ignores.is_ignored(&if is_dir { format!("{path}/") } else { path.to_owned() })? {
                 continue;
             }
-            if declared.is_none() {
-                let text = fs::read_text_if_any(&sources.run.declared())?.unwrap_or_default();
-                declared = Some(serde_json::from_str(&text).unwrap_or_default());
-            }
-            let declared = declared.iter().next();
-            if is_dir && declared.is_some_and(|declared| has_below(declared, path)) {
+            let declared = match &declared {
+                Some(declared) => declared,
+                None => declared.insert(Declared::read(sources)?),
+            };
+            if is_dir && (has_below(&declared.deps, path) || has_below(&declared.others, path)) {
                 continue;
             }
             done = is_dir.then_some(path);
-            if declared.is_none_or(|declared| !is_at_or_below(declared, path)) && carry.takes(&from_root, is_dir) {
-                self.bring_one(path, sources)?;
+            let is_in_dep = is_at_or_below(&declared.deps, path);
+            let may_come = !declared.deps.contains(path) && !is_at_or_below(&declared.others, path);
+            if may_come && carry.takes(&from_root, is_dir) {
+                let list = if is_in_dep { sources.run.brought_into_deps() } else { sources.run.brought() };
+                self.bring_one(path, sources, &list)?;
             }
         }
         Ok(())
     }
 
-    fn bring_one(&self, path: &str, sources: &Sources<'_>) -> Result<(), WorkspaceError> {
+    /// Brings one, and lists it for later work items.
+    fn bring_one(&self, path: &str, sources: &Sources<'_>, list: &Path) -> Result<(), WorkspaceError> {
         let (from, to) = (self.top.join(path), self.carried.project().join(path));
         if !is_plain_way(self.carried.project(), path) {
             return Ok(());
@@ -103,7 +125,7 @@ impl Workspace {
             return Ok(exchange(&from, &to)?);
         }
         if merge(&from, &to, sources)? {
-            fs::append_text(&sources.run.brought(), &format!("{path}\n"))?;
+            fs::append_text(list, &format!("{path}\n"))?;
         }
         Ok(())
     }
