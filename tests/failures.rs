@@ -234,3 +234,27 @@ fn an_out_that_is_no_file_fails_its_stage_as_under_dvc_repro() {
         }
     }
 }
+
+/// DVC removes the outs of a stage before it runs it, also of one that it does not know yet.
+#[test]
+fn what_a_new_stage_left_replaces_what_was_there_though_it_failed() {
+    let made = || {
+        let project = Project::without_init();
+        project.write(
+            "dvc.yaml",
+            "stages:\n  x:\n    foreach: [a, b]\n    do:\n      cmd: echo new > o_${item}; mkdir -p d_${item}; echo new > d_${item}/f; false\n\
+             \x20     outs: ['o_${item}', 'd_${item}']\n",
+        );
+        project.commit("outs without entries");
+        project.write("o_a", "old\n");
+        project.write("d_a/g", "old\n");
+        project
+    };
+    let (serial, fanned) = (made(), made());
+    assert_ne!(serial.try_dvc(["repro", "--keep-going"]).code, Some(0));
+    fails_with(&fanned, 1, ["run"]);
+    for path in ["o_a", "d_a/f"] {
+        assert_eq!((fanned.read(path), serial.read(path)), ("new\n".to_owned(), "new\n".to_owned()), "{path}");
+    }
+    assert_eq!(fanned.path("d_a/g").exists(), serial.path("d_a/g").exists());
+}

@@ -54,7 +54,7 @@ pub(crate) fn outs(
                 }
                 // DVC removes the outs of a stage before it runs it; what the cache has is not lost.
                 Some(StageState::Failed) => {
-                    remove_outs(root, planned)?;
+                    remove_outs(root, planned, &published)?;
                     leave_partial(root, run, planned, &published)?;
                 }
                 Some(StageState::Unchanged | StageState::NotRun) | None => {}
@@ -158,8 +158,14 @@ fn clear(project: &ProjectHome, out: &PlannedOut) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-fn remove_outs(root: &Path, planned: &PlannedStage) -> Result<(), Diagnostic> {
-    for out in planned.outs.iter().filter(|out| out.cache && !out.persist && planned.base.is_some()) {
+fn remove_outs(root: &Path, planned: &PlannedStage, published: &Published) -> Result<(), Diagnostic> {
+    // What no entry records the cache may not have: it goes only where the stage has left something else.
+    let has_left = |out: &PlannedOut| {
+        let own = |file: &&ResultFile| file.stage.as_ref() == Some(&planned.address);
+        published.result.partial.iter().filter(own).any(|file| is_within(&file.path, &out.resolved))
+    };
+    let goes = |out: &&PlannedOut| out.cache && !out.persist && (planned.base.is_some() || has_left(out));
+    for out in planned.outs.iter().filter(goes) {
         fs::remove(&root.join(&out.resolved))?;
     }
     // What nobody keeps a copy of goes only if it is still what the plan saw.
