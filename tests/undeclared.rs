@@ -155,3 +155,65 @@ fn stages_may_be_defined_with_nul_bytes() {
         assert_eq!(project.read("b.out"), "\n", "{definition}");
     }
 }
+
+/// The directories of a project, each with its mode.
+fn directories(project: &Project) -> std::collections::BTreeMap<String, String> {
+    let found = std::process::Command::new("find")
+        .args([
+            ".", "-name", ".git", "-prune", "-o", "-name", ".dvc", "-prune", "-o", "-type", "d", "-printf", "%P %m\n",
+        ])
+        .current_dir(project.root())
+        .output()
+        .expect("ran");
+    let text = String::from_utf8(found.stdout).expect("text");
+    text.lines()
+        .filter_map(|line| line.rsplit_once(' '))
+        .map(|(path, mode)| (path.to_owned(), mode.to_owned()))
+        .collect()
+}
+
+#[test]
+fn directories_that_commands_make_are_there_for_later_stages_and_in_the_project() {
+    let made = || {
+        let project = Project::without_init();
+        project.write(
+            "dvc.yaml",
+            "stages:\n  prepare:\n    cmd: mkdir -p results/deep -m 750 && echo ok > ready\n    outs: [ready]\n  one:\n    foreach: [a, b]\n    do:\n\
+             \x20     cmd: cp ${item}.txt results/${item}.txt && mkdir -p plots own/${item} && mkdir -m 700 key_${item} && echo ${item} > key_${item}/out\n\
+             \x20     deps: ['${item}.txt', ready]\n      outs: ['results/${item}.txt', 'key_${item}/out']\n  last:\n\
+             \x20   cmd: cat results/*.txt > plots/all\n    deps: [results/a.txt, results/b.txt]\n    outs: [plots/all]\n",
+        );
+        project.write("a.txt", "a\n");
+        project.write("b.txt", "b\n");
+        project.commit("folders");
+        project
+    };
+    for workspace in ["mounted", "linked"] {
+        let (serial, fanned) = (made(), made());
+        serial.dvc(["repro"]);
+        fanned.fanout(["run", "-j", "2", "--workspace", workspace]).succeeded();
+        assert_same(&serial, &fanned, workspace);
+        assert_eq!(directories(&fanned), directories(&serial), "{workspace}");
+    }
+}
+
+/// A link in the place of a folder would be copied as a link.
+#[test]
+fn an_empty_folder_is_a_folder_for_who_copies_it() {
+    let made = || {
+        let project = Project::without_init();
+        project.write(
+            "dvc.yaml",
+            "stages:\n  x:\n    foreach: [a, b]\n    do:\n      cmd: cp -r skel x_${item} && echo hi > x_${item}/empty/deep/hi\n      outs: ['x_${item}']\n",
+        );
+        project.write("skel/main.txt", "main\n");
+        std::fs::create_dir_all(project.path("skel/empty/deep")).expect("made");
+        project.commit("a skeleton");
+        project
+    };
+    let (serial, fanned) = (made(), made());
+    serial.dvc(["repro"]);
+    fanned.fanout(["run", "-j", "2"]).succeeded();
+    assert_same(&serial, &fanned, "an empty folder");
+    assert_eq!(directories(&fanned), directories(&serial));
+}

@@ -177,6 +177,19 @@ impl Beneath {
         Ok(Some((directory, name)))
     }
 
+    /// Makes a directory with this mode, and those above it as usual, unless something is there.
+    pub(crate) fn make_directory(&self, path: &str, mode: u32) -> Result<(), FsError> {
+        let whole = self.root.join(path);
+        let (parent, name) = self.make_parent(path)?;
+        match rustix::fs::mkdirat(&parent, name, Mode::from(0o700)) {
+            Err(Errno::EXIST) => return Ok(()),
+            made => made.at("create the directory", &whole)?,
+        }
+        // Whatever the umask says.
+        let made = rustix::fs::openat(&parent, name, DIRECTORY, Mode::empty()).at("open", &whole)?;
+        rustix::fs::fchmod(&made, Mode::from(mode)).at("set the mode of", &whole)
+    }
+
     fn make_parent<'p>(&self, path: &'p str) -> Result<(OwnedFd, &'p str), FsError> {
         let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
         let mut directory = self.directory.try_clone().at("open", &self.root)?;

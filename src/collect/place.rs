@@ -2,6 +2,7 @@
 //! cache does not record of them; and what stages left that did not come to a good end.
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -60,7 +61,8 @@ pub(crate) fn outs(
                 Some(StageState::Unchanged | StageState::NotRun) | None => {}
             }
         }
-        set_modes_beside(root, &published)?;
+        make_beside(root, &published)?;
+        set_modes_beside(root, item, &published)?;
         leave_persisted(project, run, item, &published)
     })
 }
@@ -109,15 +111,32 @@ fn is_free_or_directory(path: &Path) -> bool {
     path.is_dir() || !fs::exists(path)
 }
 
+/// Makes new directories beside outs that have nothing in them; what is there stays.
+fn make_beside(root: &Path, published: &Published) -> Result<(), Diagnostic> {
+    if published.result.empty.is_empty() {
+        return Ok(());
+    }
+    let tree = Beneath::open(root)?;
+    for directory in &published.result.empty {
+        match tree.make_directory(&directory.path, directory.mode & 0o777) {
+            // Something else is where it, or a directory above it, would be.
+            Err(error) if error.source.kind() == ErrorKind::NotADirectory => {}
+            made => made?,
+        }
+    }
+    Ok(())
+}
+
 /// Gives new directories beside outs the modes that they were made with, as long as nothing else is in them.
-fn set_modes_beside(root: &Path, published: &Published) -> Result<(), Diagnostic> {
-    let own: HashSet<&str> = published.result.files.iter().map(|file| file.path.as_str()).collect();
+fn set_modes_beside(root: &Path, item: &WorkItem, published: &Published) -> Result<(), Diagnostic> {
+    let files = published.result.files.iter().map(|file| file.path.as_str());
+    let own: HashSet<&str> = files.chain(published.result.ignore.iter().map(|lines| lines.path.as_str())).collect();
+    let outs: Vec<&PlannedOut> = item.stages.iter().flat_map(|stage| &stage.outs).collect();
+    let is_of_this = |path: &str| own.contains(path) || outs.iter().any(|out| is_within(path, &out.resolved));
     let is_own = |directory: &str| {
         let found = fs::walk(&root.join(directory), &|_| false)?;
         let files = found.iter().filter(|found| found.kind != FoundKind::Directory);
-        Ok::<_, fs::FsError>(
-            files.map(|found| format!("{directory}/{}", found.path)).all(|path| own.contains(path.as_str())),
-        )
+        Ok::<_, fs::FsError>(files.map(|found| format!("{directory}/{}", found.path)).all(|path| is_of_this(&path)))
     };
     for directory in &published.result.modes {
         let at = root.join(&directory.path);

@@ -10,6 +10,7 @@ use std::path::Path;
 use super::{Situation, head_start, outs};
 use crate::adapters::fs;
 use crate::adapters::git::Git;
+use crate::adapters::git::ignore::Ignores;
 use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::path::{self, join};
 use crate::model::carry::{Carry, has_below};
@@ -32,7 +33,9 @@ pub(super) fn find(
     taken.insert(inside(".dvc"));
     let cache = Path::new(&situation.home.config.cache_dir).strip_prefix(top);
     taken.extend(cache.ok().map(|cache| cache.to_string_lossy().into_owned()));
-    let mut search = Search { situation, carry: &carry, top, taken: &taken, found: Carried::default() };
+    let ignores = git.ignores();
+    let mut search =
+        Search { situation, carry: &carry, ignores: &ignores, top, taken: &taken, found: Carried::default() };
     search.folder("");
     for path in named {
         search.leaf(inside(path), root.join(path).is_dir());
@@ -68,6 +71,7 @@ pub(super) fn deps(situation: &Situation<'_>) -> BTreeSet<String> {
 struct Search<'a> {
     situation: &'a Situation<'a>,
     carry: &'a Carry,
+    ignores: &'a Ignores,
     /// The top of the git work tree.
     top: &'a Path,
     /// What DVC puts there, relative to the top.
@@ -102,9 +106,30 @@ impl Search<'_> {
         let from_root = from_root(self.situation.prefix, &path);
         if work_tree.has_below(&path) || has_below(self.taken, &path) || self.carry.looks_into(from_root) {
             self.folder(&path);
-        } else {
+        } else if !self.is_empty(&path) {
             self.leaf(path, true);
         }
+    }
+
+    /// Whether there is nothing but folders below a folder that git does not ignore: they are made, as a link would be no
+    /// folder to who copies it.
+    fn is_empty(&mut self, path: &str) -> bool {
+        if self.ignores.is_ignored(&format!("{path}/")).unwrap_or(true) {
+            return false;
+        }
+        let mut folders = vec![path.to_owned()];
+        let mut at = 0;
+        while let Some(folder) = folders.get(at).map(|folder| self.top.join(folder)) {
+            for entry in folder.read_dir().into_iter().flatten() {
+                let Ok(entry) = entry else { return false };
+                let name = entry.file_name().into_string();
+                let (Ok(name), true) = (name, entry.file_type().is_ok_and(|kind| kind.is_dir())) else { return false };
+                folders.push(join(&folders[at], &name));
+            }
+            at += 1;
+        }
+        self.found.folders.extend(folders);
+        true
     }
 
     fn leaf(&mut self, path: String, is_dir: bool) {

@@ -96,6 +96,9 @@ impl Plan {
 pub(crate) struct Carried {
     /// Those that workspaces have as links into the project, folders as a whole where that is possible.
     pub linked: Vec<String>,
+    /// Folders with nothing but folders in them, which workspaces have, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<String>,
     /// Those that the patterns take out.
     pub left_out: Vec<String>,
     /// Those that git would ignore if they were there, such as an environment that the first command makes.
@@ -464,6 +467,9 @@ pub(crate) struct WorkResult {
     /// Directories of outs and of other new files, and files of cached directory outs, whose mode is not the usual one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modes: Vec<PathMode>,
+    /// New directories beside outs with nothing in them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub empty: Vec<PathMode>,
     /// Lines that DVC added to `.gitignore` files.
     pub ignore: Vec<IgnoreLines>,
     /// What this program and DVC did differently, where both did the work item; the result is DVC's.

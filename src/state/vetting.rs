@@ -71,6 +71,7 @@ pub(crate) fn sound(result: &WorkResult, run: &str, index: ItemIndex, attempt: A
         return Err(Rejection::Misplaced { said, expected: place(run, index, attempt) });
     }
     let count = result.files.len() + result.partial.len() + result.deleted.len() + result.ignore.len();
+    let count = count + result.empty.len();
     if count > MAX_FILES {
         return Err(Rejection::TooManyFiles { count });
     }
@@ -82,7 +83,8 @@ pub(crate) fn sound(result: &WorkResult, run: &str, index: ItemIndex, attempt: A
     // What may not come of this was sifted before.
     let undeclared = result.files.iter().filter(|file| file.stage.is_none()).map(|file| &file.path);
     let ignores = result.ignore.iter().map(|ignore| &ignore.path);
-    for path in undeclared.chain(&result.deleted).chain(ignores) {
+    let empty = result.empty.iter().map(|directory| &directory.path);
+    for path in undeclared.chain(&result.deleted).chain(ignores).chain(empty) {
         result_path::check(path).map_err(|why| refused(path, why))?;
     }
     for path in files.clone().chain(partial).chain(unrecorded).chain(modes).chain(&result.persisted) {

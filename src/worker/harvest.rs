@@ -28,6 +28,7 @@ pub(super) struct Left {
     pub partial: Vec<ResultFile>,
     pub persisted: Vec<String>,
     pub modes: Vec<PathMode>,
+    pub empty: Vec<PathMode>,
     pub deleted: Vec<String>,
     pub ignore: Vec<IgnoreLines>,
     /// Where the work item was done twice.
@@ -225,10 +226,22 @@ impl Harvest<'_> {
         }
         left.deleted = changes.deleted;
         let usual = self.draft.usual_mode()?;
-        let has_files =
-            |path: &str| left.files.iter().any(|file| file.stage.is_none() && path::is_within(&file.path, path));
-        let directories = changes.directories.into_iter();
-        let modes: Vec<_> = directories.filter(|found| found.mode != usual && has_files(&found.path)).collect();
+        let stages = self.item.stages.iter().zip(&left.stages).filter(|(_, became)| became.state.is_good());
+        let made: Vec<&str> = stages.flat_map(|(stage, _)| &stage.outs).map(|out| out.resolved.as_str()).collect();
+        let has_files = |path: &str| {
+            left.files.iter().any(|file| file.stage.is_none() && path::is_within(&file.path, path))
+                || made.iter().any(|out| path::is_within(out, path))
+        };
+        let mut modes = vec![];
+        for found in changes.directories {
+            let is_empty =
+                !self.item.directories.contains(&found.path) && fs::names(&root.join(&found.path))?.is_empty();
+            if is_empty && !ignores.is_ignored(&format!("{}/", path::join(self.prefix, &found.path)))? {
+                left.empty.push(found);
+            } else if found.mode != usual && has_files(&found.path) {
+                modes.push(found);
+            }
+        }
         left.modes.extend(modes);
         if let Some(sources) = sources {
             workspace.bring_leftovers(sources, &known)?;

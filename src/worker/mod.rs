@@ -402,6 +402,7 @@ impl<'a> Begun<'a> {
             partial: left.partial,
             persisted: left.persisted,
             modes: left.modes,
+            empty: left.empty,
             deleted: left.deleted,
             ignore: left.ignore,
             difference: left.difference,

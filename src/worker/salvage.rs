@@ -112,6 +112,7 @@ fn publish(fanout: &FanoutDir, slot: &SlotDir, cache: &Path, at_work: &AtWork) -
             partial: left.partial,
             persisted: left.persisted,
             modes: vec![],
+            empty: vec![],
             deleted: vec![],
             ignore: vec![],
             difference: None,

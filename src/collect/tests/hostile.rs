@@ -73,6 +73,7 @@ fn paths_that_lead_out_of_the_project_or_into_git_do_not_come() {
         check_rejected(reason, |_, result| result.stages[0].empty.push(path.into()));
         check_rejected(reason, |_, result| result.persisted.push(path.into()));
         check_rejected(reason, |_, result| result.modes.push(PathMode { path: path.into(), mode: 0o777 }));
+        check_rejected(reason, |_, result| result.empty.push(PathMode { path: path.into(), mode: 0o777 }));
         check_left_out(reason, |result| result.files.push(file(path, "1", "new", None)));
         check_left_out(reason, |result| result.deleted.push(path.into()));
     }
@@ -82,6 +83,7 @@ fn paths_that_lead_out_of_the_project_or_into_git_do_not_come() {
         check_rejected("has no such out", |_, result| result.stages[0].executable.push(path.into()));
         check_rejected("has no such out", |_, result| result.persisted.push(path.into()));
         check_rejected(reason, |_, result| result.modes.push(PathMode { path: path.into(), mode: 0o777 }));
+        check_rejected(reason, |_, result| result.empty.push(PathMode { path: path.into(), mode: 0o777 }));
         check_left_out(reason, |result| result.files.push(file(path, "1", "new", None)));
         check_left_out(reason, |result| result.deleted.push(path.into()));
     }

@@ -124,6 +124,7 @@ impl Fixture {
             partial: vec![],
             persisted: vec![],
             modes: vec![],
+            empty: vec![],
             deleted: vec![],
             ignore: vec![IgnoreLines { path: "data/.gitignore".into(), lines: vec![format!("/{index}")] }],
             difference: None,

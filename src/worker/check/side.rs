@@ -298,6 +298,9 @@ impl Lister<'_> {
         for made in &left.modes {
             self.add(format!("mode of `{}`", made.path), format!("{:03o}", made.mode));
         }
+        for made in &left.empty {
+            self.add(format!("empty directory `{}`", made.path), format!("{:03o}", made.mode));
+        }
         for ignore in &left.ignore {
             self.add(format!("lines of `{}`", ignore.path), ignore.lines.join("\n"));
         }

@@ -23,6 +23,8 @@ pub(crate) struct Carried {
     /// The top of the workspace.
     workspace: PathBuf,
     paths: BTreeSet<String>,
+    /// Empty folders.
+    empty: Vec<String>,
     /// The folders that hold links.
     folders: HashSet<String>,
 }
@@ -32,7 +34,8 @@ impl Carried {
     pub(crate) fn new(plan: &Plan, root: &Path, workspace: &Path, aside: Option<&Aside>) -> Carried {
         let (project, workspace) = (plan.top(root).to_owned(), workspace.to_owned());
         let seen = aside.map_or_else(|| project.clone(), |aside| aside.of(&project));
-        let mut carried = Carried { project, seen, workspace, paths: BTreeSet::new(), folders: HashSet::new() };
+        let (paths, empty) = (BTreeSet::new(), plan.carry.folders.clone());
+        let mut carried = Carried { project, seen, workspace, paths, empty, folders: HashSet::new() };
         plan.carry.linked.iter().for_each(|path| carried.add(path));
         carried
     }
@@ -49,6 +52,7 @@ impl Carried {
     pub(crate) fn place(&mut self, run: &RunDir) -> Result<(), FsError> {
         let brought = fs::read_text_if_any(&run.brought())?.unwrap_or_default();
         brought.lines().for_each(|path| self.add(path));
+        self.empty.iter().try_for_each(|path| fs::create_dir(&self.workspace.join(path)))?;
         let mut made = vec![];
         for path in &self.paths {
             let (from, to) = (self.project.join(path), self.workspace.join(path));

@@ -79,6 +79,10 @@ impl Workspace {
                 fs::remove(&to)?;
                 published.place_file(file, &to)?;
             }
+            for directory in &published.result.empty {
+                self.make_way(&directory.path)?;
+                fs::create_dir(&root.join(&directory.path))?;
+            }
         }
         let own = self.own_lines(item, &lines)?;
         for (path, mut lines) in lines {
