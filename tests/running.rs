@@ -54,6 +54,24 @@ fn commands_run_as_nicely_as_asked_for() {
 }
 
 #[test]
+fn a_priority_that_cannot_be_is_refused_wherever_it_stands() {
+    let project = project(&["nice"]);
+    let said = "a number from 0 to 19";
+    for nice in ["--nice=-5", "--nice=20", "--nice=2147483647"] {
+        let ran = fails_with(&project, 2, ["run", nice]);
+        assert!(ran.stderr.contains("--nice") && ran.stderr.contains(said), "{ran:#?}");
+    }
+    let ran = Ran::of(project.command(env!("CARGO_BIN_EXE_dvc-fanout")).arg("run").env("DVC_FANOUT_NICE", "-5"));
+    assert!(ran.code == Some(2) && ran.stderr.contains(said), "{ran:#?}");
+    for nice in ["-5", "100"] {
+        project.write(".dvc/fanout/config.yaml", &format!("nice: {nice}\n"));
+        let ran = fails_with(&project, 4, ["run"]);
+        assert!(ran.stderr.contains("`nice`") && ran.stderr.contains(said), "{ran:#?}");
+    }
+    assert_eq!(words(&project), [""; 0]);
+}
+
+#[test]
 fn two_runs_at_once_work_in_peace_or_are_told_so() {
     let project = project(&["gated", "good"]);
     let mut first = start(&project, ["run", "-j", "1", "w@gated"]);

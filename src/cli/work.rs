@@ -10,6 +10,7 @@ use crate::dvc::config::LinkType;
 use crate::engine::args::parse_pair;
 use crate::model::duration::Limit;
 use crate::model::executor::Executor;
+use crate::model::nice::Nice;
 use crate::model::numbers::AttemptNumber;
 use crate::model::stdin::Stdin;
 use crate::model::workspace_kind::WorkspaceKind;
@@ -85,9 +86,9 @@ pub(crate) struct WorkArgs {
     /// How long stages may take that have to end since the time of a batch system is nearly over
     #[arg(long, value_name = "DURATION", hide = true)]
     pub last_grace: Option<Limit>,
-    /// Lower the priority of the stages by this much, as nice(1) does
+    /// Lower the priority of the stages by this much, from 0 to 19, as nice(1) does
     #[arg(long, value_name = "N")]
-    pub nice: Option<i32>,
+    pub nice: Option<Nice>,
     /// What does the stages, if not what the plan says: auto, native, dvc or check
     #[arg(long, value_enum, value_name = "EXECUTOR")]
     pub executor: Option<Executor>,
@@ -173,7 +174,7 @@ pub(crate) struct GuardArgs {
     #[arg(long)]
     pub parent: u32,
     #[arg(long)]
-    pub nice: Option<i32>,
+    pub nice: Option<Nice>,
     #[arg(last = true)]
     pub command: Vec<OsString>,
 }

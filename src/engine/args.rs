@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Diagnostic;
 use crate::model::duration::Limit;
+use crate::model::nice::Nice;
 use crate::model::quantity::Memory;
 use crate::model::stdin::Stdin;
 use crate::model::workspace_kind::WorkspaceKind;
@@ -56,10 +57,10 @@ pub(crate) struct RunningArgs {
     #[arg(long = "group", visible_alias = "groups", value_name = "NAME=N")]
     #[serde(rename = "group", skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<GroupLimit>,
-    /// Lower the priority of the stages by this much, as nice(1) does
+    /// Lower the priority of the stages by this much, from 0 to 19, as nice(1) does
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub nice: Option<i32>,
+    pub nice: Option<Nice>,
     /// Where stages run: in a workspace that their commands see at the project's own path (mounted), in one at a path of its
     /// own (linked), or mounted where this machine allows it (auto, the default)
     #[arg(long, value_enum, value_name = "KIND")]

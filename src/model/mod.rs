@@ -6,6 +6,7 @@ pub(crate) mod duration;
 pub(crate) mod event;
 pub(crate) mod executor;
 pub(crate) mod making;
+pub(crate) mod nice;
 pub(crate) mod numbers;
 pub(crate) mod plan;
 pub(crate) mod quantity;

@@ -28,6 +28,7 @@ use crate::adapters::memory::{self, MemoryGroup, RecentKills};
 use crate::adapters::usage::children_cpu_seconds;
 use crate::adapters::{clock, fs, process, signals};
 use crate::diagnostic::Diagnostic;
+use crate::model::nice::Nice;
 use crate::model::numbers::AttemptNumber;
 use crate::model::run::{Executed, Outcome, StageState, Usage};
 use crate::model::stdin::Stdin;
@@ -83,7 +84,7 @@ pub(crate) struct Attempt<'a> {
     pub timeout_seconds: Option<u64>,
     /// Whether its process has done no other work item: another job would have no more time for this one.
     pub is_first: bool,
-    pub nice: Option<i32>,
+    pub nice: Option<Nice>,
     /// What commands find in their environment beside this process's own.
     pub environment: &'a [(OsString, OsString)],
 }

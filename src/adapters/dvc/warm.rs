@@ -23,6 +23,7 @@ use tokio::net::UnixStream;
 
 use crate::adapters::fs;
 use crate::adapters::process::{self, Program, Running};
+use crate::model::nice::Nice;
 
 /// How long loading may take; a network file system under load is slow.
 const LOADING: Duration = Duration::from_secs(120);
@@ -52,7 +53,7 @@ impl WarmDvc {
         said: PathBuf,
         call: &Program,
         directory: &Path,
-        nice: Option<i32>,
+        nice: Option<Nice>,
     ) -> io::Result<WarmDvc> {
         fs::write_plain(&said, b"").map_err(io::Error::other)?;
         let output = fs::append(&said).map_err(io::Error::other)?;

@@ -21,6 +21,7 @@ use tokio::runtime::Handle;
 use super::{Program, Running, SELF, become_nice, direct, output, priority, spawn_nicely, user};
 use crate::adapters::fs;
 use crate::adapters::mounts::{self, Bind};
+use crate::model::nice::Nice;
 
 /// The hidden subcommand that enters a namespace and becomes a program.
 pub(crate) const INSIDE: &str = "inside";
@@ -66,7 +67,7 @@ impl Namespace {
         program: &Program,
         directory: &Path,
         log: &File,
-        nice: Option<i32>,
+        nice: Option<Nice>,
     ) -> io::Result<Running> {
         let child = match self {
             Namespace::Entered(orders) => {

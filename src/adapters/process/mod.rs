@@ -38,6 +38,7 @@ use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 
 use crate::env;
+use crate::model::nice::Nice;
 
 pub(crate) use input::Input;
 
@@ -274,7 +275,7 @@ fn overseen(program: &Program, grace: Duration, kept: Option<&Path>) -> std::pro
 }
 
 /// Starts a program in a process group of its own that dies with this process, stdout and stderr into a file.
-pub(crate) fn start(program: &Program, directory: &Path, log: &File, nice: Option<i32>) -> io::Result<Running> {
+pub(crate) fn start(program: &Program, directory: &Path, log: &File, nice: Option<Nice>) -> io::Result<Running> {
     spawn(program, directory, program.input.stdio()?, log, nice)
 }
 
@@ -284,13 +285,13 @@ pub(crate) fn start_directly(
     program: &Program,
     directory: &Path,
     log: &File,
-    nice: Option<i32>,
+    nice: Option<Nice>,
 ) -> io::Result<Running> {
     Ok(Running::Started(Box::new(spawn_nicely(direct(program, directory, log)?, nice)?)))
 }
 
 /// Starts a program that is as nice from its first moment on: a thread of its own is made so nice, which starts it and ends.
-fn spawn_nicely(mut command: Command, nice: Option<i32>) -> io::Result<Child> {
+fn spawn_nicely(mut command: Command, nice: Option<Nice>) -> io::Result<Child> {
     let Some(priority) = priority(nice)? else { return command.spawn() };
     let runtime = Handle::current();
     let start = || {
@@ -302,8 +303,8 @@ fn spawn_nicely(mut command: Command, nice: Option<i32>) -> io::Result<Child> {
 }
 
 /// The priority of a program that is so much nicer than this one.
-fn priority(nice: Option<i32>) -> io::Result<Option<i32>> {
-    Ok(nice.map(|nice| Ok::<_, Errno>(rustix::process::getpriority_process(None)? + nice)).transpose()?)
+fn priority(nice: Option<Nice>) -> io::Result<Option<i32>> {
+    Ok(nice.map(|nice| Ok::<_, Errno>(nice.below(rustix::process::getpriority_process(None)?))).transpose()?)
 }
 
 /// Gives this thread, and all that it starts, a priority, if that is allowed.
@@ -344,14 +345,14 @@ pub(crate) fn start_on_line(
     program: &Program,
     directory: &Path,
     log: &File,
-    nice: Option<i32>,
+    nice: Option<Nice>,
 ) -> io::Result<(Running, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     let child = spawn(program, directory, OwnedFd::from(theirs).into(), log, nice)?;
     Ok((child, ours))
 }
 
-fn spawn(program: &Program, directory: &Path, stdin: Stdio, log: &File, nice: Option<i32>) -> io::Result<Running> {
+fn spawn(program: &Program, directory: &Path, stdin: Stdio, log: &File, nice: Option<Nice>) -> io::Result<Running> {
     let mut command = Command::new(SELF);
     command.arg0(SELF_NAME).arg(GUARD);
     if let Some(nice) = nice {
@@ -381,14 +382,13 @@ pub(crate) fn adopted(id: Pid) -> Option<Running> {
 }
 
 /// Becomes another program that is killed when the process with the id `parent` ends; returns only on failure.
-pub(crate) fn become_guarded(parent: u32, nice: Option<i32>, command: &[OsString]) -> io::Error {
+pub(crate) fn become_guarded(parent: u32, nice: Option<Nice>, command: &[OsString]) -> io::Error {
     if let Err(error) = tie_to(parent) {
         return error;
     }
-    if let Some(nice) = nice
-        && let Err(error) = rustix::process::nice(nice)
-    {
-        return error.into();
+    match priority(nice) {
+        Ok(priority) => priority.into_iter().for_each(become_nice),
+        Err(error) => return error,
     }
     let Some((program, arguments)) = command.split_first() else {
         return io::Error::new(io::ErrorKind::InvalidInput, "no program was named");

@@ -26,6 +26,7 @@ use crate::engine::local::settling::Settling;
 use crate::engine::local::worker::Worker;
 use crate::engine::{Channels, Engine, Failures, Flags as _, HandedOver, PhaseEnd, until_asked};
 use crate::model::event::{Event, Stop, Task};
+use crate::model::nice::Nice;
 use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::run::{Ending, Resources};
 use crate::model::stdin::Stdin;
@@ -63,7 +64,7 @@ pub(crate) struct LocalConfig {
     pub backoff: Duration,
     /// Whatever work items say.
     pub timeout: Option<Duration>,
-    pub nice: Option<i32>,
+    pub nice: Option<Nice>,
     pub workspace: WorkspaceKind,
     /// What commands read; with what this process would read, `jobs` is 1.
     pub stdin: Option<Stdin>,

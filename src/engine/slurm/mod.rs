@@ -69,6 +69,7 @@ use crate::engine::slurm::watch::{Over, Watch};
 use crate::engine::{Channels, Engine, Failures, Flags as _, HandedOver, PhaseEnd};
 use crate::env;
 use crate::model::event::{Stop, Task};
+use crate::model::nice::Nice;
 use crate::model::numbers::ItemIndex;
 use crate::model::run::Resources;
 use crate::model::workspace_kind::WorkspaceKind;
@@ -106,7 +107,7 @@ pub(crate) struct SlurmConfig {
     pub timeout: Option<Duration>,
     /// Seconds that work items may take, of those that say so.
     pub timeouts: BTreeMap<ItemIndex, u64>,
-    pub nice: Option<i32>,
+    pub nice: Option<Nice>,
     /// How many seconds before its time limit a worker is told to end.
     pub signal: u64,
     /// How many of them a command has for its end.

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::adapters::fs;
 use crate::diagnostic::Diagnostic;
+use crate::model::nice::Nice;
 use crate::model::run::{Executed, StageState};
 use crate::model::stdin::Stdin;
 use crate::state::format::{PlanOptions, WorkItem};
@@ -50,7 +51,7 @@ pub(crate) struct Scene<'a> {
     /// Takes all that is printed, by commands and by the executor.
     pub log: &'a File,
     pub log_path: &'a Path,
-    pub nice: Option<i32>,
+    pub nice: Option<Nice>,
     /// What commands read.
     pub stdin: Option<&'a Stdin>,
     /// How long all stages together may take.
