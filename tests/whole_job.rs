@@ -54,6 +54,23 @@ fn the_commands_work_one_by_one_from_separate_shells() {
 }
 
 #[test]
+fn a_run_that_nobody_launched_is_not_ended() {
+    let project = Project::from_fixture("sessions");
+    project.fanout(["plan"]).succeeded();
+    let early = fails_with(&project, 1, ["finalize", "--commit"]);
+    assert!(
+        early.stderr.contains("error: 4 work items have not run\nhint: `dvc-fanout launch` runs them\n"),
+        "{early:#?}"
+    );
+    assert!(!early.stderr.contains("failed") && early.stderr.contains("not committed"), "{early:#?}");
+    assert!(project.fanout(["status"]).stdout.contains("planned"));
+    let run = project.fanout(["launch", "-j", "2", "--format", "json"]);
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    project.fanout(["finalize"]).succeeded();
+    assert_clean(&project, &[]);
+}
+
+#[test]
 fn nothing_to_do_is_said_and_starts_nothing() {
     let project = Project::from_fixture("sessions");
     project.fanout(["run", "-j", "2"]).succeeded();

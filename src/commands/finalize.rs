@@ -81,6 +81,11 @@ pub(crate) fn finalize(
     let collected = bring(project, run, plan, &items, ending)?;
     let mut is_whole = collected.left_out.is_empty();
     rejected.extend(collected.rejected);
+    if let Some(unfinished) = unfinished(project, run, plan)? {
+        store::tell(run)?;
+        commit_if_asked(project, plan, ending, false)?;
+        return Err(unfinished);
+    }
     let runs = |phase: &usize| plan.phases[*phase].trailing && trailing == Trailing::Run;
     let trailing: Vec<usize> = (0..plan.phases.len()).filter(runs).collect();
     // What gathers all keys may look at everything there is. Where somebody has changed the project since, or it is another
@@ -128,7 +133,6 @@ pub(crate) fn finalize(
     if !counts.failed.is_empty() || counts.not_run > 0 || !rejected.is_empty() || !is_whole {
         exit = worst(exit, Exit::WorkItemsFailed);
     }
-    let is_committed = ending.commit.is_some() && (exit == Exit::Success || ending.commit_partial);
     if plan.work_items > 0 {
         note_changed(project, run, plan)?;
         end(project, run, plan, counts.failed.len(), exit)?;
@@ -144,14 +148,33 @@ pub(crate) fn finalize(
     if exit == Exit::Success && ending.full {
         full(project, plan)?;
     }
-    if let Some(message) = &ending.commit {
-        if is_committed {
-            commit::commit(project, &plan.run, message, ending.push)?;
-        } else {
-            text::note("not committed because not everything succeeded (`--commit-partial` commits anyway)");
-        }
-    }
+    commit_if_asked(project, plan, ending, exit == Exit::Success)?;
     differences::tell(project, run, plan, exit)
+}
+
+/// Says that work items of phases that `launch` runs have not run yet, where that is not because of one that failed: what
+/// comes after them has nothing to begin with, and the run goes on.
+fn unfinished(project: &ProjectHome, run: &RunDir, plan: &Plan) -> Result<Option<Diagnostic>, Diagnostic> {
+    let launched: Vec<usize> = (0..plan.phases.len()).filter(|phase| !plan.phases[*phase].trailing).collect();
+    let counts = summary::counts(run, plan, &launched)?;
+    if counts.not_run == 0 || !counts.failed.is_empty() {
+        return Ok(None);
+    }
+    let (have, them) = if counts.not_run == 1 { ("has", "it") } else { ("have", "them") };
+    let said = format!("{} {have} not run", count(counts.not_run, "work item"));
+    let is_latest = worklist::runs(&project.fanout())?.pop().as_ref() == Some(&plan.run);
+    let name = if is_latest { String::new() } else { format!(" {}", plan.run) };
+    Ok(Some(Diagnostic::new(Exit::WorkItemsFailed, said).hint(format!("`dvc-fanout launch{name}` runs {them}"))))
+}
+
+/// Commits what is in the project now, if that is asked for.
+fn commit_if_asked(project: &ProjectHome, plan: &Plan, ending: &EndingArgs, is_whole: bool) -> Result<(), Diagnostic> {
+    let Some(message) = &ending.commit else { return Ok(()) };
+    if is_whole || ending.commit_partial {
+        return commit::commit(project, &plan.run, message, ending.push);
+    }
+    text::note("not committed because not everything succeeded (`--commit-partial` commits anyway)");
+    Ok(())
 }
 
 /// Whether `dvc repro` runs the stages of these work items behind all others.
