@@ -102,8 +102,8 @@ impl<'a> Recorder<'a> {
                 progress.finished(*index, id, *ending, message.as_deref().unwrap_or_default(), retry_after);
             }
             Journaled::WorkItemSkipped { id, because, .. } => {
-                let names = because.iter().take(NAMED).map(|index| self.items[*index].id.as_str());
-                progress.skipped(id, &names.collect::<Vec<_>>().join(", "));
+                let names: Vec<&str> = because.iter().map(|index| self.items[*index].id.as_str()).collect();
+                progress.skipped(id, &named(&names));
             }
             Journaled::Noticed { message } => progress.note(message),
             // Those who watch asked for it themselves, or see what comes of it.
@@ -134,5 +134,24 @@ impl<'a> Recorder<'a> {
 
     fn id(&self, index: ItemIndex) -> String {
         self.items[index].id.clone()
+    }
+}
+
+/// The first of some names, and how many more there are.
+fn named(names: &[&str]) -> String {
+    let more = names.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {} more", text::grouped(more)) } else { String::new() };
+    names[..names.len().min(NAMED)].join(", ") + &more
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_left_out_are_counted() {
+        assert_eq!(named(&["s1"]), "s1");
+        assert_eq!(named(&["s1", "s2", "s3"]), "s1, s2, s3");
+        assert_eq!(named(&["s1", "s2", "s3", "s4", "s5"]), "s1, s2, s3 and 2 more");
     }
 }
