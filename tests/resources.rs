@@ -156,6 +156,23 @@ fn flags_win_over_the_environment_which_wins_over_the_file_which_wins_over_meta(
 }
 
 #[test]
+fn a_configuration_that_cannot_be_used_is_refused_with_its_place() {
+    let project = Project::without_init();
+    let refused = |said: &str| {
+        let ran = project.fanout(["run"]);
+        assert!(ran.code == Some(4) && ran.stderr.contains(said), "{ran:#?}");
+        assert!(ran.stderr.contains(&format!("\n  --> {CONFIG}")) && !ran.stderr.contains("os error"), "{ran:#?}");
+    };
+    project.write(CONFIG, "retries: 1\njobs: many\n");
+    refused("`jobs`: it is a number from 1, not `many`\n  --> .dvc/fanout/config.yaml:2:7\nhint: ");
+    std::fs::write(project.path(CONFIG), b"jobs: 1\n# \xff\n").expect("written");
+    refused("is not YAML");
+    std::fs::remove_file(project.path(CONFIG)).expect("removed");
+    std::fs::create_dir(project.path(CONFIG)).expect("made");
+    refused("a folder where a file should be");
+}
+
+#[test]
 fn the_schema_of_the_configuration_file_is_up_to_date() {
     let project = Project::bare();
     let said = project.fanout(["config", "--schema"]).succeeded();

@@ -302,9 +302,18 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, FsError> {
     fs::read(path).at("read", path)
 }
 
+/// Reads a whole file; `None` where there is none.
+pub(crate) fn read_if_any(path: &Path) -> Result<Option<Vec<u8>>, FsError> {
+    if_any(fs::read(path), path)
+}
+
 /// Reads a whole file as text; `None` where there is none.
 pub(crate) fn read_text_if_any(path: &Path) -> Result<Option<String>, FsError> {
-    match fs::read_to_string(path) {
+    if_any(fs::read_to_string(path), path)
+}
+
+fn if_any<T>(read: io::Result<T>, path: &Path) -> Result<Option<T>, FsError> {
+    match read {
         Ok(text) => Ok(Some(text)),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(error).at("read", path),

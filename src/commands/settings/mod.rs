@@ -6,9 +6,11 @@
 //! | the name of an engine | what its own flags say |
 //! | `stages` | by template or stage, what `meta: {fanout: {…}}` of stages says; it wins over that |
 
+use std::any::TypeId;
 use std::path::Path;
 
-use clap::{Arg, ArgAction, Args, ValueEnum};
+use clap::{Arg, ArgAction, Args, Command, ValueEnum};
+use indexmap::IndexMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
@@ -18,7 +20,7 @@ use crate::cli::settings::PlanningArgs;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::suggest;
 use crate::dvc::value::Value;
-use crate::dvc::yaml;
+use crate::dvc::yaml::{self, Node, NodeValue, Position};
 use crate::engine::args::{RunningArgs, flags};
 use crate::engine::{Completion, EngineArgs, EngineName, Flags};
 use crate::model::requests::{self, ByStage};
@@ -33,36 +35,37 @@ pub(crate) const ENGINE: &str = "engine";
 /// The configuration file of a project, whose keys are all known.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// Null where there is no file.
-    file: Value,
+    /// A map, empty where there is no file.
+    file: Node,
 }
 
 impl Settings {
     /// Reads the file; without one, nothing is set.
     pub(crate) fn read(root: &Path) -> Result<Settings, Diagnostic> {
-        let Some(text) = fs::read_text_if_any(&root.join(FILE))? else { return Ok(Settings { file: Value::Null }) };
-        Settings::parse(&text)
+        let path = root.join(FILE);
+        if path.is_dir() {
+            return Err(Diagnostic::project("the configuration is a folder where a file should be")
+                .at(Place::file(FILE))
+                .hint("move it elsewhere"));
+        }
+        Settings::parse(&fs::read_if_any(&path)?.unwrap_or_default())
     }
 
-    fn parse(text: &str) -> Result<Settings, Diagnostic> {
-        let file = yaml::load(text.as_bytes()).map_err(|error| {
-            let (line, column) = (error.position.line as usize, error.position.column as usize);
-            Diagnostic::project(error.message.clone()).at(Place::at(FILE, line, column))
+    fn parse(text: &[u8]) -> Result<Settings, Diagnostic> {
+        let file = yaml::parse(text).map_err(|error| {
+            Diagnostic::project("the configuration is not YAML").source(&error).at(place(error.position))
         })?;
-        let settings = Settings { file };
-        let entries = match &settings.file {
-            Value::Null => return Ok(settings),
-            Value::Map(entries) => entries,
-            _ => return Err(wrong("it is not a mapping of settings")),
+        let Some(entries) = file.as_map() else {
+            return Err(wrong("it is not a mapping of settings", file.position));
         };
         let known = top_level();
-        for key in entries.keys() {
+        for (key, entry) in entries {
             let key = key.to_text().unwrap_or_default();
             if !known.contains(&key) {
-                return Err(unknown("", &key, &known));
+                return Err(unknown("", &key, &known, entry.key_position));
             }
         }
-        Ok(settings)
+        Ok(Settings { file })
     }
 
     /// The planning flags with what only the file says.
@@ -77,7 +80,7 @@ impl Settings {
 
     /// Whether there is no file, or nothing in it.
     pub(crate) fn is_empty(&self) -> bool {
-        self.file.is_false()
+        self.file.as_map().is_none_or(IndexMap::is_empty)
     }
 
     /// Whether the file has a section.
@@ -87,16 +90,15 @@ impl Settings {
 
     /// The requests of the section `stages`.
     pub(crate) fn requests(&self) -> Result<ByStage, Diagnostic> {
-        let entries = match self.file.get(STAGES) {
-            None | Some(Value::Null) => return Ok(ByStage::new()),
-            Some(Value::Map(entries)) => entries,
-            Some(_) => return Err(wrong(&format!("`{STAGES}` is not a mapping of templates and stages"))),
+        let Some(section) = self.section(Some(STAGES)) else { return Ok(ByStage::new()) };
+        let Some(entries) = section.as_map() else {
+            return Err(wrong(&format!("`{STAGES}` is not a mapping of templates and stages"), section.position));
         };
         let mut requests = ByStage::new();
-        for (stage, value) in entries.iter() {
+        for (stage, entry) in entries {
             let stage = stage.to_text().unwrap_or_default();
-            let own = requests::parse(value).map_err(|error| {
-                let diagnostic = wrong(&format!("`{STAGES}.{stage}`: {error}"));
+            let own = requests::parse(&entry.node.clone().into_value()).map_err(|error| {
+                let diagnostic = wrong(&format!("`{STAGES}.{stage}`: {error}"), entry.key_position);
                 error.hint().into_iter().fold(diagnostic, Diagnostic::hint)
             })?;
             requests.insert(stage, own);
@@ -106,12 +108,14 @@ impl Settings {
 
     /// Whether the file sets a key, under any of its names.
     pub(crate) fn sets(&self, section: Option<&str>, flag: &Arg) -> bool {
-        let Some(Value::Map(entries)) = self.section(section) else { return false };
+        let Some(entries) = self.section(section).and_then(Node::as_map) else { return false };
         entries.keys().filter_map(Value::to_text).any(|key| is_called(flag, &key))
     }
 
-    fn section(&self, section: Option<&str>) -> Option<&Value> {
-        section.map_or(Some(&self.file), |section| self.file.get(section))
+    /// The top level or a section; `None` for one that is not there, or has nothing in it.
+    fn section(&self, section: Option<&str>) -> Option<&Node> {
+        let node = section.map_or(Some(&self.file), |section| Some(&self.file.get(section)?.node))?;
+        (!matches!(node.value, NodeValue::Scalar(Value::Null))).then_some(node)
     }
 
     /// Completes flags of a section by what the file says under the same names.
@@ -121,47 +125,54 @@ impl Settings {
         typed: &T,
     ) -> Result<T, Diagnostic> {
         let flags = flags::<T>();
-        let mut all = Map::new();
-        let prefix = section.map_or_else(String::new, |section| format!("{section}."));
-        match self.section(section) {
-            None | Some(Value::Null) => {}
-            Some(Value::Map(entries)) => {
-                for (key, value) in entries.iter() {
-                    let key = key.to_text().unwrap_or_default();
-                    let Some(flag) = flags.iter().find(|flag| is_called(flag, &key)) else {
-                        // On the top level it belongs to another group of flags.
-                        let known: Vec<String> = flags.iter().flat_map(names_of).collect();
-                        if section.is_some() {
-                            return Err(unknown(&prefix, &key, &known));
-                        }
-                        continue;
-                    };
-                    all.insert(flag.get_long().unwrap_or_default().to_owned(), shaped(Kind::of(flag), value));
-                }
-            }
-            Some(_) => return Err(wrong(&format!("`{}` is not a mapping", section.unwrap_or_default()))),
-        }
         let Ok(Json::Object(typed)) = serde_json::to_value(typed) else {
             return Err(Diagnostic::internal("flags are not a mapping"));
         };
-        all.extend(typed);
-        // One by one, so that the setting that is wrong can be named.
-        for (name, value) in &all {
-            let alone = Map::from_iter([(name.clone(), value.clone())]);
-            if let Err(error) = serde_json::from_value::<T>(Json::Object(alone)) {
-                return Err(wrong(&format!("`{prefix}{name}`: {error}")));
+        let mut all = Map::new();
+        let prefix = section.map_or_else(String::new, |section| format!("{section}."));
+        if let Some(node) = self.section(section) {
+            let Some(entries) = node.as_map() else {
+                return Err(wrong(&format!("`{}` is not a mapping", section.unwrap_or_default()), node.position));
+            };
+            for (key, entry) in entries {
+                let key = key.to_text().unwrap_or_default();
+                let Some(flag) = flags.iter().find(|flag| is_called(flag, &key)) else {
+                    // On the top level it belongs to another group of flags.
+                    let known: Vec<String> = flags.iter().flat_map(names_of).collect();
+                    if section.is_some() {
+                        return Err(unknown(&prefix, &key, &known, entry.key_position));
+                    }
+                    continue;
+                };
+                let (name, value) = (flag.get_long().unwrap_or_default(), entry.node.clone().into_value());
+                if typed.contains_key(name) {
+                    continue;
+                }
+                let shaped = shaped(Kind::of(flag), &value);
+                // One by one, so that the setting that is wrong can be named.
+                let alone = Map::from_iter([(name.to_owned(), shaped.clone())]);
+                if let Err(error) = serde_json::from_value::<T>(Json::Object(alone)) {
+                    let wanted = wanted::<T>(flag, &value).unwrap_or_else(|| error.to_string());
+                    return Err(wrong(&format!("`{prefix}{key}`: {wanted}"), entry.node.position)
+                        .hint("`dvc-fanout config --help` says what each setting takes"));
+                }
+                all.insert(name.to_owned(), shaped);
             }
         }
-        serde_json::from_value(Json::Object(all)).map_err(|error| wrong(&error.to_string()))
+        all.extend(typed);
+        serde_json::from_value(Json::Object(all)).map_err(|error| wrong(&error.to_string(), self.file.position))
     }
 }
 
 impl Completion for Settings {
     fn engine(&self, typed: Option<EngineName>) -> Result<EngineName, Diagnostic> {
-        match (typed, self.file.get(ENGINE)) {
+        match (typed, self.section(Some(ENGINE))) {
             (Some(engine), _) => Ok(engine),
-            (None, Some(value)) => {
-                serde_json::from_value(value.to_json()).map_err(|error| wrong(&format!("`{ENGINE}`: {error}")))
+            (None, Some(node)) => {
+                let value = node.clone().into_value();
+                serde_json::from_value(value.to_json()).map_err(|_| {
+                    wrong(&format!("`{ENGINE}`: {}, not {}", one_of(&engines()), shown(&value)), node.position)
+                })
             }
             (None, None) => Ok(EngineName::default()),
         }
@@ -176,9 +187,7 @@ impl Completion for Settings {
 pub(crate) fn schema() -> Json {
     let mut top = properties(&flags::<PlanningArgs>());
     top.extend(properties(&flags::<RunningArgs>()));
-    let engines = EngineName::value_variants().iter().filter_map(ValueEnum::to_possible_value);
-    let engines: Vec<String> = engines.map(|engine| engine.get_name().to_owned()).collect();
-    top.insert(ENGINE.to_owned(), serde_json::json!({"enum": engines, "description": "What runs the work items"}));
+    top.insert(ENGINE.to_owned(), serde_json::json!({"enum": engines(), "description": "What runs the work items"}));
     let either = || serde_json::json!({"type": ["number", "string"]});
     let options: Map<String, Json> =
         requests::SLURM_OPTIONS.iter().map(|name| ((*name).to_owned(), either())).collect();
@@ -219,7 +228,7 @@ pub(crate) fn schema() -> Json {
 fn properties(flags: &[Arg]) -> Map<String, Json> {
     let property = |flag: &Arg| {
         let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
-        let choices: Vec<String> = flag.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
+        let choices = choices(flag);
         let mut schema = match Kind::of(flag) {
             Kind::Switch => serde_json::json!({"type": "boolean"}),
             Kind::List => serde_json::json!({"type": ["array", "object", "string", "number"]}),
@@ -233,18 +242,86 @@ fn properties(flags: &[Arg]) -> Map<String, Json> {
     flags.iter().flat_map(|flag| names_of(flag).into_iter().map(move |name| (name, property(flag)))).collect()
 }
 
+/// The names of all engines.
+fn engines() -> Vec<String> {
+    let engines = EngineName::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+    engines.map(|engine| engine.get_name().to_owned()).collect()
+}
+
+/// The words that a flag takes; none where it takes others than a few.
+fn choices(flag: &Arg) -> Vec<String> {
+    flag.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect()
+}
+
+/// What a flag wants instead of a value that it does not take: what the command line says of the same text, since serde
+/// speaks of the types of this program. `None` where the value has parts that speak for themselves.
+fn wanted<T: Args>(flag: &Arg, value: &Value) -> Option<String> {
+    let (kind, choices) = (Kind::of(flag), choices(flag));
+    let numbers = [TypeId::of::<u32>(), TypeId::of::<usize>()];
+    let what = match (kind, value.to_text()) {
+        (Kind::List | Kind::Text, _) => return None,
+        (Kind::Switch, _) => "it is true or false".to_owned(),
+        (Kind::Other, _) if !choices.is_empty() => one_of(&choices),
+        (Kind::Other, None) => "it is one value".to_owned(),
+        (Kind::Other, Some(text)) => {
+            let typed = format!("--{}={text}", flag.get_long().unwrap_or_default());
+            let command = T::augment_args(Command::new("")).disable_help_flag(true).no_binary_name(true);
+            match command.try_get_matches_from([typed]) {
+                Ok(_) if matches!(value, Value::Str(_)) => "it is a number, without quotes".to_owned(),
+                Ok(_) => "it is a whole number".to_owned(),
+                Err(_) if numbers.iter().any(|number| flag.get_value_parser().type_id() == *number) => {
+                    "it is a number from 0".to_owned()
+                }
+                Err(error) => {
+                    let said = std::error::Error::source(&error)?.to_string();
+                    if said.contains(&format!("`{text}`")) {
+                        return Some(said);
+                    }
+                    said
+                }
+            }
+        }
+    };
+    Some(format!("{what}, not {}", shown(value)))
+}
+
+/// The words that are possible, as a sentence.
+fn one_of(choices: &[String]) -> String {
+    let quoted: Vec<String> = choices.iter().map(|choice| format!("`{choice}`")).collect();
+    match quoted.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("it is {} or {last}", others.join(", ")),
+        _ => format!("it is {}", quoted.concat()),
+    }
+}
+
+/// A value about as it stands in the file.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::List(_) => "a list".to_owned(),
+        Value::Map(_) => "a mapping".to_owned(),
+        Value::Str(text) if yaml::is_plain_text(text) => format!("`{text}`"),
+        Value::BigInt(digits) => format!("`{digits}`"),
+        value => format!("`{}`", value.to_json()),
+    }
+}
+
+/// A position in the file.
+fn place(position: Position) -> Place {
+    Place::at(FILE, position.line as usize, position.column as usize)
+}
+
 /// An error in the file.
-fn wrong(what: &str) -> Diagnostic {
-    Diagnostic::project(format!("the configuration is not as it should be: {what}")).at(Place::file(FILE))
+fn wrong(what: &str, position: Position) -> Diagnostic {
+    Diagnostic::project(format!("the configuration is not as it should be: {what}")).at(place(position))
 }
 
 /// A key that is no setting; `prefix` is the section that it stands in, with a dot.
-fn unknown(prefix: &str, key: &str, known: &[String]) -> Diagnostic {
+fn unknown(prefix: &str, key: &str, known: &[String], position: Position) -> Diagnostic {
     let misses: Vec<String> = suggest::misses(key, known.iter().map(String::as_str))
         .into_iter()
         .map(|name| format!("{prefix}{name}"))
         .collect();
-    let diagnostic = Diagnostic::project(format!("there is no setting `{prefix}{key}`")).at(Place::file(FILE));
+    let diagnostic = Diagnostic::project(format!("there is no setting `{prefix}{key}`")).at(place(position));
     diagnostic.hint(suggest::hint(&misses.iter().map(String::as_str).collect::<Vec<_>>()).unwrap_or_else(|| {
         "`dvc-fanout config` lists all: the names of the flags, in sections for engines and `stages`".to_owned()
     }))
@@ -282,7 +359,7 @@ impl Kind {
         match flag.get_action() {
             ArgAction::Append => Kind::List,
             ArgAction::SetTrue => Kind::Switch,
-            ArgAction::Set if flag.get_value_parser().type_id() == std::any::TypeId::of::<String>() => Kind::Text,
+            ArgAction::Set if flag.get_value_parser().type_id() == TypeId::of::<String>() => Kind::Text,
             _ => Kind::Other,
         }
     }

@@ -2,8 +2,12 @@
 
 use super::*;
 
+fn parse(text: &str) -> Result<Settings, Diagnostic> {
+    Settings::parse(text.as_bytes())
+}
+
 fn running(text: &str) -> Result<Json, Diagnostic> {
-    let args = Settings::parse(text)?.running(&RunningArgs::default())?;
+    let args = parse(text)?.running(&RunningArgs::default())?;
     Ok(serde_json::to_value(args).expect("plain data"))
 }
 
@@ -22,7 +26,7 @@ fn running_settings_may_have_the_shape_that_is_natural_in_yaml() {
 
 #[test]
 fn a_flag_wins_over_the_file() {
-    let settings = Settings::parse("jobs: 8\nretries: 1\n").expect("good settings");
+    let settings = parse("jobs: 8\nretries: 1\n").expect("good settings");
     let typed = RunningArgs { jobs: std::num::NonZeroUsize::new(2), ..RunningArgs::default() };
     let args = settings.running(&typed).expect("good settings");
     assert_eq!((args.jobs.map(usize::from), args.retries), (Some(2), Some(1)));
@@ -40,18 +44,39 @@ fn what_is_wrong_is_named() {
     assert_eq!(hint("job: 1"), "did you mean `jobs`?");
     assert_eq!(hint("max_failed: 1"), "did you mean `max-failed`?");
     assert!(hint("nonsense: 1").contains("dvc-fanout config"));
-    let engine = Settings::parse("engine: lightning").expect("known keys").engine(None);
+    let engine = parse("engine: lightning").expect("known keys").engine(None);
     assert!(engine.expect_err("no engine").message.contains("`engine`"));
 }
 
 #[test]
+fn what_is_wanted_is_said_in_the_words_of_people_and_where() {
+    let check = |text: &str, wanted: &str, at: &str| {
+        let error = running(text).expect_err(text);
+        let place = error.place.as_ref().map(ToString::to_string);
+        assert_eq!(error.message, format!("the configuration is not as it should be: {wanted}"), "{text}");
+        assert_eq!(place.as_deref(), Some(format!("{FILE}:{at}").as_str()), "{text}");
+        assert_eq!(error.hints, ["`dvc-fanout config --help` says what each setting takes"], "{text}");
+    };
+    check("jobs: many", "`jobs`: it is a number from 1, not `many`", "1:7");
+    check("\njobs: '2'", "`jobs`: it is a number, without quotes, not `\"2\"`", "2:7");
+    check("jobs: 0", "`jobs`: it is a number from 1, not `0`", "1:7");
+    check("jobs: 2.0", "`jobs`: it is a whole number, not `2.0`", "1:7");
+    check("jobs: [2]", "`jobs`: it is one value, not a list", "1:7");
+    check("retries: x", "`retries`: it is a number from 0, not `x`", "1:10");
+    check("retries: -1", "`retries`: it is a number from 0, not `-1`", "1:10");
+    check("nice: 99999999999999999999", "`nice`: it is a number from 0 to 19, not `99999999999999999999`", "1:7");
+    check("fail-fast: x", "`fail-fast`: it is true or false, not `x`", "1:12");
+    check("workspace: x", "`workspace`: it is `auto`, `mounted` or `linked`, not `x`", "1:12");
+    check("timeout: -1", "`timeout`: `-1` is not a duration such as `90s`, `15m`, `2h` or `1h30m`", "1:10");
+    check("memory: 10", "`memory`: `10` is not an amount of memory with a unit, such as 10Gi or 500M", "1:9");
+}
+
+#[test]
 fn hints_are_kept_by_template_and_stage() {
-    let settings =
-        Settings::parse("stages:\n  extract: {cpus: 4}\n  extract@big: {memory: 8Gi}\n").expect("known keys");
+    let settings = parse("stages:\n  extract: {cpus: 4}\n  extract@big: {memory: 8Gi}\n").expect("known keys");
     let requests = settings.requests().expect("good requests");
     assert_eq!((requests["extract"].cpus, requests["extract@big"].memory_mib), (Some(4.0), Some(8192)));
-    let wrong =
-        Settings::parse("stages: {extract: {cpu: 4}}").expect("known keys").requests().expect_err("a bad request");
+    let wrong = parse("stages: {extract: {cpu: 4}}").expect("known keys").requests().expect_err("a bad request");
     assert!(wrong.message.contains("`stages.extract`: there is no `cpu`"), "{}", wrong.message);
     assert_eq!(wrong.hints, ["did you mean `cpus`?"]);
 }
@@ -62,7 +87,7 @@ mod kubernetes {
     use crate::engine::kubernetes::Args as KubernetesArgs;
 
     fn read(text: &str) -> Result<Json, Diagnostic> {
-        let args = Settings::parse(text)?.complete(&KubernetesArgs::default())?;
+        let args = parse(text)?.complete(&KubernetesArgs::default())?;
         Ok(serde_json::to_value(args).expect("plain data"))
     }
 
