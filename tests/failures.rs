@@ -101,6 +101,27 @@ fn a_gathering_stage_runs_without_a_failed_key_only_if_asked_to() {
 }
 
 #[test]
+fn a_dep_that_is_not_there_is_named_as_in_the_project() {
+    let project = Project::from_fixture("sessions");
+    std::fs::remove_file(project.path("raw/s3.txt")).expect("removed");
+    for (executor, why) in [
+        ("auto", "dep `raw/s3.txt` of `extract@s3` does not exist"),
+        ("dvc", "stage `extract@s3` [Errno 2] No such file or directory: 'raw/s3.txt'"),
+    ] {
+        let ran = fails_with(&project, 1, ["run", "-j", "2", "--executor", executor]);
+        assert!(ran.stderr.contains(&format!("\ns3: FAILED: {why}\n")), "{ran:#?}");
+        assert!(ran.stderr.contains(&format!("\nfailed: s3 ({why})\n")), "{ran:#?}");
+        for command in ["status", "report"] {
+            let said = project.fanout([command]).stdout;
+            let failed = said.lines().find(|line| line.starts_with("failed: s3")).unwrap_or_else(|| panic!("{said}"));
+            assert!(failed.contains(why) && !failed.contains("slots/"), "{said}");
+        }
+        let log = project.fanout(["logs", "s3"]).stdout;
+        assert!(log.contains("/workspace/raw/s3.txt'"), "the log has DVC's words: {log}");
+    }
+}
+
+#[test]
 fn a_run_goes_on_in_the_phase_in_which_it_failed() {
     let project = Project::from_fixture("split-merge");
     let (log, gate) = (project.path("../ran"), project.path("../gate"));

@@ -125,6 +125,14 @@ impl StageState {
     }
 }
 
+/// How it begins what is said of a stage that lacks a dep; DVC and commands say nothing like it.
+const LACKS: &str = "dep `";
+
+/// Says that a stage lacks a dep.
+pub(crate) fn lacks(stage: &str, dep: &str) -> String {
+    format!("{LACKS}{dep}` of `{stage}` does not exist")
+}
+
 /// How an attempt ended, as its worker says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -166,6 +174,8 @@ impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Outcome::Succeeded => f.write_str("succeeded"),
+            // It names its stage itself.
+            Outcome::StageFailed { message, .. } if message.starts_with(LACKS) => f.write_str(message),
             Outcome::StageFailed { stage, message } => write!(f, "stage `{stage}` {message}"),
             Outcome::ToolFailed { message } | Outcome::Interrupted { message } => f.write_str(message),
             Outcome::TimedOut { seconds } => write!(f, "it took longer than {seconds} s"),

@@ -33,6 +33,7 @@ use crate::adapters::process::{Ending, Program};
 pub(crate) use command::Shell;
 pub(crate) use facts::ParamsMemory;
 pub(crate) use ignores::Ignores;
+pub(crate) use stage::lacked;
 
 /// Starts the commands of stages, and watches them to their end.
 pub(crate) trait Commands {

@@ -149,7 +149,7 @@ impl Doing<'_, '_> {
         for dep in &self.stage.deps {
             let path = dep.resolved.as_deref().unwrap_or_default();
             let found = self.place.hasher().hash(path, HashName::Md5).map_err(for_dvc)?;
-            deps.push(found.ok_or_else(|| Stop::ForDvc(format!("its dep `{}` does not exist", dep.path)))?);
+            deps.push(found.ok_or_else(|| Stop::ForDvc(lacks(&dep.path)))?);
         }
         let params = self.check_params(&files)?;
         let inputs = Inputs { deps, params };
@@ -427,6 +427,16 @@ impl Doing<'_, '_> {
     fn shown(&self, path: &str) -> String {
         path::relative(self.place.root_text, self.place.cwd, path)
     }
+}
+
+/// Why DVC has to do a stage that lacks a dep.
+fn lacks(dep: &str) -> String {
+    format!("its dep `{dep}` does not exist")
+}
+
+/// The dep that a stage lacks, where that is why DVC has to do it.
+pub(crate) fn lacked(why: &str) -> Option<&str> {
+    why.strip_prefix("its dep `")?.strip_suffix("` does not exist")
 }
 
 /// What went wrong before anything was touched: DVC says it in its own words.

@@ -146,7 +146,7 @@ pub(crate) fn attempt(
     workspace.refresh(sources)?;
     watching.note_written();
     let mut ran = match turn.as_ref() {
-        Ok(_) => executor.run(&scene, watch)?,
+        Ok(_) => executor.run(&scene, watch)?.retold(&scene),
         Err(asked) => Ran::none(item, Stopped::Signalled(asked.signal())),
     };
     tried.iter().for_each(|tried| tried.name_executors(&mut ran));
@@ -226,7 +226,7 @@ pub(crate) fn in_project(
     let scene = begun.scene(project, &projection, &distrusted, None);
     executor.prepare(&scene, watch);
     let ignores = IgnoresBefore::read(project, item)?;
-    let mut ran = executor.run(&scene, watch)?;
+    let mut ran = executor.run(&scene, watch)?.retold(&scene);
     tried.iter().for_each(|tried| tried.name_executors(&mut ran));
     let dvc_version = begun.version(&ran)?;
     let draft = begun.draft()?;

@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 use crate::adapters::fs;
 use crate::diagnostic::Diagnostic;
 use crate::model::nice::Nice;
-use crate::model::run::{Executed, StageState};
+use crate::model::run::{self, Executed, StageState};
 use crate::model::stdin::Stdin;
+use crate::native::lacked;
 use crate::state::format::{PlanOptions, WorkItem};
 use crate::state::paths::{RunDir, SlotDir};
 use crate::worker::child::{Stopped, Watch};
@@ -104,6 +105,25 @@ impl Ran {
     /// Nothing ran.
     pub(crate) fn none(item: &WorkItem, stopped: Stopped) -> Ran {
         Ran { stopped, stages: vec![StageEnd::not_run(); item.stages.len()], error: None }
+    }
+
+    /// Has stages that failed say why as people know it: files by the paths that they have in the project, wherever the
+    /// stages ran, and a dep that is not there by its name. The log has DVC's words.
+    pub(crate) fn retold(mut self, scene: &Scene<'_>) -> Ran {
+        let roots = [Some(scene.root.to_owned()), scene.root.canonicalize().ok(), Some(scene.seen_root().to_owned())];
+        let roots: Vec<String> = roots.into_iter().flatten().map(|root| format!("{}/", root.display())).collect();
+        for (stage, end) in scene.item.stages.iter().zip(&mut self.stages) {
+            let Some(message) = end.message.as_mut().filter(|message| message.starts_with("[Errno ")) else { continue };
+            let lacked = match &end.executed {
+                Executed::Dvc { why } => lacked(why).filter(|_| message.starts_with("[Errno 2]")),
+                Executed::Native | Executed::Check => None,
+            };
+            *message = match lacked {
+                Some(dep) => run::lacks(&stage.address, dep),
+                None => roots.iter().fold(message.clone(), |message, root| message.replace(root, "")),
+            };
+        }
+        self
     }
 }
 
