@@ -211,7 +211,7 @@ fn doctor_says_what_works_and_what_to_do_about_the_rest() {
     assert!(said.contains("note   dvc: 3.") && said.contains("set DVC_FANOUT_DVC to that script"), "{said}");
     let mut without = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
     let said = Ran::of(without.arg("doctor").env("DVC_FANOUT_DVC", "/nowhere")).stdout;
-    assert!(said.contains("note   dvc: no `dvc` on the PATH"), "{said}");
+    assert!(said.contains("note   dvc: DVC_FANOUT_DVC is no program: `/nowhere`"), "{said}");
     let outside = Project::bare();
     let said = outside.fanout(["doctor", "--format", "json"]);
     assert_eq!(said.code, Some(4), "{said:#?}");

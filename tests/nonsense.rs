@@ -116,5 +116,7 @@ fn what_the_surroundings_lack_is_said_or_not_missed() {
         ran.code == Some(4) && ran.stderr.contains("no `dvc` on the PATH") && ran.stderr.contains("hint: "),
         "{ran:#?}"
     );
+    let ran = Ran::of(fanout(&["plan", "--executor", "dvc"]).env("DVC_FANOUT_DVC", "/nowhere"));
+    assert!(ran.code == Some(4) && ran.stderr.contains("DVC_FANOUT_DVC is no program: `/nowhere`"), "{ran:#?}");
     Ran::of(fanout(&["plan"]).env_remove("HOME")).succeeded();
 }

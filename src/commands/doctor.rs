@@ -57,9 +57,9 @@ fn dvc() -> Finding {
             );
             Finding::note("dvc", found, hint)
         }
-        Err(DvcError::NotFound) => {
+        Err(error @ (DvcError::NotFound | DvcError::NoProgram(_))) => {
             let hint = "stages that only DVC can do fail without it: install DVC 3, or set DVC_FANOUT_DVC to its path";
-            Finding::note("dvc", "no `dvc` on the PATH".to_owned(), hint.to_owned())
+            Finding::note("dvc", error.to_string(), hint.to_owned())
         }
         Err(error) => Finding::bad("dvc", error.into()),
     }

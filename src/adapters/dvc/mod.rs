@@ -34,6 +34,8 @@ const VERSION_LIMIT: Duration = Duration::from_secs(300);
 pub(crate) enum DvcError {
     #[error("no `dvc` on the PATH")]
     NotFound,
+    #[error("{} is no program: `{}`", env::DVC_FANOUT_DVC, .0.display())]
+    NoProgram(PathBuf),
     #[error("`{program}` does not work")]
     Broken { program: String, output: String },
     #[error("DVC {found} is too old: at least {} is needed", version_text(MINIMUM_VERSION))]
@@ -47,11 +49,22 @@ impl From<DvcError> for Diagnostic {
             DvcError::NotFound => diagnostic
                 .hint("install it with `pip install 'dvc>=3'`, or activate the environment that has it")
                 .hint(format!("or set {} to its path", env::DVC_FANOUT_DVC)),
+            DvcError::NoProgram(_) => diagnostic.hint(format!(
+                "set {} to the path of a `dvc`, or unset it for the one on the PATH",
+                env::DVC_FANOUT_DVC
+            )),
             DvcError::Broken { output, .. } => {
                 output.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev().fold(diagnostic, Diagnostic::detail)
             }
             DvcError::TooOld { .. } => diagnostic.hint("upgrade it with `pip install --upgrade 'dvc>=3'`"),
         }
+    }
+}
+
+impl DvcError {
+    /// Why there is no `dvc`.
+    pub(crate) fn missing() -> DvcError {
+        env::read(env::DVC_FANOUT_DVC).map_or(DvcError::NotFound, |path| DvcError::NoProgram(path.into()))
     }
 }
 
@@ -79,11 +92,11 @@ impl Dvc {
     pub(crate) fn find() -> Result<Dvc, DvcError> {
         if let Some(path) = env::read(env::DVC_FANOUT_DVC) {
             let path = PathBuf::from(path);
-            return if is_program(&path) { Ok(Dvc { path }) } else { Err(DvcError::NotFound) };
+            return if is_program(&path) { Ok(Dvc { path }) } else { Err(DvcError::missing()) };
         }
         let path = env::read(env::PATH).unwrap_or_default();
         let found = std::env::split_paths(&path).map(|directory| directory.join("dvc")).find(|path| is_program(path));
-        found.map(|path| Dvc { path }).ok_or(DvcError::NotFound)
+        found.map(|path| Dvc { path }).ok_or_else(DvcError::missing)
     }
 
     /// Where the program lies.

@@ -132,7 +132,7 @@ impl<'a> DvcExecutor<'a> {
             stages.iter().map(|stage| scene.item.stages[*stage].address.as_str()).collect()
         });
         let limit = Duration::from_secs(scene.timeout_seconds.unwrap_or(u64::MAX));
-        self.version.of(self.dvc.ok_or(DvcError::NotFound)?, limit)?;
+        self.version.of(self.dvc.ok_or_else(DvcError::missing)?, limit)?;
         let length = || scene.log.metadata().at("look at", scene.log_path).map(|metadata| metadata.len());
         let before = length()?;
         let mut program = self.program(scene, named.as_deref(), is_distrusted)?;
@@ -171,7 +171,7 @@ impl<'a> DvcExecutor<'a> {
             pull: scene.options.pull,
             allow_missing: scene.options.allow_missing,
         };
-        let dvc = self.dvc.ok_or(DvcError::NotFound)?;
+        let dvc = self.dvc.ok_or_else(DvcError::missing)?;
         let mut program = dvc.repro(site_cache.as_deref(), options, one_by_one);
         program.environment.extend(scene.environment.iter().cloned());
         Ok(program.env(env::DVC_FANOUT_SLOT, scene.slot.path()))
