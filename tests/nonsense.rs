@@ -118,5 +118,13 @@ fn what_the_surroundings_lack_is_said_or_not_missed() {
     );
     let ran = Ran::of(fanout(&["plan", "--executor", "dvc"]).env("DVC_FANOUT_DVC", "/nowhere"));
     assert!(ran.code == Some(4) && ran.stderr.contains("DVC_FANOUT_DVC is no program: `/nowhere`"), "{ran:#?}");
+    for (variable, wrong) in [("JOBS", "x"), ("FAIL_FAST", "x"), ("EXECUTOR", "x"), ("ENGINE", "x"), ("MEMORY", "10")] {
+        let variable = format!("DVC_FANOUT_{variable}");
+        let ran = Ran::of(fanout(&["run"]).env(&variable, wrong));
+        let said = format!("error: invalid value '{wrong}' for '{variable}'");
+        assert!(ran.code == Some(2) && ran.stderr.starts_with(&said), "{ran:#?}");
+    }
+    let ran = Ran::of(fanout(&["run", "--jobs", "x"]).env("DVC_FANOUT_JOBS", "y"));
+    assert!(ran.stderr.starts_with("error: invalid value 'x' for '--jobs <N>'"), "{ran:#?}");
     Ran::of(fanout(&["plan"]).env_remove("HOME")).succeeded();
 }

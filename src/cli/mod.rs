@@ -52,7 +52,12 @@ pub(crate) struct Cli {
 impl Cli {
     /// The command line with everything that is added to what the types say.
     pub(crate) fn whole() -> clap::Command {
-        manual::with_examples(settings::with_environment(format::with_formats(Cli::command()))).long_version(build())
+        manual::with_examples(settings::with_environment(Cli::typed())).long_version(build())
+    }
+
+    /// The same without the examples, and without what the environment sets.
+    fn typed() -> clap::Command {
+        format::with_formats(Cli::command())
     }
 
     /// A command without any flag that all have.
@@ -72,7 +77,9 @@ impl Cli {
         if let Some(own) = work::OwnCommand::read() {
             return Cli::of(Command::Own(own));
         }
-        let matches = Cli::whole().get_matches();
+        let matches = Cli::whole()
+            .try_get_matches()
+            .unwrap_or_else(|error| settings::naming_the_variable(error, Cli::typed().try_get_matches().err()).exit());
         let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         cli.origins = settings::Origins::of(&matches);
         cli.typed_format = format::typed(&matches);

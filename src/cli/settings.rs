@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 
 use clap::builder::BoolishValueParser;
+use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Args, Command};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::EngineArgs;
@@ -76,6 +77,26 @@ pub(crate) fn with_environment(command: Command) -> Command {
             })
         })
     })
+}
+
+/// Names the variable instead of the flag in an error about a value that came from there: `typed` is the error, if any,
+/// that the command line is for by itself.
+pub(super) fn naming_the_variable(mut error: Error, typed: Option<Error>) -> Error {
+    if typed.is_some_and(|typed| typed.kind() == error.kind() && at_fault(&typed) == at_fault(&error)) {
+        return error;
+    }
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return error };
+    let name = flag.trim_start_matches('-').split([' ', '=', '[']).next().unwrap_or_default();
+    if names().iter().any(|other| other == name) {
+        let variable = ContextValue::String(variable(name));
+        error.insert(ContextKind::InvalidArg, variable);
+    }
+    error
+}
+
+/// The argument and the value that an error is about.
+fn at_fault(error: &Error) -> [Option<&ContextValue>; 2] {
+    [ContextKind::InvalidArg, ContextKind::InvalidValue].map(|kind| error.get(kind))
 }
 
 /// Which settings were given how, by the flag's long name.
