@@ -126,5 +126,7 @@ fn what_the_surroundings_lack_is_said_or_not_missed() {
     }
     let ran = Ran::of(fanout(&["run", "--jobs", "x"]).env("DVC_FANOUT_JOBS", "y"));
     assert!(ran.stderr.starts_with("error: invalid value 'x' for '--jobs <N>'"), "{ran:#?}");
+    let ran = fails_with(&project, 2, ["--cd", "dvc.yaml", "plan"]);
+    assert!(ran.stderr.starts_with("error: cannot start in `dvc.yaml`\ncause: it is no folder\n"), "{ran:#?}");
     Ran::of(fanout(&["plan"]).env_remove("HOME")).succeeded();
 }

@@ -31,9 +31,11 @@ impl ProjectHome {
 
     /// Finds the project at or above a directory.
     pub(crate) fn at(start: &Path) -> Result<ProjectHome, Diagnostic> {
-        let cwd = start
-            .canonicalize()
-            .map_err(|error| Diagnostic::usage(format!("cannot start in `{}`", start.display())).source(&error))?;
+        let refused = || Diagnostic::usage(format!("cannot start in `{}`", start.display()));
+        let cwd = start.canonicalize().map_err(|error| refused().source(&error))?;
+        if !cwd.is_dir() {
+            return Err(refused().cause("it is no folder"));
+        }
         let root = cwd.ancestors().find(|directory| directory.join(".dvc").is_dir()).ok_or_else(|| {
             Diagnostic::project(format!("`{}` is not in a DVC project", cwd.display()))
                 .cause("no directory `.dvc` here or above")
