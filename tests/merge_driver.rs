@@ -51,6 +51,15 @@ fn without_the_driver_the_same_merge_may_conflict_and_with_it_new_sessions_do_no
 }
 
 #[test]
+fn markers_in_a_stage_file_are_not_those_of_a_lock_file() {
+    let project = Project::without_init();
+    project.write("dvc.yaml", "<<<<<<< ours\nstages: {}\n=======\nstages: {}\n>>>>>>> theirs\n");
+    let ran = project.fanout(["plan"]);
+    assert!(ran.code == Some(4) && ran.stderr.contains("hint: finish the merge that git left here: write"), "{ran:#?}");
+    assert!(!ran.stderr.contains("entry"), "{ran:#?}");
+}
+
+#[test]
 fn a_true_conflict_leaves_markers_around_just_those_entries_and_exits_1() {
     let project = project();
     let before = project.read("dvc.lock");
@@ -64,7 +73,7 @@ fn a_true_conflict_leaves_markers_around_just_those_entries_and_exits_1() {
     assert!(merge.stderr.contains("hint: keep either entry of a stage, or none"), "{merge:#?}");
     let unmerged = project.fanout(["plan"]);
     assert!(
-        unmerged.code == Some(4) && unmerged.stderr.contains("hint: finish the merge that git left"),
+        unmerged.code == Some(4) && unmerged.stderr.contains("hint: finish the merge that git left here: keep either"),
         "{unmerged:#?}"
     );
 

@@ -280,15 +280,19 @@ fn shown(line: &str) -> String {
     line.chars().take(MAX_SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// What to do about a stage file or `dvc.lock` with conflict markers.
-const UNMERGED: &str = "finish the merge that git left here: in a `dvc.lock` keep either entry of a stage, or none; what \
-                        does not fit runs again";
+/// What to do about a stage file with conflict markers.
+const UNMERGED: &str = "finish the merge that git left here: write what both sides want, without its markers, then run the \
+                        same command again";
+/// The same of a `dvc.lock`.
+const UNMERGED_LOCK: &str = "finish the merge that git left here: keep either entry of a stage, or none; what does not fit \
+                             runs again";
 
 impl From<LoadError> for Diagnostic {
     fn from(error: LoadError) -> Self {
+        let is_lock = error.place.path.rsplit('/').next() == Some("dvc.lock");
         let mut diagnostic = Diagnostic::project(error.problem.to_string()).at(error.place);
         if error.is_unmerged {
-            diagnostic = diagnostic.hint(UNMERGED);
+            diagnostic = diagnostic.hint(if is_lock { UNMERGED_LOCK } else { UNMERGED });
         }
         for line in error.excerpt {
             diagnostic = diagnostic.detail(line);
