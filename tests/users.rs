@@ -141,3 +141,17 @@ fn what_this_user_may_not_read_and_nobody_declares_is_left_out() {
     assert!(ran.stderr.contains("secret.key"), "what is left out is named: {ran:#?}");
     assert_eq!(project.read("q.out"), "q\n");
 }
+
+#[test]
+fn what_root_has_left_is_to_be_given_to_this_user() {
+    let project = project();
+    let Some(nameless) = Nameless::new(&project) else { return };
+    let home = project.path("../home").display().to_string();
+    let known = [("HOME", home.as_str()), ("USER", "somebody")];
+    std::fs::create_dir(project.path(".dvc/fanout")).expect("made");
+    std::fs::set_permissions(project.path(".dvc/fanout"), std::fs::Permissions::from_mode(0o755)).expect("set");
+    project.write(".dvc/fanout/.gitignore", "*\n");
+    let ran = Ran::of(nameless.command(&project, env!("CARGO_BIN_EXE_dvc-fanout"), &known).args(["run", "-j", "2"]));
+    assert!(ran.code == Some(4) && ran.stderr.contains("/.dvc/fanout/runs': Permission denied"), "{ran:#?}");
+    assert!(ran.stderr.contains("\nhint: give this user access there"), "{ran:#?}");
+}

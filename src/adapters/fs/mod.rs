@@ -22,6 +22,9 @@ pub(crate) use walk::{Found, FoundKind, empty_directories, find, walk, walk_and_
 /// Bytes read at a time when hashing and copying.
 const BLOCK: usize = 1 << 16;
 
+/// What to do where this user may not do something.
+pub(super) const NO_ACCESS: &str = "give this user access there, then run the same command again";
+
 /// A file operation that failed, with the path it was about.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} `{}`", path.display())]
@@ -54,9 +57,9 @@ impl From<FsError> for crate::diagnostic::Diagnostic {
     fn from(error: FsError) -> Self {
         use crate::diagnostic::Diagnostic;
         match error.source.kind() {
-            io::ErrorKind::PermissionDenied => Diagnostic::project(error.to_string())
-                .source(&error.source)
-                .hint("give this user access there, then run the same command again"),
+            io::ErrorKind::PermissionDenied => {
+                Diagnostic::project(error.to_string()).source(&error.source).hint(NO_ACCESS)
+            }
             io::ErrorKind::ReadOnlyFilesystem => Diagnostic::project(error.to_string())
                 .source(&error.source)
                 .hint("run the command where the project can be written to, or mount its file system for writing"),

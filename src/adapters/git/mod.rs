@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use git2::ErrorCode;
 
+use crate::adapters::fs::NO_ACCESS;
 use crate::diagnostic::Diagnostic;
 use open::Opened;
 
@@ -59,9 +60,13 @@ impl From<GitError> for Diagnostic {
                 .cause("it goes when a run is finalized with everything done, or with the run's folder")
                 .hint("run `dvc-fanout plan` again"),
             GitError::Failed { ref source, .. } => {
-                let said = Diagnostic::tool(error.to_string()).source(source);
                 // By its text: `git2` keeps no error of the system.
-                let is_full = ["No space left", "quota exceeded"].iter().any(|full| source.message().contains(full));
+                let says = |texts: &[&str]| texts.iter().any(|text| source.message().contains(text));
+                if says(&["Permission denied"]) {
+                    return Diagnostic::project(error.to_string()).source(source).hint(NO_ACCESS);
+                }
+                let said = Diagnostic::tool(error.to_string()).source(source);
+                let is_full = says(&["No space left", "quota exceeded"]);
                 if is_full { said.hint("free some space on the repository's disk, then continue") } else { said }
             }
             GitError::Ignores(ref source) => Diagnostic::project(error.to_string()).source(source),
@@ -209,12 +214,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_a_reason_to_make_room() {
+    fn what_the_system_refuses_comes_with_what_to_do() {
         let hints = |said: &str| {
             let source = git2::Error::from_str(said);
             Diagnostic::from(GitError::Failed { action: "write the workspace's tree", source }).hints
         };
-        assert_eq!(hints("failed to write out file: No space left on device").len(), 1);
-        assert!(hints("failed to write out file: Permission denied").is_empty());
+        assert!(hints("failed to write out file: No space left on device")[0].contains("free some space"));
+        assert_eq!(hints("failed to make directory '/p/runs': Permission denied"), [NO_ACCESS]);
+        assert!(hints("failed to write out file: Input/output error").is_empty());
     }
 }
