@@ -7,6 +7,9 @@ use std::fmt;
 
 use crate::exit::Exit;
 
+/// What to do where a process has as many files open as it may.
+pub(crate) const OPEN_MORE: &str = "let a process open more files, as by `ulimit -n 1024`";
+
 /// A place in a text file; line and column count from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -117,8 +120,14 @@ impl Diagnostic {
             self.causes.push(error.to_string());
             next = error.source();
         }
-        self
+        if self.causes.iter().any(|cause| is_too_many_open(cause)) { self.hint(OPEN_MORE) } else { self }
     }
+}
+
+/// Whether an error says that this process has too many files open. By its text: it may come from anywhere, and not everybody
+/// keeps the error of the system.
+pub(crate) fn is_too_many_open(error: &str) -> bool {
+    error.contains("Too many open files") && !error.contains("open files in system")
 }
 
 impl fmt::Display for Diagnostic {
@@ -128,3 +137,16 @@ impl fmt::Display for Diagnostic {
 }
 
 impl std::error::Error for Diagnostic {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_open_files_are_a_reason_to_allow_more() {
+        let hints = |number| Diagnostic::tool("cannot read").source(&std::io::Error::from_raw_os_error(number)).hints;
+        assert_eq!(hints(24), [OPEN_MORE]);
+        assert!(hints(23).is_empty(), "too many in the system");
+        assert!(hints(5).is_empty());
+    }
+}

@@ -9,6 +9,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use crate::adapters::process::{self, Program, Running};
+use crate::diagnostic::{OPEN_MORE, is_too_many_open};
 use crate::engine::until_asked;
 use crate::exit::Exit;
 use crate::model::event::Stop;
@@ -30,7 +31,7 @@ impl Worker {
             line.set_nonblocking(true)?;
             Ok(Worker { child, line: UnixStream::from_std(line)? })
         };
-        start().map_err(|error: std::io::Error| format!("cannot start `{}`: {error}", program.shown()))
+        start().map_err(|error: std::io::Error| cannot_start(&program.shown(), &error.to_string()))
     }
 
     /// Has an attempt done, or ends the worker when the engine is told to stop now. Also returns the worker if it can do
@@ -74,6 +75,12 @@ impl Worker {
     }
 }
 
+/// Says why a worker could not be started, and what to do where that is known.
+fn cannot_start(program: &str, error: &str) -> String {
+    let advice = if is_too_many_open(error) { format!(": {OPEN_MORE}") } else { String::new() };
+    format!("cannot start `{program}`: {error}{advice}")
+}
+
 /// Gives a worker an order and waits for its answer: the code that a process of its own would have exited with.
 async fn ask(line: &mut UnixStream, order: &[String]) -> std::io::Result<u8> {
     let words: String = order.iter().flat_map(|word| [word, "\0"]).collect();
@@ -105,6 +112,13 @@ fn classify(ending: &process::Ending) -> Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_worker_that_cannot_be_started_for_want_of_open_files_says_what_to_do() {
+        let said = |number| cannot_start("w", &std::io::Error::from_raw_os_error(number).to_string());
+        assert!(said(24).ends_with(OPEN_MORE), "{}", said(24));
+        assert!(said(2).ends_with("(os error 2)"), "{}", said(2));
+    }
 
     #[test]
     fn a_workers_exit_tells_the_class_of_its_end() {
