@@ -28,7 +28,8 @@ pub(crate) struct PlanningArgs {
     #[arg(long, value_name = "EXPR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub over: Option<String>,
-    /// Run stages that gather keys even if some keys failed
+    /// Run stages that gather keys even if some keys failed, where their dep is the folder of what they gather. A stage that
+    /// names the file of each key fails without it
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub allow_missing_keys: bool,
