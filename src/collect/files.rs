@@ -301,6 +301,7 @@ fn undeclared<'a>(
                 attempt: published.result.attempt,
                 path: file.path.clone(),
                 why: "git ignores it".to_owned(),
+                target: None,
                 content: Some(content.strip_prefix(&plan.root).unwrap_or(&content).display().to_string()),
             });
             continue;

@@ -218,6 +218,7 @@ fn examine<'a>(
                 path: left.path.clone(),
                 why: left.why.clone(),
                 content: left.file.as_ref().map(shown),
+                target: left.target.clone(),
             }));
         }
         match best {

@@ -40,6 +40,8 @@ pub(crate) struct LeftOut {
     pub why: String,
     /// Where its content lies, relative to the project's root; `None` where it is a removal.
     pub content: Option<String>,
+    /// Where it leads, of a symlink.
+    pub target: Option<String>,
 }
 
 impl std::fmt::Display for LeftOut {

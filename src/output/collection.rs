@@ -57,7 +57,9 @@ pub(crate) fn print_refused(collection: &Collection) {
             "rejected: a file of work item {} (`{}`), attempt {}: {left}",
             left.index, left.id, left.attempt
         ));
-        if let Some(content) = &left.content {
+        if let Some(target) = &left.target {
+            text::note(&format!("  all else was collected; make it with `ln -s {target} {}`", left.path));
+        } else if let Some(content) = &left.content {
             text::note(&format!("  all else was collected; take the file with `cp {content} {}`", left.path));
         }
     }
@@ -82,7 +84,7 @@ pub(crate) fn document(collection: &Collection) -> String {
     let left_out = |left: &crate::model::collection::LeftOut| {
         json!({
             "index": left.index, "id": left.id, "attempt": left.attempt, "path": left.path, "reason": left.why,
-            "content": left.content,
+            "content": left.content, "target": left.target,
         })
     };
     json!({

@@ -31,6 +31,8 @@ pub(crate) struct LeftOut {
     pub path: String,
     /// Its content, where it has one.
     pub file: Option<PathBuf>,
+    /// Where it leads, of a symlink.
+    pub target: Option<String>,
     pub why: String,
 }
 

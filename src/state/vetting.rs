@@ -108,25 +108,36 @@ pub(crate) fn sound(result: &WorkResult, run: &str, index: ItemIndex, attempt: A
 /// Takes out of a result what leads out of the project, or into git's and DVC's own folders, and that no stage declares.
 pub(crate) fn sift(published: &mut Published) {
     let mut left_out = vec![];
-    let mut leave = |path: &str, file: Option<std::path::PathBuf>, why: UnsafePath| {
-        left_out.push(LeftOut { path: path.to_owned(), file, why: why.to_string() });
-    };
     let directory = published.directory.clone();
     let result = &mut published.result;
     result.files.retain(|file| {
-        let link = file.symlink.as_deref().map_or(Ok(()), |target| result_path::check_link(&file.path, target));
-        match result_path::check(&file.path).and(link) {
-            Err(why) if file.stage.is_none() => {
-                leave(&file.path, blob(&directory, file), why);
+        let fault = |target: &String| Some((target.clone(), result_path::check_link(&file.path, target).err()?));
+        let (path, target) = (file.path.clone(), file.symlink.clone());
+        match (result_path::check(&file.path), file.symlink.as_ref().and_then(fault)) {
+            (Err(why), _) if file.stage.is_none() => {
+                left_out.push(LeftOut { path, file: blob(&directory, file), target, why: why.to_string() });
                 false
             }
-            Ok(()) | Err(_) => true,
+            (Ok(()), Some((leads_to, fault))) if file.stage.is_none() => {
+                let which = match fault {
+                    UnsafePath::Absolute | UnsafePath::NotNormal => "is outside of the project",
+                    UnsafePath::Internal => "is git's or DVC's own",
+                    UnsafePath::TooLong | UnsafePath::Nul => "is no path",
+                };
+                let why = format!("it is a symlink to `{leads_to}`, which {which}");
+                left_out.push(LeftOut { path, file: None, target, why });
+                false
+            }
+            _ => true,
         }
     });
+    let mut leave = |path: &str, why: UnsafePath| {
+        left_out.push(LeftOut { path: path.to_owned(), file: None, target: None, why: why.to_string() });
+    };
     let mut may_stay = |path: &String| match result_path::check(path) {
         Ok(()) => true,
         Err(why) => {
-            leave(path, None, why);
+            leave(path, why);
             false
         }
     };
@@ -165,7 +176,7 @@ impl<'a> Allowed<'a> {
         let Published { directory, result, left_out } = published;
         let mut leave = |path: &str, file: Option<std::path::PathBuf>, why: Rejection| {
             let why = if let Rejection::NotAllowed { why, .. } = why { why.to_owned() } else { why.to_string() };
-            left_out.push(LeftOut { path: path.to_owned(), file, why });
+            left_out.push(LeftOut { path: path.to_owned(), file, target: None, why });
         };
         result.files.retain(|file| match self.undeclared_file_fits(file) {
             Err(why) if file.stage.is_none() => {

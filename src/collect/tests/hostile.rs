@@ -119,8 +119,12 @@ fn files_that_are_not_the_work_items_to_write_do_not_come() {
 
 #[test]
 fn links_that_lead_out_and_that_nobody_declares_do_not_come() {
-    for target in ["/etc/passwd", "../../x", "../.git/config"] {
-        check_left_out("it", |result| {
+    for (target, why) in [
+        ("/etc/passwd", "it is a symlink to `/etc/passwd`, which is outside of the project"),
+        ("../../x", "outside of the project"),
+        ("../.git/config", "git's or DVC's own"),
+    ] {
+        check_left_out(why, |result| {
             let mut link = file("sub/link", "1", "", None);
             link.symlink = Some(target.into());
             result.files.push(link);
