@@ -165,6 +165,10 @@ impl<'t> Lines<'t> {
 
     /// Where the document ends explicitly, after the line at an offset.
     fn document_end(&self, after: usize) -> Option<usize> {
-        self.starts.iter().copied().find(|start| *start > after && self.text[*start..].starts_with("..."))
+        let is_marker = |start: &usize| {
+            let rest = self.text[*start..].strip_prefix("...");
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+        };
+        self.starts.iter().copied().filter(|start| *start > after).find(is_marker)
     }
 }

@@ -168,6 +168,15 @@ fn other_spellings_are_understood_and_kept() {
 }
 
 #[test]
+fn dots_at_the_beginning_of_a_line_of_text_end_nothing() {
+    let file = "schema: '2.0'\nstages:\n  a:\n    cmd: \"x\n...y\"\n  b:\n    cmd: y\n";
+    let parsed = Lockfile::parse(file).expect("it is understood");
+    assert_eq!(parsed.entry("b").expect("it is there").text(), "  b:\n    cmd: y\n");
+    let spliced = splice(Some(file), &[("c", "  c:\n    cmd: c\n")]).expect("it fits");
+    assert_eq!(spliced, format!("{file}  c:\n    cmd: c\n"));
+}
+
+#[test]
 fn comments_between_entries_stay_where_they_are() {
     let file = "schema: '2.0'\n\nstages:\n  # about a\n  a:\n    cmd: a\n\n  # about b\n  b:\n    cmd: 'b\n      # b'\n# end\n";
     let spliced = splice(Some(file), &[("a", "  a:\n    cmd: new\n"), ("c", "  c:\n    cmd: c\n")]).expect("it fits");
