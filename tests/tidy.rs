@@ -84,7 +84,7 @@ fn code(text: &str) -> &str {
 }
 
 fn is_test(path: &Path) -> bool {
-    path.components().any(|part| ["tests", "tests.rs", "fuzz.rs"].iter().any(|name| part.as_os_str() == *name))
+    path.components().any(|part| ["tests", "tests.rs", "fuzz"].iter().any(|name| part.as_os_str() == *name))
 }
 
 #[test]

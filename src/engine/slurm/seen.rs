@@ -266,6 +266,23 @@ mod tests {
     }
 
     #[test]
+    fn what_squeue_prints_makes_nothing_up() {
+        let seeds = [
+            "118|3-9%3|118|PENDING|JobArrayTaskLimit|n/a|dvcf-r-p0-g1|dvc-fanout r x y\n",
+            "118|0,2,5-7:2|120|COMPLETED|None|n1|dvcf-r-p0-g1|dvc-fanout r x y\n119|N/A|119|FAILED|Raised|(null)|a|b|c\n",
+        ];
+        crate::fuzz::fuzz!("squeue", seeds.map(str::to_owned), |text: &str| {
+            let lines = parse(text);
+            assert!(lines.len() <= text.lines().count());
+            for line in &lines {
+                assert!([&line.reason, &line.name, &line.comment].iter().all(|part| text.contains(part.as_str())));
+                assert!(line.state != State::Ended(End::Completed) || text.contains("|COMPLETED|"));
+            }
+            drop(summary(&lines.iter().collect::<Vec<_>>()));
+        });
+    }
+
+    #[test]
     fn tasks_are_summed_up() {
         let lines = parse("1|2-4|1|PENDING|Priority|n/a|a|b\n1|0|2|RUNNING|None|n1|a|b\n1|1|3|COMPLETED|None|n1|a|b\n");
         let lines: Vec<&Line> = lines.iter().collect();

@@ -1,17 +1,16 @@
 //! Texts that nobody would write, for what reads texts of others: stage files, lock files, results.
 //!
-//! Each target mutates real files (`fixtures/conformance`) and holds what comes out to a rule: for a minute with `CI` set,
-//! else for two seconds, and always the same texts, up to a number that is known to pass, so that a change is told from
-//! chance. `DVC_FANOUT_FUZZ_SECONDS` and `DVC_FANOUT_FUZZ_SEED` ask for more and for others. What fails is printed.
+//! Each target begins with real files (`fixtures/conformance`) and holds what comes of them to a rule. As tests, they are
+//! changed by chance; `contrib/fuzz` builds a program that notes which ways a text takes, and goes on from those that take
+//! new ones.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+#[cfg(not(fuzzing))]
+pub(crate) mod mutation;
 
-use proptest::prelude::Rng as _;
-use proptest::test_runner::{RngAlgorithm, TestRng};
 use serde_json::Value as Json;
 
-use crate::dvc::config::DvcConfig;
+use crate::dvc::config::{ConfigFile, DvcConfig};
+use crate::dvc::formats;
 use crate::dvc::lockfile::{Lockfile, splice};
 use crate::dvc::pipeline::graph::Graph;
 use crate::dvc::pipeline::project::Project;
@@ -22,89 +21,40 @@ use crate::state::format::WorkResult;
 use crate::state::published::Published;
 use crate::state::vetting;
 
-/// The number of texts that are tried unless a seed is given.
-const TRIES: u64 = 400_000;
 /// Longer texts only make each try slower.
 const MAX_BYTES: usize = 4 << 10;
 
-/// What makes parsers think.
-const TOKENS: [&str; 32] = [
-    "\n", "  ", "- ", ": ", "{", "}", "[", "]", "'", "\"", "|\n", ">\n", "#", "&a ", "*a", "<<: ", "!!", "%", "@",
-    "\\", "\t", "\r\n", "\u{feff}", "\u{2028}", "${", "${item}", "...\n", "---\n", "null", "../", "/etc/x", "\0",
-];
-
-/// Mutates texts for as long as it is given, and calls the target with each.
-fn fuzz(name: &str, seeds: &[String], target: &dyn Fn(&str)) {
-    let number = |variable: &str| env::read_text(variable).and_then(|text| text.parse::<u64>().ok());
-    let in_ci = env::read(env::CI).is_some();
-    let seconds = number("DVC_FANOUT_FUZZ_SECONDS").unwrap_or(if in_ci { 60 } else { 2 });
-    let given = number("DVC_FANOUT_FUZZ_SEED");
-    let (seed, most) = given.map_or((1, TRIES), |seed| (seed, u64::MAX));
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let mut random = Random(TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let mut tries = 0_u64;
-    while tries < most && Instant::now() < end {
-        let text = random.mutated(seeds);
-        tries += 1;
-        let is_fine = catch_unwind(AssertUnwindSafe(|| target(&text))).is_ok();
-        assert!(is_fine, "{name}: seed {seed}, try {tries}, on {text:?}");
-    }
-    assert!(tries > 10, "{name}: {tries} tries");
+/// Calls a target, `fn(&str)`, with texts made of seeds: under `contrib/fuzz` with those that take new ways through the
+/// program, else with those that are made by chance.
+macro_rules! fuzz {
+    ($name:literal, $seeds:expr, $target:expr) => {{
+        let (seeds, target) = ($crate::fuzz::with_kept($name, $seeds), $target);
+        #[cfg(fuzzing)]
+        {
+            $crate::fuzz::plant(&seeds);
+            bolero::check!().for_each(|bytes: &[u8]| target(&String::from_utf8_lossy(bytes)));
+        }
+        #[cfg(not(fuzzing))]
+        $crate::fuzz::mutation::fuzz($name, &seeds, &target);
+    }};
 }
 
-struct Random(TestRng);
+pub(crate) use fuzz;
 
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.0.next_u64()).unwrap_or(usize::MAX) % limit.max(1)
-    }
+/// The seeds of a reader, and what `contrib/fuzz --keep` has found beside them.
+pub(crate) fn with_kept(name: &str, seeds: impl IntoIterator<Item = String>) -> Vec<String> {
+    let file = format!("{}/fixtures/fuzz/{}.jsonl", env!("CARGO_MANIFEST_DIR"), name.replace(' ', "-"));
+    let kept = std::fs::read_to_string(file).unwrap_or_default();
+    let kept = kept.lines().map(|line| serde_json::from_str(line).expect("a string"));
+    seeds.into_iter().chain(kept).collect()
+}
 
-    /// A place in a text where a character begins.
-    fn place(&mut self, text: &str) -> usize {
-        let place = self.below(text.len() + 1);
-        (0..=place).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
-    }
-
-    fn range(&mut self, text: &str) -> std::ops::Range<usize> {
-        let (a, b) = (self.place(text), self.place(text));
-        a.min(b)..a.max(b)
-    }
-
-    fn mutated(&mut self, seeds: &[String]) -> String {
-        let mut text = seeds[self.below(seeds.len())].clone();
-        for _ in 0..=self.below(4) {
-            match self.below(6) {
-                0 => {
-                    let at = self.place(&text);
-                    text.insert_str(at, TOKENS[self.below(TOKENS.len())]);
-                }
-                1 => {
-                    let range = self.range(&text);
-                    text.replace_range(range, "");
-                }
-                2 => {
-                    let (range, at) = (self.range(&text), self.place(&text));
-                    let again = text[range].to_owned();
-                    text.insert_str(at, &again);
-                }
-                3 => {
-                    let other = &seeds[self.below(seeds.len())];
-                    let (range, at) = (self.range(other), self.place(&text));
-                    text.insert_str(at, &other[range]);
-                }
-                4 => {
-                    let range = self.range(&text);
-                    text.replace_range(range, TOKENS[self.below(TOKENS.len())]);
-                }
-                _ => text.truncate(self.place(&text)),
-            }
-            if text.len() > MAX_BYTES {
-                text.truncate((0..=MAX_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
-            }
-        }
-        text
+/// Writes seeds to where the fuzzer looks for them.
+#[cfg(fuzzing)]
+pub(crate) fn plant(seeds: &[String]) {
+    let Some(folder) = env::read_text("DVC_FANOUT_FUZZ_CORPUS") else { return };
+    for (number, seed) in seeds.iter().enumerate() {
+        std::fs::write(format!("{folder}/seed-{number}"), seed).expect("written");
     }
 }
 
@@ -130,9 +80,9 @@ fn seeds(corpus: &str) -> Vec<String> {
 #[test]
 fn no_stage_file_makes_the_loader_fall_over() {
     let config = DvcConfig::from_files(&[], "/p", None).expect("the defaults are valid");
-    let seeds = seeds(include_str!("../fixtures/conformance/parse.jsonl"));
+    let seeds = seeds(include_str!("../../fixtures/conformance/parse.jsonl"));
     let params = "keys: [a, b]\nmap: {x: {y: 1}}\nitem: 1\n";
-    fuzz("loader", &seeds, &|text| {
+    fuzz!("loader", seeds, |text: &str| {
         let files = MemoryFiles::new(&[("dvc.yaml", text), ("params.yaml", params), ("sub/x.dvc", text)]);
         if let Ok(project) = Project::load(&files, &config) {
             drop(Graph::build(&project));
@@ -141,9 +91,36 @@ fn no_stage_file_makes_the_loader_fall_over() {
 }
 
 #[test]
+fn no_params_file_makes_its_reader_fall_over() {
+    let seeds = [
+        "a = 1\nclass B:\n    c: int = 0x1f\n    d = {'e': [1, -2.5e3, None, True], **{}}\n\n    def __init__(self):\n        \
+         self.f = ('g', \"\"\"h\ni\"\"\")  # j\n",
+        "a = 1\n[b]\nc = [1, 2.5, true]\nd = {e = \"f\", g = '''h'''}\n[[i.j]]\nk = 1979-05-27T07:32:00Z\n",
+        "{\"a\": [1, 2.5e-3, null, true, \"\\u00e9\\n\"], \"b\": {\"c\": NaN}}",
+        "a: &x [1, 0o17, 1_000, .inf, ~, 2001-12-14]\nb: {<<: {c: *x}}\nd: |-\n  e\n   f\n? g\n: >+\n  h\n\ni: !!str 1\n",
+    ];
+    fuzz!("params reader", seeds.map(str::to_owned), |text: &str| {
+        for path in ["p.py", "p.toml", "p.json", "p.yaml"] {
+            drop(formats::load(path, text.as_bytes()));
+        }
+    });
+}
+
+#[test]
+fn no_settings_of_dvc_make_their_reader_fall_over() {
+    let seeds =
+        ["[core]\n    remote = r\n    autostage = true\n['remote \"r\"']\n    url = ../s\n[cache]\n    type = \
+                  \"reflink,copy\"\n    dir = %(x)s\n# note\n[a]\n[[b]]\nc = '''d\ne'''\n"];
+    fuzz!("settings reader", seeds.map(str::to_owned), |text: &str| {
+        let file = ConfigFile { path: ".dvc/config".to_owned(), dir: "/p/.dvc".to_owned(), text: text.to_owned() };
+        drop(DvcConfig::from_files(&[file], "/p", Some("/home/u")));
+    });
+}
+
+#[test]
 fn splicing_an_entry_changes_no_other_byte() {
-    let seeds = seeds(include_str!("../fixtures/conformance/lock.jsonl"));
-    fuzz("lock splicer", &seeds, &|text| {
+    let seeds = seeds(include_str!("../../fixtures/conformance/lock.jsonl"));
+    fuzz!("lock splicer", seeds, |text: &str| {
         // A last line without an end gets one.
         let text = &format!("{}\n", text.trim_end_matches('\n'));
         // DVC numbers its anchors anew with every write, and so do we.
@@ -186,7 +163,7 @@ fn a_result_that_is_believed_names_only_paths_inside_the_project() {
         text.replace("m/k.json", "/etc/k"),
         text.replace("gone.txt", ".git/config"),
     ];
-    fuzz("result reader", &seeds, &|text| {
+    fuzz!("result reader", seeds, |text: &str| {
         let Ok(result) = serde_json::from_str::<WorkResult>(text) else { return };
         let mut published = Published { directory: "/".into(), result, left_out: vec![] };
         vetting::sift(&mut published);
