@@ -15,7 +15,6 @@ use crate::dvc::lockfile::{Lockfile, splice};
 use crate::dvc::pipeline::graph::Graph;
 use crate::dvc::pipeline::project::Project;
 use crate::dvc::pipeline::source::MemoryFiles;
-use crate::env;
 use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::state::format::WorkResult;
 use crate::state::published::Published;
@@ -52,7 +51,7 @@ pub(crate) fn with_kept(name: &str, seeds: impl IntoIterator<Item = String>) -> 
 /// Writes seeds to where the fuzzer looks for them.
 #[cfg(fuzzing)]
 pub(crate) fn plant(seeds: &[String]) {
-    let Some(folder) = env::read_text("DVC_FANOUT_FUZZ_CORPUS") else { return };
+    let Some(folder) = crate::env::read_text("DVC_FANOUT_FUZZ_CORPUS") else { return };
     for (number, seed) in seeds.iter().enumerate() {
         std::fs::write(format!("{folder}/seed-{number}"), seed).expect("written");
     }
