@@ -38,13 +38,15 @@ pub(crate) fn run(cli: &Cli, args: &FinalizeArgs) -> Result<Exit, Diagnostic> {
     if let Some(mailbox) = store::mailbox(&run, &running)? {
         store::receive(&mailbox, &run, &plan)?;
     }
-    finalize(cli, &project, &lock, &plan, &running, &args.ending, Trailing::Run)
+    finalize(cli, &project, &lock, &plan, &running, &args.ending, Trailing::RunIfLaunched)
 }
 
 /// What becomes of the phases that `finalize` runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trailing {
     Run,
+    /// The same, but nobody may have launched the phases before them.
+    RunIfLaunched,
     /// Too many work items have failed for any more to be started.
     Leave,
 }
@@ -81,12 +83,14 @@ pub(crate) fn finalize(
     let collected = bring(project, run, plan, &items, ending)?;
     let mut is_whole = collected.left_out.is_empty();
     rejected.extend(collected.rejected);
-    if let Some(unfinished) = unfinished(project, run, plan)? {
+    if trailing == Trailing::RunIfLaunched
+        && let Some(unfinished) = unfinished(project, run, plan)?
+    {
         store::tell(run)?;
         commit_if_asked(project, plan, ending, false)?;
         return Err(unfinished);
     }
-    let runs = |phase: &usize| plan.phases[*phase].trailing && trailing == Trailing::Run;
+    let runs = |phase: &usize| plan.phases[*phase].trailing && trailing != Trailing::Leave;
     let trailing: Vec<usize> = (0..plan.phases.len()).filter(runs).collect();
     // What gathers all keys may look at everything there is. Where somebody has changed the project since, or it is another
     // clone of it that may not have everything, it runs on what was planned.
