@@ -79,11 +79,12 @@ fn push_lines(out: &mut String, lines: &str) {
     if lines.is_empty() {
         return;
     }
-    if !out.is_empty() && !out.ends_with('\n') && !lines.starts_with('\n') {
+    let ends_a_line = |text: &str| text.ends_with(['\n', '\r']);
+    if !out.is_empty() && !ends_a_line(out) && !lines.starts_with('\n') {
         out.push('\n');
     }
     out.push_str(lines);
-    if !out.ends_with('\n') {
+    if !ends_a_line(out) {
         out.push('\n');
     }
 }

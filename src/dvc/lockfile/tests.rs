@@ -168,6 +168,12 @@ fn other_spellings_are_understood_and_kept() {
 }
 
 #[test]
+fn a_line_that_ends_with_a_carriage_return_stays_as_it_is() {
+    let file = "schema: '2.0'\nstages:\r  s:\n    cmd: x\n";
+    assert_eq!(splice(Some(file), &[("s", "  s:\n    cmd: x\n")]).expect("it fits"), file);
+}
+
+#[test]
 fn dots_at_the_beginning_of_a_line_of_text_end_nothing() {
     let file = "schema: '2.0'\nstages:\n  a:\n    cmd: \"x\n...y\"\n  b:\n    cmd: y\n";
     let parsed = Lockfile::parse(file).expect("it is understood");
