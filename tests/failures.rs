@@ -226,14 +226,14 @@ fn a_stage_that_gathers_does_not_run_on_what_a_rejected_result_left_as_it_was() 
 }
 
 #[test]
-fn a_result_that_is_damaged_is_made_again_and_forgotten() {
+fn a_result_that_is_damaged_is_told_and_made_again() {
     let project = gathering();
     project.fanout(["plan"]).succeeded();
     project.fanout(["launch"]).succeeded();
     std::fs::write(run_folder(&project).join("results/1/1/result.json"), "{").expect("written");
     let ran = project.fanout(["run"]);
     assert_eq!(ran.code, Some(0), "{ran:#?}");
-    assert!(!ran.stderr.contains("rejected"), "another attempt counts: {ran:#?}");
+    assert!(ran.stderr.contains("another attempt counts"), "{ran:#?}");
     assert_clean(&project, &[]);
 }
 

@@ -70,6 +70,7 @@ fn garbage_among_results_and_in_the_journal_is_passed_over() {
     }
     project.fanout(["status", "--all"]).succeeded();
     let ran = project.fanout(["run", "-j", "2"]);
+    assert!(ran.stderr.contains("rejected: work item 0 (`first`), attempt 1"), "{ran:#?}");
     assert_eq!(ran.code, Some(0), "another attempt counts: {ran:#?}");
     assert!(standings(&project).values().all(|standing| standing.starts_with("done")), "{:?}", standings(&project));
     assert_clean(&project, &[]);

@@ -201,13 +201,12 @@ fn examine<'a>(
         .collect::<Result<_, Diagnostic>>()?;
     let mut believed = vec![];
     for (item, (best, others, rejected)) in wanted.into_iter().zip(examined) {
-        // Where another attempt counts, nothing is missing.
-        let rejected = rejected.into_iter().filter(|_| best.is_none());
-        collection.rejected.extend(rejected.map(|(attempt, reason)| Rejected {
+        collection.rejected.extend(rejected.into_iter().map(|(attempt, reason)| Rejected {
             index: item.index,
             id: item.id.clone(),
             attempt,
             reason: reason.to_string(),
+            is_replaced: best.is_some(),
         }));
         if let Some(best) = &best {
             let shown = |file: &std::path::PathBuf| file.strip_prefix(&plan.root).unwrap_or(file).display().to_string();

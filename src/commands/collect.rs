@@ -38,7 +38,7 @@ pub(crate) fn run(cli: &Cli, args: &CollectArgs) -> Result<Exit, Diagnostic> {
     if cli.format == Format::Text {
         output::collection::print(&collection);
     }
-    Ok(if collection.rejected.is_empty() && collection.left_out.is_empty() {
+    Ok(if collection.rejected.iter().all(|rejected| rejected.is_replaced) && collection.left_out.is_empty() {
         Exit::Success
     } else {
         Exit::WorkItemsFailed

@@ -82,7 +82,7 @@ pub(crate) fn finalize(
     let mut rejected = vec![];
     let collected = bring(project, run, plan, &items, ending)?;
     let mut is_whole = collected.left_out.is_empty();
-    rejected.extend(collected.rejected);
+    rejected.extend(collected.rejected.into_iter().filter(|rejected| !rejected.is_replaced));
     if trailing == Trailing::RunIfLaunched
         && let Some(unfinished) = unfinished(project, run, plan)?
     {
@@ -123,7 +123,7 @@ pub(crate) fn finalize(
         } else {
             let collected = collect::collect(project, run, plan, &items, ending.any_branch)?;
             is_whole &= collected.left_out.is_empty();
-            rejected.extend(collected.rejected);
+            rejected.extend(collected.rejected.into_iter().filter(|rejected| !rejected.is_replaced));
             bring_outs(project, run, plan, &items[plan.phases[phase].places()], &rejected)?;
         }
         if launched.gave_up {

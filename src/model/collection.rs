@@ -58,4 +58,6 @@ pub(crate) struct Rejected {
     pub id: String,
     pub attempt: AttemptNumber,
     pub reason: String,
+    /// Whether the result of another attempt counts: then nothing is missing.
+    pub is_replaced: bool,
 }

@@ -50,7 +50,9 @@ pub(crate) fn print_refused(collection: &Collection) {
             rejected.index, rejected.id, rejected.attempt, rejected.reason
         ));
         let place = format!(".dvc/fanout/runs/{}/results/{}/{}", collection.run, rejected.index, rejected.attempt);
-        text::note(&format!("  what it brought stays in `{place}`; the next `dvc-fanout run` makes it anew"));
+        let rest =
+            if rejected.is_replaced { "another attempt counts" } else { "the next `dvc-fanout run` makes it anew" };
+        text::note(&format!("  what it brought stays in `{place}`; {rest}"));
     }
     for left in &collection.left_out {
         text::note(&format!(
@@ -79,6 +81,7 @@ pub(crate) fn document(collection: &Collection) -> String {
     let rejected = |rejected: &crate::model::collection::Rejected| {
         json!({
             "index": rejected.index, "id": rejected.id, "attempt": rejected.attempt, "reason": rejected.reason,
+            "replaced": rejected.is_replaced,
         })
     };
     let left_out = |left: &crate::model::collection::LeftOut| {
