@@ -201,7 +201,7 @@ fn a_missing_or_old_dvc_is_named() {
     let ran = plan(&old.display().to_string());
     assert!(ran.code == Some(4) && ran.stderr.contains("DVC 2.58.2 is too old"), "{ran:#?}");
     let ran = plan("/no/such/dvc");
-    assert!(ran.code == Some(4) && ran.stderr.contains("no `dvc`"), "{ran:#?}");
+    assert!(ran.code == Some(4) && ran.stderr.contains("DVC_FANOUT_DVC is no program: `/no/such/dvc`"), "{ran:#?}");
 }
 
 #[test]
