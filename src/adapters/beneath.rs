@@ -61,24 +61,29 @@ impl Beneath {
 
     /// Opens a regular file; anything else is an error.
     pub(crate) fn open_file(&self, path: &str) -> Result<File, FsError> {
+        Ok(self.open_sized(path)?.0)
+    }
+
+    /// Opens a regular file, and tells its size.
+    fn open_sized(&self, path: &str) -> Result<(File, u64), FsError> {
         let (parent, name) = self.parent(path)?;
         // Without `NONBLOCK` opening a FIFO would wait for its writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let whole = self.root.join(path);
         let file = File::from(rustix::fs::openat(&parent, name, flags, Mode::empty()).at("read", &whole)?);
-        if !file.metadata().at("look at", &whole)?.is_file() {
+        let metadata = file.metadata().at("look at", &whole)?;
+        if !metadata.is_file() {
             return Err(io::Error::other("not a regular file")).at("read", &whole);
         }
-        Ok(file)
+        Ok((file, metadata.len()))
     }
 
     /// Reads a regular file of at most `limit` bytes.
     pub(crate) fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>, FsError> {
         let whole = self.root.join(path);
-        let file = self.open_file(path)?;
-        let size = file.metadata().at("read", &whole)?.len().min(limit);
+        let (file, size) = self.open_sized(path)?;
         // With room for it, and for what tells that there is no more, it is read at once.
-        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1);
+        let mut bytes = Vec::with_capacity(usize::try_from(size.min(limit)).unwrap_or_default() + 1);
         file.take(limit + 1).read_to_end(&mut bytes).at("read", &whole)?;
         if bytes.len() as u64 > limit {
             return Err(io::Error::other(format!("larger than {limit} bytes"))).at("read", &whole);

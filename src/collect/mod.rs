@@ -243,8 +243,7 @@ fn note_refusals(run: &RunDir, believed: &[Believed<'_>], collection: &Collectio
         let reasons = reasons.remove(&result.item.index).unwrap_or_default();
         results::note_refusal(run, result.item.index, result.published.result.attempt, &reasons)?;
     }
-    let believed: HashSet<ItemIndex> = believed.iter().map(|result| result.item.index).collect();
-    for rejected in collection.rejected.iter().filter(|rejected| !believed.contains(&rejected.index)) {
+    for rejected in collection.rejected.iter().filter(|rejected| !rejected.is_replaced) {
         results::note_rejection(run, rejected.index, rejected.attempt, &rejected.reason)?;
     }
     Ok(())

@@ -38,11 +38,7 @@ pub(crate) fn run(cli: &Cli, args: &CollectArgs) -> Result<Exit, Diagnostic> {
     if cli.format == Format::Text {
         output::collection::print(&collection);
     }
-    Ok(if collection.rejected.iter().all(|rejected| rejected.is_replaced) && collection.left_out.is_empty() {
-        Exit::Success
-    } else {
-        Exit::WorkItemsFailed
-    })
+    Ok(if collection.is_whole() { Exit::Success } else { Exit::WorkItemsFailed })
 }
 
 fn resolve(args: &CollectArgs, items: &[WorkItem]) -> Result<CollectConfig, Diagnostic> {

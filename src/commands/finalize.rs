@@ -79,10 +79,9 @@ pub(crate) fn finalize(
     refuse_commit(project, ending)?;
     let items = worklist::read_to_collect(run)?;
     let mut exit = Exit::Success;
-    let mut rejected = vec![];
     let collected = bring(project, run, plan, &items, ending)?;
-    let mut is_whole = collected.left_out.is_empty();
-    rejected.extend(collected.rejected.into_iter().filter(|rejected| !rejected.is_replaced));
+    let mut is_whole = collected.is_whole();
+    let mut rejected = collected.rejected;
     if trailing == Trailing::RunIfLaunched
         && let Some(unfinished) = unfinished(project, run, plan)?
     {
@@ -122,8 +121,8 @@ pub(crate) fn finalize(
             }
         } else {
             let collected = collect::collect(project, run, plan, &items, ending.any_branch)?;
-            is_whole &= collected.left_out.is_empty();
-            rejected.extend(collected.rejected.into_iter().filter(|rejected| !rejected.is_replaced));
+            is_whole &= collected.is_whole();
+            rejected.extend(collected.rejected);
             bring_outs(project, run, plan, &items[plan.phases[phase].places()], &rejected)?;
         }
         if launched.gave_up {
@@ -134,7 +133,7 @@ pub(crate) fn finalize(
     drop(items);
     let all: Vec<usize> = (0..plan.phases.len()).collect();
     let counts = summary::counts(run, plan, &all)?;
-    if !counts.failed.is_empty() || counts.not_run > 0 || !rejected.is_empty() || !is_whole {
+    if !counts.failed.is_empty() || counts.not_run > 0 || !is_whole {
         exit = worst(exit, Exit::WorkItemsFailed);
     }
     if plan.work_items > 0 {

@@ -28,6 +28,13 @@ pub(crate) struct Collection {
     pub pending: usize,
 }
 
+impl Collection {
+    /// Whether all that counts came: of each result, and of each work item that has one.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.rejected.iter().all(|rejected| rejected.is_replaced) && self.left_out.is_empty()
+    }
+}
+
 /// A path that no stage declares and that may not come into the project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LeftOut {

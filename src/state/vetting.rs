@@ -111,21 +111,24 @@ pub(crate) fn sift(published: &mut Published) {
     let directory = published.directory.clone();
     let result = &mut published.result;
     result.files.retain(|file| {
-        let fault = |target: &String| Some((target.clone(), result_path::check_link(&file.path, target).err()?));
-        let (path, target) = (file.path.clone(), file.symlink.clone());
+        let fault = |target: &String| result_path::check_link(&file.path, target).err();
+        let leave = |content: Option<std::path::PathBuf>, why: String| {
+            let (path, target) = (file.path.clone(), file.symlink.clone());
+            LeftOut { path, file: content, target, why }
+        };
         match (result_path::check(&file.path), file.symlink.as_ref().and_then(fault)) {
             (Err(why), _) if file.stage.is_none() => {
-                left_out.push(LeftOut { path, file: blob(&directory, file), target, why: why.to_string() });
+                left_out.push(leave(blob(&directory, file), why.to_string()));
                 false
             }
-            (Ok(()), Some((leads_to, fault))) if file.stage.is_none() => {
+            (Ok(()), Some(fault)) if file.stage.is_none() => {
                 let which = match fault {
                     UnsafePath::Absolute | UnsafePath::NotNormal => "is outside of the project",
                     UnsafePath::Internal => "is git's or DVC's own",
                     UnsafePath::TooLong | UnsafePath::Nul => "is no path",
                 };
-                let why = format!("it is a symlink to `{leads_to}`, which {which}");
-                left_out.push(LeftOut { path, file: None, target, why });
+                let leads_to = file.symlink.as_deref().unwrap_or_default();
+                left_out.push(leave(None, format!("it is a symlink to `{leads_to}`, which {which}")));
                 false
             }
             _ => true,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use git2::{ErrorCode, Repository, RepositoryOpenFlags};
+use git2::{ErrorCode, Index, Repository, RepositoryOpenFlags};
 use tempfile::TempDir;
 
 use super::{Doing as _, GitError};
@@ -17,6 +17,15 @@ pub(super) struct Opened {
     pub common: PathBuf,
     /// A directory that stands for that of a repository of another user; see [`stand_in`].
     pub _stand_in: Option<TempDir>,
+}
+
+impl Opened {
+    /// The index as it is now, whatever was read before.
+    pub(super) fn index(&self) -> Result<Index, GitError> {
+        let mut index = self.repository.index().doing("read the index")?;
+        index.read(true).doing("read the index")?;
+        Ok(index)
+    }
 }
 
 /// Opens the repository whose work tree holds a directory; `None` where there is none.

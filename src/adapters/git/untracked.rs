@@ -16,8 +16,7 @@ impl Git {
     /// their own with a `/` at their end.
     pub(crate) fn untracked(&self) -> Result<Vec<String>, GitError> {
         let Some(opened) = &self.opened else { return Ok(vec![]) };
-        let mut index = opened.repository.index().doing("read the index")?;
-        index.read(true).doing("read the index")?;
+        let index = opened.index()?;
         let tracked: Vec<IndexEntry> = index.iter().collect();
         let tracked = tracked.iter().map(|entry| entry.path.as_slice()).collect();
         Ok(self.beside(&tracked)?.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect())

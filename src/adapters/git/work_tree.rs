@@ -75,8 +75,7 @@ impl Seen {
             return self.take_all(&git.workdir, prefix, skip);
         };
         let is_lent = self.borrow_from(&opened.common.join("objects"));
-        let mut index = opened.repository.index().doing("read the index")?;
-        index.read(true).doing("read the index")?;
+        let index = opened.index()?;
         let tracked: Vec<IndexEntry> = index.iter().collect();
         let known: HashSet<&[u8]> = tracked.iter().map(|entry| entry.path.as_slice()).collect();
         let mut others = BTreeSet::new();
