@@ -32,9 +32,15 @@ fn program(project: &Project, path: &str, text: &str) {
 /// Runs a project in both ways and compares what is left.
 #[track_caller]
 fn same(made: &dyn Fn() -> Project) -> Project {
+    same_with(&[], made)
+}
+
+/// The same with flags of `run`.
+#[track_caller]
+fn same_with(flags: &[&str], made: &dyn Fn() -> Project) -> Project {
     let (serial, fanned) = (made(), made());
     serial.dvc(["repro"]);
-    let ran = fanned.fanout(["run", "-j", "2"]);
+    let ran = fanned.fanout(["run", "-j", "2"].into_iter().chain(flags.iter().copied()));
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     assert_same(&serial, &fanned, "both");
     assert_clean(&fanned, &[]);
@@ -253,4 +259,34 @@ fn what_a_command_makes_in_a_folder_that_is_a_dep_stays_there() {
         cached.map(|entry| entry.file_name()).collect::<Vec<_>>()
     };
     assert_eq!(names(&fanned), names(&serial));
+}
+
+/// A folder that git ignores may be a link in a workspace. Whoever copies it copies what is in it.
+#[test]
+fn what_git_ignores_in_a_folder_is_copied_with_it() {
+    for workspace in ["linked", "auto"] {
+        same_with(&["--workspace", workspace], &|| {
+            let command = "cp -r skel ${item}.out && cp -r skel ${item}.own && cp -r skel/build ${item}.build && echo ${item} > ${item}.txt";
+            let project = project(command, "build/\ntoken\n");
+            project.edit("dvc.yaml", "outs: [", "outs: ['${item}.out', '${item}.build': {cache: false}, ");
+            project.write("skel/known", "known\n");
+            project.write("skel/token", "secret\n");
+            project.write("skel/build/deep/data", "data\n");
+            program(&project, "skel/build/prog", "#!/bin/sh\n");
+            std::os::unix::fs::symlink("deep/data", project.path("skel/build/link")).expect("linked");
+            project
+        });
+    }
+}
+
+#[test]
+fn what_git_ignores_is_not_copied_as_a_link_where_only_dvc_can_do_the_stage() {
+    let project = project("cp -r skel ${item}.txt", "build/\n");
+    project.write("skel/known", "known\n");
+    project.write("skel/build/data", "data\n");
+    let ran = fails_with(&project, 1, ["run", "-j", "2", "--executor", "dvc"]);
+    assert!(ran.stderr.contains("has a link to `skel/build`, which git ignores"), "{ran:#?}");
+    project.edit("dvc.yaml", "      outs", "      deps: [skel]\n      outs");
+    project.fanout(["run", "-j", "2", "--executor", "dvc"]).succeeded();
+    assert_eq!(project.read("a.txt/build/data"), "data\n");
 }

@@ -28,6 +28,7 @@ mod unrecorded;
 use std::path::Path;
 
 use crate::adapters::dvc::store::Store;
+use crate::adapters::fs::FsError;
 use crate::adapters::process::{Ending, Program};
 
 pub(crate) use command::Shell;
@@ -39,6 +40,11 @@ pub(crate) use stage::lacked;
 pub(crate) trait Commands {
     /// Those of another stage come next.
     fn begin_stage(&mut self, _address: &str) {}
+
+    /// All commands of the stage have run; what they made is looked at next.
+    fn end_stage(&mut self) -> Result<(), FsError> {
+        Ok(())
+    }
 
     /// Runs one command in a directory; `Err` where this process is to end, or the time is over.
     fn run(&mut self, program: &Program, directory: &Path) -> Result<Ending, Interrupted>;

@@ -300,7 +300,7 @@ impl Doing<'_, '_> {
                 }
             }
         }
-        Ok(())
+        commands.end_stage().map_err(failed)
     }
 
     /// Records what is there after the command: the cache, the links, the run cache, the lock file.

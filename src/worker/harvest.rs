@@ -63,6 +63,9 @@ impl Harvest<'_> {
         let are_projected = projection.has_entered() || sources.is_none();
         self.take_others(workspace, sources, are_projected, &mut left)?;
         self.take_partial(&root, ran, &mut left)?;
+        for target in left.files.iter_mut().chain(&mut left.partial).filter_map(|file| file.symlink.as_mut()) {
+            *target = workspace.at_home(Path::new(target)).to_string_lossy().into_owned();
+        }
         Ok(left)
     }
 

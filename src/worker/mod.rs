@@ -145,8 +145,10 @@ pub(crate) fn attempt(
     // What the first work item has made is there now.
     workspace.refresh(sources)?;
     watching.note_written();
+    let links = workspace.links(item);
+    let scene = Scene { links: Some(&links), ..scene };
     let mut ran = match turn.as_ref() {
-        Ok(_) => executor.run(&scene, watch)?.retold(&scene),
+        Ok(_) => executor.run(&scene, watch)?.without_copied_links(&scene)?.retold(&scene),
         Err(asked) => Ran::none(item, Stopped::Signalled(asked.signal())),
     };
     tried.iter().for_each(|tried| tried.name_executors(&mut ran));
@@ -278,6 +280,7 @@ impl<'a> Begun<'a> {
             root,
             mounted,
             watching: None,
+            links: None,
             projection,
             slot: self.bench.slot,
             log: &self.log,

@@ -96,7 +96,9 @@ impl<'a> Check<'a> {
         workspace.refresh(sources)?;
         begun.say("dvc-fanout does the work item before DVC does, to compare what both leave");
         // What its commands leave running ends: DVC's do the same again.
-        let scene = Scene { run: None, ..begun.scene(&root, &projection, &earlier.distrusted, None) };
+        let links = workspace.links(item);
+        let scene =
+            Scene { run: None, links: Some(&links), ..begun.scene(&root, &projection, &earlier.distrusted, None) };
         let mut native = self.executor();
         let ran = match &turn {
             Ok(_) => native.run(&scene, watch)?,

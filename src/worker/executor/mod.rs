@@ -11,7 +11,8 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::adapters::fs;
+use crate::adapters::fs::{self, FsError};
+use crate::adapters::process::Ending;
 use crate::diagnostic::Diagnostic;
 use crate::model::nice::Nice;
 use crate::model::run::{self, Executed, StageState};
@@ -21,8 +22,8 @@ use crate::state::format::{PlanOptions, WorkItem};
 use crate::state::paths::{RunDir, SlotDir};
 use crate::worker::child::{Stopped, Watch};
 use crate::worker::mounted::Mounted;
-use crate::worker::workspace::Watching;
 use crate::worker::workspace::projection::Projection;
+use crate::worker::workspace::{CopiedLinks, Watching};
 
 /// Runs the stages of one work item after another.
 pub(crate) trait Executor {
@@ -46,6 +47,8 @@ pub(crate) struct Scene<'a> {
     pub mounted: Option<&'a Mounted<'a>>,
     /// The watch on the workspace, if it is one.
     pub watching: Option<&'a Watching>,
+    /// The links into the project that commands find there.
+    pub links: Option<&'a CopiedLinks>,
     /// Where lock entries are, and what DVC is shown.
     pub projection: &'a Projection<'a>,
     pub slot: &'a SlotDir,
@@ -92,6 +95,9 @@ impl Scene<'_> {
     }
 }
 
+/// What `dvc repro` exits with where stages failed.
+pub(crate) const FAILED: i32 = 255;
+
 /// How the stages of a work item came to their end.
 pub(crate) struct Ran {
     pub stopped: Stopped,
@@ -105,6 +111,29 @@ impl Ran {
     /// Nothing ran.
     pub(crate) fn none(item: &WorkItem, stopped: Stopped) -> Ran {
         Ran { stopped, stages: vec![StageEnd::not_run(); item.stages.len()], error: None }
+    }
+
+    /// Has stages fail that DVC did where a command copied a link instead of what it leads to: DVC took nothing of that into
+    /// its cache.
+    pub(crate) fn without_copied_links(mut self, scene: &Scene<'_>) -> Result<Ran, FsError> {
+        let Some(links) = scene.links else { return Ok(self) };
+        for (stage, end) in scene.item.stages.iter().zip(&mut self.stages) {
+            if end.state != StageState::Ran || !matches!(end.executed, Executed::Dvc { .. }) {
+                continue;
+            }
+            for out in &stage.outs {
+                if let Some((_, original)) = links.copies(&scene.root.join(&out.resolved))?.first() {
+                    end.state = StageState::Failed;
+                    end.message = Some(format!(
+                        "its out `{}` has a link to `{original}`, which git ignores, in place of what is there: \
+                         make `{original}` a dep of the stage",
+                        out.path
+                    ));
+                    self.stopped = Stopped::Ended(Ending::Exited(FAILED));
+                }
+            }
+        }
+        Ok(self)
     }
 
     /// Has stages that failed say why as people know it: files by the paths that they have in the project, wherever the

@@ -14,7 +14,7 @@ use crate::state::format::Plan;
 use crate::state::paths::RunDir;
 
 /// The links of one workspace. Paths are relative to the top of the git work tree.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Carried {
     /// The top of the project's git work tree.
     project: PathBuf,
@@ -94,6 +94,16 @@ impl Carried {
     pub(crate) fn is_link(&self, path: &str) -> bool {
         self.paths.contains(path)
             && std::fs::read_link(self.workspace.join(path)).is_ok_and(|target| target == self.seen.join(path))
+    }
+
+    /// What the target of a link of this kind is in the project.
+    pub(crate) fn leads_to<'p>(&self, target: &'p Path) -> Option<&'p str> {
+        target.strip_prefix(&self.seen).ok()?.to_str()
+    }
+
+    /// Whether something lies where a path has its own link in the workspace.
+    pub(crate) fn is_at(&self, path: &str, at: &Path) -> bool {
+        self.workspace.join(path) == at
     }
 
     /// Whether a path is to be a link.

@@ -25,7 +25,11 @@ impl Workspace {
     /// Compares the workspace with the snapshot. `skip` says which paths (relative to the project's root) are known
     /// already: inputs, declared outs, what `fill` wrote.
     pub(crate) fn changes(&mut self, skip: &dyn Fn(&str) -> bool) -> Result<Changes, WorkspaceError> {
-        let all = self.look()?;
+        let mut all = self.look()?;
+        if self.replace_copied_links(&all)? {
+            self.touched = None;
+            all = self.walk()?;
+        }
         let in_project = |path: &str| self.in_project(path);
         let mut changes = Changes::default();
         for found in &all {

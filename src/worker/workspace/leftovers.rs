@@ -11,10 +11,11 @@
 //! scripts); there the project's name stands afterwards.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Sources, Workspace, WorkspaceError};
 use crate::adapters::fs::{self, Found, FoundKind, FsError, Moved};
+use crate::adapters::mounts::moved;
 use crate::dvc::pipeline::path::{at_and_above, inside};
 use crate::model::carry::{Carry, has_below, is_at_or_below};
 
@@ -152,6 +153,14 @@ impl Workspace {
             }
         }
         Ok(())
+    }
+
+    /// Where the target of a symlink in the workspace is at home: in the project, if it is named by a path of the workspace or
+    /// by the project's second name.
+    pub(crate) fn at_home(&self, target: &Path) -> PathBuf {
+        let project = self.carried.project();
+        let target = moved(target, &self.top, project);
+        self.aside.as_ref().map_or(target.clone(), |aside| moved(&target, aside.name(), project))
     }
 
     /// The path in the project of a path in the workspace, if it lies there.

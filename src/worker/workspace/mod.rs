@@ -6,6 +6,7 @@
 
 mod carried;
 mod changes;
+mod copied_links;
 mod fill;
 mod leftovers;
 mod look;
@@ -31,6 +32,7 @@ use crate::state::paths::{RunDir, SlotDir};
 use crate::state::slots;
 use crate::worker::mounted::{self, Mounting};
 use carried::Carried;
+pub(crate) use copied_links::CopiedLinks;
 pub(crate) use look::Watching;
 
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +98,7 @@ pub(crate) struct Workspace {
     /// The files of the snapshot that are in it, sorted by path.
     manifest: Vec<ManifestFile>,
     /// The links to what no snapshot holds.
-    carried: Carried,
+    carried: Rc<Carried>,
     /// Whether files were seen in it that no list names, since their names are not UTF-8.
     has_odd_names: Cell<bool>,
     /// What was found in it after the commands had ended, until the reset: looking again would take as long.
@@ -130,7 +132,7 @@ impl Workspace {
             last.make_mount_points()?;
             last.watch()?;
             fs::remove(&slot.clean())?;
-            last.carried.place(sources.run)?;
+            Rc::make_mut(&mut last.carried).place(sources.run)?;
             return Ok(last);
         }
         if !is_clean {
@@ -172,7 +174,7 @@ impl Workspace {
             mount_point: mounting.and_then(Mounting::mount_point).map(str::to_owned),
             store,
             manifest,
-            carried,
+            carried: Rc::new(carried),
             has_odd_names: Cell::new(false),
             found: None,
             watching,
@@ -194,7 +196,7 @@ impl Workspace {
 
     /// Looks for what other workers have put in the project.
     pub(crate) fn refresh(&mut self, sources: &Sources<'_>) -> Result<(), WorkspaceError> {
-        Ok(self.carried.place(sources.run)?)
+        Ok(Rc::make_mut(&mut self.carried).place(sources.run)?)
     }
 
     /// The project's root in the workspace.

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use crate::adapters::dvc::lock::RepositoryLock;
 use crate::adapters::dvc::store::Store;
+use crate::adapters::fs::FsError;
 use crate::adapters::git::Git;
 use crate::adapters::machine;
 use crate::adapters::process::{self, Ending, Input, Program};
@@ -33,7 +34,7 @@ use crate::native::{Became, Commands, Ignores, Interrupted, Log, OnFailure, Opti
 use crate::output::text;
 use crate::worker::child::{Stopped, Watch};
 use crate::worker::executor::dvc::{DvcExecutor, is_own_failure, with_kill};
-use crate::worker::executor::{Executor, Ran, Scene, StageEnd};
+use crate::worker::executor::{Executor, FAILED, Ran, Scene, StageEnd};
 use crate::worker::mounted::Mounted;
 use crate::worker::stdin;
 use crate::worker::workspace::Watching;
@@ -41,9 +42,6 @@ use files::ItemFiles;
 
 /// How long another `dvc` in the project is waited for.
 const LOCK_LIMIT: Duration = Duration::from_mins(1);
-
-/// What `dvc repro` exits with where stages failed.
-const FAILED: i32 = 255;
 
 /// What becomes of a stage that only DVC can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -321,6 +319,14 @@ impl Commands for Hands<'_, '_> {
     fn begin_stage(&mut self, address: &str) {
         self.input = None;
         self.stage = self.scene.item.stages.iter().position(|stage| stage.address == address);
+    }
+
+    fn end_stage(&mut self) -> Result<(), FsError> {
+        let (Some(links), Some(stage)) = (self.scene.links, self.stage) else { return Ok(()) };
+        for out in &self.scene.item.stages[stage].outs {
+            links.replace(&self.scene.root.join(&out.resolved))?;
+        }
+        Ok(())
     }
 
     fn run(&mut self, program: &Program, directory: &Path) -> Result<Ending, Interrupted> {
