@@ -134,3 +134,34 @@ fn what_an_unchanged_stage_has_stays_as_it_is() {
         assert_same_listing(&serial, &fanned, &|_| true, content);
     }
 }
+
+/// In a folder that a command made DVC leaves files as they are where copies are among the types of links, wherever these
+/// stand. What it brings back from the cache it links by the first type.
+#[test]
+fn files_in_folders_are_links_where_dvc_leaves_links() {
+    for types in ["reflink,hardlink,symlink,copy", "symlink,copy", "hardlink,copy", "hardlink,symlink", "copy,hardlink"]
+    {
+        let made = || {
+            let project = Project::empty();
+            project.write(".dvc/config", &format!("[cache]\n    type = \"{types}\"\n"));
+            project.write(
+                "dvc.yaml",
+                "stages:\n  make:\n    foreach: [a, b]\n    do:\n      cmd: mkdir -p ${item}/deep && echo ${item} > \
+                 ${item}/x && echo ${item}x > ${item}/deep/y && chmod 755 ${item}/deep/y && umask 077 && \
+                 echo ${item}z > ${item}/z && cp ${item}/x ${item}.txt\n      outs: ['${item}', '${item}.txt']\n  \
+                 look:\n    foreach: [a, b]\n    do:\n      cmd: stat -c '%F %a %h' ${item}/x ${item}/deep/y \
+                 > ${item}.seen\n      deps: ['${item}']\n      outs: ['${item}.seen']\n",
+            );
+            project.commit("links");
+            project
+        };
+        let (serial, fanned) = (made(), made());
+        let runs = |project: &Project| fs::remove_dir_all(project.path("a")).expect("removed");
+        for change in [&|_: &Project| {}, &runs as &dyn Fn(&Project)] {
+            [&serial, &fanned].into_iter().for_each(change);
+            serial.dvc(["repro"]);
+            fanned.fanout(["run", "-j", "2"]).succeeded();
+            assert_same_listing(&serial, &fanned, &|_| true, types);
+        }
+    }
+}

@@ -87,13 +87,15 @@ fn place_stage(
     let root = &project.root;
     let placing = Placing { cache: Path::new(&project.config.cache_dir), links: &project.config.cache_types };
     let (executable, empty) = (published.executable_of(&planned.address), published.empty_of(&planned.address));
+    let own = published.own_of(&planned.address);
     for out in &planned.outs {
         let recorded = published.recorded_out(&planned.address, &out.path);
         if let (true, Some(recorded)) = (out.cache, &recorded) {
             let Some(md5) = &recorded.md5 else { continue };
             clear(project, out)?;
             let legacy = recorded.hash.is_none();
-            let object = CachedOut { path: &out.resolved, md5, legacy, isexec: recorded.isexec, executable, empty };
+            let (path, isexec) = (out.resolved.as_str(), recorded.isexec);
+            let object = CachedOut { path, md5, legacy, isexec, executable, empty, own };
             place_cached(root, &object, None, &placing)?;
             let tree = Beneath::open(root)?;
             for file in published.hidden_of(&planned.address, &out.resolved, None) {

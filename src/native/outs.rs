@@ -116,7 +116,7 @@ fn commit_file(place: &Place<'_>, full: &Path, md5: Md5, is_exec: bool, types: &
     let now = full.symlink_metadata().at("look at", full)?;
     if types[0] == LinkType::Copy && is_own(&now) {
         set_mode(full, &now, place.store.file_mode())?;
-    } else if makes_copies(types) && is_own(&now) && added == Added::Same {
+    } else if LinkType::make_copies(types) && is_own(&now) && added == Added::Same {
         // A copy of the object would be no other than this.
         set_mode(full, &now, place.store.copy_mode())?;
     } else {
@@ -127,11 +127,6 @@ fn commit_file(place: &Place<'_>, full: &Path, md5: Md5, is_exec: bool, types: &
 
 fn set_mode(path: &Path, now: &Metadata, mode: u32) -> Result<(), FsError> {
     if now.mode() & 0o7777 == mode { Ok(()) } else { fs::set_mode(path, mode) }
-}
-
-/// Whether files come out as copies, whatever the file system can.
-fn makes_copies(types: &[LinkType]) -> bool {
-    matches!(types, [LinkType::Copy, ..] | [LinkType::Reflink, LinkType::Copy, ..])
 }
 
 /// Sets the owner's executable bit, of what a link leads to as well: with links into the cache that is the object.

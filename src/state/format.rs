@@ -533,6 +533,10 @@ pub(crate) struct StageResult {
     /// Empty directories in its outs.
     #[serde(default)]
     pub empty: Vec<String>,
+    /// Files in its cached directory outs that were left as its command made them, though others are links into the cache; an
+    /// out whose files all were is named itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own: Vec<String>,
     /// What did it.
     #[serde(default)]
     pub executor: Executed,
@@ -542,7 +546,8 @@ impl StageResult {
     /// That of a stage that had no turn.
     pub(crate) fn not_run(address: &str) -> StageResult {
         let (address, state, executor) = (address.to_owned(), StageState::NotRun, Executed::default());
-        StageResult { address, state, entry: None, dvc_file: None, executable: vec![], empty: vec![], executor }
+        let (executable, empty, own) = (vec![], vec![], vec![]);
+        StageResult { address, state, entry: None, dvc_file: None, executable, empty, own, executor }
     }
 }
 

@@ -110,6 +110,11 @@ impl Published {
         self.stage(address).map_or(&[], |stage| &stage.executable)
     }
 
+    /// What a good stage left of its directory outs as its command made it.
+    pub(crate) fn own_of(&self, address: &str) -> &[String] {
+        self.stage(address).map_or(&[], |stage| &stage.own)
+    }
+
     /// The empty directories in a good stage's outs.
     pub(crate) fn empty_of(&self, address: &str) -> &[String] {
         self.stage(address).map_or(&[], |stage| &stage.empty)

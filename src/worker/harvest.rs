@@ -7,6 +7,7 @@ use crate::adapters::dvc::cache::Cache;
 use crate::adapters::fs::{self, FoundKind, FsError};
 use crate::adapters::git::ignore::Ignores;
 use crate::diagnostic::Diagnostic;
+use crate::dvc::config::LinkType;
 use crate::dvc::ignore_lines;
 use crate::dvc::pipeline::path;
 use crate::model::run::{Difference, Moved, StageState};
@@ -45,6 +46,8 @@ pub(super) struct Harvest<'a> {
     pub draft: &'a Draft,
     /// DVC's cache.
     pub cache: Cache,
+    /// How files of the workspace are tied to it.
+    pub links: &'a [LinkType],
 }
 
 impl Harvest<'_> {
@@ -75,10 +78,8 @@ impl Harvest<'_> {
         let mut left = Left::default();
         let entries = workspace::entries(locks, self.item)?;
         for ((stage, end), entry) in self.item.stages.iter().zip(&ran.stages).zip(entries) {
-            let (address, state) = (stage.address.clone(), end.state);
-            let executor = end.executed.clone();
-            let mut made =
-                StageResult { address, state, entry, dvc_file: None, executable: vec![], empty: vec![], executor };
+            let (address, state, executor) = (&stage.address, end.state, end.executed.clone());
+            let mut made = StageResult { state, entry, executor, ..StageResult::not_run(address) };
             if state.is_good() {
                 if stage.name.is_none() {
                     if files {
@@ -114,6 +115,9 @@ impl Harvest<'_> {
         let is_new = matches!(made.state, StageState::Ran | StageState::Restored);
         let cached = if out.cache && is_directory && is_new { self.members(made, out) } else { None };
         let usual = self.draft.usual_mode()?;
+        // Otherwise all files are.
+        let may_be_own = cached.is_some() && made.state == StageState::Ran && !LinkType::make_copies(self.links);
+        let (mut own, mut is_all_own) = (vec![], may_be_own);
         let mut modes = directories_below(root, &out.resolved)?;
         modes.retain(|found| found.mode != usual);
         for (path, mode) in files_below(root, &out.resolved)? {
@@ -127,9 +131,15 @@ impl Harvest<'_> {
                 made.executable.extend(mode.filter(|mode| mode & 0o100 != 0).map(|_| path.clone()));
                 // One that is linked has the mode of its object.
                 let own = mode.filter(|_| fs::names_of(&root.join(&path)) == 1);
-                modes.extend(own.map(|mode| PathMode { path, mode }));
+                modes.extend(own.map(|mode| PathMode { path: path.clone(), mode }));
+            }
+            if may_be_own && !is_hidden {
+                let is_own = mode.is_some() && fs::names_of(&root.join(&path)) == 1;
+                is_all_own &= is_own;
+                own.extend(is_own.then_some(path));
             }
         }
+        made.own.extend(if is_all_own { vec![out.resolved.clone()] } else { own });
         modes.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         left.modes.extend(modes);
         Ok(())

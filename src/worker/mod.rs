@@ -314,7 +314,8 @@ impl<'a> Begun<'a> {
 
     /// The same where outs went into another cache than the project's.
     fn harvest_from<'d>(&'d self, draft: &'d Draft, cache: Cache) -> Harvest<'d> {
-        Harvest { item: self.item, prefix: &self.bench.sources.plan.prefix, draft, cache }
+        let sources = self.bench.sources;
+        Harvest { item: self.item, prefix: &sources.plan.prefix, draft, cache, links: sources.placing.links }
     }
 
     /// Writes a line to the log; one that cannot be written does not stop the attempt.

@@ -94,7 +94,8 @@ fn publish(fanout: &FanoutDir, slot: &SlotDir, cache: &Path, at_work: &AtWork) -
     let ran = Ran { stopped: Stopped::Signalled(9), stages: ends.collect(), error: None };
     let draft = Draft::begin(&run, item.index, at_work.attempt)?;
     let mut left = Left::default();
-    Harvest { item: &item, prefix: &plan.prefix, draft: &draft, cache: Cache::new(cache) }
+    let cache = Cache::new(cache);
+    Harvest { item: &item, prefix: &plan.prefix, draft: &draft, cache, links: &[] }
         .take_partial(&root, &ran, &mut left)?;
     if left.persisted.is_empty() {
         return Ok(());

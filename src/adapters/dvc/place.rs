@@ -51,6 +51,8 @@ pub(crate) struct CachedOut<'a> {
     pub executable: &'a [String],
     /// Empty directories inside of it, likewise.
     pub empty: &'a [String],
+    /// Files inside of it that are no links into the cache, or itself if none is.
+    pub own: &'a [String],
 }
 
 /// Links a cached file or directory (or one member of it) to its path below `root`, which must be free.
@@ -103,6 +105,7 @@ pub(crate) fn place_cached(
     {
         fs::create_dir(&to.join(parent))?;
     }
+    let own: HashSet<&str> = out.own.iter().map(String::as_str).collect();
     files.par_iter().try_for_each(|(relpath, md5)| {
         let path = format!("{}/{relpath}", out.path);
         let to = root.join(&path);
@@ -111,7 +114,9 @@ pub(crate) fn place_cached(
             fs::link(&object(md5, &path)?, &to, &[LinkType::Copy])?;
             return Ok(fs::set_executable(&to, true)?);
         }
-        Ok::<_, PlaceError>(fs::link(&object(md5, &path)?, &to, placing.links)?)
+        let is_own = own.contains(out.path) || own.contains(path.as_str());
+        let links = if is_own { &[LinkType::Reflink, LinkType::Copy] } else { placing.links };
+        Ok::<_, PlaceError>(fs::link(&object(md5, &path)?, &to, links)?)
     })?;
     Ok(make_empty(root, out.path, member, out.empty)?)
 }

@@ -118,6 +118,7 @@ impl Fixture {
                 entry: Some(entry(&stage, index, NEW)),
                 executable: vec![],
                 empty: vec![],
+                own: vec![],
                 executor: Executed::Native,
             }],
             files: vec![file(&format!("out/{index}.json"), "0", "new", Some(&stage))],

@@ -204,7 +204,8 @@ impl<'a> Copying<'a> {
             } else if let Some(recorded) = self.locks.get(path) {
                 let md5 = recorded.md5.as_deref().unwrap_or_default();
                 let legacy = recorded.hash.is_none();
-                let out = CachedOut { path, md5, legacy, isexec: recorded.isexec, executable: &[], empty: &[] };
+                let out =
+                    CachedOut { path, md5, legacy, isexec: recorded.isexec, executable: &[], empty: &[], own: &[] };
                 let cache = Path::new(&self.home.config.cache_dir);
                 place_cached(root, &out, None, &Placing { cache, links: &[LinkType::Copy] })?;
             }

@@ -62,6 +62,11 @@ impl LinkType {
         text.split(',').map(|name| LinkType::from_name(name.trim())).collect()
     }
 
+    /// Whether files come out as copies by the first of these types that fits, whatever the file system can.
+    pub(crate) fn make_copies(types: &[Self]) -> bool {
+        matches!(types, [LinkType::Copy, ..] | [LinkType::Reflink, LinkType::Copy, ..])
+    }
+
     /// As `cache.type` has it.
     pub(crate) fn name(self) -> &'static str {
         match self {

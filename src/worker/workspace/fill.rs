@@ -139,7 +139,7 @@ impl Workspace {
         let root = self.root();
         match input {
             Input::Cache { path, md5, legacy, isexec, executable, empty, member } => {
-                let object = CachedOut { path, md5, legacy: *legacy, isexec: *isexec, executable, empty };
+                let object = CachedOut { path, md5, legacy: *legacy, isexec: *isexec, executable, empty, own: &[] };
                 place_cached(&root, &object, member.as_deref(), &sources.placing)?;
                 Ok(imitate(&sources.project.join(path), &root.join(path))?)
             }
@@ -209,7 +209,8 @@ impl Workspace {
                     let aside = self.aside.as_ref();
                     return if fs::exists(&from) { Ok(copy_tree(&from, &root.join(path), aside)?) } else { Ok(()) };
                 }
-                let object = CachedOut { path, md5, legacy, isexec: recorded.isexec, executable, empty };
+                let (isexec, own) = (recorded.isexec, published.own_of(stage));
+                let object = CachedOut { path, md5, legacy, isexec, executable, empty, own };
                 place_cached(&root, &object, member.as_deref(), &sources.placing)?;
                 for file in published.hidden_of(stage, path, member.as_deref()) {
                     published.place_file(file, &root.join(&file.path))?;
