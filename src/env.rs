@@ -107,6 +107,8 @@ pub(crate) const KUBECONFIG_DATA: &str = "KUBECONFIG_DATA";
 pub(crate) const KUBERNETES_CONFIGURATION: &str = "KUBERNETES_CONFIGURATION";
 /// The user's home, for per-user configuration.
 pub(crate) const HOME: &str = "HOME";
+/// The user's name, by the first of these that is set (Python's `getpass`).
+pub(crate) const USER_NAMES: [&str; 4] = ["LOGNAME", "USER", "LNAME", "USERNAME"];
 /// The per-user configuration folder.
 pub(crate) const XDG_CONFIG_HOME: &str = "XDG_CONFIG_HOME";
 /// The machine-wide configuration folders, separated by colons.

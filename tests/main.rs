@@ -13,6 +13,7 @@ mod committing;
 mod conformance;
 mod data;
 mod demo;
+mod dvc_state;
 mod edited_texts;
 mod elsewhere;
 mod failures;

@@ -114,6 +114,7 @@ pub(crate) fn finalize(
         exit = worst(exit, launched.exit);
         if in_project {
             let these = &items[plan.phases[phase].places()];
+            place::tell_of_last(project, run, these)?;
             if these.len() > 1 || !is_last(&items, these) {
                 // Entries and lines are to be where `dvc repro` would have put them: stages of several work items take turns
                 // there, and what comes last here may come earlier there.

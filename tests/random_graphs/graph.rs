@@ -10,7 +10,14 @@ use crate::support::oracle::Oracle;
 
 pub(super) const KEYS: [&str; 4] = ["k1", "k2", "k3", "k4"];
 /// What `cache.type` may be; the first is DVC's own choice.
-const LINKS: [&str; 4] = ["", "type = copy", "type = hardlink", "type = symlink"];
+const LINKS: [&str; 6] = [
+    "",
+    "type = copy",
+    "type = hardlink",
+    "type = symlink",
+    "type = \"reflink,hardlink,symlink,copy\"",
+    "type = \"symlink,copy\"",
+];
 
 /// Templates in the order of what they need; template `i` makes `oI/KEY`, a shared one `oI/all`.
 #[derive(Clone, Debug)]

@@ -10,6 +10,7 @@ pub(crate) mod lock;
 pub(crate) mod place;
 pub(crate) mod remote;
 pub(crate) mod script;
+pub(crate) mod state;
 pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod warm;

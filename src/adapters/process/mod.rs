@@ -497,6 +497,11 @@ pub(crate) fn user() -> (u32, u32) {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
+/// The name of a user.
+pub(crate) fn name_of(user: u32) -> Option<String> {
+    nix::unistd::User::from_uid(user.into()).ok().flatten().map(|user| user.name)
+}
+
 /// The name of this machine.
 pub(crate) fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()

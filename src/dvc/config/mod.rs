@@ -115,6 +115,8 @@ pub(crate) struct DvcConfig {
     pub hardlink_lock: bool,
     /// Absolute.
     pub cache_dir: String,
+    /// Where DVC keeps what it knows of projects, if it was told.
+    pub site_cache_dir: Option<String>,
     /// In order of preference, never empty.
     pub cache_types: Vec<LinkType>,
     /// A group shares the cache.
@@ -164,6 +166,7 @@ impl DvcConfig {
             autostage: is_set("core", "autostage", "true"),
             hardlink_lock: is_set("core", "hardlink_lock", "true"),
             cache_dir: text("cache", "dir").map_or_else(|| format!("{root}/.dvc/cache"), str::to_owned),
+            site_cache_dir: text("core", "site_cache_dir").map(str::to_owned),
             cache_types: if cache_types.is_empty() { vec![LinkType::Reflink, LinkType::Copy] } else { cache_types },
             cache_is_shared: is_set("cache", "shared", "group"),
             parsing: ParsingConfig {
