@@ -202,3 +202,14 @@ fn an_out_that_persists_grows_once() {
         assert_same(&serial, &fanned, &format!("round {round}"));
     }
 }
+
+/// Then there are no entries to be compared.
+#[test]
+fn a_missing_dep_is_told_as_by_the_other_executors() {
+    let project = project("cp in ${item}.txt");
+    std::fs::remove_file(project.path("in")).expect("there");
+    for executor in ["check", "auto"] {
+        let ran = fails_with(&project, 1, ["run", "-f", "-j", "2", "--executor", executor]);
+        assert!(ran.stderr.contains("stage `make@a` failed to run: cp in a.txt"), "{executor}: {ran:#?}");
+    }
+}

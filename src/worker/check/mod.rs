@@ -121,7 +121,13 @@ impl<'a> Check<'a> {
         if fs::exists(&slot.workspace()) {
             fs::rename(&slot.workspace(), &slot.aside().join("workspace"))?;
         }
-        fs::rename(&slot.locks(), &slot.aside().join("locks"))?;
+        // A work item whose stages were not even looked at has left no entries.
+        let locks = slot.aside().join("locks");
+        if fs::exists(&slot.locks()) {
+            fs::rename(&slot.locks(), &locks)?
+        } else {
+            fs::create_dir(&locks)?
+        }
         Ok(Tried { check: self, turn: Some(turn), trials, left, listing, stored })
     }
 }
