@@ -8,23 +8,24 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::adapters::beneath::Beneath;
-use crate::adapters::dvc::cache::Cache;
 use crate::adapters::dvc::files::DiskFiles;
 use crate::adapters::dvc::place::{CachedOut, Placing, make_empty, place_cached};
-use crate::adapters::dvc::state::{self as dvc_state, Placed};
+use crate::adapters::dvc::state::Known;
 use crate::adapters::fs::{self, FoundKind};
-use crate::collect::is_there_already;
+use crate::collect::{is_there_already, tell_dvc};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::ignore::DvcIgnore;
 use crate::dvc::pipeline::path::is_within;
 use crate::model::collection::Rejected;
-use crate::model::run::{Executed, StageState};
-use crate::output::text;
-use crate::state::format::{Plan, PlannedOut, PlannedStage, ResultFile, StageResult, WorkItem};
+use crate::model::run::StageState;
+use crate::state::format::{Plan, PlannedOut, PlannedStage, ResultFile, WorkItem};
 use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
 use crate::state::published::Published;
 use crate::state::results;
+
+/// Of how many work items DVC is told at once.
+const AT_ONCE: usize = 10_000;
 
 /// Brings the outs of work items into the project, but for those of results that were rejected; tells DVC what came.
 pub(crate) fn outs(
@@ -36,27 +37,27 @@ pub(crate) fn outs(
 ) -> Result<(), Diagnostic> {
     let (root, pull) = (&project.root, plan.options.pull);
     let rejected: HashSet<_> = rejected.iter().map(|rejected| (rejected.index, rejected.attempt)).collect();
-    let place = |item: &WorkItem| -> Result<Vec<Placed>, Diagnostic> {
-        let mut placed = vec![];
-        let Some(published) = results::best(run, item.index)? else { return Ok(placed) };
+    let place = |item: &WorkItem| -> Result<Known, Diagnostic> {
+        let mut known = Known::default();
+        let Some(published) = results::best(run, item.index)? else { return Ok(known) };
         if is_there_already(plan, item, &published) {
-            return Ok(placed);
+            return Ok(known);
         }
         if rejected.contains(&(item.index, published.result.attempt)) {
-            return Ok(placed);
+            return Ok(known);
         }
         for planned in item.stages.iter().filter(|stage| pull || !stage.records) {
             let state = published.result.stages.iter().find(|stage| stage.address == planned.address);
             match state.map(|stage| stage.state) {
                 Some(StageState::Ran | StageState::Restored) => {
                     place_stage(project, run, planned, &published)?;
-                    placed.extend(cached(planned, &published));
+                    tell_dvc::look(project, planned, &published, &mut known)?;
                 }
                 // What was missing was pulled.
                 Some(StageState::Unchanged) if pull => {
                     if planned.outs.iter().any(|out| !fs::exists(&root.join(&out.resolved))) {
                         place_stage(project, run, planned, &published)?;
-                        placed.extend(cached(planned, &published));
+                        tell_dvc::look(project, planned, &published, &mut known)?;
                     }
                 }
                 // DVC removes the outs of a stage before it runs it; what the cache has is not lost.
@@ -70,52 +71,13 @@ pub(crate) fn outs(
         make_beside(root, &published)?;
         set_modes_beside(root, item, &published)?;
         leave_persisted(project, run, item, &published)?;
-        Ok(placed)
+        Ok(known)
     };
-    let placed: Vec<Vec<Placed>> = items.par_iter().map(place).collect::<Result<_, Diagnostic>>()?;
-    tell_dvc(project, &placed.concat());
-    Ok(())
-}
-
-/// Tells DVC what the stages of work items have left that ran in the project itself.
-pub(crate) fn tell_of_last(project: &ProjectHome, run: &RunDir, items: &[WorkItem]) -> Result<(), Diagnostic> {
-    let mut placed = vec![];
-    for item in items {
-        let Some(published) = results::best(run, item.index)?.filter(|published| published.result.in_project) else {
-            continue;
-        };
-        for planned in &item.stages {
-            // What DVC did itself it has told itself.
-            let is_new = |stage: &&StageResult| {
-                stage.executor == Executed::Native && matches!(stage.state, StageState::Ran | StageState::Restored)
-            };
-            let mut stages = published.result.stages.iter().filter(|stage| stage.address == planned.address);
-            if stages.any(|stage| is_new(&stage)) {
-                placed.extend(cached(planned, &published));
-            }
-        }
+    for some in items.chunks(AT_ONCE) {
+        let known = some.par_iter().map(place).try_reduce(Known::default, |a, b| Ok(a.and(b)))?;
+        tell_dvc::tell(project, &known);
     }
-    tell_dvc(project, &placed);
     Ok(())
-}
-
-/// The outs of a good stage that DVC caches.
-fn cached(planned: &PlannedStage, published: &Published) -> Vec<Placed> {
-    let object = |out: &PlannedOut| published.recorded_out(&planned.address, &out.path)?.object();
-    let outs = planned.outs.iter().filter(|out| out.cache);
-    outs.filter_map(|out| Some(Placed { path: out.resolved.clone(), object: object(out)? })).collect()
-}
-
-/// Puts outs on DVC's lists of what it has put in the project. Where that fails, all is right but for what these are for.
-fn tell_dvc(project: &ProjectHome, placed: &[Placed]) {
-    let (cache, site_cache) =
-        (Cache::new(Path::new(&project.config.cache_dir)), project.config.site_cache_dir.as_deref());
-    if let Err(error) = dvc_state::record(&project.root, site_cache, &cache, placed) {
-        text::note(&format!(
-            "DVC was not told of the outs that were made: {error}; it will hash them again, and `dvc checkout` will not remove \
-             them where another branch does not have them"
-        ));
-    }
 }
 
 /// Leaves what stages that did not come to a good end made of outs that persist, as `dvc repro` would have: a stage that is

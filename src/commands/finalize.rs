@@ -8,7 +8,7 @@ use crate::adapters::dvc::Dvc;
 use crate::adapters::fs;
 use crate::adapters::git::{Store, linked};
 use crate::cli::{Cli, EndingArgs, FinalizeArgs, Format};
-use crate::collect::{self, place};
+use crate::collect::{self, place, tell_dvc};
 use crate::commands::commit::{self, Watched};
 use crate::commands::settings::Settings;
 use crate::commands::{differences, launch, report, store, summary};
@@ -114,7 +114,7 @@ pub(crate) fn finalize(
         exit = worst(exit, launched.exit);
         if in_project {
             let these = &items[plan.phases[phase].places()];
-            place::tell_of_last(project, run, these)?;
+            tell_dvc::tell_of_last(project, run, these)?;
             if these.len() > 1 || !is_last(&items, these) {
                 // Entries and lines are to be where `dvc repro` would have put them: stages of several work items take turns
                 // there, and what comes last here may come earlier there.

@@ -66,47 +66,20 @@ pub(crate) enum StateError {
     Database { path: PathBuf, source: rusqlite::Error },
 }
 
-/// An out that was put in the project.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Placed {
-    /// Relative to the project's root.
-    pub path: String,
-    pub object: ObjectKey,
-}
-
-/// Records outs as they are now. `site_cache` is DVC's setting `core.site_cache_dir`. For a user without a name DVC cannot
-/// name the folder either, and nothing is recorded.
-pub(crate) fn record(
-    root: &Path,
-    site_cache: Option<&str>,
-    cache: &Cache,
-    placed: &[Placed],
-) -> Result<(), StateError> {
-    let mut rows = Rows::default();
-    placed.iter().try_for_each(|out| rows.add(root, out, cache))?;
-    if rows.links.is_empty() {
-        return Ok(());
-    }
-    let Some(user) = user_name() else { return Ok(()) };
-    let folder = folder(root, site_cache, &user)?;
-    put(&folder.join("links"), PICKLED, &rows.links)?;
-    put(&folder.join("hashes/local"), AS_IT_IS, &rows.hashes)
-}
-
 /// What is put into the databases: keys with values.
 #[derive(Default)]
-struct Rows {
+pub(crate) struct Known {
     links: Vec<(String, Value)>,
     hashes: Vec<(String, Value)>,
 }
 
-impl Rows {
-    /// Adds an out, unless it is not there any more.
-    fn add(&mut self, root: &Path, out: &Placed, cache: &Cache) -> Result<(), FsError> {
-        let full = root.join(&out.path);
+impl Known {
+    /// Looks at an out (relative to the project's root) that was just put there with the content of an object.
+    pub(crate) fn add(&mut self, root: &Path, out: &str, object: ObjectKey, cache: &Cache) -> Result<(), FsError> {
+        let full = root.join(out);
         let Some(own) = there(full.symlink_metadata(), &full)? else { return Ok(()) };
         let times = if own.is_dir() {
-            let mut members = cache.members(out.object).unwrap_or_default();
+            let mut members = cache.members(object).unwrap_or_default();
             members.sort_unstable_by(|a, b| a.relpath.cmp(&b.relpath));
             let mut times = vec![];
             for member in members {
@@ -115,17 +88,37 @@ impl Rows {
                     && let Some(text) = path.to_str()
                 {
                     times.push(format!("{}: {}", json(text), float_repr(modified(&found))));
-                    self.add_hash(&path, &found, out.object.hash, &member.md5.to_string());
+                    self.add_hash(&path, &found, object.hash, &member.md5.to_string());
                 }
             }
             fs::digest_bytes(format!("{{{}}}", times.join(", ")).as_bytes())
         } else {
             let Some(found) = there(full.metadata(), &full)? else { return Ok(()) };
-            self.add_hash(&full, &found, out.object.hash, &out.object.oid.to_string());
+            self.add_hash(&full, &found, object.hash, &object.oid.to_string());
             in_nanoseconds(modified(&found))
         };
-        self.links.push((out.path.clone(), Value::Blob(pickled(own.ino(), &times))));
+        self.links.push((out.to_owned(), Value::Blob(pickled(own.ino(), &times))));
         Ok(())
+    }
+
+    /// The same with what others have looked at.
+    #[must_use]
+    pub(crate) fn and(mut self, other: Known) -> Known {
+        self.links.extend(other.links);
+        self.hashes.extend(other.hashes);
+        self
+    }
+
+    /// Puts all of it into the databases of a project. `site_cache` is DVC's setting `core.site_cache_dir`. For a user without
+    /// a name DVC cannot name the folder either, and nothing is written.
+    pub(crate) fn write(&self, root: &Path, site_cache: Option<&str>) -> Result<(), StateError> {
+        if self.links.is_empty() {
+            return Ok(());
+        }
+        let Some(user) = user_name() else { return Ok(()) };
+        let folder = folder(root, site_cache, &user)?;
+        put(&folder.join("links"), PICKLED, &self.links)?;
+        put(&folder.join("hashes/local"), AS_IT_IS, &self.hashes)
     }
 
     fn add_hash(&mut self, path: &Path, found: &Metadata, hash: HashName, md5: &str) {
