@@ -6,8 +6,9 @@ use std::os::unix::fs::MetadataExt as _;
 use crate::support::Project;
 
 /// A branch without stages, and one on which they have run.
-fn made(run: &dyn Fn(&Project)) -> Project {
+fn made(links: &str, run: &dyn Fn(&Project)) -> Project {
     let project = Project::empty();
+    project.write(".dvc/config", &format!("[cache]\n    type = {links}\n"));
     project.commit("nothing");
     project.git(["checkout", "--quiet", "-b", "work"]);
     project.write(
@@ -23,10 +24,10 @@ fn made(run: &dyn Fn(&Project)) -> Project {
     project
 }
 
-fn both() -> [Project; 2] {
+fn both(links: &str) -> [Project; 2] {
     [
-        made(&|project| drop(project.dvc(["repro"]))),
-        made(&|project| drop(project.fanout(["run", "-j", "2"]).succeeded())),
+        made(links, &|project| drop(project.dvc(["repro"]))),
+        made(links, &|project| drop(project.fanout(["run", "-j", "2"]).succeeded())),
     ]
 }
 
@@ -42,14 +43,17 @@ fn names(project: &Project) -> Vec<String> {
 fn outs_that_another_branch_does_not_have_are_checked_out_of_the_way() {
     let other = |project: &Project| {
         // What somebody has changed is no out of DVC's any more.
+        fs::remove_file(project.path("d_b/x")).expect("removed");
         project.write("d_b/x", "mine\n");
         project.git(["checkout", "--quiet", "main"]);
         project.dvc(["checkout"]);
         names(project)
     };
-    let [serial, fanned] = both();
-    assert_eq!(other(&fanned), other(&serial));
-    assert_eq!(names(&fanned), [".dvc", ".dvcignore", ".git", "d_b"]);
+    for links in ["copy", "hardlink", "symlink"] {
+        let [serial, fanned] = both(links);
+        assert_eq!(other(&fanned), other(&serial), "{links}");
+        assert_eq!(names(&fanned), [".dvc", ".dvcignore", ".git", "d_b"], "{links}");
+    }
 }
 
 /// DVC believes a file that looks as when it was hashed.
@@ -67,7 +71,7 @@ fn outs_are_not_hashed_again() {
         }
         project.dvc(["status", "--json"])
     };
-    let [serial, fanned] = both();
+    let [serial, fanned] = both("copy");
     assert_eq!(said(&serial).trim(), "{}");
     assert_eq!(said(&fanned).trim(), "{}");
 }
