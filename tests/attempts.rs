@@ -224,6 +224,35 @@ fn files_of_cached_directories_keep_their_modes() {
     assert_eq!(kinds(modes(&fanned)), kinds(modes(&serial)));
 }
 
+/// A laboratory's folder, in which all belongs to a group.
+#[test]
+fn directories_hand_the_group_on_where_the_project_does() {
+    let make = || {
+        let project = Project::without_init();
+        project.write(
+            "dvc.yaml",
+            "stages:\n  make:\n    foreach: [a, b]\n    do:\n      cmd: umask 007 && mkdir -p ${item}/in ${item}/empty own-${item} && \
+             chmod 1770 ${item}/empty && mkdir void-${item} && echo x > ${item}/in/x && cp ${item}/in/x own-${item}\n      outs: \
+             ['${item}']\n",
+        );
+        project.commit("a group's");
+        let folders = ["-type", "d", "-exec", "chmod", "g+s", "{}", "+"];
+        Ran::of(project.command("find").arg(project.root()).args(folders)).succeeded();
+        project
+    };
+    let modes = |project: &Project| {
+        let find = ["-path", "./.dvc", "-prune", "-o", "-path", "./.git", "-prune", "-o", "-printf", "%m %p\\n"];
+        let found = Ran::of(project.command("find").arg(".").args(find)).succeeded();
+        let mut found: Vec<String> = found.lines().map(str::to_owned).collect();
+        found.sort_unstable();
+        found
+    };
+    let (serial, fanned) = (make(), make());
+    serial.dvc(["repro"]);
+    fanned.fanout(["run", "-j", "2"]).succeeded();
+    assert_eq!(modes(&fanned), modes(&serial));
+}
+
 /// Outs that are repositories, with empty folders and links in them.
 const CLONES: &str = "stages:
   clone:

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::fs::{At as _, FsError};
+use super::fs::{At as _, FsError, HANDS_GROUP_ON, directory_mode};
 
 /// A folder whose files are read and changed.
 #[derive(Debug)]
@@ -192,6 +192,8 @@ impl Beneath {
         }
         // Whatever the umask says.
         let made = rustix::fs::openat(&parent, name, DIRECTORY, Mode::empty()).at("open", &whole)?;
+        let own = rustix::fs::fstat(&made).at("look at", &whole)?.st_mode;
+        let mode = directory_mode(mode) | (own & HANDS_GROUP_ON);
         rustix::fs::fchmod(&made, Mode::from(mode)).at("set the mode of", &whole)
     }
 

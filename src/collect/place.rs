@@ -133,7 +133,7 @@ fn make_beside(root: &Path, published: &Published) -> Result<(), Diagnostic> {
     }
     let tree = Beneath::open(root)?;
     for directory in &published.result.empty {
-        match tree.make_directory(&directory.path, directory.mode & 0o777) {
+        match tree.make_directory(&directory.path, directory.mode) {
             // Something else is where it, or a directory above it, would be.
             Err(error) if error.source.kind() == ErrorKind::NotADirectory => {}
             made => made?,
@@ -156,7 +156,7 @@ fn set_modes_beside(root: &Path, item: &WorkItem, published: &Published) -> Resu
     for directory in &published.result.modes {
         let at = root.join(&directory.path);
         if at.is_dir() && !at.is_symlink() && is_own(&directory.path)? {
-            fs::set_mode(&at, directory.mode & 0o777)?;
+            fs::set_directory_mode(&at, directory.mode)?;
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! A result on disk: what it says of each stage, and where its files are.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::adapters::fs::{self, FsError};
@@ -84,7 +85,10 @@ impl Published {
         // Inner ones first: outer ones may close the way.
         for made in self.result.modes.iter().rev().filter(|made| is_within(&made.path, below)) {
             let at = root.join(&made.path);
-            if !at.is_symlink() && (at.is_dir() || at.is_file() && fs::names_of(&at) == 1) {
+            let Ok(found) = at.symlink_metadata() else { continue };
+            if found.is_dir() {
+                fs::set_directory_mode(&at, made.mode)?;
+            } else if found.is_file() && found.nlink() == 1 {
                 fs::set_mode(&at, made.mode & 0o777)?;
             }
         }

@@ -364,10 +364,12 @@ fn directories_below(root: &Path, path: &str) -> Result<Vec<PathMode>, Diagnosti
     use std::os::unix::fs::PermissionsExt as _;
     let at = root.join(path);
     let Some(metadata) = at.symlink_metadata().ok().filter(std::fs::Metadata::is_dir) else { return Ok(vec![]) };
-    let mut directories = vec![PathMode { path: path.to_owned(), mode: metadata.permissions().mode() & 0o777 }];
+    let mode = fs::directory_mode(metadata.permissions().mode());
+    let mut directories = vec![PathMode { path: path.to_owned(), mode }];
     let found = fs::walk(&at, &|_| false)?.into_iter().filter(|found| found.kind == FoundKind::Directory);
-    directories
-        .extend(found.map(|found| PathMode { path: format!("{path}/{}", found.path), mode: found.mode & 0o777 }));
+    directories.extend(
+        found.map(|found| PathMode { path: format!("{path}/{}", found.path), mode: fs::directory_mode(found.mode) }),
+    );
     directories.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     Ok(directories)
 }

@@ -26,6 +26,9 @@ const BLOCK: usize = 1 << 16;
 pub(super) const NO_ACCESS: &str = "give this user access there, then run the same command again";
 
 /// A file operation that failed, with the path it was about.
+/// The bit of a directory in which everything gets its group.
+pub(crate) const HANDS_GROUP_ON: u32 = 0o2000;
+
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} `{}`", path.display())]
 pub(crate) struct FsError {
@@ -283,6 +286,17 @@ pub(crate) fn imitate(from: &Path, to: &Path) -> Result<(), FsError> {
 /// Sets the permission bits of a file.
 pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<(), FsError> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).at("set the mode of", path)
+}
+
+/// Sets the permission bits of a directory, its sticky bit and that which hands its group on, which stays where it came from
+/// the directory above.
+pub(crate) fn set_directory_mode(path: &Path, wanted: u32) -> Result<(), FsError> {
+    set_mode(path, directory_mode(wanted) | (mode(path)? & HANDS_GROUP_ON))
+}
+
+/// What counts of a directory's mode.
+pub(crate) fn directory_mode(mode: u32) -> u32 {
+    mode & (0o1777 | HANDS_GROUP_ON)
 }
 
 /// The number of names (hard links) that a file has; 0 where nothing is.

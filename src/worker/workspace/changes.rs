@@ -39,7 +39,7 @@ impl Workspace {
             }
             let Some(path) = in_project(&found.path) else { continue };
             if found.kind == FoundKind::Directory && !skip(&path) && !self.has_below(&found.path) {
-                changes.directories.push(PathMode { path, mode: found.mode & 0o777 });
+                changes.directories.push(PathMode { path, mode: fs::directory_mode(found.mode) });
                 continue;
             }
             if found.kind == FoundKind::Directory || found.kind == FoundKind::Other || skip(&path) {
