@@ -124,9 +124,9 @@ impl<'a> Check<'a> {
         // A work item whose stages were not even looked at has left no entries.
         let locks = slot.aside().join("locks");
         if fs::exists(&slot.locks()) {
-            fs::rename(&slot.locks(), &locks)?
+            fs::rename(&slot.locks(), &locks)?;
         } else {
-            fs::create_dir(&locks)?
+            fs::create_dir(&locks)?;
         }
         Ok(Tried { check: self, turn: Some(turn), trials, left, listing, stored })
     }
