@@ -168,3 +168,70 @@ fn inputs_have_the_times_and_modes_of_the_project() {
         assert_same(&serial, &fanned, workspace);
     }
 }
+
+/// Projects whose only pipeline runs a command for each of two keys, made by `finish`; in both ways they end the same.
+#[track_caller]
+fn same(command: &str, outs: &str, finish: &dyn Fn(&Project)) -> Project {
+    let made = || {
+        let project = Project::empty();
+        project.write("in", "1\n");
+        let stage =
+            format!("stages:\n  s:\n    foreach: [x, y]\n    do:\n      cmd: {command}\n      outs: [{outs}]\n");
+        project.write("dvc.yaml", &stage);
+        finish(&project);
+        project.commit("project");
+        project
+    };
+    let (serial, fanned) = (made(), made());
+    for round in ["first", "second"] {
+        serial.dvc(["repro", "-f"]);
+        fanned.fanout(["run", "-f", "-j", "1"]).succeeded();
+        assert_same(&serial, &fanned, &format!("{command}, {round}"));
+    }
+    fanned
+}
+
+#[test]
+fn commands_name_the_projects_own_folder() {
+    let odd = "find ./ -maxdepth 1 -name in > o_${item}; ls -d . ./ sub/.. ../nowhere >> o_${item} 2>/dev/null; cd ./; test -d .. && ls / > \
+               /dev/null";
+    same(odd, "'o_${item}'", &|project| project.write("sub/kept", ""));
+    let project = Project::empty();
+    project.write("in", "1\n");
+    project.write(
+        "sub/dvc.yaml",
+        "stages:\n  s:\n    foreach: [x, y]\n    do:\n      cmd: cd .. && cp in sub/o_${item} && cat ../in sub/../in >> sub/o_${item} || \
+         true\n      outs: ['o_${item}']\n",
+    );
+    project.fanout(["run", "-R", "."]).succeeded();
+    assert_eq!(project.read("sub/o_x"), "1\n1\n");
+}
+
+#[test]
+fn symlinks_that_commands_change_are_changed() {
+    use std::os::unix::fs::symlink;
+    let link = |target: &'static str| {
+        move |project: &Project| {
+            project.write("t1/x", "t1\n");
+            project.write("t2/x", "t2\n");
+            symlink(target, project.path("latest")).expect("linked");
+        }
+    };
+    for target in ["t1", "t1/x", "nowhere"] {
+        let relink = "echo 1 > o_${item}; ln -sfn t2 latest";
+        same(relink, "'o_${item}'", &link(target));
+        same("echo 1 > o_${item}; rm latest; echo now > latest", "'o_${item}'", &link(target));
+    }
+}
+
+#[test]
+fn files_and_folders_that_commands_replace_by_each_other_are_replaced() {
+    let both = |project: &Project| {
+        project.write("fold/x", "x\n");
+        project.write("fold/deep/y", "y\n");
+        project.write("file", "file\n");
+    };
+    same("echo 1 > o_${item}; rm -rf fold; echo now > fold", "'o_${item}'", &both);
+    same("echo 1 > o_${item}; rm -rf fold; ln -s in fold", "'o_${item}'", &both);
+    same("echo 1 > o_${item}; rm -rf file; mkdir -p file/in; echo z > file/in/h", "'o_${item}'", &both);
+}

@@ -294,3 +294,21 @@ fn a_dvc_that_hangs_is_ended_with_all_that_came_of_it() {
     with(&["run", "-j", "2"]).succeeded();
     assert_clean(&project, &[]);
 }
+
+/// As under `nohup`: a session of the shell that ends does not end the run, nor its commands.
+#[test]
+fn a_hangup_that_is_ignored_ends_nothing() {
+    let gated = Gated::new();
+    let mut run = gated.project.command("sh");
+    run.args(["-c", "trap '' HUP; exec \"$0\" run -j 2", env!("CARGO_BIN_EXE_dvc-fanout")]);
+    let child = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started");
+    gated.wait_for("began");
+    for (id, _) in gated.project.processes() {
+        if let Some(pid) = Pid::from_raw(id) {
+            let _ended_is_fine = kill_process(pid, Signal::HUP);
+        }
+    }
+    gated.open();
+    let ended = child.wait_with_output().expect("ended");
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+}

@@ -121,17 +121,20 @@ fn listener() -> io::Result<&'static broadcast::Sender<Asked>> {
     let (mut interrupt, mut terminate, mut hangup, mut time) = {
         use tokio::signal::unix::{SignalKind, signal};
         let _inside = runtime.enter();
-        let usual = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
-        (usual.0, usual.1, usual.2, signal(SignalKind::user_defined1())?)
+        // Who starts this process without them (`nohup`) means it, and its commands as well.
+        let unless_ignored = |kind: SignalKind| (!is_ignored(kind)).then(|| signal(kind)).transpose();
+        let interrupt = unless_ignored(SignalKind::interrupt())?;
+        let hangup = unless_ignored(SignalKind::hangup())?;
+        (interrupt, signal(SignalKind::terminate())?, hangup, signal(SignalKind::user_defined1())?)
     };
     let requests = REQUESTS.get_or_init(|| broadcast::channel(WAITING).0);
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         runtime.block_on(async {
             loop {
                 let asked = tokio::select! {
-                    _ = interrupt.recv() => Asked::Interrupt,
+                    () = received(&mut interrupt) => Asked::Interrupt,
                     _ = terminate.recv() => Asked::Signal(number(Signal::TERM)),
-                    _ = hangup.recv() => Asked::Signal(number(Signal::HUP)),
+                    () = received(&mut hangup) => Asked::Signal(number(Signal::HUP)),
                     _ = time.recv() => Asked::TimeIsUp,
                 };
                 ask(requests, asked);
@@ -139,6 +142,22 @@ fn listener() -> io::Result<&'static broadcast::Sender<Asked>> {
         });
     })?;
     Ok(requests)
+}
+
+/// Waits for a signal; without a listener for ever.
+async fn received(listener: &mut Option<tokio::signal::unix::Signal>) {
+    match listener {
+        Some(listener) => drop(listener.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether this process was started with a signal ignored, as far as the kernel tells.
+fn is_ignored(kind: tokio::signal::unix::SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(0);
+    ignored >> (kind.as_raw_value() - 1) & 1 == 1
 }
 
 /// Hands a request on to whoever listens, else ends the process.

@@ -87,6 +87,11 @@ pub(super) fn merge(
     }
     let present: Vec<Present> =
         candidates.keys().map(|path| Present::at(tree, path, versions.get(path))).collect::<Result<_, _>>()?;
+    for ((path, candidate), Present { ours, .. }) in candidates.iter_mut().zip(&present) {
+        if is_as_noted(project, path, &candidate.base, ours) {
+            candidate.base = ours.clone();
+        }
+    }
     if let Some((_, prefix)) = &git {
         let united =
             Uniting { project, plan, prefix, tree, texts: Texts::of(believed) }.unite(&mut candidates, &present)?;
@@ -168,6 +173,13 @@ impl Uniting<'_> {
         };
         self.texts.unite(self.project, self.plan, self.prefix, path, ours.as_deref())
     }
+}
+
+/// Whether a symlink is there as it was: of that its target's MD5 was noted, or the MD5 of what it leads to.
+fn is_as_noted(project: &ProjectHome, path: &str, base: &Content, ours: &Content) -> bool {
+    let (Content::File { md5 }, Content::Symlink { target }) = (base, ours) else { return false };
+    fs::digest_bytes(target.as_bytes()) == *md5
+        || fs::digest(&project.root.join(path)).is_ok_and(|(now, _)| now == *md5)
 }
 
 /// Whose version of a path stays.
@@ -306,7 +318,12 @@ fn undeclared<'a>(
             });
             continue;
         }
-        let base = file.before.clone().map_or(Content::Nothing, |md5| Content::File { md5 });
+        let was_directory = || published.result.deleted.iter().any(|path| is_below(path, &file.path));
+        let base = match &file.before {
+            Some(md5) => Content::File { md5: md5.clone() },
+            None if was_directory() => Content::Directory,
+            None => Content::Nothing,
+        };
         add(&file.path, Candidate::made(order, base, file, published));
     }
     for path in &published.result.deleted {
@@ -327,7 +344,9 @@ fn undeclared<'a>(
                 Content::File { md5: fs::digest(&at)?.0 }
             }
         };
-        add(path, Candidate::gone(order, base, Content::Nothing));
+        let becomes_directory = published.result.files.iter().any(|file| is_below(&file.path, path));
+        let theirs = if becomes_directory { Content::Directory } else { Content::Nothing };
+        add(path, Candidate::gone(order, base, theirs));
     }
     Ok(left_out)
 }

@@ -78,7 +78,7 @@ fn seeds(corpus: &str) -> Vec<String> {
 
 #[test]
 fn no_stage_file_makes_the_loader_fall_over() {
-    let config = DvcConfig::from_files(&[], "/p", None).expect("the defaults are valid");
+    let config = DvcConfig::from_files(&[], "/p", &|_| None).expect("the defaults are valid");
     let seeds = seeds(include_str!("../../fixtures/conformance/parse.jsonl"));
     let params = "keys: [a, b]\nmap: {x: {y: 1}}\nitem: 1\n";
     fuzz!("loader", seeds, |text: &str| {
@@ -112,7 +112,7 @@ fn no_settings_of_dvc_make_their_reader_fall_over() {
                   \"reflink,copy\"\n    dir = %(x)s\n# note\n[a]\n[[b]]\nc = '''d\ne'''\n"];
     fuzz!("settings reader", seeds.map(str::to_owned), |text: &str| {
         let file = ConfigFile { path: ".dvc/config".to_owned(), dir: "/p/.dvc".to_owned(), text: text.to_owned() };
-        drop(DvcConfig::from_files(&[file], "/p", Some("/home/u")));
+        drop(DvcConfig::from_files(&[file], "/p", &|user| user.is_empty().then(|| "/home/u".to_owned())));
     });
 }
 

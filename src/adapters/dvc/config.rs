@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use crate::adapters::process;
 use crate::diagnostic::Place;
 use crate::dvc::config::{ConfigError, ConfigFile, DvcConfig};
 use crate::env;
@@ -23,8 +24,7 @@ pub(crate) fn load(root: &Path) -> Result<DvcConfig, ConfigError> {
             Err(error) => return Err(ConfigError::new(Place::file(shown), error.to_string())),
         }
     }
-    let home = env::read_text(env::HOME);
-    DvcConfig::from_files(&files, &root.display().to_string(), home.as_deref())
+    DvcConfig::from_files(&files, &root.display().to_string(), &home_of)
 }
 
 /// The folders and names of the config files, the weakest first; they need not exist.
@@ -45,7 +45,15 @@ fn system_dir() -> PathBuf {
     Path::new(first).join("dvc")
 }
 
+/// The home of a user, `""` for this one, as Python's `expanduser` finds it.
+fn home_of(user: &str) -> Option<String> {
+    match user {
+        "" => env::read_text(env::HOME).or_else(|| process::home_of(None)),
+        named => process::home_of(Some(named)),
+    }
+}
+
 fn global_dir() -> Option<PathBuf> {
     let config = env::read(env::XDG_CONFIG_HOME).map(PathBuf::from);
-    Some(config.or_else(|| Some(Path::new(&env::read(env::HOME)?).join(".config")))?.join("dvc"))
+    Some(config.or_else(|| Some(Path::new(&home_of("")?).join(".config")))?.join("dvc"))
 }

@@ -14,7 +14,7 @@ mod tree;
 mod untracked;
 mod work_tree;
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use git2::ErrorCode;
 
@@ -194,9 +194,13 @@ impl Git {
     }
 }
 
-/// Whether an index has a file at a path. No file has a NUL in its path, and `git2` panics over it.
+/// Whether an index has a file at a path. Over one that no file can have `git2` panics: an empty one, one that leads out of the
+/// work tree, or with a NUL.
 fn is_in(index: &git2::Index, path: &str) -> bool {
-    !path.contains('\0') && index.get_path(Path::new(path), 0).is_some()
+    let mut parts = Path::new(path).components().peekable();
+    let may_be =
+        parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_))) && !path.contains('\0');
+    may_be && index.get_path(Path::new(path), 0).is_some()
 }
 
 /// The lower 32 bits, all that an index has room for.

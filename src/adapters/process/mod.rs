@@ -502,6 +502,15 @@ pub(crate) fn name_of(user: u32) -> Option<String> {
     nix::unistd::User::from_uid(user.into()).ok().flatten().map(|user| user.name)
 }
 
+/// The home that a user has by name, `None` for the user that this process runs as.
+pub(crate) fn home_of(name: Option<&str>) -> Option<String> {
+    let found = match name {
+        Some(name) => nix::unistd::User::from_name(name),
+        None => nix::unistd::User::from_uid(user().0.into()),
+    };
+    found.ok().flatten()?.dir.into_os_string().into_string().ok()
+}
+
 /// The name of this machine.
 pub(crate) fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()

@@ -128,8 +128,13 @@ pub(crate) struct DvcConfig {
 }
 
 impl DvcConfig {
-    /// Merges files, the weakest first; `root` is the project's absolute path, `home` what `~` stands for.
-    pub(crate) fn from_files(files: &[ConfigFile], root: &str, home: Option<&str>) -> Result<Self, ConfigError> {
+    /// Merges files, the weakest first; `root` is the project's absolute path, `home` says what `~` stands for with the name of
+    /// a user behind it, or nothing.
+    pub(crate) fn from_files(
+        files: &[ConfigFile],
+        root: &str,
+        home: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
         let mut merged = Section::new();
         for file in files {
             let sections = named_sections(lower_keys(ini::parse(&file.path, &file.text)?));
@@ -369,15 +374,14 @@ fn is_url(path: &str) -> bool {
     path.split_once("://").is_some_and(|(scheme, _)| !scheme.is_empty() && scheme.chars().all(word))
 }
 
-fn resolve(path: &str, dir: &str, home: Option<&str>) -> String {
+fn resolve(path: &str, dir: &str, home: &dyn Fn(&str) -> Option<String>) -> String {
     if is_url(path) || path.starts_with('/') {
         return path.to_owned();
     }
-    match (path.strip_prefix('~'), home) {
-        (Some(rest), Some(home)) if rest.is_empty() || rest.starts_with('/') => {
-            format!("{}{rest}", home.trim_end_matches('/'))
-        }
-        _ => normalise(&format!("{dir}/{path}")),
+    let of_user = path.strip_prefix('~').map(|rest| rest.split_at(rest.find('/').unwrap_or(rest.len())));
+    match of_user.and_then(|(user, rest)| Some((home(user)?, rest))) {
+        Some((home, rest)) => format!("{}{rest}", home.trim_end_matches('/')),
+        None => normalise(&format!("{dir}/{path}")),
     }
 }
 

@@ -163,7 +163,7 @@ mod tests {
     fn remote(settings: &str) -> Result<PlainRemote, String> {
         let text = format!("[core]\nremote = Store\n['remote \"store\"']\n{settings}\n");
         let file = ConfigFile { path: "config".to_owned(), dir: "/p/.dvc".to_owned(), text };
-        DvcConfig::from_files(&[file], "/p", None).unwrap_or_else(|error| panic!("{error}")).plain_remote()
+        DvcConfig::from_files(&[file], "/p", &|_| None).unwrap_or_else(|error| panic!("{error}")).plain_remote()
     }
 
     #[track_caller]

@@ -5,7 +5,9 @@ fn file(path: &str, dir: &str, text: &str) -> ConfigFile {
 }
 
 fn load(text: &str) -> Result<DvcConfig, ConfigError> {
-    DvcConfig::from_files(&[file(".dvc/config", "/p/.dvc", text)], "/p", Some("/home/u"))
+    DvcConfig::from_files(&[file(".dvc/config", "/p/.dvc", text)], "/p", &|user| {
+        user.is_empty().then(|| "/home/u".to_owned())
+    })
 }
 
 #[track_caller]
@@ -87,7 +89,8 @@ fn later_files_win_key_by_key_and_paths_are_relative_to_their_file() {
         file(".dvc/config", "/p/.dvc", "[cache]\ndir = ../../shared\nshared = Group\n[CORE]\nNO_SCM = True"),
         file(".dvc/config.local", "/p/.dvc", "['remote \"NAS\"']\nurl = ~/nas\n['remote \"s\"']\nurl = s3://b/c\n"),
     ];
-    let config = DvcConfig::from_files(&files, "/p", Some("/home/u")).unwrap_or_else(|error| panic!("{error}"));
+    let config = DvcConfig::from_files(&files, "/p", &|user| user.is_empty().then(|| "/home/u".to_owned()))
+        .unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.cache_dir, "/shared");
     assert_eq!(config.cache_types, [LinkType::Copy]);
     assert!(config.no_scm && !config.autostage);
@@ -110,7 +113,7 @@ fn the_rendered_config_means_the_same_elsewhere() {
     let first =
         load(text).and_then(|config| config.render_for("/elsewhere/.dvc")).unwrap_or_else(|error| panic!("{error}"));
     let moved = [file("config", "/elsewhere/.dvc", &first)];
-    let again = DvcConfig::from_files(&moved, "/elsewhere", None).unwrap_or_else(|error| panic!("{error}"));
+    let again = DvcConfig::from_files(&moved, "/elsewhere", &|_| None).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(again.cache_dir, "/p/.dvc/cache");
     assert_eq!(again.cache_types, [LinkType::Hardlink, LinkType::Copy]);
     assert_eq!(again.remotes["r"], "/p/x y");
@@ -135,11 +138,12 @@ fn odd_paths_are_quoted_or_written_from_where_they_are_read() {
             dir: format!("{root}/.dvc"),
             text: "['remote \"r\"']\nurl = ../store\n".to_owned(),
         }];
-        let config = DvcConfig::from_files(&files, &root, None).unwrap_or_else(|error| panic!("{error}"));
+        let config = DvcConfig::from_files(&files, &root, &|_| None).unwrap_or_else(|error| panic!("{error}"));
         let slot = format!("{root}/.dvc/fanout/slots/0/workspace/.dvc");
         let text = config.render_for(&slot).unwrap_or_else(|error| panic!("{root}: {error}"));
         let moved = [ConfigFile { path: "config".to_owned(), dir: slot, text }];
-        let again = DvcConfig::from_files(&moved, "/elsewhere", None).unwrap_or_else(|error| panic!("{root}: {error}"));
+        let again =
+            DvcConfig::from_files(&moved, "/elsewhere", &|_| None).unwrap_or_else(|error| panic!("{root}: {error}"));
         assert_eq!(again.cache_dir, format!("{root}/.dvc/cache"));
         assert_eq!(again.remotes["r"], format!("{root}/store"));
         if root.contains('%') {

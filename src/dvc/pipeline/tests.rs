@@ -12,7 +12,7 @@ use crate::dvc::config::DvcConfig;
 use crate::dvc::lockfile::Lockfile;
 
 fn config() -> DvcConfig {
-    DvcConfig::from_files(&[], "/home/me/project", None).expect("the defaults are valid")
+    DvcConfig::from_files(&[], "/home/me/project", &|_| None).expect("the defaults are valid")
 }
 
 fn load(files: &[(&str, &str)]) -> Result<(Project, Graph), Diagnostic> {

@@ -49,7 +49,9 @@ impl Workspace {
                 changes.files.push(path);
             }
         }
-        let missing = self.missing(all.iter().map(|found| found.path.as_str()));
+        // A file in whose place a directory is has gone.
+        let found = all.iter().filter(|found| found.kind != FoundKind::Directory);
+        let missing = self.missing(found.map(|found| found.path.as_str()));
         changes
             .deleted
             .extend(missing.into_iter().filter_map(|file| in_project(&file.path)).filter(|path| !skip(path)));
