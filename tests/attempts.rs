@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::support::same::{assert_same, assert_same_after_failure, fails_with, same_when_made};
-use crate::support::{Project, Ran};
+use crate::support::{Project, Ran, say};
 
 /// How long something may take to happen.
 const LIMIT: Duration = Duration::from_mins(3);
@@ -251,6 +251,49 @@ fn directories_hand_the_group_on_where_the_project_does() {
     serial.dvc(["repro"]);
     fanned.fanout(["run", "-j", "2"]).succeeded();
     assert_eq!(modes(&fanned), modes(&serial));
+}
+
+/// As a container's root at somebody's project, or in a folder of theirs that belongs to a group.
+#[test]
+fn owners_and_groups_are_those_that_dvc_leaves() {
+    let make = || {
+        let project = Project::without_init();
+        project.write("log", "first\n");
+        project.write("shared/kept", "");
+        project.write(
+            "dvc.yaml",
+            "stages:\n  make:\n    foreach: [a]\n    do:\n      cmd: echo x > shared/${item} && echo x > shared/${item}.json && echo x > \
+             shared/own && echo ${item} >> log\n      params: [p]\n      outs: ['shared/${item}', 'shared/${item}.json': {cache: false}]\n",
+        );
+        project.write("params.yaml", "p: 1\n");
+        project.commit("somebody's");
+        project
+    };
+    let (serial, fanned) = (make(), make());
+    for (project, command) in [(&serial, &["repro"][..]), (&fanned, &["run", "-j", "2"])] {
+        let run = || match command {
+            ["repro"] => drop(project.dvc(["repro"])),
+            _ => drop(project.fanout(command.iter().copied()).succeeded()),
+        };
+        let root = project.root().to_str().expect("UTF-8");
+        if Ran::of(project.command("chown").args(["-R", "12345:12346", root])).code != Some(0) {
+            say("skipped: only root can give files away");
+            return;
+        }
+        Ran::of(project.command("chmod").args(["g+s", "shared"])).succeeded();
+        run();
+        Ran::of(project.command("chown").args(["12345:12346", "dvc.lock", "shared/.gitignore"])).succeeded();
+        project.write("params.yaml", "p: 2\n");
+        run();
+    }
+    let owners = |project: &Project| {
+        let find = ["-path", "./.dvc", "-prune", "-o", "-path", "./.git", "-prune", "-o", "-printf", "%U:%G %m %p\\n"];
+        let found = Ran::of(project.command("find").arg(".").args(find)).succeeded();
+        let mut found: Vec<String> = found.lines().map(str::to_owned).collect();
+        found.sort_unstable();
+        found
+    };
+    assert_eq!(owners(&fanned), owners(&serial));
 }
 
 /// Outs that are repositories, with empty folders and links in them.

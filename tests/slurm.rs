@@ -1,7 +1,7 @@
 //! The Slurm engine on a real Slurm: real arrays, real nodes that die, and afterwards the project is what `dvc repro`
 //! would have left.
 
-use crate::support::same::{assert_clean, assert_same};
+use crate::support::same::{assert_clean, assert_same, fails_with};
 use crate::support::slurm::{Slurm, gated, keys, spawn, wait_for};
 use crate::support::{Project, attempts};
 
@@ -123,6 +123,13 @@ fn a_run_that_was_handed_over_and_is_drained_begins_no_later_phase() {
     let ran = slurm.fanout(&project, &["launch", "--detach", "--then", "finalize"]);
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     wait_for("the task runs", || slurm.runs(1));
+    for command in ["run", "launch"] {
+        let here = fails_with(&project, 2, [command]);
+        assert!(
+            here.stderr.contains("is left to the cluster") && here.stderr.contains("`--engine slurm`"),
+            "{here:#?}"
+        );
+    }
     let mut cancel = spawn(&slurm, &project, &["cancel", "--drain"]);
     wait_for("nothing waits", || slurm.call("squeue", &["-h", "-t", "PD", "-o", "%j"]).is_empty());
     std::fs::write(&go, "").expect("written");

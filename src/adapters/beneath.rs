@@ -8,7 +8,7 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use super::fs::{At as _, FsError, HANDS_GROUP_ON, directory_mode};
@@ -91,12 +91,30 @@ impl Beneath {
         Ok(bytes)
     }
 
+    /// Gives a file from elsewhere the owner and the group of the one at a path, as if it were written into that: as far as this
+    /// process may.
+    pub(crate) fn give_owner(&self, from: &Path, path: &str) -> Result<(), FsError> {
+        let Some((parent, name)) = self.parent_if_any(path)? else { return Ok(()) };
+        let Ok(found) = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) else { return Ok(()) };
+        let (owner, group) = (Uid::from_raw(found.st_uid), Gid::from_raw(found.st_gid));
+        for (owner, group) in [(Some(owner), None), (None, Some(group))] {
+            let _not_ours = rustix::fs::chownat(rustix::fs::CWD, from, owner, group, AtFlags::SYMLINK_NOFOLLOW);
+        }
+        Ok(())
+    }
+
     /// Moves something from elsewhere to a path, over a file or symlink that is there; makes the directories above.
     ///
     /// From another file system it is copied to a temporary name beside the path first.
     pub(crate) fn move_in(&self, from: &Path, path: &str) -> Result<(), FsError> {
         let (parent, name) = self.make_parent(path)?;
         let whole = self.root.join(path);
+        let above = rustix::fs::fstat(&parent).at("look at the directory of", &whole)?;
+        if above.st_mode & HANDS_GROUP_ON != 0 && self.look(path)?.is_none() {
+            // What is made there gets its group; who does not belong to it may not give it.
+            let group = Some(Gid::from_raw(above.st_gid));
+            let _not_ours = rustix::fs::chownat(rustix::fs::CWD, from, None, group, AtFlags::SYMLINK_NOFOLLOW);
+        }
         match rustix::fs::renameat(rustix::fs::CWD, from, &parent, name) {
             Err(Errno::XDEV) => {}
             moved => return moved.at("move into place", &whole),

@@ -49,7 +49,7 @@ enum Kept {
     Uncollected,
     /// Its plan is broken, or of a newer release.
     Unreadable,
-    /// What the object store has of it cannot be removed.
+    /// What the object store has of it cannot be looked at, or not be removed.
     Stored(String),
 }
 
@@ -69,7 +69,12 @@ fn prune(cli: &Cli, args: &PruneArgs, project: &ProjectHome) -> Result<Exit, Dia
             continue;
         };
         let why = match worklist::open(&fanout, Some(name)) {
-            Ok((_, plan)) => status::is_uncollected(&run, &plan)?.then_some(Kept::Uncollected),
+            Ok(_) if args.force => None,
+            // What workers left in an object store may not be here yet.
+            Ok((_, plan)) => match store::bring(&run, &plan) {
+                Ok(()) => status::is_uncollected(&run, &plan)?.then_some(Kept::Uncollected),
+                Err(error) => Some(Kept::Stored(error.one_line())),
+            },
             Err(_) => Some(Kept::Unreadable),
         };
         if let Some(why) = why.filter(|_| !args.force) {
@@ -93,7 +98,8 @@ fn prune(cli: &Cli, args: &PruneArgs, project: &ProjectHome) -> Result<Exit, Dia
     for (name, why) in &kept {
         text::note(&match why {
             Kept::On => format!("run {name} stays: it is on"),
-            Kept::Stored(why) => format!("run {name} stays: {why}"),
+            Kept::Stored(why) if args.force => format!("run {name} stays: {why}"),
+            Kept::Stored(why) => format!("run {name} stays: {why} (--force removes it all the same)"),
             Kept::Unreadable => format!("run {name} stays: its plan is not readable (--force removes it)"),
             Kept::Left => format!(
                 "run {name} stays: its Jobs may still be running in a cluster (`dvc-fanout cancel {name}` ends them, or --force)"

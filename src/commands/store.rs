@@ -162,6 +162,17 @@ pub(crate) fn receive(mailbox: &Mailbox, run: &RunDir, plan: &Plan) -> Result<()
     Ok(())
 }
 
+/// Brings what workers have put into the object store of a run, if it was put into one from here and has not ended.
+pub(crate) fn bring(run: &RunDir, plan: &Plan) -> Result<(), Diagnostic> {
+    if fs::exists(&run.brought_here()) || journal::has_ended(run)? {
+        return Ok(());
+    }
+    match mailbox(run, &RunningArgs::default())? {
+        Some(mailbox) => receive(&mailbox, run, plan),
+        None => Ok(()),
+    }
+}
+
 /// Writes down what a launch took from the store and put into it.
 pub(crate) fn note(mailbox: &Mailbox, run: &RunDir) -> Result<(), Diagnostic> {
     Ok(Journal::open(run)?

@@ -42,6 +42,8 @@ fn two_machines_share_a_run_with_nothing_but_the_store() {
     for part in ["0", "1"] {
         work(&server, &project, &run, part);
     }
+    let ran = server.fanout(&project, &["runs", "prune", "--keep", "0"]);
+    assert!(ran.stderr.contains("it has results that were not collected"), "nobody has them yet: {ran:#?}");
     let ran = server.fanout(&project, &["launch"]);
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     assert!(!ran.stderr.contains("started in slot"), "all is done already: {ran:#?}");

@@ -279,13 +279,17 @@ impl<'c> Transaction<'c> {
             After::Symlink(target) => fs::symlink(target, &staged)?,
             After::Nothing | After::Same => {}
         }
-        if matches!(change.after, After::Symlink(_)) || change.mode.is_some() {
-            return Ok(());
-        }
+        let is_file = matches!(change.after, After::Bytes(_) | After::Copy { .. });
         let old = match self.tree.look(&change.path)? {
             Some(Seen::File { mode, .. }) if !change.is_remade => Some(mode),
             _ => None,
         };
+        if is_file && old.is_some() {
+            self.tree.give_owner(&staged, &change.path)?;
+        }
+        if matches!(change.after, After::Symlink(_)) || change.mode.is_some() {
+            return Ok(());
+        }
         if old.is_some() || change.executable.is_some() {
             let mode = old.map_or_else(|| fs::mode(&staged), Ok)?;
             fs::set_mode(&staged, change.executable.map_or(mode, |executable| with_executable(mode, executable)))?;

@@ -12,7 +12,7 @@ use crate::commands::{differences, store, summary};
 use crate::diagnostic::Diagnostic;
 use crate::engine::launch::{self as engine, Launched, Work, cannot_listen};
 use crate::engine::recorder::Audience;
-use crate::engine::{AnyEngine, HandedOver, Scene};
+use crate::engine::{AnyEngine, EngineName, HandedOver, Scene};
 use crate::env;
 use crate::exit::Exit;
 use crate::model::requests::KEEP_RUNNING;
@@ -25,10 +25,27 @@ use crate::state::home::ProjectHome;
 use crate::state::mailbox::Presence;
 use crate::state::paths::RunDir;
 use crate::state::run_lock::RunLock;
-use crate::state::{durations, kept, worklist};
+use crate::state::{durations, kept, status, worklist};
 use crate::worker::mounted::Mounting;
 
 mod data;
+
+/// Refuses to do here what Jobs of a cluster may be at, unless that was said.
+pub(crate) fn refuse_left(
+    run: &RunDir,
+    said: Option<EngineName>,
+    chosen: Option<EngineName>,
+) -> Result<(), Diagnostic> {
+    if said.is_some() || chosen.unwrap_or_default() != EngineName::default() || !status::is_left(run)? {
+        return Ok(());
+    }
+    let engines = status::engines(run)?;
+    let engine = engines.first().map_or("", String::as_str);
+    Err(Diagnostic::usage(format!("run {} is left to the cluster: its Jobs may still be running", run.name()))
+        .cause("commands would run here and there at the same time")
+        .hint(format!("`--engine {engine}` watches them again; `dvc-fanout cancel {}` ends them", run.name()))
+        .hint("`--engine local` does here all the same what has no result yet"))
+}
 
 pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
@@ -49,7 +66,9 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
     let running = settings.running(&args.running)?;
     let mailbox = store::mailbox(&run, &running)?;
     let scene = Scene { detach: args.detach, mailbox: mailbox.as_ref(), ..Scene::new(&project, &run, &plan, &running) };
-    let mut engine = args.engine.completed(&settings)?.resolve(&scene)?;
+    let engine = args.engine.completed(&settings)?;
+    refuse_left(&run, args.engine.engine, engine.engine)?;
+    let mut engine = engine.resolve(&scene)?;
     if args.dry_run {
         let items = worklist::read_all(&run)?;
         let work = Work { run: &run, plan: &plan, items: &items, phases: &phases, expected: &HashMap::new() };

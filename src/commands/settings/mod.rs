@@ -145,10 +145,11 @@ impl Settings {
                     continue;
                 };
                 let (name, value) = (flag.get_long().unwrap_or_default(), entry.node.clone().into_value());
-                if typed.contains_key(name) {
+                let said = typed.get(name);
+                if said.is_some() && !is_by_name(flag) {
                     continue;
                 }
-                let shaped = shaped(Kind::of(flag), &value);
+                let shaped = beside(said, shaped(flag, &value));
                 // One by one, so that the setting that is wrong can be named.
                 let alone = Map::from_iter([(name.to_owned(), shaped.clone())]);
                 if let Err(error) = serde_json::from_value::<T>(Json::Object(alone)) {
@@ -159,7 +160,13 @@ impl Settings {
                 all.insert(name.to_owned(), shaped);
             }
         }
-        all.extend(typed);
+        for (name, value) in typed {
+            // What is in there by name is together with what the file says of others.
+            let is_in = flags.iter().any(|flag| is_by_name(flag) && flag.get_long() == Some(name.as_str()));
+            if !(is_in && all.contains_key(&name)) {
+                all.insert(name, value);
+            }
+        }
         serde_json::from_value(Json::Object(all)).map_err(|error| wrong(&error.to_string(), self.file.position))
     }
 }
@@ -365,11 +372,32 @@ impl Kind {
     }
 }
 
+/// Whether a flag says something of one name after another, so that what is said of a name leaves the others as they are.
+fn is_by_name(flag: &Arg) -> bool {
+    let names = flag.get_value_names().unwrap_or_default();
+    Kind::of(flag) == Kind::List && matches!(names, [name] if name.contains('='))
+}
+
+/// What the file says of names that the flags say nothing of, and what these say.
+fn beside(said: Option<&Json>, in_file: Json) -> Json {
+    let (Some(Json::Array(said)), Json::Array(in_file)) = (said, &in_file) else { return in_file };
+    let name = |item: &Json| item.as_str().map(|text| text.split('=').next().unwrap_or_default().to_owned());
+    let names: Vec<Option<String>> = said.iter().map(name).collect();
+    in_file.iter().filter(|item| !names.contains(&name(item))).chain(said).cloned().collect()
+}
+
 /// Gives a value the shape of its flag: `{a: b}` is `a=b` where several may be given, and YAML where a text is wanted.
-fn shaped(kind: Kind, value: &Value) -> Json {
-    match (kind, value) {
+fn shaped(flag: &Arg, value: &Value) -> Json {
+    // As on the command line, `a,b` may be two.
+    let parts = |text: String| -> Vec<Json> {
+        match flag.get_value_delimiter() {
+            Some(delimiter) => text.split(delimiter).map(|part| part.trim().into()).collect(),
+            None => vec![text.into()],
+        }
+    };
+    match (Kind::of(flag), value) {
         (Kind::List, Value::List(items)) => {
-            items.iter().map(|item| item.to_text().unwrap_or_else(|| item.to_json().to_string())).collect()
+            items.iter().flat_map(|item| parts(item.to_text().unwrap_or_else(|| item.to_json().to_string()))).collect()
         }
         (Kind::List, Value::Map(entries)) => {
             let pair = |(key, value): (&Value, &Value)| {
@@ -377,7 +405,7 @@ fn shaped(kind: Kind, value: &Value) -> Json {
             };
             entries.iter().map(pair).collect()
         }
-        (Kind::List, scalar) => Json::Array(scalar.to_text().into_iter().map(Json::from).collect()),
+        (Kind::List, scalar) => Json::Array(scalar.to_text().into_iter().flat_map(parts).collect()),
         (Kind::Text, value) => value.to_text().map_or_else(|| value.to_json().to_string().into(), Json::from),
         (Kind::Switch | Kind::Other, value) => value.to_json(),
     }

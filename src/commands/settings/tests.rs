@@ -32,6 +32,23 @@ fn a_flag_wins_over_the_file() {
     assert_eq!((args.jobs.map(usize::from), args.retries), (Some(2), Some(1)));
 }
 
+/// Somebody else needs one of the licences today; the others have the limits that they have.
+#[test]
+fn a_limit_on_the_command_line_leaves_those_of_other_groups() {
+    let settings = parse("groups: {licence: 2, api: 1}\n").expect("good settings");
+    let groups = ["licence=1", "new=3"].map(|group| group.parse().expect("a limit")).to_vec();
+    let args = settings.running(&RunningArgs { groups, ..RunningArgs::default() }).expect("good settings");
+    let limits: Vec<(String, usize)> = args.groups().into_iter().collect();
+    assert_eq!(limits, [("api".to_owned(), 1), ("licence".to_owned(), 1), ("new".to_owned(), 3)]);
+}
+
+#[test]
+fn lists_are_split_as_on_the_command_line() {
+    for text in ["gpus: 0,1", "gpus: '0, 1'", "gpus: [0, 1]", "gpus: ['0,1']"] {
+        assert_eq!(running(text).expect("good settings")["gpus"], serde_json::json!(["0", "1"]), "{text}");
+    }
+}
+
 #[test]
 fn what_is_wrong_is_named() {
     let message = |text: &str| running(text).expect_err("a bad setting").message;
