@@ -165,3 +165,26 @@ fn files_in_folders_are_links_where_dvc_leaves_links() {
         }
     }
 }
+
+/// The same content lies in the cache as DVC 3 has it, which is another place.
+#[test]
+fn data_of_dvc_2_that_are_not_in_its_cache_are_put_there() {
+    let made = || {
+        let project = Project::empty();
+        project.write("in", "1\n");
+        project.dvc(["add", "--quiet", "in"]);
+        project.edit("in.dvc", "  hash: md5\n", "");
+        project.write(
+            "dvc.yaml",
+            "stages:\n  copy:\n    foreach: [a]\n    do:\n      cmd: cp in ${item}\n      deps: [in]\n      outs: ['${item}']\n",
+        );
+        project.commit("data of DVC 2");
+        project
+    };
+    let (serial, fanned) = (made(), made());
+    serial.dvc(["repro"]);
+    fanned.fanout(["run"]).succeeded();
+    assert_same_listing(&serial, &fanned, &|_| true, "old data");
+    assert_eq!(fanned.dvc(["status", "--json"]).trim(), "{}");
+    assert!(fanned.fanout(["run"]).succeeded().contains("nothing to do"));
+}

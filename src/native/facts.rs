@@ -101,9 +101,12 @@ impl Facts for Place<'_> {
         file.map(Some).map_err(|source| FactError::new(ParamsError::Invalid { path: owned(), source }))
     }
 
-    /// Checks the object as DVC does: what is wrong goes, what is right gets protected.
+    /// Checks the object as DVC does: what is wrong goes, what is right gets protected. Those of DVC 2 are only looked at.
     fn is_cached(&self, object: ObjectKey) -> Result<bool, FactError> {
-        self.store.check(object.oid, &self.hasher()).map_err(FactError::new)
+        match object.hash {
+            HashName::Md5 => self.store.check(object.oid, &self.hasher()).map_err(FactError::new),
+            HashName::Md5Dos2unix => self.store.cache().is_intact(object, &self.hasher()).map_err(FactError::new),
+        }
     }
 
     fn cached_members(&self, object: ObjectKey) -> Option<Vec<Member>> {
