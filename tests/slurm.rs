@@ -142,6 +142,21 @@ fn a_run_that_was_handed_over_and_is_drained_begins_no_later_phase() {
     assert_clean(&project, &[]);
 }
 
+/// What happens between two looks at the queue is known from the workers themselves.
+#[test]
+fn reports_say_how_long_work_items_took_however_rarely_slurm_is_asked() {
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    let project = keys(4, "sleep 0.7 && echo ${item} > ${item}.txt");
+    let ran = slurm.fanout(&project, &["run"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    let report: serde_json::Value =
+        serde_json::from_str(&project.fanout(["report", "--format", "json"]).succeeded()).expect("JSON");
+    for item in report["work_items"].as_array().expect("a list") {
+        let seconds = item["attempts"][0]["seconds"].as_f64().expect("a number");
+        assert!(seconds >= 0.7, "{item:#}");
+    }
+}
+
 /// Before its time is over, a command has some of it to save what it has.
 #[test]
 fn a_command_that_the_time_limit_ends_has_time_to_save_what_it_has() {

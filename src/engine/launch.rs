@@ -53,7 +53,7 @@ pub(crate) fn launch(work: Work<'_>, audience: Audience, engine: &mut AnyEngine)
     let total = work.phases.iter().map(|phase| work.plan.phases[*phase].count).sum();
     let mut launch = Launch {
         work,
-        recorder: Recorder::new(work.run, work.items, audience, total)?,
+        recorder: Recorder::new(work.run, work.items, audience, total, !matches!(engine, AnyEngine::Local(_)))?,
         exit: Exit::Success,
         asked: None,
         stop: watch::Sender::new(Stop::No),

@@ -10,12 +10,13 @@ use crate::adapters::clock;
 use crate::diagnostic::Diagnostic;
 use crate::engine::settle::settle;
 use crate::model::event::Event;
-use crate::model::numbers::ItemIndex;
+use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::output::progress::{Progress, Style};
 use crate::output::text;
 use crate::state::format::WorkItem;
 use crate::state::journal::{Journal, Journaled};
 use crate::state::paths::RunDir;
+use crate::state::results;
 
 /// Work items that are named as the reason why one was skipped.
 const NAMED: usize = 3;
@@ -36,8 +37,10 @@ pub(super) struct Recorder<'a> {
     progress: Progress,
     /// Whether events are printed, one a line.
     prints_events: bool,
-    /// When the running attempts began.
+    /// When the running attempts began, as far as that was seen.
     started: HashMap<ItemIndex, String>,
+    /// Whether beginnings and ends are seen when they are looked for, not when they happen.
+    sees_late: bool,
 }
 
 impl<'a> Recorder<'a> {
@@ -47,10 +50,11 @@ impl<'a> Recorder<'a> {
         items: &'a [WorkItem],
         audience: Audience,
         total: usize,
+        sees_late: bool,
     ) -> Result<Self, Diagnostic> {
         let progress = Progress::new(audience.style, total);
         let (journal, prints_events) = (Journal::open(run)?, audience.prints_events);
-        Ok(Recorder { run, items, journal, progress, prints_events, started: HashMap::new() })
+        Ok(Recorder { run, items, journal, progress, prints_events, started: HashMap::new(), sees_late })
     }
 
     /// Takes in what an engine says.
@@ -63,13 +67,14 @@ impl<'a> Recorder<'a> {
             Event::AttemptFinished { index, attempt, ending, retry_after } => {
                 let ending = settle(self.run, index, attempt, ending);
                 let begun = self.started.remove(&index).unwrap_or_default();
+                let measured = if self.sees_late { measured(self.run, index, attempt)? } else { None };
                 Journaled::AttemptFinished {
                     index,
                     id: self.id(index),
                     attempt,
                     ending: ending.kind(),
                     message: ending.why().filter(|why| !why.is_empty()).map(str::to_owned),
-                    seconds: clock::seconds_between(&begun, &clock::now()),
+                    seconds: measured.unwrap_or_else(|| clock::seconds_between(&begun, &clock::now())),
                     retry_after_seconds: retry_after.map(|wait| wait.as_secs_f64()),
                 }
             }
@@ -142,6 +147,12 @@ fn named(names: &[&str]) -> String {
     let more = names.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {} more", text::grouped(more)) } else { String::new() };
     names[..names.len().min(NAMED)].join(", ") + &more
+}
+
+/// The seconds that an attempt took by its worker's own clock, if there is a result of it.
+fn measured(run: &RunDir, index: ItemIndex, attempt: AttemptNumber) -> Result<Option<f64>, Diagnostic> {
+    let published = results::best(run, index)?.filter(|published| published.result.attempt == attempt);
+    Ok(published.map(|published| clock::seconds_between(&published.result.started, &published.result.finished)))
 }
 
 #[cfg(test)]

@@ -171,6 +171,8 @@ impl History {
                 let begun = self.attempts.get_mut(index).into_iter().flatten().rfind(|begun| begun.number == *attempt);
                 let Some(begun) = begun else { return };
                 begun.seconds = *seconds;
+                // It may have begun long before that was seen.
+                begun.begin = begun.begin.min((now - seconds).max(0.0));
                 begun.message.clone_from(message);
                 begun.end = Some(*ending);
             }
