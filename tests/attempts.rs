@@ -224,6 +224,15 @@ fn files_of_cached_directories_keep_their_modes() {
     assert_eq!(kinds(modes(&fanned)), kinds(modes(&serial)));
 }
 
+/// What `find` prints of everything but DVC's and git's own, sorted.
+fn outside_of_dvc(project: &Project, format: &str) -> Vec<String> {
+    let find = ["-path", "./.dvc", "-prune", "-o", "-path", "./.git", "-prune", "-o", "-printf", format];
+    let found = Ran::of(project.command("find").arg(".").args(find)).succeeded();
+    let mut found: Vec<String> = found.lines().map(str::to_owned).collect();
+    found.sort_unstable();
+    found
+}
+
 /// A laboratory's folder, in which all belongs to a group.
 #[test]
 fn directories_hand_the_group_on_where_the_project_does() {
@@ -240,13 +249,7 @@ fn directories_hand_the_group_on_where_the_project_does() {
         Ran::of(project.command("find").arg(project.root()).args(folders)).succeeded();
         project
     };
-    let modes = |project: &Project| {
-        let find = ["-path", "./.dvc", "-prune", "-o", "-path", "./.git", "-prune", "-o", "-printf", "%m %p\\n"];
-        let found = Ran::of(project.command("find").arg(".").args(find)).succeeded();
-        let mut found: Vec<String> = found.lines().map(str::to_owned).collect();
-        found.sort_unstable();
-        found
-    };
+    let modes = |project: &Project| outside_of_dvc(project, "%m %p\\n");
     let (serial, fanned) = (make(), make());
     serial.dvc(["repro"]);
     fanned.fanout(["run", "-j", "2"]).succeeded();
@@ -286,13 +289,7 @@ fn owners_and_groups_are_those_that_dvc_leaves() {
         project.write("params.yaml", "p: 2\n");
         run();
     }
-    let owners = |project: &Project| {
-        let find = ["-path", "./.dvc", "-prune", "-o", "-path", "./.git", "-prune", "-o", "-printf", "%U:%G %m %p\\n"];
-        let found = Ran::of(project.command("find").arg(".").args(find)).succeeded();
-        let mut found: Vec<String> = found.lines().map(str::to_owned).collect();
-        found.sort_unstable();
-        found
-    };
+    let owners = |project: &Project| outside_of_dvc(project, "%U:%G %m %p\\n");
     assert_eq!(owners(&fanned), owners(&serial));
 }
 

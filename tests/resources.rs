@@ -79,7 +79,7 @@ fn work_items_share_cpus_and_see_the_gpus_they_asked_for() {
     assert!(!said.stderr.contains("asks for more"), "{said:?}");
     project.edit("dvc.yaml", "gpus: 1", "gpus: 4");
     let said = project.fanout(["run", "-j", "3", "--gpus", "7", "--force"]);
-    assert!(said.stderr.contains("s1 and 3 more asks for more GPUs than the 1 here"), "{said:?}");
+    assert!(said.stderr.contains("s1 and 3 more ask for more GPUs than the 1 here"), "{said:?}");
 }
 
 #[test]
@@ -182,4 +182,13 @@ fn the_schema_of_the_configuration_file_is_up_to_date() {
     }
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(kept == said || cfg!(not(feature = "kubernetes")), "DVC_FANOUT_UPDATE=1 writes {} anew", path.display());
+}
+
+#[test]
+fn a_name_in_the_settings_that_is_no_stage_is_told() {
+    let project = Project::from_fixture("sessions");
+    project.write(CONFIG, "stages:\n  extrakt: {cpus: 1}\n  extract@gone: {cpus: 1}\n  extract: {cpus: 1}\n");
+    let said = project.fanout(["plan"]);
+    let told = "`stages.extrakt` in `.dvc/fanout/config.yaml` is no stage of this project (did you mean `extract`?)";
+    assert!(said.stderr.contains(told) && !said.stderr.contains("gone"), "{said:?}");
 }

@@ -121,18 +121,18 @@ fn listener() -> io::Result<&'static broadcast::Sender<Asked>> {
     let (mut interrupt, mut terminate, mut hangup, mut time) = {
         use tokio::signal::unix::{SignalKind, signal};
         let _inside = runtime.enter();
-        // Who starts this process without them (`nohup`) means it, and its commands as well.
-        let unless_ignored = |kind: SignalKind| (!is_ignored(kind)).then(|| signal(kind)).transpose();
-        let interrupt = unless_ignored(SignalKind::interrupt())?;
-        let hangup = unless_ignored(SignalKind::hangup())?;
-        (interrupt, signal(SignalKind::terminate())?, hangup, signal(SignalKind::user_defined1())?)
+        // Who starts this process with hangups ignored (`nohup`) means it and its commands. A shell that starts it in the
+        // background has it ignore Ctrl-C, which says nothing of whoever sends it one.
+        let hangup = (!is_ignored(SignalKind::hangup())).then(|| signal(SignalKind::hangup())).transpose()?;
+        let usual = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        (usual.0, usual.1, hangup, signal(SignalKind::user_defined1())?)
     };
     let requests = REQUESTS.get_or_init(|| broadcast::channel(WAITING).0);
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         runtime.block_on(async {
             loop {
                 let asked = tokio::select! {
-                    () = received(&mut interrupt) => Asked::Interrupt,
+                    _ = interrupt.recv() => Asked::Interrupt,
                     _ = terminate.recv() => Asked::Signal(number(Signal::TERM)),
                     () = received(&mut hangup) => Asked::Signal(number(Signal::HUP)),
                     _ = time.recv() => Asked::TimeIsUp,

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use clap::ValueEnum as _;
+
 use crate::cli::{Cli, Format, RunArgs};
 use crate::collect::place;
 use crate::commands;
@@ -71,12 +73,14 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     let launched = launch::launch(cli, &scene, &phases, &mut engine)?;
     if matches!(launched.exit, Exit::Signal(_)) {
         kept::end(&run)?;
+        let engine = args.engine.engine.and_then(|engine| engine.to_possible_value());
+        let again = engine.map_or_else(String::new, |engine| format!(" --engine {}", engine.get_name()));
         if launched.is_drained {
             finalize::bring(&project, &run, &plan, &worklist::read_to_collect(&run)?, &args.ending)?;
-            text::note("stopped; what is done was collected, and `dvc-fanout run` does the rest");
+            text::note(&format!("stopped; what is done was collected, and `dvc-fanout run{again}` does the rest"));
         } else {
             bring_persisted(&project, &run)?;
-            text::note("stopped; `dvc-fanout run` resumes from here");
+            text::note(&format!("stopped; `dvc-fanout run{again}` resumes from here"));
         }
         return Ok(launched.exit);
     }

@@ -135,6 +135,7 @@ fn write_down(
     survey: &Survey,
 ) -> Result<Planned, Diagnostic> {
     let Survey { project, graph, order, changes, candidates, base } = survey;
+    requests::tell_unknown(project.stages.iter(), &requests);
     let (git, prefix) = home.git()?;
     let earlier = worklist::runs(&home.fanout())?;
     let run_id = clock::run_id(earlier.last().map(String::as_str));

@@ -263,6 +263,11 @@ impl RunDir {
         self.0.join("looks.json")
     }
 
+    /// The names of Jobs that were printed since the run was last launched, one a line.
+    pub(crate) fn printed(&self) -> PathBuf {
+        self.0.join("printed")
+    }
+
     /// Present where the run was planned in another clone of the project.
     pub(crate) fn brought_here(&self) -> PathBuf {
         self.0.join("brought-here")

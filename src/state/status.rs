@@ -111,6 +111,16 @@ pub(crate) fn is_left(run: &RunDir) -> Result<bool, FsError> {
     Ok(!run_lock::is_held(run)? && may_go_on(run)?)
 }
 
+/// The engine to whose cluster a run was left; Jobs that were only printed may never be there.
+pub(crate) fn left_to(run: &RunDir) -> Result<Option<String>, Diagnostic> {
+    if !is_left(run)? {
+        return Ok(None);
+    }
+    let printed = fs::read_text_if_any(&run.printed())?.unwrap_or_default();
+    let open = shards::open(run)?.into_iter().find(|job| printed.lines().all(|line| line != job));
+    open.map(|job| shards::engine_of(run, &job)).transpose()
+}
+
 /// Whether Jobs of a run may go on in a cluster, watched or not.
 pub(crate) fn may_go_on(run: &RunDir) -> Result<bool, FsError> {
     Ok(!shards::open(run)?.is_empty() && !is_finalized(&journal::read(run)?))

@@ -25,7 +25,7 @@ use crate::state::home::ProjectHome;
 use crate::state::mailbox::Presence;
 use crate::state::paths::RunDir;
 use crate::state::run_lock::RunLock;
-use crate::state::{durations, kept, status, worklist};
+use crate::state::{durations, kept, shards, status, worklist};
 use crate::worker::mounted::Mounting;
 
 mod data;
@@ -36,11 +36,10 @@ pub(crate) fn refuse_left(
     said: Option<EngineName>,
     chosen: Option<EngineName>,
 ) -> Result<(), Diagnostic> {
-    if said.is_some() || chosen.unwrap_or_default() != EngineName::default() || !status::is_left(run)? {
+    if said.is_some() || chosen.unwrap_or_default() != EngineName::default() {
         return Ok(());
     }
-    let engines = status::engines(run)?;
-    let engine = engines.first().map_or("", String::as_str);
+    let Some(engine) = status::left_to(run)? else { return Ok(()) };
     Err(Diagnostic::usage(format!("run {} is left to the cluster: its Jobs may still be running", run.name()))
         .cause("commands would run here and there at the same time")
         .hint(format!("`--engine {engine}` watches them again; `dvc-fanout cancel {}` ends them", run.name()))
@@ -72,7 +71,11 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
     if args.dry_run {
         let items = worklist::read_all(&run)?;
         let work = Work { run: &run, plan: &plan, items: &items, phases: &phases, expected: &HashMap::new() };
+        let before = shards::open(&run)?;
         engine::dry_run(work, &mut engine)?.iter().for_each(|manifest| text::result(manifest));
+        for job in shards::open(&run)?.iter().filter(|job| !before.contains(job)) {
+            fs::append_line(&run.printed(), job)?;
+        }
         return Ok(Exit::Success);
     }
     let mut lock = hold(&run)?;
@@ -127,6 +130,10 @@ pub(crate) fn launch(
 fn prepare(scene: &Scene<'_>, phases: &[usize], engine: &AnyEngine) -> Result<Vec<WorkItem>, Diagnostic> {
     let Scene { project, run, plan, .. } = *scene;
     let items = worklist::read_briefly(run)?;
+    if !matches!(engine, AnyEngine::Local(_)) {
+        // What was printed may be made now.
+        fs::remove(&run.printed())?;
+    }
     if scene.mailbox.is_some() || !matches!(engine, AnyEngine::Local(_)) {
         refuse_keeping(phases.iter().flat_map(|phase| &items[plan.phases[*phase].places()]))?;
     }

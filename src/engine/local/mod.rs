@@ -367,11 +367,10 @@ impl LocalEngine {
         let said = |what: String, asks: &dyn Fn(&Task) -> bool| {
             let mut asking = tasks.iter().filter(|task| asks(task));
             let first = asking.next()?;
-            let others = match asking.count() {
-                0 => String::new(),
-                others => format!(" and {others} more"),
-            };
-            Some(format!("{}{others} asks for more {what}: it gets what there is", first.id))
+            Some(match asking.count() {
+                0 => format!("{} asks for more {what}: it gets what there is", first.id),
+                others => format!("{} and {others} more ask for more {what}: they get what there is", first.id),
+            })
         };
         [
             said(format!("CPUs than the {} that `--jobs` shares", self.config.jobs), &cpus),

@@ -96,6 +96,11 @@ impl Carried {
             && std::fs::read_link(self.workspace.join(path)).is_ok_and(|target| target == self.seen.join(path))
     }
 
+    /// Whether there are no links.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
     /// What the target of a link of this kind is in the project.
     pub(crate) fn leads_to<'p>(&self, target: &'p Path) -> Option<&'p str> {
         target.strip_prefix(&self.seen).ok()?.to_str()

@@ -29,6 +29,9 @@ impl CopiedLinks {
 
     /// The copies at a path and below it, each with what it leads to, relative to the top of the git work tree.
     pub(crate) fn copies(&self, at: &Path) -> Result<Vec<(PathBuf, String)>, FsError> {
+        if self.carried.is_empty() && self.inputs.is_empty() {
+            return Ok(vec![]);
+        }
         let mut paths = vec![at.to_owned()];
         match at.symlink_metadata() {
             Ok(metadata) if metadata.is_dir() => {

@@ -81,7 +81,10 @@ impl Workspace {
             }
             for directory in &published.result.empty {
                 self.make_way(&directory.path)?;
-                fs::create_dir(&root.join(&directory.path))?;
+                let at = root.join(&directory.path);
+                fs::create_dir(&at)?;
+                // Else the project would have it as whichever work item comes first has seen it.
+                fs::set_directory_mode(&at, directory.mode)?;
             }
         }
         let own = self.own_lines(item, &lines)?;
