@@ -1,6 +1,6 @@
 //! Merges files that DVC does not cache: declared outs, file by file, and others that changed and git does not ignore.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use similar::TextDiff;
 
@@ -14,6 +14,7 @@ use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::lockfile::conflict::{Conflict, Difference, Reason, Subject};
 use crate::dvc::lockfile::merge::{Merge, merge_value};
 use crate::dvc::pipeline::path;
+use crate::model::carry::has_below;
 use crate::model::collection::LeftOut;
 use crate::state::format::{Plan, ResultFile};
 use crate::state::home::ProjectHome;
@@ -303,6 +304,10 @@ fn undeclared<'a>(
             candidates.insert(path, candidate);
         }
     };
+    let deleted: BTreeSet<String> = published.result.deleted.iter().cloned().collect();
+    // Only where something goes can a file be in the place of a folder, or a folder in that of a file.
+    let made = published.result.files.iter().filter(|_| !deleted.is_empty());
+    let made: BTreeSet<String> = made.map(|file| file.path.clone()).collect();
     let ignores = git.ignores();
     for file in files {
         if ignores.is_ignored(&path::join(prefix, &file.path))? {
@@ -318,10 +323,9 @@ fn undeclared<'a>(
             });
             continue;
         }
-        let was_directory = || published.result.deleted.iter().any(|path| is_below(path, &file.path));
         let base = match &file.before {
             Some(md5) => Content::File { md5: md5.clone() },
-            None if was_directory() => Content::Directory,
+            None if has_below(&deleted, &file.path) => Content::Directory,
             None => Content::Nothing,
         };
         add(&file.path, Candidate::made(order, base, file, published));
@@ -344,8 +348,7 @@ fn undeclared<'a>(
                 Content::File { md5: fs::digest(&at)?.0 }
             }
         };
-        let becomes_directory = published.result.files.iter().any(|file| is_below(&file.path, path));
-        let theirs = if becomes_directory { Content::Directory } else { Content::Nothing };
+        let theirs = if has_below(&made, path) { Content::Directory } else { Content::Nothing };
         add(path, Candidate::gone(order, base, theirs));
     }
     Ok(left_out)

@@ -50,14 +50,12 @@ pub(crate) fn outs(
             let state = published.result.stages.iter().find(|stage| stage.address == planned.address);
             match state.map(|stage| stage.state) {
                 Some(StageState::Ran | StageState::Restored) => {
-                    place_stage(project, run, planned, &published)?;
-                    tell_dvc::look(project, planned, &published, &mut known)?;
+                    place_stage(project, run, planned, &published, &mut known)?;
                 }
                 // What was missing was pulled.
                 Some(StageState::Unchanged) if pull => {
                     if planned.outs.iter().any(|out| !fs::exists(&root.join(&out.resolved))) {
-                        place_stage(project, run, planned, &published)?;
-                        tell_dvc::look(project, planned, &published, &mut known)?;
+                        place_stage(project, run, planned, &published, &mut known)?;
                     }
                 }
                 // DVC removes the outs of a stage before it runs it; what the cache has is not lost.
@@ -96,6 +94,7 @@ fn place_stage(
     run: &RunDir,
     planned: &PlannedStage,
     published: &Published,
+    known: &mut Known,
 ) -> Result<(), Diagnostic> {
     let root = &project.root;
     let placing = Placing { cache: Path::new(&project.config.cache_dir), links: &project.config.cache_types };
@@ -114,6 +113,7 @@ fn place_stage(
             for file in published.hidden_of(&planned.address, &out.resolved, None) {
                 put(&tree, run, published, file)?;
             }
+            tell_dvc::look(project, out, recorded, known)?;
         } else if !out.cache && is_free_or_directory(&root.join(&out.resolved)) {
             make_empty(root, &out.resolved, None, empty)?;
         }

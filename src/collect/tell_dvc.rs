@@ -5,29 +5,24 @@ use std::path::Path;
 use crate::adapters::dvc::cache::Cache;
 use crate::adapters::dvc::state::Known;
 use crate::diagnostic::Diagnostic;
+use crate::dvc::pipeline::stage::Recorded;
 use crate::model::run::{Executed, StageState};
 use crate::output::text;
-use crate::state::format::{PlannedStage, StageResult, WorkItem};
+use crate::state::format::{PlannedOut, StageResult, WorkItem};
 use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
-use crate::state::published::Published;
 use crate::state::results;
 
-/// Looks at the cached outs of a stage, which are in the project now.
+/// Looks at a cached out as it is recorded, which is in the project now.
 pub(super) fn look(
     project: &ProjectHome,
-    planned: &PlannedStage,
-    published: &Published,
+    out: &PlannedOut,
+    recorded: &Recorded,
     known: &mut Known,
 ) -> Result<(), Diagnostic> {
     let cache = Cache::new(Path::new(&project.config.cache_dir));
-    for out in planned.outs.iter().filter(|out| out.cache) {
-        let recorded = published.recorded_out(&planned.address, &out.path);
-        if let Some(object) = recorded.and_then(|recorded| recorded.object()) {
-            known.add(&project.root, &out.resolved, object, &cache)?;
-        }
-    }
-    Ok(())
+    let Some(object) = recorded.object() else { return Ok(()) };
+    Ok(known.add(&project.root, &out.resolved, object, &cache)?)
 }
 
 /// Tells DVC. Where that fails, nothing is lost but what it is for.
@@ -51,8 +46,13 @@ pub(crate) fn tell_of_last(project: &ProjectHome, run: &RunDir, items: &[WorkIte
             stage.executor == Executed::Native && matches!(stage.state, StageState::Ran | StageState::Restored)
         };
         for planned in &item.stages {
-            if published.result.stages.iter().any(|stage| stage.address == planned.address && is_new(stage)) {
-                look(project, planned, &published, &mut known)?;
+            if !published.result.stages.iter().any(|stage| stage.address == planned.address && is_new(stage)) {
+                continue;
+            }
+            for out in planned.outs.iter().filter(|out| out.cache) {
+                if let Some(recorded) = published.recorded_out(&planned.address, &out.path) {
+                    look(project, out, &recorded, &mut known)?;
+                }
             }
         }
     }

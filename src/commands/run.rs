@@ -65,9 +65,7 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     let phases: Vec<usize> = (0..plan.phases.len()).filter(|phase| !plan.phases[*phase].trailing).collect();
     let mailbox = store::mailbox(&run, &running)?;
     let scene = Scene { mailbox: mailbox.as_ref(), ..Scene::new(&project, &run, &plan, &running) };
-    let engine = args.engine.completed(&settings)?;
-    launch::refuse_left(&run, args.engine.engine, engine.engine)?;
-    let mut engine = engine.resolve(&scene)?;
+    let mut engine = launch::chosen_engine(&args.engine, &settings, &scene)?;
     let lock = launch::hold(&run)?;
     kept::hold(&run)?;
     let launched = launch::launch(cli, &scene, &phases, &mut engine)?;

@@ -115,7 +115,7 @@ impl Harvest<'_> {
         let is_new = matches!(made.state, StageState::Ran | StageState::Restored);
         let cached = if out.cache && is_directory && is_new { self.members(made, out) } else { None };
         let usual = self.draft.usual_mode()?;
-        // Otherwise all files are.
+        // Where copies are made, no file is a link anyway.
         let may_be_own = cached.is_some() && made.state == StageState::Ran && !LinkType::make_copies(self.links);
         let (mut own, mut is_all_own) = (vec![], may_be_own);
         let mut modes = directories_below(root, &out.resolved)?;
@@ -127,14 +127,15 @@ impl Harvest<'_> {
                 if files {
                     self.publish(root, &path, Some(&made.address), &mut left.files, 0)?.hidden = is_hidden;
                 }
-            } else if is_directory && mode.is_some_and(|mode| mode != usual & 0o666) {
-                made.executable.extend(mode.filter(|mode| mode & 0o100 != 0).map(|_| path.clone()));
-                // One that is linked has the mode of its object.
-                let own = mode.filter(|_| fs::names_of(&root.join(&path)) == 1);
-                modes.extend(own.map(|mode| PathMode { path: path.clone(), mode }));
+                continue;
             }
-            if may_be_own && !is_hidden {
-                let is_own = mode.is_some() && fs::names_of(&root.join(&path)) == 1;
+            let unusual = mode.filter(|mode| is_directory && *mode != usual & 0o666);
+            let may_matter = unusual.is_some() || (may_be_own && mode.is_some());
+            let is_own = may_matter && fs::names_of(&root.join(&path)) == 1;
+            made.executable.extend(unusual.filter(|mode| mode & 0o100 != 0).map(|_| path.clone()));
+            // One that is linked has the mode of its object.
+            modes.extend(unusual.filter(|_| is_own).map(|mode| PathMode { path: path.clone(), mode }));
+            if may_be_own {
                 is_all_own &= is_own;
                 own.extend(is_own.then_some(path));
             }

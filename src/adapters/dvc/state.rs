@@ -133,7 +133,7 @@ impl Known {
 
 /// The folder of a project in DVC's site cache, made if it is not there (`dvc/repo/__init__.py: site_cache_dir`).
 fn folder(root: &Path, site_cache: Option<&str>, user: &str) -> Result<PathBuf, FsError> {
-    let asked = env::read_text(env::DVC_SITE_CACHE_DIR).filter(|folder| !folder.is_empty());
+    let asked = env::read_text(env::DVC_SITE_CACHE_DIR);
     let all = PathBuf::from(asked.as_deref().or(site_cache).unwrap_or(SITE_CACHE)).join("repo");
     let missing: Vec<&Path> = all.ancestors().take_while(|folder| !fs::exists(folder)).collect();
     for folder in missing.into_iter().rev() {
@@ -146,7 +146,7 @@ fn folder(root: &Path, site_cache: Option<&str>, user: &str) -> Result<PathBuf, 
         fs::create_new(&born)?;
     }
     let time = float_repr(modified(&born.metadata().at("look at", &born)?));
-    let (root, user) = (repr(&text(&root.to_string_lossy())), repr(&text(user)));
+    let (root, user) = (repr(&dvc::Value::str(root.to_string_lossy())), repr(&dvc::Value::str(user)));
     let folder = all.join(fs::digest_bytes(format!("({root}, None, {time}, {user}, {MAJOR}, 0)").as_bytes()));
     fs::create_dir(&folder)?;
     Ok(folder)
@@ -154,7 +154,7 @@ fn folder(root: &Path, site_cache: Option<&str>, user: &str) -> Result<PathBuf, 
 
 /// The name of this user as Python finds it (`getpass.getuser`).
 fn user_name() -> Option<String> {
-    let named = env::USER_NAMES.iter().filter_map(|name| env::read_text(name)).find(|name| !name.is_empty());
+    let named = env::USER_NAMES.iter().find_map(|name| env::read_text(name));
     named.or_else(|| process::name_of(process::user().0))
 }
 
@@ -206,10 +206,6 @@ fn in_nanoseconds(time: f64) -> String {
 fn checksum(found: &Metadata) -> u128 {
     let all = format!("([{}, {}, {}],)", found.ino(), float_repr(modified(found)), found.len());
     u128::from_str_radix(&fs::digest_bytes(all.as_bytes()), 16).expect("32 hexadecimal digits")
-}
-
-fn text(text: &str) -> dvc::Value {
-    dvc::Value::Str(text.to_owned())
 }
 
 /// A text as `json.dumps` writes it, in ASCII.

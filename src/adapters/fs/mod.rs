@@ -25,10 +25,10 @@ const BLOCK: usize = 1 << 16;
 /// What to do where this user may not do something.
 pub(super) const NO_ACCESS: &str = "give this user access there, then run the same command again";
 
-/// A file operation that failed, with the path it was about.
 /// The bit of a directory in which everything gets its group.
 pub(crate) const HANDS_GROUP_ON: u32 = 0o2000;
 
+/// A file operation that failed, with the path it was about.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} `{}`", path.display())]
 pub(crate) struct FsError {

@@ -12,7 +12,7 @@ use crate::commands::{differences, store, summary};
 use crate::diagnostic::Diagnostic;
 use crate::engine::launch::{self as engine, Launched, Work, cannot_listen};
 use crate::engine::recorder::Audience;
-use crate::engine::{AnyEngine, EngineName, HandedOver, Scene};
+use crate::engine::{AnyEngine, EngineArgs, EngineName, HandedOver, Scene};
 use crate::env;
 use crate::exit::Exit;
 use crate::model::requests::KEEP_RUNNING;
@@ -30,15 +30,21 @@ use crate::worker::mounted::Mounting;
 
 mod data;
 
-/// Refuses to do here what Jobs of a cluster may be at, unless that was said.
-pub(crate) fn refuse_left(
-    run: &RunDir,
-    said: Option<EngineName>,
-    chosen: Option<EngineName>,
-) -> Result<(), Diagnostic> {
-    if said.is_some() || chosen.unwrap_or_default() != EngineName::default() {
-        return Ok(());
+/// The engine that flags and settings ask for.
+pub(crate) fn chosen_engine(
+    typed: &EngineArgs,
+    settings: &Settings,
+    scene: &Scene<'_>,
+) -> Result<AnyEngine, Diagnostic> {
+    let completed = typed.completed(settings)?;
+    if typed.engine.is_none() && completed.engine.unwrap_or_default() == EngineName::default() {
+        refuse_left(scene.run)?;
     }
+    completed.resolve(scene)
+}
+
+/// Refuses to do here what Jobs of a cluster may be at.
+fn refuse_left(run: &RunDir) -> Result<(), Diagnostic> {
     let Some(engine) = status::left_to(run)? else { return Ok(()) };
     Err(Diagnostic::usage(format!("run {} is left to the cluster: its Jobs may still be running", run.name()))
         .cause("commands would run here and there at the same time")
@@ -65,9 +71,7 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
     let running = settings.running(&args.running)?;
     let mailbox = store::mailbox(&run, &running)?;
     let scene = Scene { detach: args.detach, mailbox: mailbox.as_ref(), ..Scene::new(&project, &run, &plan, &running) };
-    let engine = args.engine.completed(&settings)?;
-    refuse_left(&run, args.engine.engine, engine.engine)?;
-    let mut engine = engine.resolve(&scene)?;
+    let mut engine = chosen_engine(&args.engine, &settings, &scene)?;
     if args.dry_run {
         let items = worklist::read_all(&run)?;
         let work = Work { run: &run, plan: &plan, items: &items, phases: &phases, expected: &HashMap::new() };

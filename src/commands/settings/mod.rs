@@ -160,12 +160,9 @@ impl Settings {
                 all.insert(name.to_owned(), shaped);
             }
         }
+        // What was typed and is in there already is together with what the file says of other names.
         for (name, value) in typed {
-            // What is in there by name is together with what the file says of others.
-            let is_in = flags.iter().any(|flag| is_by_name(flag) && flag.get_long() == Some(name.as_str()));
-            if !(is_in && all.contains_key(&name)) {
-                all.insert(name, value);
-            }
+            all.entry(name).or_insert(value);
         }
         serde_json::from_value(Json::Object(all)).map_err(|error| wrong(&error.to_string(), self.file.position))
     }
