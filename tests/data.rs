@@ -1,6 +1,7 @@
 //! Data that DVC brings, links or leaves in its own ways: old caches, imports, remotes, folders that git ignores.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use crate::support::Project;
 use crate::support::same::{assert_same, assert_same_listing, same_when_made};
@@ -158,6 +159,52 @@ fn files_in_folders_are_links_where_dvc_leaves_links() {
         let (serial, fanned) = (made(), made());
         let runs = |project: &Project| fs::remove_dir_all(project.path("a")).expect("removed");
         for change in [&|_: &Project| {}, &runs as &dyn Fn(&Project)] {
+            [&serial, &fanned].into_iter().for_each(change);
+            serial.dvc(["repro"]);
+            fanned.fanout(["run", "-j", "2"]).succeeded();
+            assert_same_listing(&serial, &fanned, &|_| true, types);
+        }
+    }
+}
+
+/// DVC takes what was edited into its cache, and links it from there.
+#[test]
+fn edited_data_are_linked_as_dvc_links_them() {
+    for types in ["symlink", "hardlink,copy", "reflink,copy", "copy"] {
+        let made = || {
+            let project = Project::empty();
+            project.write(".dvc/config", &format!("[cache]\n    type = \"{types}\"\n"));
+            project.write("raw/a", "a\n");
+            project.write("raw/b", "b\n");
+            project.write("one.txt", "1\n");
+            project.write("frozen.txt", "1\n");
+            project.dvc(["add", "--quiet", "raw", "one.txt"]);
+            project.write(
+                "dvc.yaml",
+                "stages:\n  ice:\n    cmd: 'true'\n    outs: [frozen.txt]\n  make:\n    foreach: [a, b]\n    do:\n      \
+                 cmd: cat raw/${item} one.txt frozen.txt > ${item}.out\n      deps: ['raw/${item}', one.txt, frozen.txt]\n      \
+                 outs: ['${item}.out']\n",
+            );
+            project.dvc(["commit", "--quiet", "--force", "ice"]);
+            project.dvc(["freeze", "ice"]);
+            project.commit("links");
+            project
+        };
+        let (serial, fanned) = (made(), made());
+        let edit = |path: &'static str, mode: u32| {
+            move |project: &Project| {
+                let at = project.path(path);
+                fs::remove_file(&at).expect("removed");
+                fs::write(&at, format!("new {path}\n")).expect("written");
+                fs::set_permissions(&at, fs::Permissions::from_mode(mode)).expect("set");
+            }
+        };
+        let edits = |project: &Project| {
+            edit("raw/a", 0o600)(project);
+            edit("one.txt", 0o600)(project);
+            edit("frozen.txt", 0o755)(project);
+        };
+        for change in [&|_: &Project| {}, &edits as &dyn Fn(&Project)] {
             [&serial, &fanned].into_iter().for_each(change);
             serial.dvc(["repro"]);
             fanned.fanout(["run", "-j", "2"]).succeeded();

@@ -9,6 +9,7 @@ mod files;
 mod ignores;
 mod locks;
 pub(crate) mod place;
+mod relink;
 pub(crate) mod tell_dvc;
 #[cfg(test)]
 mod tests;

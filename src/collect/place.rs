@@ -11,8 +11,9 @@ use crate::adapters::beneath::Beneath;
 use crate::adapters::dvc::files::DiskFiles;
 use crate::adapters::dvc::place::{CachedOut, Placing, make_empty, place_cached};
 use crate::adapters::dvc::state::Known;
+use crate::adapters::dvc::store::Store;
 use crate::adapters::fs::{self, FoundKind};
-use crate::collect::{is_there_already, tell_dvc};
+use crate::collect::{is_there_already, relink, tell_dvc};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::pipeline::ignore::DvcIgnore;
 use crate::dvc::pipeline::path::is_within;
@@ -36,6 +37,9 @@ pub(crate) fn outs(
     rejected: &[Rejected],
 ) -> Result<(), Diagnostic> {
     let (root, pull) = (&project.root, plan.options.pull);
+    // What was pulled, and what another clone of the project never had.
+    let brings_missing = pull || fs::exists(&run.brought_here());
+    let store = Store::of(&project.config);
     let rejected: HashSet<_> = rejected.iter().map(|rejected| (rejected.index, rejected.attempt)).collect();
     let place = |item: &WorkItem| -> Result<Known, Diagnostic> {
         let mut known = Known::default();
@@ -46,14 +50,15 @@ pub(crate) fn outs(
         if rejected.contains(&(item.index, published.result.attempt)) {
             return Ok(known);
         }
-        for planned in item.stages.iter().filter(|stage| pull || !stage.records) {
+        for planned in &item.stages {
             let state = published.result.stages.iter().find(|stage| stage.address == planned.address);
             match state.map(|stage| stage.state) {
+                Some(StageState::Ran) if planned.records => relink::outs(root, &store, planned, &published)?,
+                _ if planned.records && !pull => {}
                 Some(StageState::Ran | StageState::Restored) => {
                     place_stage(project, run, planned, &published, &mut known)?;
                 }
-                // What was missing was pulled.
-                Some(StageState::Unchanged) if pull => {
+                Some(StageState::Unchanged) if brings_missing => {
                     if planned.outs.iter().any(|out| !fs::exists(&root.join(&out.resolved))) {
                         place_stage(project, run, planned, &published, &mut known)?;
                     }

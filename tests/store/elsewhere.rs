@@ -263,6 +263,42 @@ fn the_last_stages_run_in_a_clone_that_has_pulled_nothing() {
     assert_eq!(other.read("dvc.lock"), serial.read("dvc.lock"));
 }
 
+/// It has the cache in common with the project, but none of the outs.
+#[test]
+fn outs_of_stages_that_have_not_changed_come_to_another_clone() {
+    let Some(server) = S3::start() else { return };
+    let project = Project::without_init();
+    let pipeline = |also: &str| {
+        format!(
+            "stages:
+  map:
+    foreach: [a, b]
+    do:
+      cmd: echo ${{item}} > ${{item}}.out{also}
+      outs: ['${{item}}.out']
+  gather:
+    cmd: mkdir all && cp a.out b.out all
+    deps: [a.out, b.out]
+    outs: [all]
+"
+        )
+    };
+    project.write("dvc.yaml", &pipeline(""));
+    let cache = project.root().with_file_name("cache");
+    project.dvc(["cache", "dir", "--quiet", &cache.display().to_string()]);
+    project.dvc(["repro"]);
+    project.write("dvc.yaml", &pipeline("; true"));
+    project.commit("the same in other words");
+    let run = posted(&server, &project);
+    work(&server, &project, &run, "0");
+    work(&server, &project, &run, "1");
+    let other = clone_of(&project);
+    succeeded(server.fanout(&other, &["finalize", &run, "--store", STORE]));
+    assert_eq!(other.read("a.out"), "a\n");
+    assert_eq!(other.read("all/b.out"), "b\n");
+    assert_eq!(other.dvc(["status"]), "Data and pipelines are up to date.\n");
+}
+
 /// Nobody watches them: they ask.
 #[test]
 fn workers_that_were_started_by_hand_end_once_the_run_is_cancelled() {

@@ -24,7 +24,8 @@ use rustix::io::Errno;
 use crate::adapters::dvc::cache::{Cache, PROTECTED, inside};
 use crate::adapters::dvc::hash::{HashError, Hasher};
 use crate::adapters::fs::{self, At as _, FsError};
-use crate::dvc::config::LinkType;
+use crate::adapters::machine;
+use crate::dvc::config::{DvcConfig, LinkType};
 use crate::dvc::hash::{HashName, Md5};
 use crate::dvc::oid::{ObjectKey, Oid};
 
@@ -75,6 +76,11 @@ impl Links {
 }
 
 impl Store {
+    /// The cache of a project with these settings.
+    pub(crate) fn of(config: &DvcConfig) -> Store {
+        Store::new(Path::new(&config.cache_dir), &config.cache_types, config.cache_is_shared, machine::umask())
+    }
+
     /// The cache in `dir`; `types` are those of `cache.type`, `shared` says that `cache.shared` is `group`.
     pub(crate) fn new(dir: &Path, types: &[LinkType], shared: bool, umask: u32) -> Store {
         let (dir_mode, file_mode) = if shared { SHARED } else { (0o777 & !umask, 0o666 & !umask) };

@@ -5,7 +5,6 @@ use std::path::Path;
 use crate::adapters::dvc::Dvc;
 use crate::adapters::dvc::files::DiskFiles;
 use crate::adapters::dvc::store::Store;
-use crate::adapters::machine;
 use crate::adapters::process::{self, Ending, Program};
 use crate::cli::{Cli, ReproArgs};
 use crate::diagnostic::Diagnostic;
@@ -74,7 +73,7 @@ fn native(home: &ProjectHome, args: &ReproArgs) -> Result<Exit, Instead> {
     let order = order.map_err(|error| for_dvc(error.into()))?;
     let git = if home.config.no_scm { None } else { Some(home.git()?) };
     let config = &home.config;
-    let store = Store::new(Path::new(&config.cache_dir), &config.cache_types, config.cache_is_shared, machine::umask());
+    let store = Store::of(config);
     let shell = Shell::find(vec![]);
     let place = Place {
         root: &home.root,

@@ -25,7 +25,7 @@ use crate::state::format::WorkItem;
 use crate::state::paths::SlotDir;
 use crate::worker::child::{Stopped, Watch};
 use crate::worker::executor::dvc::DvcExecutor;
-use crate::worker::executor::native::{self, NativeExecutor, OnlyDvc};
+use crate::worker::executor::native::{NativeExecutor, OnlyDvc};
 use crate::worker::executor::{Executor as _, Ran, Scene};
 use crate::worker::first::{self, HeadStart};
 use crate::worker::harvest::Left;
@@ -53,7 +53,7 @@ impl<'a> Check<'a> {
     /// For the work items that are done in a slot.
     pub(crate) fn new(config: &'a DvcConfig, root: &'a Path, version: &'a DvcVersion, slot: &SlotDir) -> Self {
         let cache = own_cache(Path::new(&config.cache_dir), slot);
-        Check { config, root, version, cache, project: native::store(config) }
+        Check { config, root, version, cache, project: Store::of(config) }
     }
 
     fn executor(&self) -> NativeExecutor<'_> {

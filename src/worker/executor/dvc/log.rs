@@ -7,6 +7,8 @@ pub(super) struct ReproLog {
     pub running: HashSet<String>,
     pub restored: HashSet<String>,
     pub unchanged: HashSet<String>,
+    /// Changed data and frozen stages, which are only recorded.
+    pub verified: HashSet<String>,
     /// The failed stages as DVC lists them in its last lines, still quoted.
     failed: String,
     /// DVC's warnings about commands and files, by the stage that ran last before.
@@ -34,6 +36,10 @@ impl ReproLog {
                 said.unchanged.insert(stage.to_owned());
             } else if let Some(stage) = between(line, "Stage '", "' is cached - skipping run, checking out outputs") {
                 said.restored.insert(stage.to_owned());
+            } else if let Some(stage) = between(line, "Verifying data sources in stage: '", "'")
+                .or_else(|| between(line, "Verifying outputs in frozen stage: '", "'"))
+            {
+                said.verified.insert(stage.to_owned());
             } else if let Some((_, command)) = line.split_once("WARNING: failed to run: ") {
                 said.take_back_failures(&mut own_words);
                 said.reasons.push((current.clone(), format!("failed to run: {command}")));
@@ -78,6 +84,7 @@ impl ReproLog {
         self.running.extend(later.running);
         self.restored.extend(later.restored);
         self.unchanged.extend(later.unchanged);
+        self.verified.extend(later.verified);
         self.failed = [self.failed.as_str(), later.failed.as_str()].join(" ");
         self.reasons.extend(later.reasons);
         self.error = later.error.or_else(|| self.error.take());

@@ -234,7 +234,8 @@ fn nameless_user(error: &str) -> Diagnostic {
 fn end(stage: &PlannedStage, entry: Option<&String>, stopped: &Stopped, said: &ReproLog) -> StageEnd {
     // DVC does not say that it imported something.
     let is_imported = stage.name.is_none() && !stage.records && stopped.is_success();
-    let recorded = is_imported || stage.base.as_ref() != entry;
+    let is_verified = stage.records && stopped.is_success() && said.verified.contains(&stage.address);
+    let recorded = is_imported || is_verified || stage.base.as_ref() != entry;
     let state = stage_state(recorded, &stage.address, stopped, said);
     let has_failed = state == StageState::Failed;
     StageEnd {

@@ -21,7 +21,6 @@ use crate::adapters::dvc::lock::RepositoryLock;
 use crate::adapters::dvc::store::Store;
 use crate::adapters::fs::FsError;
 use crate::adapters::git::Git;
-use crate::adapters::machine;
 use crate::adapters::process::{self, Ending, Input, Program};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::config::DvcConfig;
@@ -71,7 +70,7 @@ pub(crate) struct NativeExecutor<'a> {
 impl<'a> NativeExecutor<'a> {
     /// The config is the project's at `root`, whose cache all workspaces share.
     pub(crate) fn new(config: &'a DvcConfig, root: &Path, dvc: DvcExecutor<'a>, only_dvc: OnlyDvc) -> Self {
-        let store = store(config);
+        let store = Store::of(config);
         let unusual = repro::unusual_setting(config, root);
         NativeExecutor { config, store, unusual, params: ParamsMemory::default(), git: None, dvc, only_dvc }
     }
@@ -207,12 +206,6 @@ impl Executor for NativeExecutor<'_> {
         let stopped = stopped.unwrap_or(Stopped::Ended(Ending::Exited(code)));
         Ok(Ran { stopped, stages: outcomes.stages.into_iter().map(end).collect(), error: None })
     }
-}
-
-/// The project's cache.
-pub(crate) fn store(config: &DvcConfig) -> Store {
-    let (dir, types) = (Path::new(&config.cache_dir), &config.cache_types);
-    Store::new(dir, types, config.cache_is_shared, machine::umask())
 }
 
 /// What became of a stage, in the words of results.
