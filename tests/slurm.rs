@@ -142,6 +142,28 @@ fn a_run_that_was_handed_over_and_is_drained_begins_no_later_phase() {
     assert_clean(&project, &[]);
 }
 
+/// One has failed already, so that nothing else would wait for the rest.
+#[test]
+fn a_run_is_not_ended_while_its_tasks_may_be_at_work() {
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    let (project, go) = gated(2);
+    project.edit("dvc.yaml", "'while", "'test ${item} = k0 || exit 1; while");
+    project.commit("one fails");
+    project.fanout(["plan"]).succeeded();
+    slurm.fanout(&project, &["launch", "--detach"]).succeeded();
+    let is_failed = || project.fanout(["status"]).succeeded().contains("1 failed");
+    wait_for("the task runs, and the other has failed", || slurm.runs(1) && is_failed());
+    let ran = fails_with(&project, 1, ["finalize"]);
+    assert!(ran.stderr.contains("1 work item of run"), "{ran:#?}");
+    assert!(ran.stderr.contains("may still be running in the cluster"), "{ran:#?}");
+    std::fs::write(&go, "").expect("written");
+    let ran = slurm.fanout(&project, &["launch"]);
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    fails_with(&project, 1, ["finalize"]);
+    assert_eq!(project.read("k0.txt"), "k0\n");
+    assert_eq!(attempts(&project), [1, 1]);
+}
+
 /// What happens between two looks at the queue is known from the workers themselves.
 #[test]
 fn reports_say_how_long_work_items_took_however_rarely_slurm_is_asked() {

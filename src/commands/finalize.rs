@@ -26,17 +26,21 @@ use crate::state::paths::RunDir;
 use crate::state::published;
 use crate::state::results;
 use crate::state::run_lock::RunLock;
-use crate::state::{kept, slots, unsettled, worklist};
+use crate::state::{kept, slots, status, unsettled, worklist};
 use crate::worker::salvage;
 use crate::worker::transfer::{Object, Transfer};
 
 pub(crate) fn run(cli: &Cli, args: &FinalizeArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
     let (run, plan) = store::open(&project, args.run.as_deref(), args.running.store.as_deref())?;
+    let left = status::left_to(&run)?;
     let lock = launch::hold(&run)?;
     let running = Settings::read(&project.root)?.running(&args.running)?;
     if let Some(mailbox) = store::mailbox(&run, &running)? {
         store::receive(&mailbox, &run, &plan)?;
+    }
+    if let Some(engine) = left {
+        refuse_unfinished(&run, &plan, &engine)?;
     }
     finalize(cli, &project, &lock, &plan, &running, &args.ending, Trailing::RunIfLaunched)
 }
@@ -134,7 +138,7 @@ pub(crate) fn finalize(
     drop(items);
     let all: Vec<usize> = (0..plan.phases.len()).collect();
     let counts = summary::counts(run, plan, &all)?;
-    if !counts.failed.is_empty() || counts.not_run > 0 || !is_whole {
+    if !counts.are_all_good() || !is_whole {
         exit = worst(exit, Exit::WorkItemsFailed);
     }
     if plan.work_items > 0 {
@@ -156,16 +160,36 @@ pub(crate) fn finalize(
     differences::tell(project, run, plan, exit)
 }
 
+/// Refuses to end a run that a cluster may be at, which is so until somebody has seen the end of its Jobs.
+fn refuse_unfinished(run: &RunDir, plan: &Plan, engine: &str) -> Result<(), Diagnostic> {
+    let counts = summary::counts(run, plan, &launched(plan))?;
+    if counts.not_run == 0 {
+        return Ok(());
+    }
+    let name = run.name();
+    let said = format!("{} of run {name} may still be running in the cluster", count(counts.not_run, "work item"));
+    Err(Diagnostic::new(Exit::WorkItemsFailed, said)
+        .hint(format!(
+            "`dvc-fanout launch {name} --engine {engine}` waits for them; `dvc-fanout cancel {name}` ends them"
+        ))
+        .hint(format!("`dvc-fanout collect {name}` brings what is done")))
+}
+
+/// The phases that `launch` runs.
+fn launched(plan: &Plan) -> Vec<usize> {
+    (0..plan.phases.len()).filter(|phase| !plan.phases[*phase].trailing).collect()
+}
+
 /// Says that work items of phases that `launch` runs have not run yet, where that is not because of one that failed: what
 /// comes after them has nothing to begin with, and the run goes on.
 fn unfinished(project: &ProjectHome, run: &RunDir, plan: &Plan) -> Result<Option<Diagnostic>, Diagnostic> {
-    let launched: Vec<usize> = (0..plan.phases.len()).filter(|phase| !plan.phases[*phase].trailing).collect();
-    let counts = summary::counts(run, plan, &launched)?;
-    if counts.not_run == 0 || !counts.failed.is_empty() {
+    let counts = summary::counts(run, plan, &launched(plan))?;
+    let left = counts.not_run + counts.skipped;
+    if left == 0 || !counts.failed.is_empty() {
         return Ok(None);
     }
-    let (have, them) = if counts.not_run == 1 { ("has", "it") } else { ("have", "them") };
-    let said = format!("{} {have} not run", count(counts.not_run, "work item"));
+    let (have, them) = if left == 1 { ("has", "it") } else { ("have", "them") };
+    let said = format!("{} {have} not run", count(left, "work item"));
     let is_latest = worklist::runs(&project.fanout())?.pop().as_ref() == Some(&plan.run);
     let name = if is_latest { String::new() } else { format!(" {}", plan.run) };
     Ok(Some(Diagnostic::new(Exit::WorkItemsFailed, said).hint(format!("`dvc-fanout launch{name}` runs {them}"))))

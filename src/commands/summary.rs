@@ -16,7 +16,15 @@ const SHOWN: usize = 5;
 pub(crate) struct Counts {
     pub succeeded: usize,
     pub failed: Vec<Failed>,
+    /// Since what they need failed.
+    pub skipped: usize,
     pub not_run: usize,
+}
+
+impl Counts {
+    pub(crate) fn are_all_good(&self) -> bool {
+        self.failed.is_empty() && self.skipped == 0 && self.not_run == 0
+    }
 }
 
 /// A work item that failed, with the attempt that counts.
@@ -34,12 +42,8 @@ pub(crate) fn counts(run: &RunDir, plan: &Plan, phases: &[usize]) -> Result<Coun
         match state {
             ItemState::Done { .. } => counts.succeeded += 1,
             ItemState::Failed { attempt, why, .. } => counts.failed.push(Failed { index, attempt, why }),
-            ItemState::Waiting
-            | ItemState::Running { .. }
-            | ItemState::Interrupted { .. }
-            | ItemState::Skipped { .. } => {
-                counts.not_run += 1;
-            }
+            ItemState::Skipped { .. } => counts.skipped += 1,
+            ItemState::Waiting | ItemState::Running { .. } | ItemState::Interrupted { .. } => counts.not_run += 1,
         }
     }
     Ok(counts)
@@ -49,7 +53,7 @@ pub(crate) fn counts(run: &RunDir, plan: &Plan, phases: &[usize]) -> Result<Coun
 pub(crate) fn print(run: &RunDir, plan: &Plan, counts: &Counts) -> Result<(), Diagnostic> {
     let mut line = format!("{} done", count(counts.succeeded, "work item"));
     let rest = if shards::open(run)?.is_empty() { "not run" } else { "left to the cluster" };
-    for (number, what) in [(counts.failed.len(), "failed"), (counts.not_run, rest)] {
+    for (number, what) in [(counts.failed.len(), "failed"), (counts.skipped, "skipped"), (counts.not_run, rest)] {
         if number > 0 {
             line.push_str(&format!(", {number} {what}"));
         }
