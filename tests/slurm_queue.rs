@@ -1,7 +1,7 @@
 //! What the Slurm engine puts into the queue, and what becomes of it where it is refused, lost or handed over.
 
 use crate::support::same::{assert_clean, assert_same};
-use crate::support::slurm::{Slurm, keys, stand_in, wait_for};
+use crate::support::slurm::{Slurm, gated, keys, stand_in, wait_for};
 use crate::support::{Project, Ran, attempts, run_folder};
 
 #[test]
@@ -288,6 +288,20 @@ fn a_run_that_was_handed_over_ends_as_dvc_repro_leaves_it() {
         assert_same(&serial, &fanned, &controller_said(&fanned));
         assert_clean(&fanned, &[]);
     }
+}
+
+#[test]
+fn what_stops_the_job_that_sees_to_the_end_is_told() {
+    let Some(slurm) = Slurm::start(&[]) else { return };
+    let (project, go) = gated(1);
+    project.fanout(["plan"]).succeeded();
+    slurm.fanout(&project, &["launch", "--detach", "--then", "finalize"]).succeeded();
+    wait_for("the task runs", || slurm.runs(1));
+    project.edit("dvc.yaml", "'while", "'true; while");
+    std::fs::write(go, "").expect("written");
+    wait_for("everything has ended", || slurm.call("squeue", &["-h"]).is_empty());
+    let status = project.fanout(["status"]).succeeded();
+    assert!(status.contains("the job that was to see to its end stopped: the plan of run"), "{status}");
 }
 
 /// All phases are in the queue already when the first one turns out to need another try.

@@ -33,15 +33,12 @@ use crate::worker::transfer::{Object, Transfer};
 pub(crate) fn run(cli: &Cli, args: &FinalizeArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
     let (run, plan) = store::open(&project, args.run.as_deref(), args.running.store.as_deref())?;
-    let left = status::left_to(&run)?;
     let lock = launch::hold(&run)?;
     let running = Settings::read(&project.root)?.running(&args.running)?;
     if let Some(mailbox) = store::mailbox(&run, &running)? {
         store::receive(&mailbox, &run, &plan)?;
     }
-    if let Some(engine) = left {
-        refuse_unfinished(&run, &plan, &engine)?;
-    }
+    refuse_unfinished(&run)?;
     finalize(cli, &project, &lock, &plan, &running, &args.ending, Trailing::RunIfLaunched)
 }
 
@@ -160,30 +157,23 @@ pub(crate) fn finalize(
     differences::tell(project, run, plan, exit)
 }
 
-/// Refuses to end a run that a cluster may be at, which is so until somebody has seen the end of its Jobs.
-fn refuse_unfinished(run: &RunDir, plan: &Plan, engine: &str) -> Result<(), Diagnostic> {
-    let counts = summary::counts(run, plan, &launched(plan))?;
-    if counts.not_run == 0 {
-        return Ok(());
-    }
+/// Refuses to end a run while work items of it may be done in a cluster.
+fn refuse_unfinished(run: &RunDir) -> Result<(), Diagnostic> {
+    let Some((number, engine)) = status::in_open_jobs(run)? else { return Ok(()) };
     let name = run.name();
-    let said = format!("{} of run {name} may still be running in the cluster", count(counts.not_run, "work item"));
+    let said = format!("{} of run {name} may still be running in the cluster", count(number, "work item"));
+    let hint =
+        format!("`dvc-fanout launch {name} --engine {engine}` waits for them; `dvc-fanout cancel {name}` ends them");
     Err(Diagnostic::new(Exit::WorkItemsFailed, said)
-        .hint(format!(
-            "`dvc-fanout launch {name} --engine {engine}` waits for them; `dvc-fanout cancel {name}` ends them"
-        ))
+        .hint(hint)
         .hint(format!("`dvc-fanout collect {name}` brings what is done")))
-}
-
-/// The phases that `launch` runs.
-fn launched(plan: &Plan) -> Vec<usize> {
-    (0..plan.phases.len()).filter(|phase| !plan.phases[*phase].trailing).collect()
 }
 
 /// Says that work items of phases that `launch` runs have not run yet, where that is not because of one that failed: what
 /// comes after them has nothing to begin with, and the run goes on.
 fn unfinished(project: &ProjectHome, run: &RunDir, plan: &Plan) -> Result<Option<Diagnostic>, Diagnostic> {
-    let counts = summary::counts(run, plan, &launched(plan))?;
+    let launched: Vec<usize> = (0..plan.phases.len()).filter(|phase| !plan.phases[*phase].trailing).collect();
+    let counts = summary::counts(run, plan, &launched)?;
     let left = counts.not_run + counts.skipped;
     if left == 0 || !counts.failed.is_empty() {
         return Ok(None);

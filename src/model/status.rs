@@ -13,6 +13,8 @@ pub(crate) struct RunStatus {
     pub phases: Vec<PhaseStatus>,
     /// In index order.
     pub items: Vec<ItemStatus>,
+    /// What stopped the job in a cluster that was to see to the end of the run.
+    pub stopped: Option<String>,
 }
 
 /// Where a run is in its life.

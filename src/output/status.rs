@@ -85,6 +85,9 @@ pub(crate) fn text(status: &RunStatus, all: bool) -> String {
             status.run
         ));
     }
+    if let Some(error) = &status.stopped {
+        line(format!("the job that was to see to its end stopped: {error}"));
+    }
     let counts = Counts::of(status.items.iter());
     line(format!("{}: {}", count(status.items.len(), "work item"), or_none(counts.text())));
     if status.phases.len() > 1 {
@@ -189,7 +192,7 @@ fn summary(status: &RunStatus) -> Value {
     let jobs: &[String] = if let RunState::Left { jobs, .. } = &status.state { jobs } else { &[] };
     json!({
         "version": VERSION, "run": status.run, "created": status.created, "state": name, "launcher": launcher, "jobs": jobs,
-        "work_items": status.items.len(), "counts": Counts::of(status.items.iter()).json(),
+        "work_items": status.items.len(), "counts": Counts::of(status.items.iter()).json(), "stopped": status.stopped,
     })
 }
 

@@ -129,7 +129,7 @@ mod tests {
         });
         let items: Vec<_> = items.collect();
         let phases = vec![PhaseStatus { total: items.len(), trailing: false }];
-        RunStatus { run: "r".into(), created: "0".into(), state: RunState::Idle, phases, items }
+        RunStatus { run: "r".into(), created: "0".into(), state: RunState::Idle, phases, items, stopped: None }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! How a run stands, read from its results, its journal and its lock.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use rayon::prelude::*;
 
@@ -67,6 +67,7 @@ pub(crate) fn run(run: &RunDir, plan: &Plan) -> Result<RunStatus, Diagnostic> {
     }
     let phases = plan.phases.iter().map(|phase| PhaseStatus { total: phase.count, trailing: phase.trailing }).collect();
     let goes_on = |item: &ItemStatus| matches!(item.state, ItemState::Waiting | ItemState::Running { .. });
+    let stopped = said_by_launcher(run, &left)?;
     let state = match state(&lines, is_launched) {
         RunState::Idle | RunState::Planned if !left.is_empty() && statuses.iter().any(goes_on) => {
             let engine = left.first().map(|job| shards::engine_of(run, job)).transpose()?.unwrap_or_default();
@@ -74,7 +75,19 @@ pub(crate) fn run(run: &RunDir, plan: &Plan) -> Result<RunStatus, Diagnostic> {
         }
         state => state,
     };
-    Ok(RunStatus { run: plan.run.clone(), created: plan.created.clone(), state, phases, items: statuses })
+    Ok(RunStatus { run: plan.run.clone(), created: plan.created.clone(), state, phases, items: statuses, stopped })
+}
+
+/// The error with which the job ended that launches the run; it has no work items of its own.
+fn said_by_launcher(run: &RunDir, jobs: &[String]) -> Result<Option<String>, Diagnostic> {
+    for job in jobs {
+        if shards::read(run, job)?.is_some_and(|shards| shards.items.is_empty())
+            && let Some(error) = last_error(&run.job_output(job))
+        {
+            return Ok(Some(error));
+        }
+    }
+    Ok(None)
 }
 
 /// Where a run is in its life.
@@ -116,9 +129,33 @@ pub(crate) fn left_to(run: &RunDir) -> Result<Option<String>, Diagnostic> {
     if !is_left(run)? {
         return Ok(None);
     }
+    made(run)?.first().map(|job| shards::engine_of(run, job)).transpose()
+}
+
+/// How many work items have not come to an end whose Jobs may still be there, and the engine of those.
+pub(crate) fn in_open_jobs(run: &RunDir) -> Result<Option<(usize, String)>, Diagnostic> {
+    let (mut on, mut engine) = (BTreeSet::new(), None);
+    for job in made(run)? {
+        let Some(shards) = shards::read(run, &job)? else { continue };
+        let states = item_states(run, shards.items.iter().map(|item| item.index))?;
+        let is_on = |state: &ItemState| {
+            matches!(state, ItemState::Waiting | ItemState::Running { .. } | ItemState::Interrupted { .. })
+        };
+        let before = on.len();
+        on.extend(states.into_iter().filter(|(_, state)| is_on(state)).map(|(index, _)| index));
+        if on.len() > before {
+            engine = Some(shards::engine_of(run, &job)?);
+        }
+    }
+    Ok(engine.map(|engine| (on.len(), engine)))
+}
+
+/// The Jobs whose end nobody has seen, but for those that were only printed.
+fn made(run: &RunDir) -> Result<Vec<String>, Diagnostic> {
     let printed = fs::read_text_if_any(&run.printed())?.unwrap_or_default();
-    let open = shards::open(run)?.into_iter().find(|job| printed.lines().all(|line| line != job));
-    open.map(|job| shards::engine_of(run, &job)).transpose()
+    let mut open = shards::open(run)?;
+    open.retain(|job| printed.lines().all(|line| line != job));
+    Ok(open)
 }
 
 /// Whether Jobs of a run may go on in a cluster, watched or not.
