@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Project, Ran, tool};
 
+/// Options of a JVM that ends before its best compiler would have been worth the while.
+const SHORT_LIVED: &str = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC";
+
 /// A project, the repository that the job works for, and the folder of the shared volume.
 struct Job {
     project: Project,
@@ -39,6 +42,7 @@ impl Job {
         let programs = Path::new(env!("CARGO_BIN_EXE_dvc-fanout")).parent().expect("it has one");
         let known = std::env::var("PATH").expect("it is set");
         let mut command = self.project.command(&self.groovy);
+        command.env("JAVA_OPTS", SHORT_LIVED);
         command.env("PATH", format!("{}:{known}", programs.display())).arg(harness);
         for (name, folder) in [("REPOSITORY=", "../origin.git"), ("set:shared=", "../shared"), ("pods:", "../pods")] {
             command.arg(format!("{name}{}", path(&self.project, folder)));
