@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::support::same::{assert_same, assert_same_after_failure, fails_with, same_when_made};
+use crate::support::same::{assert_clean, assert_same, assert_same_after_failure, fails_with, same_when_made};
 use crate::support::{Project, Ran, say};
 
 /// How long something may take to happen.
@@ -100,6 +100,88 @@ fn a_later_plan_does_not_trust_what_a_killed_run_recorded() {
     let before = ran(&killed);
     killed.fanout(["run", "-j", "1"]).succeeded();
     assert_eq!(ran(&killed), before, "it is in the run cache");
+}
+
+/// Three sessions, of which the last waits for a gate; a summary looks at what they leave undeclared.
+fn sessions_at_a_gate() -> Project {
+    let project = Project::without_init();
+    project.write(
+        "dvc.yaml",
+        "stages:\n  s:\n    foreach: [a, b, c]\n    do:\n      cmd: echo ${item} >> $HOME/ran && cat in-${item} > ${item}.out && \
+         echo ${item} > note-${item} && while [ ${item} = c -a ! -e $HOME/gate ]; do sleep 0.05; done\n      \
+         deps: ['in-${item}']\n      outs: ['${item}.out']\n  sum:\n    cmd: cat note-* > sum\n    \
+         deps: [a.out, b.out, c.out]\n    outs: [sum]\n",
+    );
+    for key in ["a", "b", "c"] {
+        project.write(&format!("in-{key}"), key);
+    }
+    project.commit("three sessions");
+    project
+}
+
+/// As after a `dvc repro` that was cut off: what was done is done, whatever somebody does before the next run.
+#[test]
+fn what_a_killed_run_has_done_is_not_done_again_though_something_has_changed() {
+    type Change<'a> = (&'a str, &'a dyn Fn(&Project), &'a str);
+    let changes: [Change<'_>; 4] = [
+        ("a new file", &|project| project.write("run.log", "x"), "a\nb\nc\nc\n"),
+        ("another input", &|project| project.write("in-b", "other"), "a\nb\nc\nc\nb\n"),
+        ("settings", &|project| project.write(".dvc/fanout/config.yaml", "jobs: 1\n"), "a\nb\nc\nc\n"),
+        ("a plan", &|project| drop(project.fanout(["plan", "s@c"]).succeeded()), "a\nb\nc\nc\n"),
+    ];
+    for (what, change, expected) in changes {
+        let project = sessions_at_a_gate();
+        kill_when(&project, start(&project), "the last session runs", &|| ran(&project).contains('c'));
+        change(&project);
+        project.write("../home/gate", "");
+        let again = project.fanout(["run", "-j", "1"]);
+        assert_eq!(again.code, Some(0), "{what}: {again:#?}");
+        assert!(again.stderr.contains("was cut off: 2 stages that it had done were collected"), "{what}: {again:#?}");
+        assert_eq!(ran(&project), expected, "{what}");
+        assert_eq!(project.read("sum"), "a\nb\nc\n", "{what}");
+        assert_clean(&project, &[]);
+    }
+}
+
+/// What the project holds by now may be somebody's work.
+#[test]
+fn what_a_killed_run_has_done_is_told_where_it_cannot_be_collected() {
+    let project = sessions_at_a_gate();
+    kill_when(&project, start(&project), "the last session runs", &|| ran(&project).contains('c'));
+    project.write("note-a", "mine\n");
+    project.write("../home/gate", "");
+    let plan = project.fanout(["plan"]);
+    assert!(plan.stderr.contains("what it has done is not in the project yet"), "{plan:#?}");
+    let again = project.fanout(["run", "-j", "1", "s@c"]);
+    assert_eq!(again.code, Some(0), "{again:#?}");
+    assert!(again.stderr.contains("had done was not collected"), "{again:#?}");
+    assert!(again.stderr.contains("`dvc-fanout collect "), "{again:#?}");
+    assert_eq!(project.read("note-a"), "mine\n");
+    let again = project.fanout(["run", "-j", "1", "s@c"]);
+    assert!(!again.stderr.contains("had done was not collected"), "it is told once: {again:#?}");
+}
+
+/// Where something has changed the second run is another one; its commands would run beside those of the first.
+#[test]
+fn stages_that_a_run_is_at_are_not_begun_by_another() {
+    let project = sessions_at_a_gate();
+    let mut first = start(&project);
+    let limit = Instant::now() + LIMIT;
+    while !ran(&project).contains('c') {
+        assert!(Instant::now() < limit, "the last session does not run");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    project.write("note", "");
+    let second = fails_with(&project, 5, ["run"]);
+    assert!(second.stderr.contains("stages (`s@c` is one) are part of run"), "{second:#?}");
+    assert!(second.stderr.contains(&format!("which is on, by process {}", first.id())), "{second:#?}");
+    let third = fails_with(&project, 5, ["run", "s@c"]);
+    assert!(third.stderr.contains("stage `s@c` is part of run"), "{third:#?}");
+    project.write("../home/gate", "");
+    assert!(first.wait().expect("ended").success());
+    assert_eq!(ran(&project), "a\nb\nc\n");
+    project.fanout(["run"]).succeeded();
+    assert_eq!(ran(&project), "a\nb\nc\n");
 }
 
 #[test]

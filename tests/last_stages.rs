@@ -116,6 +116,55 @@ fn the_last_stage_runs_in_the_project_though_the_run_recorded_data_anew() {
     }
 }
 
+/// A project whose summary looks around, and whose sessions take a while.
+fn watched() -> Project {
+    let project = Project::without_init();
+    project.write("ref/genome.txt", "genome\n");
+    project.dvc(["add", "--quiet", "ref/genome.txt"]);
+    project.write(
+        "dvc.yaml",
+        "stages:\n  s:\n    foreach: [a, b]\n    do:\n      cmd: echo ${item} > ${item}.out && sh meanwhile\n      \
+         outs: ['${item}.out']\n  sum:\n    cmd: cat *.out ref/*.txt weights > sum\n    deps: [a.out, b.out, weights]\n    outs: [sum]\n",
+    );
+    for file in ["meanwhile", "weights", "README.md"] {
+        project.write(file, "");
+    }
+    project.commit("made");
+    project
+}
+
+/// As somebody does who keeps a log there and goes on writing.
+#[test]
+fn the_last_stage_runs_in_the_project_as_it_is_then() {
+    let project = watched();
+    let root = project.root().display().to_string();
+    let edits =
+        format!("echo w > '{root}/weights'; echo more >> '{root}/README.md'; touch '{root}/run.log' '{root}/.dvc/x'\n");
+    project.write("meanwhile", &edits);
+    project.commit("somebody at work");
+    let ran = project.fanout(["run", "--workspace", "linked"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert_eq!(project.read("sum"), "a\nb\ngenome\nw\n");
+    assert!(project.read("README.md").contains("more"));
+    assert_clean(&project, &[]);
+}
+
+#[test]
+fn the_last_stage_is_as_planned_where_stage_files_have_changed() {
+    let project = watched();
+    let root = project.root().display().to_string();
+    project.edit("dvc.yaml", "cat *.out ref/*.txt weights", "cat a.out b.out weights");
+    project.write("meanwhile", &format!("sed -i 's/b.out weights >/b.out >/' '{root}/dvc.yaml'\n"));
+    project.commit("somebody at work");
+    let ran = project.fanout(["run", "--workspace", "linked"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.stderr.contains("changed since this run was planned: dvc.yaml; the last stages run on"), "{ran:#?}");
+    assert!(project.read("dvc.lock").contains("cmd: cat a.out b.out weights > sum"));
+    let ran = project.fanout(["run"]);
+    assert!(ran.stderr.contains("1 work item done"), "it is not lost: {ran:#?}");
+    assert!(project.read("dvc.lock").contains("cmd: cat a.out b.out > sum"));
+}
+
 #[test]
 fn the_last_stage_runs_in_the_project_though_sessions_left_odd_names() {
     let made = || {

@@ -92,15 +92,19 @@ pub(crate) fn finalize(
     }
     let runs = |phase: &usize| plan.phases[*phase].trailing && trailing != Trailing::Leave;
     let trailing: Vec<usize> = (0..plan.phases.len()).filter(runs).collect();
-    // What gathers all keys may look at everything there is. Where somebody has changed the project since, or it is another
-    // clone of it that may not have everything, it runs on what was planned.
+    // What gathers all keys may look at everything there is, as it is now. Where the stages may be others by now, or it is
+    // another clone of the project that may not have everything, it runs on what was planned.
     let is_brought = fs::exists(&run.brought_here());
-    let in_project = !trailing.is_empty() && !is_brought && launch::base::is_as_planned(project, run, plan)?;
+    let moved = if trailing.is_empty() || is_brought { None } else { launch::base::moved(project, run, plan)? };
+    let in_project = !trailing.is_empty() && !is_brought && moved.is_none();
     if is_brought {
         let with_inputs = worklist::read_briefly(run)?;
         trailing.iter().try_for_each(|phase| fetch_inputs(project, run, &with_inputs[plan.phases[*phase].places()]))?;
-    } else if !trailing.is_empty() && !in_project {
-        text::note("the project is not as this run left it: the last stages run on what was planned");
+    } else if let Some(moved) = moved {
+        text::note(&format!(
+            "changed since this run was planned: {moved}; the last stages run on what was planned, without what git ignores and \
+             no stage declares"
+        ));
     }
     for phase in trailing {
         let scene = Scene { in_project, ..Scene::new(project, run, plan, running) };

@@ -8,6 +8,7 @@ mod config;
 mod debug;
 mod differences;
 mod doctor;
+mod earlier;
 mod finalize;
 mod guard;
 mod launch;

@@ -2,6 +2,7 @@
 
 use crate::cli::settings::PlanningArgs;
 use crate::cli::{Cli, Format, FormatArg, OtherReproArgs, PlanArgs, SelectionArgs};
+use crate::commands::earlier;
 use crate::commands::settings::Settings;
 use crate::diagnostic::Diagnostic;
 use crate::engine::args::RunningArgs;
@@ -25,6 +26,7 @@ pub(crate) fn run(cli: &Cli, args: &PlanArgs) -> Result<Exit, Diagnostic> {
     let (survey, planned) = plan::make_and_keep(&project, &args.selection.targets, options, settings.requests()?)?;
     worklist::remove_empty_before(&project.fanout(), &planned.plan.run)?;
     kept::end_earlier(&project.fanout(), &planned.plan.run)?;
+    earlier::tell(&project, &planned.plan)?;
     let report =
         Report::of(&survey, &planned, estimate(&project, &settings.running(&RunningArgs::default())?, &planned)?);
     match (cli.typed_format, &args.explain) {

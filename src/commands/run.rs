@@ -9,7 +9,7 @@ use crate::collect::place;
 use crate::commands;
 use crate::commands::finalize::Trailing;
 use crate::commands::settings::Settings;
-use crate::commands::{commit, finalize, launch, store};
+use crate::commands::{commit, earlier, finalize, launch, store};
 use crate::diagnostic::Diagnostic;
 use crate::engine::Scene;
 use crate::exit::Exit;
@@ -38,8 +38,13 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
             (run, plan)
         }
         None => {
-            let Planned { run, plan, .. } =
+            earlier::bring(&project, &earlier::open(&project)?, &args.ending)?;
+            let Planned { run, plan, items } =
                 plan::make(&project, &args.selection.targets, options, settings.requests()?)?;
+            if let Err(error) = earlier::refuse_overlap(&project, &plan, &items) {
+                worklist::remove(&run)?;
+                return Err(error);
+            }
             kept::end_earlier(&project.fanout(), &plan.run)?;
             (run, plan)
         }
@@ -105,20 +110,24 @@ fn bring_persisted(project: &ProjectHome, run: &RunDir) -> Result<(), Diagnostic
 }
 
 /// The latest run if it was not finalized, is of the same targets and options, and the workspace is still what it was,
-/// but for what was collected.
+/// but for what was collected; one that was only planned does not know what runs before it have done.
 fn unfinished(
     project: &ProjectHome,
     targets: &[String],
     options: &PlanOptions,
 ) -> Result<Option<(RunDir, Plan)>, Diagnostic> {
-    if worklist::runs(&project.fanout())?.is_empty() {
+    let mut open = earlier::open(project)?;
+    let Some((run, plan)) = open.pop() else { return Ok(None) };
+    let is_same = plan.targets == targets && plan.options == *options;
+    if !is_same || !launch::base::is_as_planned(project, &run, &plan)? {
         return Ok(None);
     }
-    let (run, plan) = worklist::open(&project.fanout(), None)?;
-    let ended = journal::read(&run)?.iter().any(|line| matches!(line.event, Journaled::Finalized { .. }));
-    let same = plan.work_items > 0 && plan.targets == targets && plan.options == *options;
-    if ended || !same || !launch::base::is_as_planned(project, &run, &plan)? {
-        return Ok(None);
+    if journal::read(&run)?.is_empty() {
+        for (before, plan) in &open {
+            if earlier::has_something(before, plan)? {
+                return Ok(None);
+            }
+        }
     }
     Ok(Some((run, plan)))
 }

@@ -178,6 +178,12 @@ impl RunDir {
         self.0.join("launch.claim")
     }
 
+    /// Present when the run after it has brought what it has done into the project; it holds a word where that was not
+    /// possible.
+    pub(crate) fn taken(&self) -> PathBuf {
+        self.0.join("taken")
+    }
+
     /// Present when somebody asked to end the launch.
     pub(crate) fn cancel(&self) -> PathBuf {
         self.0.join("cancel")

@@ -288,7 +288,7 @@ fn shortened(line: &str) -> String {
 
 /// Whether a run has good results and was never finalized: removing it would lose them.
 pub(crate) fn is_uncollected(run: &RunDir, plan: &Plan) -> Result<bool, FsError> {
-    if is_finalized(&journal::read(run)?) {
+    if is_finalized(&journal::read(run)?) || fs::read_text_if_any(&run.taken())?.is_some_and(|word| word.is_empty()) {
         return Ok(false);
     }
     for index in plan.indexes() {

@@ -22,6 +22,15 @@ const NAMED: usize = 5;
 
 /// Refuses a plan whose base has moved on.
 pub(crate) fn check(project: &ProjectHome, run: &RunDir, plan: &Plan) -> Result<(), Diagnostic> {
+    let Some(moved) = moved(project, run, plan)? else { return Ok(()) };
+    Err(Diagnostic::project(format!("the plan of run {} is out of date", plan.run))
+        .cause(format!("changed since it was made: {moved}"))
+        .hint("run `dvc-fanout plan` again; results that are published already can still be collected"))
+}
+
+/// The stage files, params and lock files that have changed since a plan was made, but for what came from its results, as
+/// text; `None` where none has.
+pub(crate) fn moved(project: &ProjectHome, run: &RunDir, plan: &Plan) -> Result<Option<String>, Diagnostic> {
     let root = &project.root;
     let is_moved = |file: &&BaseFile| fs::digest(&root.join(&file.path)).ok().map(|(md5, _)| md5) != file.md5;
     let mut moved: Vec<&BaseFile> = plan.base.iter().filter(is_moved).collect();
@@ -34,21 +43,19 @@ pub(crate) fn check(project: &ProjectHome, run: &RunDir, plan: &Plan) -> Result<
         moved.retain(|file| !planned.explains(root, file));
     }
     if moved.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let mut shown: Vec<&str> = moved.iter().take(NAMED).map(|file| file.path.as_str()).collect();
     if moved.len() > shown.len() {
         shown.push("…");
     }
-    Err(Diagnostic::project(format!("the plan of run {} is out of date", plan.run))
-        .cause(format!("changed since it was made: {}", shown.join(", ")))
-        .hint("run `dvc-fanout plan` again; results that are published already can still be collected"))
+    Ok(Some(shown.join(", ")))
 }
 
 /// Whether the workspace is still the one that was planned: nothing but what was collected has changed.
 pub(crate) fn is_as_planned(project: &ProjectHome, run: &RunDir, plan: &Plan) -> Result<bool, Diagnostic> {
     let Some(snapshot) = &plan.snapshot else { return Ok(false) };
-    if check(project, run, plan).is_err() {
+    if moved(project, run, plan)?.is_some() {
         return Ok(false);
     }
     let (git, prefix) = project.git()?;

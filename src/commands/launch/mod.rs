@@ -8,7 +8,7 @@ use std::io::IsTerminal as _;
 use crate::adapters::{fs, signals};
 use crate::cli::{Cli, Format, LaunchArgs};
 use crate::commands::settings::Settings;
-use crate::commands::{differences, store, summary};
+use crate::commands::{differences, earlier, store, summary};
 use crate::diagnostic::Diagnostic;
 use crate::engine::launch::{self as engine, Launched, Work, cannot_listen};
 use crate::engine::recorder::Audience;
@@ -83,6 +83,7 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
         return Ok(Exit::Success);
     }
     let mut lock = hold(&run)?;
+    earlier::refuse_overlap(&project, &plan, &worklist::read_briefly(&run)?)?;
     kept::hold(&run)?;
     let items = prepare(&scene, &phases, &engine)?;
     if args.detach {
@@ -112,6 +113,7 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
 pub(crate) fn hold(run: &RunDir) -> Result<RunLock, Diagnostic> {
     let lock = RunLock::acquire(run)?;
     fs::remove(&run.cancel())?;
+    fs::remove(&run.taken())?;
     signals::watch_for(run.cancel()).map_err(|error| cannot_listen(&error))?;
     Ok(lock)
 }
