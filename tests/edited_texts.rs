@@ -65,6 +65,54 @@ fn what_sessions_add_to_one_text_is_united() {
     assert_eq!(fanned.read("table.txt"), "p: done\n-\nq: done\n-\nr: done\n-\nmine: open\n");
 }
 
+/// What one work item has added is there for those after it, which do not add it again.
+#[test]
+fn what_is_added_in_one_phase_is_there_once_after_all_of_them() {
+    let made = || {
+        let project = Project::without_init();
+        let pair = |name: &str, command: &str, dep: &str| {
+            format!(
+                "  {name}:\n    foreach: [a, b]\n    do:\n      cmd: {command} && echo {name}-${{item}} >> all.log\n      deps: [{dep}]\n      \
+                 outs: ['{name}-${{item}}']\n"
+            )
+        };
+        let one = |name: &str, deps: &str| {
+            let command = format!("cat {} > {name} && echo {name} >> all.log", deps.replace(',', ""));
+            format!("  {name}:\n    cmd: {command}\n    deps: [{deps}]\n    outs: [{name}]\n")
+        };
+        let stages = [
+            pair("ex", "echo ex-${item} >> log-${item} && echo ${item} > ex-${item} && echo new > new-${item}", "in"),
+            one("mid", "ex-a, ex-b"),
+            pair("pl", "cat mid > pl-${item} && echo pl-${item} >> new-${item} && cat log-${item} > of-${item}", "mid"),
+            one("join", "pl-a, pl-b"),
+            pair("last", "cat join > last-${item} && sed -i s/start/begin/ log-${item}", "join"),
+            one("end", "last-a, last-b"),
+        ];
+        project.write("dvc.yaml", &format!("stages:\n{}", stages.concat()));
+        for file in ["log-a", "log-b", "all.log", "in"] {
+            project.write(file, "start\n");
+        }
+        project.commit("logs");
+        project
+    };
+    for executor in ["native", "dvc"] {
+        let (serial, fanned) = (made(), made());
+        serial.dvc(["repro"]);
+        fanned.fanout(["run", "-j", "2", "--executor", executor]).succeeded();
+        assert_same(&serial, &fanned, executor);
+    }
+    // Step by step, so that each collection finds what the one before has brought.
+    let (serial, fanned) = (made(), made());
+    serial.dvc(["repro"]);
+    fanned.fanout(["plan"]).succeeded();
+    for phase in ["0", "1", "2", "3", "4"] {
+        fanned.fanout(["launch", "--phase", phase]).succeeded();
+        fanned.fanout(["collect"]).succeeded();
+    }
+    fanned.fanout(["finalize"]).succeeded();
+    assert_same(&serial, &fanned, "phase by phase");
+}
+
 #[test]
 fn results_that_come_later_are_added_to_what_is_there() {
     let fanned = project(TRAIN);

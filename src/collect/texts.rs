@@ -31,7 +31,7 @@ impl<'a> Texts<'a> {
     pub(super) fn of(believed: &'a [Believed<'a>]) -> Self {
         let mut versions: HashMap<&str, BTreeMap<usize, _>> = HashMap::new();
         for result in believed {
-            for file in result.published.result.files.iter().filter(|file| file.stage.is_none()) {
+            for file in result.published.result.files.iter().filter(|file| file.stage.is_none() && !file.passed) {
                 versions.entry(&file.path).or_default().insert(result.order(), (file, result.published.as_ref()));
             }
         }
@@ -100,8 +100,9 @@ fn merge(path: &str, base: &str, ours: &str, theirs: &str, may_be_there: bool) -
     if path::file_name(path) == "dvc.yaml" {
         return stage_file::merge(base, ours, theirs);
     }
-    if let (Some(ours_added), Some(added)) = (ours.strip_prefix(base), theirs.strip_prefix(base)) {
-        let is_there = may_be_there && ours_added.contains(added);
+    // What adds at the end does so whatever others have done before.
+    if let Some(added) = theirs.strip_prefix(base) {
+        let is_there = may_be_there && ours.strip_prefix(base).unwrap_or(ours).contains(added);
         return Some(if is_there { ours.to_owned() } else { format!("{ours}{added}") });
     }
     let merged = TextMerge::from_lines(base, ours, theirs);
@@ -125,5 +126,8 @@ mod tests {
         check("a\nb\nc\n", "A\nb\nc\n", "a\nb\nC\n", false, Some("A\nb\nC\n"));
         check("a\n", "p\n", "q\n", false, None);
         check("a\nb\n", "a\nb\np\n", "a\nB\n", false, None);
+        check("a\nb\n", "a\nB\n", "a\nb\np\n", false, Some("a\nB\np\n"));
+        // One that began with what another one had added.
+        check("a\nq\n", "a\np\nq\nr\n", "a\nq\ns\n", false, Some("a\np\nq\nr\ns\n"));
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::adapters::fs::digest_bytes;
 use crate::dvc::oid::ObjectKey;
 use crate::model::executor::Executor;
 use crate::model::numbers::{AttemptNumber, ItemIndex};
@@ -572,10 +573,25 @@ pub(crate) struct ResultFile {
     /// Whether it is what a command made of a stage file that a real DVC was shown in place of the project's own.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub projected: bool,
+    /// Whether it is as an earlier work item left it, for later ones to find it as well; this one has not touched it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub passed: bool,
     /// The stage that declares it; `None` for any other file that changed.
     pub stage: Option<String>,
     /// The MD5 of what was there when the work item began.
     pub before: Option<String>,
+}
+
+impl ResultFile {
+    /// The MD5 of what it is for a work item that begins with it: of a symlink, its target's.
+    pub(crate) fn content_md5(&self) -> String {
+        self.symlink.as_ref().map_or_else(|| self.md5.clone(), |target| digest_bytes(target.as_bytes()))
+    }
+
+    /// Whether it is the same file as another one.
+    pub(crate) fn is_as(&self, other: &ResultFile) -> bool {
+        self.symlink == other.symlink && self.md5 == other.md5 && self.executable == other.executable
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

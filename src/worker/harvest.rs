@@ -69,6 +69,12 @@ impl Harvest<'_> {
         for target in left.files.iter_mut().chain(&mut left.partial).filter_map(|file| file.symlink.as_mut()) {
             *target = workspace.at_home(Path::new(target)).to_string_lossy().into_owned();
         }
+        for file in left.files.iter_mut().filter(|file| file.stage.is_none()) {
+            if let Some(given) = workspace.given(&file.path) {
+                file.passed = file.is_as(given);
+                file.before = Some(given.content_md5());
+            }
+        }
         Ok(left)
     }
 
@@ -421,6 +427,7 @@ fn publish_file(
         hidden: false,
         symlink,
         projected: false,
+        passed: false,
         stage: stage.map(str::to_owned),
         before: None,
     })

@@ -16,7 +16,7 @@ use crate::dvc::ignore_lines;
 use crate::dvc::lockfile::splice;
 use crate::dvc::pipeline::path::{from_top, is_within, join, lock_path};
 use crate::model::numbers::ItemIndex;
-use crate::state::format::{Input, LockSource, PlannedOut, WorkItem};
+use crate::state::format::{Input, LockSource, PlannedOut, ResultFile, WorkItem};
 use crate::state::published::Published;
 use crate::state::results;
 
@@ -25,7 +25,8 @@ pub(super) const CONFIG: [&str; 2] = [".dvc/config", ".dvc/config.local"];
 
 impl Workspace {
     /// Puts in what a work item needs: DVC's config, inputs, and beside it the lock entries.
-    pub(crate) fn fill(&self, item: &WorkItem, sources: &Sources<'_>) -> Result<(), WorkspaceError> {
+    pub(crate) fn fill(&mut self, item: &WorkItem, sources: &Sources<'_>) -> Result<(), WorkspaceError> {
+        self.given.clear();
         let root = self.root();
         let inputs = item.inputs.iter().map(Input::path);
         let written = item.files.iter().map(|file| file.path.as_str());
@@ -57,12 +58,29 @@ impl Workspace {
 
     /// Puts in what earlier work items left beside their outs: lines of `.gitignore` files, and files that nobody
     /// declares. A directory that is a dep is hashed with them.
-    fn place_by_the_way(&self, item: &WorkItem, results: &HashMap<ItemIndex, Published>) -> Result<(), WorkspaceError> {
+    fn place_by_the_way(
+        &mut self,
+        item: &WorkItem,
+        results: &HashMap<ItemIndex, Published>,
+    ) -> Result<(), WorkspaceError> {
         let root = self.root();
         let mut orders: HashMap<&str, usize> = HashMap::new();
         for input in &item.inputs {
             if let Input::Result { path, order, .. } = input {
                 orders.insert(path, *order);
+            }
+        }
+        // What one has changed is newer than what another one has only passed on.
+        for is_passed in [true, false] {
+            for published in item.needs.iter().filter_map(|index| results.get(index)) {
+                let is_one = |file: &&ResultFile| file.stage.is_none() && file.passed == is_passed;
+                for file in published.result.files.iter().filter(is_one) {
+                    self.make_way(&file.path)?;
+                    let to = root.join(&file.path);
+                    fs::remove(&to)?;
+                    published.place_file(file, &to)?;
+                    self.given.insert(file.path.clone(), file.clone());
+                }
             }
         }
         let mut lines: BTreeMap<&str, Vec<(usize, &str)>> = BTreeMap::new();
@@ -72,12 +90,6 @@ impl Workspace {
                 let order = |line: &str| orders.get(ignore_lines::out_of(&ignore.path, line).as_str()).copied();
                 let own = ignore.lines.iter().map(|line| (order(line).unwrap_or(usize::MAX), line.as_str()));
                 lines.entry(&ignore.path).or_default().extend(own);
-            }
-            for file in published.result.files.iter().filter(|file| file.stage.is_none()) {
-                self.make_way(&file.path)?;
-                let to = root.join(&file.path);
-                fs::remove(&to)?;
-                published.place_file(file, &to)?;
             }
             for directory in &published.result.empty {
                 self.make_way(&directory.path)?;

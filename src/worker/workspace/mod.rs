@@ -27,7 +27,7 @@ use crate::diagnostic::Diagnostic;
 use crate::dvc::lockfile::Lockfile;
 use crate::dvc::pipeline::path::lock_path;
 use crate::model::numbers::{AttemptNumber, ItemIndex};
-use crate::state::format::{Plan, WorkItem};
+use crate::state::format::{Plan, ResultFile, WorkItem};
 use crate::state::paths::{RunDir, SlotDir};
 use crate::state::slots;
 use crate::worker::mounted::{self, Mounting};
@@ -106,6 +106,8 @@ pub(crate) struct Workspace {
     watching: Rc<Watching>,
     /// What something happened to since the workspace was clean; `None` for anything.
     touched: Option<HashSet<String>>,
+    /// The files that no stage declares and that earlier work items have left in it, relative to the project's root.
+    given: HashMap<String, ResultFile>,
     /// The project's stage files and lock files in it, relative to the project's root.
     stage_files: Rc<[String]>,
     /// The repository in it with the inode of its folder, once it was asked for.
@@ -127,7 +129,7 @@ impl Workspace {
         let marker = marker(sources, aside)?;
         let top = slot.workspace();
         let left = fs::read_text_if_any(&slot.clean())?;
-        let is_clean = left.as_deref() == Some(&marker);
+        let is_clean = left.as_deref() == Some(&marker) && fs::exists(&slot.manifest());
         if let Some(mut last) = last.filter(|_| is_clean) {
             last.make_mount_points()?;
             last.watch()?;
@@ -179,6 +181,7 @@ impl Workspace {
             found: None,
             watching,
             touched: None,
+            given: HashMap::new(),
             stage_files,
             opened: RefCell::default(),
         };
@@ -202,6 +205,11 @@ impl Workspace {
     /// The project's root in the workspace.
     pub(crate) fn root(&self) -> PathBuf {
         self.top.join(&self.prefix)
+    }
+
+    /// What an earlier work item left at a path that no stage declares, as it was put in.
+    pub(crate) fn given(&self, path: &str) -> Option<&ResultFile> {
+        self.given.get(path)
     }
 
     /// The watch on it.
@@ -244,7 +252,8 @@ impl Workspace {
     /// Marks a workspace that was reset as ready for the next work item. One with files that a reset does not see is made
     /// anew instead.
     pub(crate) fn mark_clean(&self, sources: &Sources<'_>) -> Result<(), WorkspaceError> {
-        if self.has_odd_names.get() {
+        // Where somebody has removed the run, what describes the workspace may be gone as well.
+        if self.has_odd_names.get() || !fs::exists(&sources.run.plan()) {
             return Ok(());
         }
         let marker = marker(sources, self.aside.as_ref())?;
