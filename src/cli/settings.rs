@@ -54,12 +54,16 @@ pub(crate) fn variable(flag: &str) -> String {
     format!("DVC_FANOUT_{}", flag.replace('-', "_").to_uppercase())
 }
 
+/// The flags of all settings.
+fn all() -> Vec<Arg> {
+    let own = EngineArgs::sections().into_iter().flat_map(|section| section.flags);
+    let all = flags::<PlanningArgs>().into_iter().chain(flags::<RunningArgs>()).chain(own);
+    all.chain([Arg::new("engine").long("engine")]).collect()
+}
+
 /// The long names of all settings.
 fn names() -> Vec<String> {
-    let own = EngineArgs::sections().into_iter().flat_map(|section| section.flags);
-    let flags: Vec<Arg> = flags::<PlanningArgs>().into_iter().chain(flags::<RunningArgs>()).chain(own).collect();
-    let names = flags.iter().filter_map(|flag| flag.get_long().map(str::to_owned));
-    names.chain(["engine".to_owned()]).collect()
+    all().iter().filter_map(|flag| flag.get_long().map(str::to_owned)).collect()
 }
 
 /// Lets the environment set what are settings.
@@ -114,16 +118,16 @@ impl Origins {
     /// Looks at what was parsed.
     pub(crate) fn of(matches: &ArgMatches) -> Origins {
         let Some((_, matches)) = matches.subcommand() else { return Origins::default() };
-        let origin = |name: String| {
-            let id = name.replace('-', "_");
-            let source = matches.try_contains_id(&id).ok().and_then(|_| matches.value_source(&id));
+        let origin = |flag: Arg| {
+            let (id, name) = (flag.get_id().as_str(), flag.get_long()?.to_owned());
+            let source = matches.try_contains_id(id).ok().and_then(|_| matches.value_source(id));
             match source? {
                 ValueSource::CommandLine => Some((name, Origin::Flag)),
                 ValueSource::EnvVariable => Some((name, Origin::Environment)),
                 _ => None,
             }
         };
-        Origins(names().into_iter().filter_map(origin).collect())
+        Origins(all().into_iter().filter_map(origin).collect())
     }
 
     pub(crate) fn get(&self, flag: &str) -> Option<Origin> {

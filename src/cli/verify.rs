@@ -23,7 +23,7 @@ pub(crate) struct VerifyArgs {
     pub sample: NonZeroUsize,
     /// How many work items `dvc-fanout run` does at a time
     #[arg(short, long, value_name = "N")]
-    pub jobs: Option<usize>,
+    pub jobs: Option<NonZeroUsize>,
     /// Keep the copies, and say where they are
     #[arg(long)]
     pub keep: bool,

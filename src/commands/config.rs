@@ -94,9 +94,10 @@ impl Section<'_> {
 
     fn origin(&self, origin: Option<Origin>, flag: &clap::Arg) -> String {
         let name = flag.get_long().unwrap_or_default();
+        let also = if self.settings.adds_to(self.name, flag) { format!(", {}", file::FILE) } else { String::new() };
         match origin {
-            Some(Origin::Flag) => format!("--{name}"),
-            Some(Origin::Environment) => settings::variable(name),
+            Some(Origin::Flag) => format!("--{name}{also}"),
+            Some(Origin::Environment) => settings::variable(name) + &also,
             None if self.settings.sets(self.name, flag) => file::FILE.to_owned(),
             None => "default".to_owned(),
         }
@@ -121,7 +122,9 @@ fn of_stages(project: &ProjectHome, settings: &Settings) -> Result<Vec<Setting>,
     let loaded = Project::load(&files, &project.config)?;
     let mut values: IndexMap<(String, &str), Vec<(Json, String)>> = IndexMap::new();
     for stage in &loaded.stages {
-        let template = requests::template(stage).unwrap_or_else(|| stage.address.0.clone());
+        // One of which the file speaks by itself is shown so.
+        let own = Some(stage.address.0.clone()).filter(|address| by_stage.contains_key(address));
+        let template = own.or_else(|| requests::template(stage)).unwrap_or_else(|| stage.address.0.clone());
         let meta = format!("meta in {}:{}", stage.file, stage.line);
         for (resources, origin) in
             [(requests::of_file(stage, &by_stage), file::FILE), (requests::of_meta(stage)?, &meta)]
@@ -131,15 +134,7 @@ fn of_stages(project: &ProjectHome, settings: &Settings) -> Result<Vec<Setting>,
             }
         }
     }
-    let unused = by_stage.keys().find(|name| {
-        !loaded
-            .stages
-            .iter()
-            .any(|stage| stage.address.0 == **name || requests::template(stage).as_ref() == Some(*name))
-    });
-    if let Some(name) = unused {
-        text::note(&format!("note: `{}.{name}` in {} is neither a template nor a stage", file::STAGES, file::FILE));
-    }
+    requests::tell_unknown(loaded.stages.iter(), &by_stage);
     let setting = |((template, key), said): ((String, &str), Vec<(Json, String)>)| {
         // What the file says of a stage hides what its meta says.
         let from_file = said.iter().any(|(_, origin)| origin == file::FILE);

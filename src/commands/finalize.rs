@@ -18,6 +18,7 @@ use crate::engine::args::RunningArgs;
 use crate::engine::{AnyEngine, Scene};
 use crate::exit::Exit;
 use crate::model::collection::{Collection, Rejected};
+use crate::native::Ignores;
 use crate::output::text::{self, count};
 use crate::state::format::{Plan, RunName, WorkItem};
 use crate::state::home::ProjectHome;
@@ -26,9 +27,12 @@ use crate::state::paths::RunDir;
 use crate::state::published;
 use crate::state::results;
 use crate::state::run_lock::RunLock;
-use crate::state::{kept, slots, status, unsettled, worklist};
+use crate::state::{kept, slots, status, uncommitted, unsettled, worklist};
 use crate::worker::salvage;
 use crate::worker::transfer::{Object, Transfer};
+
+/// Where DVC keeps its own files out of git.
+const OWN_IGNORES: &str = ".dvc/.gitignore";
 
 pub(crate) fn run(cli: &Cli, args: &FinalizeArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
@@ -142,6 +146,9 @@ pub(crate) fn finalize(
     if !counts.are_all_good() || !is_whole {
         exit = worst(exit, Exit::WorkItemsFailed);
     }
+    if exit == Exit::Success {
+        ignore_own(project)?;
+    }
     if plan.work_items > 0 {
         note_changed(project, run, plan)?;
         end(project, run, plan, counts.failed.len(), exit)?;
@@ -171,6 +178,19 @@ fn refuse_unfinished(run: &RunDir) -> Result<(), Diagnostic> {
     Err(Diagnostic::new(Exit::WorkItemsFailed, said)
         .hint(hint)
         .hint(format!("`dvc-fanout collect {name}` brings what is done")))
+}
+
+/// Has git ignore DVC's own files, where it does not: `dvc repro` does so as well, and cache and state would be committed.
+pub(super) fn ignore_own(project: &ProjectHome) -> Result<(), Diagnostic> {
+    if project.config.no_scm {
+        return Ok(());
+    }
+    let (git, prefix) = project.git()?;
+    if Ignores::new(&project.root, Some((&git, &prefix))).add_own()? {
+        uncommitted::note(project, &[OWN_IGNORES])?;
+        collect::stage_in_git(project, std::iter::once(OWN_IGNORES))?;
+    }
+    Ok(())
 }
 
 /// Says that work items of phases that `launch` runs have not run yet, where that is not because of one that failed: what

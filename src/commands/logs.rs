@@ -30,6 +30,9 @@ pub(crate) fn run(cli: &Cli, args: &LogsArgs) -> Result<Exit, Diagnostic> {
     let items = worklist::read_all(&run)?;
     let item = worklist::find(&items, &args.item)?;
     store::refresh_item(&run, item.index)?;
+    if args.follow && args.attempt.is_none() {
+        wait_for_first(&run, item.index)?;
+    }
     let attempts = results::attempts(&run, item.index)?;
     let wanted = args.attempt.map(|number| AttemptNumber::new(number.get()));
     let Some(attempt) = wanted.or(attempts.last().copied()).filter(|attempt| attempts.contains(attempt)) else {
@@ -82,12 +85,30 @@ fn why_failed((_, state): (ItemIndex, ItemState)) -> Option<String> {
     }
 }
 
+/// Waits until a work item has begun, as long as somebody is at its run.
+fn wait_for_first(run: &RunDir, index: ItemIndex) -> Result<(), Diagnostic> {
+    let mut told = false;
+    while results::attempts(run, index)?.is_empty() && is_on(run)? {
+        if !told {
+            text::note("waiting until it begins");
+            told = true;
+        }
+        std::thread::sleep(POLL);
+    }
+    Ok(())
+}
+
+/// Whether somebody launches a run, or it was left to a cluster.
+fn is_on(run: &RunDir) -> Result<bool, FsError> {
+    Ok(run_lock::is_held(run)? || status::is_left(run)?)
+}
+
 /// Whether an attempt cannot print any more: it has a result or a successor, or nobody launches the run and no cluster
 /// was left to it.
 fn has_ended(run: &RunDir, index: ItemIndex, attempt: AttemptNumber) -> Result<bool, Diagnostic> {
     Ok(run.attempt(index, attempt).is_dir()
         || results::attempts(run, index)?.last().is_some_and(|last| *last > attempt)
-        || !(run_lock::is_held(run)? || status::is_left(run)?))
+        || !is_on(run)?)
 }
 
 /// A log that is being read, block by block: it may be larger than memory. One that comes from elsewhere is put in place of

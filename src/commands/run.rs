@@ -52,6 +52,7 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     if plan.work_items == 0 {
         // The latest run stays the last one that did something.
         worklist::remove(&run)?;
+        finalize::ignore_own(&project)?;
         if let Some(message) = &args.ending.commit {
             let latest = worklist::runs(&project.fanout())?.pop().unwrap_or_default();
             text::note("nothing to run: no stage has changed");
@@ -70,7 +71,7 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     let phases: Vec<usize> = (0..plan.phases.len()).filter(|phase| !plan.phases[*phase].trailing).collect();
     let mailbox = store::mailbox(&run, &running)?;
     let scene = Scene { mailbox: mailbox.as_ref(), ..Scene::new(&project, &run, &plan, &running) };
-    let mut engine = launch::chosen_engine(&args.engine, &settings, &scene)?;
+    let mut engine = launch::chosen_engine(cli, &args.engine, &settings, &scene)?;
     let lock = launch::hold(&run)?;
     kept::hold(&run)?;
     let launched = launch::launch(cli, &scene, &phases, &mut engine)?;

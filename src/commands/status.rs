@@ -28,6 +28,11 @@ pub(crate) fn run(cli: &Cli, args: &StatusArgs) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
     let (run, plan) = store::open_to_show(&project, args.run.as_deref(), args.elsewhere.store.as_deref())?;
     if let Some(every) = args.watch {
+        if cli.format == Format::Json {
+            return Err(
+                Diagnostic::usage("`--watch` is for people to look at").hint("leave out `--watch` or `--format`")
+            );
+        }
         return watch(&run, &plan, every.0);
     }
     let status = status::run(&run, &plan)?;

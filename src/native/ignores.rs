@@ -37,10 +37,10 @@ impl<'a> Ignores<'a> {
         Ignores { git, root, added: vec![] }
     }
 
-    /// Adds the lines for DVC's own files, as DVC does whenever it opens a project.
-    pub(crate) fn add_own(&mut self, has_own_cache: bool) -> Result<(), IgnoreFailure> {
-        let own = [".dvc/config.local", ".dvc/tmp"].into_iter().chain(has_own_cache.then_some(".dvc/cache"));
-        own.into_iter().try_for_each(|path| self.add_line(path))
+    /// Adds the lines for DVC's own files, as DVC does whenever it opens a project. Returns whether there were any to add.
+    pub(crate) fn add_own(&mut self) -> Result<bool, IgnoreFailure> {
+        [".dvc/config.local", ".dvc/tmp", ".dvc/cache"].into_iter().try_for_each(|path| self.add_line(path))?;
+        Ok(!self.added.is_empty())
     }
 
     /// Adds the line of an out that git does not ignore yet; `shown` is how messages name it.

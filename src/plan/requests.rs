@@ -33,7 +33,7 @@ pub(crate) fn of_stage(stage: &Stage, by_stage: &ByStage) -> Result<Resources, D
 }
 
 /// Says of which names the file speaks that no stage and no template has; keys of a template come and go.
-pub(super) fn tell_unknown<'s>(stages: impl Iterator<Item = &'s Stage>, by_stage: &ByStage) {
+pub(crate) fn tell_unknown<'s>(stages: impl Iterator<Item = &'s Stage>, by_stage: &ByStage) {
     if by_stage.is_empty() {
         return;
     }

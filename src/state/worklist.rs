@@ -10,6 +10,7 @@ use globset::Glob;
 
 use crate::adapters::fs::{self, At as _, FsError};
 use crate::diagnostic::{Diagnostic, Place};
+use crate::dvc::suggest;
 use crate::model::numbers::ItemIndex;
 use crate::state::format::{Plan, RestoredFrom, VERSION, WorkItem};
 use crate::state::paths::{FanoutDir, RunDir};
@@ -38,7 +39,7 @@ pub(crate) enum WorklistError {
     #[error("there is no work item {index}: the run has {count}, from 0")]
     OutOfRange { index: ItemIndex, count: usize },
     #[error("there is no work item `{name}`")]
-    NoItem { name: String },
+    NoItem { name: String, misses: Option<String> },
     #[error(transparent)]
     Fs(#[from] FsError),
 }
@@ -61,9 +62,10 @@ impl From<WorklistError> for Diagnostic {
             WorklistError::CutOff { .. } => Diagnostic::project(message).hint("run `dvc-fanout plan` again"),
             WorklistError::Newer { .. } => Diagnostic::project(message).hint("use that release, or plan again"),
             WorklistError::OutOfRange { .. } => Diagnostic::usage(message),
-            WorklistError::NoItem { .. } => {
-                Diagnostic::usage(message).hint("`dvc-fanout status --all` lists ids and indexes")
-            }
+            WorklistError::NoItem { misses, .. } => misses
+                .into_iter()
+                .fold(Diagnostic::usage(message), Diagnostic::hint)
+                .hint("`dvc-fanout status --all` lists ids and indexes"),
             WorklistError::Fs(error) => error.into(),
         }
     }
@@ -198,11 +200,15 @@ fn cut_off(path: &Path) -> WorklistError {
     WorklistError::CutOff { path: path.display().to_string() }
 }
 
-/// Looks up a work item by its id or its index.
+/// Looks up a work item by its id, its index or the address of one of its stages.
 pub(crate) fn find<'i>(items: &'i [WorkItem], name: &str) -> Result<&'i WorkItem, WorklistError> {
     let by_id = items.iter().find(|item| item.id == name);
     let by_index = || items.get(name.parse::<ItemIndex>().ok()?.get());
-    by_id.or_else(by_index).ok_or_else(|| WorklistError::NoItem { name: name.to_owned() })
+    let by_stage = || items.iter().find(|item| item.stages.iter().any(|stage| stage.address == name));
+    by_id.or_else(by_index).or_else(by_stage).ok_or_else(|| {
+        let ids = suggest::misses(name, items.iter().map(|item| item.id.as_str()));
+        WorklistError::NoItem { name: name.to_owned(), misses: suggest::hint(&ids) }
+    })
 }
 
 /// Looks up the work items that a word names: one by its id or its index, or all whose ids match it as a pattern, in

@@ -92,7 +92,7 @@ fn native(home: &ProjectHome, args: &ReproArgs) -> Result<Exit, Instead> {
         .map(|(at, stage)| Turn { stage: &project.stages[*stage], entry: locks.entry(at), unusual: locks.unusual(at) })
         .collect();
     let mut ignores = Ignores::new(&home.root, git.as_ref().map(|(git, prefix)| (git, prefix.as_str())));
-    ignores.add_own(config.cache_dir == format!("{}/.dvc/cache", project.root))?;
+    ignores.add_own()?;
     let dependents = |failed: usize| {
         let needs = |at: &usize| graph.upstream(order[*at]).contains(&order[failed]);
         (failed + 1..order.len()).filter(needs).collect()

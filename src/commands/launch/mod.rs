@@ -5,7 +5,10 @@ pub(crate) mod base;
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
 
+use clap::ValueEnum as _;
+
 use crate::adapters::{fs, signals};
+use crate::cli::settings::Origin;
 use crate::cli::{Cli, Format, LaunchArgs};
 use crate::commands::settings::Settings;
 use crate::commands::{differences, earlier, store, summary};
@@ -32,15 +35,34 @@ mod data;
 
 /// The engine that flags and settings ask for.
 pub(crate) fn chosen_engine(
+    cli: &Cli,
     typed: &EngineArgs,
     settings: &Settings,
     scene: &Scene<'_>,
 ) -> Result<AnyEngine, Diagnostic> {
     let completed = typed.completed(settings)?;
+    refuse_flags_of_others(cli, completed.engine.unwrap_or_default())?;
     if typed.engine.is_none() && completed.engine.unwrap_or_default() == EngineName::default() {
         refuse_left(scene.run)?;
     }
     completed.resolve(scene)
+}
+
+/// Refuses flags that were typed for another engine: whoever asks for memory of a node does not mean this machine.
+fn refuse_flags_of_others(cli: &Cli, engine: EngineName) -> Result<(), Diagnostic> {
+    let chosen = engine.to_possible_value();
+    let chosen = chosen.as_ref().map_or("", |value| value.get_name());
+    for section in EngineArgs::sections().into_iter().filter(|section| section.name != chosen) {
+        let is_typed = |flag: &&str| cli.origins.get(flag) == Some(Origin::Flag);
+        if let Some(flag) = section.flags.iter().filter_map(|flag| flag.get_long()).find(is_typed) {
+            return Err(Diagnostic::usage(format!(
+                "`--{flag}` is for {}, and the engine is `{chosen}`",
+                section.called
+            ))
+            .hint(format!("say `--engine {}` as well, or leave it out", section.name)));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses to do here what Jobs of a cluster may be at.
@@ -71,7 +93,7 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
     let running = settings.running(&args.running)?;
     let mailbox = store::mailbox(&run, &running)?;
     let scene = Scene { detach: args.detach, mailbox: mailbox.as_ref(), ..Scene::new(&project, &run, &plan, &running) };
-    let mut engine = chosen_engine(&args.engine, &settings, &scene)?;
+    let mut engine = chosen_engine(cli, &args.engine, &settings, &scene)?;
     if args.dry_run {
         let items = worklist::read_all(&run)?;
         let work = Work { run: &run, plan: &plan, items: &items, phases: &phases, expected: &HashMap::new() };

@@ -31,6 +31,10 @@ pub(crate) fn run(cli: &Cli, args: &ReportArgs) -> Result<Exit, Diagnostic> {
     match &args.output {
         Some(path) => {
             let at = cli.directory.as_deref().unwrap_or(Path::new("")).join(path);
+            if at.is_dir() {
+                return Err(Diagnostic::usage(format!("`{}` is a folder", path.display()))
+                    .hint("name a file, such as `report.html`"));
+            }
             fs::write_by(&at, |to| render(&report, cli.typed_format, to))?;
         }
         None => {

@@ -16,13 +16,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
 use crate::adapters::fs;
-use crate::cli::settings::PlanningArgs;
+use crate::cli::settings::{PlanningArgs, variable};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::suggest;
 use crate::dvc::value::Value;
 use crate::dvc::yaml::{self, Node, NodeValue, Position};
 use crate::engine::args::{RunningArgs, flags};
 use crate::engine::{Completion, EngineArgs, EngineName, Flags};
+use crate::env;
 use crate::model::requests::{self, ByStage};
 
 /// Where the file lies in a project.
@@ -106,6 +107,11 @@ impl Settings {
         Ok(requests)
     }
 
+    /// Whether the file says something of a flag that the flag itself leaves as it is.
+    pub(crate) fn adds_to(&self, section: Option<&str>, flag: &Arg) -> bool {
+        is_by_name(flag) && self.sets(section, flag)
+    }
+
     /// Whether the file sets a key, under any of its names.
     pub(crate) fn sets(&self, section: Option<&str>, flag: &Arg) -> bool {
         let Some(entries) = self.section(section).and_then(Node::as_map) else { return false };
@@ -146,7 +152,9 @@ impl Settings {
                 };
                 let (name, value) = (flag.get_long().unwrap_or_default(), entry.node.clone().into_value());
                 let said = typed.get(name);
-                if said.is_some() && !is_by_name(flag) {
+                // A switch that the environment turns off says nothing by itself.
+                let is_off = Kind::of(flag) == Kind::Switch && env::is_set(&variable(name));
+                if is_off || (said.is_some() && !is_by_name(flag)) {
                     continue;
                 }
                 let shaped = beside(said, shaped(flag, &value));

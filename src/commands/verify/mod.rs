@@ -95,8 +95,11 @@ impl Scratch {
     fn make(args: &VerifyArgs) -> Result<Scratch, Diagnostic> {
         let parent = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
         let parent = std::path::absolute(&parent).unwrap_or(parent);
-        let folder = fs::create_dir(&parent).and_then(|()| fs::temporary_dir(&parent));
-        let folder = folder.map_err(|error| copy::cannot_copy(&error))?;
+        if !parent.is_dir() {
+            return Err(Diagnostic::usage(format!("`{}` is no folder", parent.display()))
+                .hint("make it, or name another with `--scratch DIR`"));
+        }
+        let folder = fs::temporary_dir(&parent).map_err(|error| copy::cannot_copy(&error))?;
         let path = folder.path().canonicalize().unwrap_or_else(|_| folder.path().to_owned());
         Ok(Scratch { folder, path })
     }
