@@ -119,6 +119,14 @@ fn sessions_at_a_gate() -> Project {
     project
 }
 
+fn wait_for_c(project: &Project) {
+    let limit = Instant::now() + LIMIT;
+    while !ran(project).contains('c') {
+        assert!(Instant::now() < limit, "the last session does not run");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// As after a `dvc repro` that was cut off: what was done is done, whatever somebody does before the next run.
 #[test]
 fn what_a_killed_run_has_done_is_not_done_again_though_something_has_changed() {
@@ -139,6 +147,45 @@ fn what_a_killed_run_has_done_is_not_done_again_though_something_has_changed() {
         assert!(again.stderr.contains("was cut off: 2 stages that it had done were collected"), "{what}: {again:#?}");
         assert_eq!(ran(&project), expected, "{what}");
         assert_eq!(project.read("sum"), "a\nb\nc\n", "{what}");
+        assert_clean(&project, &[]);
+    }
+}
+
+/// Git leaves the workspaces, which look to it like repositories of somebody's, and takes what describes them.
+#[test]
+fn a_workspace_whose_run_was_cleaned_away_is_made_anew() {
+    let project = sessions_at_a_gate();
+    project.write("src/one", "1\n");
+    project.edit("dvc.yaml", "cat in-${item}", "cat src/* in-${item}");
+    project.commit("a folder that nobody declares");
+    let mut first = start(&project);
+    wait_for_c(&project);
+    project.git(["clean", "-fdxq"]);
+    project.write("../home/gate", "");
+    assert!(!first.wait().expect("ended").success(), "its folder is gone");
+    for _ in 0..2 {
+        let again = project.fanout(["run", "-j", "2"]);
+        assert_eq!(again.code, Some(0), "{again:#?}");
+    }
+    assert_eq!(project.read("a.out"), "1\na");
+    assert_clean(&project, &[]);
+}
+
+#[test]
+fn a_run_that_cannot_be_read_any_more_is_planned_anew() {
+    for damage in ["worklist.jsonl", "worklist.index", "plan.json"] {
+        let project = sessions_at_a_gate();
+        // What the first run has left is restored, but for what nobody declares.
+        project.edit("dvc.yaml", "cat note-* > sum", "cat *.out > sum");
+        project.commit("it looks at outs alone");
+        project.write("../home/gate", "");
+        project.fanout(["plan"]).succeeded();
+        project.fanout(["launch"]).succeeded();
+        let run = crate::support::run_folder(&project);
+        std::fs::write(run.join(damage), "{").expect("written");
+        project.write(".dvc/fanout/uncommitted.jsonl", "\u{0}\n");
+        let again = project.fanout(["run"]);
+        assert_eq!(again.code, Some(0), "{damage}: {again:#?}");
         assert_clean(&project, &[]);
     }
 }
@@ -166,11 +213,7 @@ fn what_a_killed_run_has_done_is_told_where_it_cannot_be_collected() {
 fn stages_that_a_run_is_at_are_not_begun_by_another() {
     let project = sessions_at_a_gate();
     let mut first = start(&project);
-    let limit = Instant::now() + LIMIT;
-    while !ran(&project).contains('c') {
-        assert!(Instant::now() < limit, "the last session does not run");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_for_c(&project);
     project.write("note", "");
     let second = fails_with(&project, 5, ["run"]);
     assert!(second.stderr.contains("stages (`s@c` is one) are part of run"), "{second:#?}");

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::support::same::fails_with;
 use crate::support::{Project, Ran};
 
 const RUN: &str = "20240101-000000-0001";
@@ -229,4 +230,33 @@ fn a_collect_that_is_killed_at_any_moment_is_completed_by_the_next() {
         assert_eq!((said.code, read()), (Some(0), after.clone()), "killed after {delay:?}: {}", said.stderr);
         assert!(!project.path(".dvc/fanout/apply").exists());
     }
+}
+
+/// Whoever has decided for the project's own version is not asked again, and keeps what belongs to it.
+#[test]
+fn what_was_decided_for_the_project_stays_decided() {
+    let project = Project::without_init();
+    project.write("in", "1\n");
+    project.write(
+        "dvc.yaml",
+        "stages:\n  s:\n    foreach: [a, b]\n    do:\n      cmd: cat in > ${item}.out && cp in ${item}.beside\n      \
+         deps: [in]\n      outs: ['${item}.out']\n  sum:\n    cmd: cat a.out b.out > sum\n    deps: [a.out, b.out]\n    \
+         outs: [sum]\n",
+    );
+    project.commit("two sessions");
+    project.fanout(["plan"]).succeeded();
+    project.fanout(["launch"]).succeeded();
+    project.write("in", "2\n");
+    project.dvc(["repro", "--quiet", "s@a"]);
+    let mine = entry(&project.read("dvc.lock"), "s@a");
+    fails_with(&project, 3, ["collect"]);
+    project.fanout(["collect", "--ours"]).succeeded();
+    let ran = project.fanout(["finalize"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert_eq!(entry(&project.read("dvc.lock"), "s@a"), mine);
+    assert_eq!((project.read("a.out"), project.read("a.beside")), ("2\n".into(), "2\n".into()));
+    assert_eq!((project.read("b.out"), project.read("b.beside")), ("1\n".into(), "1\n".into()));
+    project.fanout(["run"]).succeeded();
+    assert_eq!(project.read("sum"), "2\n2\n");
+    assert_eq!(project.dvc(["status"]), "Data and pipelines are up to date.\n");
 }

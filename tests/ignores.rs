@@ -140,3 +140,27 @@ fn what_dvc_does_not_see_in_an_out_is_there_for_commands() {
         assert_eq!(fanned.read("a.log"), "m/a/best.ckpt\nm/a/keep/z/z\nm/a/weights\n", "{options:?}");
     }
 }
+
+/// Else the next `git add --all` would have the cache.
+#[test]
+fn dvcs_own_files_are_kept_out_of_git() {
+    for before in ["", "/tmp\n/cache\n"] {
+        let made = || {
+            let project = Project::without_init();
+            project.write(".dvc/.gitignore", before);
+            project.write(
+                "dvc.yaml",
+                "stages:\n  s:\n    foreach: [a, b]\n    do:\n      cmd: echo ${item} > ${item}\n      outs: ['${item}']\n",
+            );
+            project.commit("made");
+            project
+        };
+        let (serial, fanned) = (made(), made());
+        serial.dvc(["repro"]);
+        fanned.fanout(["run"]).succeeded();
+        assert_same(&serial, &fanned, before);
+        assert_eq!(serial.read(".dvc/.gitignore"), fanned.read(".dvc/.gitignore"));
+        let status = |project: &Project| project.git(["status", "--porcelain", "--untracked-files=all"]);
+        assert_eq!(status(&fanned), status(&serial));
+    }
+}

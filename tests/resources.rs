@@ -106,6 +106,7 @@ fn a_stage_that_takes_longer_than_it_may_fails_and_the_others_go_on() {
     let ran = project.fanout(["run", "-j", "2"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.stderr.contains("failed: s2 (it took longer than 2 s)"), "{ran:?}");
+    assert!(project.fanout(["logs", "extract@s2"]).succeeded().contains("ERROR: it took longer than 2 s"));
     assert!(project.read("dvc.lock").contains("score@s4"), "{ran:?}");
     // A flag wins over what stages ask for.
     let ran = project.fanout(["run", "-j", "2", "--force", "--timeout", "1"]);
@@ -153,6 +154,39 @@ fn flags_win_over_the_environment_which_wins_over_the_file_which_wins_over_meta(
     assert_eq!(of(&config(&[]), "jobs"), "6 DVC_FANOUT_JOBS");
     let table = project.fanout(["config"]).succeeded();
     assert!(table.lines().any(|line| line.starts_with("jobs ") && line.ends_with(CONFIG)), "{table}");
+}
+
+#[test]
+fn a_switch_can_be_turned_off_and_lists_say_where_they_are_from() {
+    let project = with_meta("{cpus: 1}");
+    project.write(CONFIG, "fail-fast: true\ngroups: {b: 6}\nstages: {extract@s2: {memory: 2Gi}}\n");
+    let config = |variable: (&str, &str), arguments: &[&str]| {
+        let mut command = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
+        Ran::of(command.env(variable.0, variable.1).arg("config").args(arguments)).succeeded()
+    };
+    let has = |table: &str, name: &str, rest: &[&str]| {
+        let line = table.lines().find(|line| line.split(' ').next() == Some(name));
+        let line = line.unwrap_or_else(|| panic!("no {name}:\n{table}"));
+        assert!(rest.iter().all(|part| line.contains(part)), "{line}");
+    };
+    let off = config(("DVC_FANOUT_FAIL_FAST", "false"), &["--group", "a=3"]);
+    has(&off, "fail-fast", &["false", "DVC_FANOUT_FAIL_FAST"]);
+    has(&off, "group", &["b=6, a=3", "--group, .dvc/fanout/config.yaml"]);
+    has(&off, "stages.extract@s2.memory", &["2048Mi"]);
+    assert!(!off.contains("stages.extract.memory"), "{off}");
+    has(&config(("DVC_FANOUT_GROUP", "a=3"), &[]), "group", &["DVC_FANOUT_GROUP"]);
+}
+
+/// Who asks for a node's memory does not mean this machine.
+#[test]
+fn flags_of_an_engine_that_is_not_used_are_refused() {
+    let project = with_meta("{cpus: 1}");
+    for flag in ["--partition=cpu", "--mem=4G", "--then=finalize", "--image=x"] {
+        let ran = project.fanout(["run", flag]);
+        let name = flag.split('=').next().unwrap_or_default();
+        assert!(ran.code == Some(2) && ran.stderr.contains(&format!("`{name}` is for ")), "{ran:#?}");
+        assert!(ran.stderr.contains("and the engine is `local`"), "{ran:#?}");
+    }
 }
 
 #[test]

@@ -59,7 +59,15 @@ pub(super) fn with_formats(command: Command) -> Command {
     let names: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
     names.into_iter().fold(command, |command, name| {
         let formats = formats(&name);
-        if formats.is_empty() { command } else { command.mut_subcommand(name, |command| command.arg(flag(formats))) }
+        if formats.is_empty() { command } else { command.mut_subcommand(name, |command| with_format(command, formats)) }
+    })
+}
+
+/// Adds it to a command and to those that it has itself.
+fn with_format(command: Command, formats: &'static [FormatArg]) -> Command {
+    let names: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    names.into_iter().fold(command.arg(flag(formats)), |command, name| {
+        command.mut_subcommand(name, |command| command.arg(flag(formats)))
     })
 }
 
@@ -76,6 +84,7 @@ fn flag(formats: &'static [FormatArg]) -> Arg {
 
 /// The format that was typed.
 pub(super) fn typed(matches: &ArgMatches) -> FormatArg {
-    let of_command = matches.subcommand().and_then(|(_, matches)| matches.try_get_one(FORMAT).ok().flatten());
-    of_command.copied().unwrap_or_default()
+    let Some((_, matches)) = matches.subcommand() else { return FormatArg::default() };
+    let matches = matches.subcommand().map_or(matches, |(_, inner)| inner);
+    matches.try_get_one(FORMAT).ok().flatten().copied().unwrap_or_default()
 }

@@ -16,6 +16,7 @@ use crate::dvc::lockfile::merge::{Merge, merge_value};
 use crate::dvc::pipeline::path;
 use crate::model::carry::has_below;
 use crate::model::collection::LeftOut;
+use crate::state::decided::Decided;
 use crate::state::format::{Plan, ResultFile};
 use crate::state::home::ProjectHome;
 use crate::state::published::Published;
@@ -63,6 +64,8 @@ pub(super) struct Merged {
     /// The files that no stage declares and that work items made differently, sorted.
     pub contested: Vec<String>,
     pub left_out: Vec<LeftOut>,
+    /// The files of which the project's own version stays by request.
+    pub decided: Decided,
 }
 
 /// Returns the changes of files.
@@ -73,6 +76,7 @@ pub(super) fn merge(
     believed: &[Believed<'_>],
     good: &[Good<'_>],
     config: &CollectConfig,
+    decided: &Decided,
 ) -> Result<Merged, Diagnostic> {
     let mut candidates = Candidates::new();
     for good in good {
@@ -101,19 +105,23 @@ pub(super) fn merge(
             Uniting { project, plan, prefix, tree, texts: Texts::of(believed) }.unite(&mut candidates, &present)?;
         contested.retain(|path| !united.contains(path));
     }
-    let (mut removals, mut writes, mut conflicts) = (vec![], vec![], vec![]);
+    let (mut removals, mut writes, mut conflicts, mut kept) = (vec![], vec![], vec![], Decided::default());
     for ((path, candidate), Present { ours, is_own }) in candidates.iter().zip(&present) {
         let has_strangers =
             candidate.source.is_some() && *ours == Content::Directory && has_strangers(project, path, &candidates)?;
-        match choose(candidate, ours, *is_own, has_strangers, config.resolution) {
+        let chosen = |resolution| choose(candidate, ours, *is_own, has_strangers, resolution);
+        let theirs = said(&candidate.theirs).unwrap_or_default();
+        match chosen(config.resolution) {
+            Choice::Ours if chosen(Resolution::Report) == Choice::Neither => kept.keep_file(path, &theirs),
             Choice::Ours => {}
+            Choice::Neither if decided.keeps_file(path, &theirs) => {}
             Choice::Theirs if candidate.source.is_none() => removals.extend(change_of(tree, path, candidate, ours)?),
             Choice::Theirs => writes.extend(change_of(tree, path, candidate, ours)?),
             Choice::Neither => conflicts.push(explain(tree, path, candidate, ours)),
         }
     }
     removals.extend(writes);
-    Ok(Merged { changes: removals, conflicts, contested, left_out })
+    Ok(Merged { changes: removals, conflicts, contested, left_out, decided: kept })
 }
 
 /// What the project has at a path by now.
@@ -429,14 +437,18 @@ fn has_other_mode(tree: &Beneath, path: &str, executable: Option<bool>, mode: Op
     })
 }
 
-fn explain(tree: &Beneath, path: &str, candidate: &Candidate<'_>, ours: &Content) -> Conflict {
-    let side = |content: &Content| match content {
+/// What is at a path, in few words; `None` for nothing.
+fn said(content: &Content) -> Option<String> {
+    match content {
         Content::Nothing => None,
         Content::File { md5 } => Some(md5.clone()),
         Content::Symlink { target } => Some(format!("a symlink to {target}")),
         Content::Directory => Some("a directory".to_owned()),
         Content::Other => Some("neither a file nor a directory".to_owned()),
-    };
+    }
+}
+
+fn explain(tree: &Beneath, path: &str, candidate: &Candidate<'_>, ours: &Content) -> Conflict {
     let text = |bytes: Result<Vec<u8>, fs::FsError>| bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok());
     let is_small = candidate.source.is_none_or(|(file, _)| file.size <= MAX_DIFFED);
     let our_text = if *ours == Content::Nothing { Some(String::new()) } else { text(tree.read(path, MAX_DIFFED)) };
@@ -452,11 +464,11 @@ fn explain(tree: &Beneath, path: &str, candidate: &Candidate<'_>, ours: &Content
         place: Place::file(path),
         differences: vec![Difference {
             field: "content".into(),
-            base: side(&candidate.base),
-            ours: side(ours),
-            theirs: vec![side(&candidate.theirs)],
+            base: said(&candidate.base),
+            ours: said(ours),
+            theirs: vec![said(&candidate.theirs)],
         }],
         diff,
-        reason: Reason::FileMovedOn,
+        reason: if *ours == candidate.base { Reason::EditedDifferently } else { Reason::FileMovedOn },
     }
 }

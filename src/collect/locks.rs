@@ -10,6 +10,7 @@ use crate::dvc::lockfile::conflict::Conflict;
 use crate::dvc::lockfile::merge::{self, Contribution, same_entry};
 use crate::dvc::lockfile::{Lockfile, LockfileError, move_to_end, splice};
 use crate::dvc::pipeline::path;
+use crate::state::decided::Decided;
 
 /// The largest lock file that is read.
 const MAX_LOCK: u64 = 1 << 30;
@@ -21,6 +22,8 @@ pub(super) struct Merged {
     pub conflicts: Vec<Conflict>,
     /// The addresses of the stages whose entries are new, in the order of `dvc repro`.
     pub stages: Vec<String>,
+    /// The stages that kept the project's entry by request.
+    pub decided: Decided,
 }
 
 /// Returns the change of every lock file that gets new entries; entries that the results agree about with the project, or
@@ -32,6 +35,7 @@ pub(super) fn merge(
     good: &[Good<'_>],
     all: &[Good<'_>],
     config: &CollectConfig,
+    decided: &Decided,
 ) -> Result<Merged, Diagnostic> {
     let mut whole = Merged::default();
     let mut good = by_lock(good);
@@ -40,8 +44,7 @@ pub(super) fn merge(
         let good = good.remove(&path).unwrap_or_default();
         let text = read(tree, &path)?;
         let file = Lockfile::parse(&text).map_err(|error| refused(&path, &error))?;
-        let (merged, conflicts) = merge_one(&path, &file, &good, config);
-        whole.conflicts.extend(conflicts);
+        let merged = merge_one(&path, &file, &good, config, decided, &mut whole);
         if !merged.is_empty() || good.len() < all.len() {
             let spliced = splice(Some(&text), &merged).map_err(|error| refused(&path, &error))?;
             let spliced = in_order(spliced, &all).map_err(|error| refused(&path, &error))?;
@@ -83,13 +86,15 @@ fn in_order(text: String, good: &[Good<'_>]) -> Result<String, LockfileError> {
     move_to_end(&text, &added)
 }
 
-/// Returns the entries to write into one lock file, and the conflicts in it.
+/// Returns the entries to write into one lock file; conflicts and decisions go to the whole.
 fn merge_one<'a>(
     path: &str,
     file: &'a Lockfile<'_>,
     good: &[Good<'a>],
     config: &CollectConfig,
-) -> (Vec<(&'a str, &'a str)>, Vec<Conflict>) {
+    decided: &Decided,
+    whole: &mut Merged,
+) -> Vec<(&'a str, &'a str)> {
     let contribution = |good: &Good<'a>| {
         let stage = good.stage.name.as_deref()?;
         Some(Contribution { stage, base: good.stage.base.as_deref(), theirs: good.entry })
@@ -100,7 +105,6 @@ fn merge_one<'a>(
     let is_new = |(name, _): &(&str, &str)| file.entry(name).is_none();
     let by_name: HashMap<&str, &Good<'_>> =
         good.iter().filter_map(|good| Some((good.stage.name.as_deref()?, good))).collect();
-    let mut conflicts = vec![];
     for conflict in merged.conflicts {
         let theirs = conflict.theirs.last().copied().flatten();
         let takes_theirs = match config.resolution {
@@ -110,14 +114,17 @@ fn merge_one<'a>(
                 conflict.ours.is_some_and(|ours| is_of_another_attempt(by_name[conflict.stage], ours))
             }
         };
+        let address = &by_name[conflict.stage].stage.address;
         match theirs {
             Some(theirs) if takes_theirs => entries.push((conflict.stage, theirs)),
-            _ if config.resolution == Resolution::Ours => {}
+            _ if config.resolution == Resolution::Ours => {
+                whole.decided.keep_stage(address, theirs.unwrap_or_default());
+            }
+            _ if decided.keeps_stage(address, theirs.unwrap_or_default()) => {}
             _ => {
                 let line = file.entry(conflict.stage).map(|entry| entry.line());
                 let place = Place { path: path.to_owned(), line, column: None };
-                let address = &by_name[conflict.stage].stage.address;
-                conflicts.push(Conflict::explain(address, place, &conflict));
+                whole.conflicts.push(Conflict::explain(address, place, &conflict));
             }
         }
     }
@@ -125,7 +132,7 @@ fn merge_one<'a>(
     if entries.iter().any(is_new) {
         entries.sort_by_key(|(name, _)| by_name[name].stage.order);
     }
-    (entries, conflicts)
+    entries
 }
 
 /// Whether the project's entry is what an earlier attempt of this run left: then only this run changed it.

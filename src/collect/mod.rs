@@ -29,6 +29,7 @@ use crate::dvc::pipeline::path;
 use crate::model::collection::{Collection, LeftOut, Rejected};
 use crate::model::numbers::ItemIndex;
 use crate::output::{self, text};
+use crate::state::decided::Decided;
 use crate::state::format::{Plan, PlannedStage, WorkItem};
 use crate::state::home::ProjectHome;
 use crate::state::journal::{Journal, Journaled};
@@ -137,9 +138,10 @@ pub(crate) fn merge(
     let lock = lock_when_quiet(project, &believed, &good, config.lock_limit)?;
     collection.left_alone = apply::recover(&project.root, &lock)?;
     let tree = Beneath::open(&project.root)?;
-    let files = files::merge(project, plan, &tree, &believed, &good, config)?;
+    let decided = Decided::read(run)?;
+    let files = files::merge(project, plan, &tree, &believed, &good, config, &decided)?;
     let ignores = ignores::merge(&tree, believed.iter().chain(&there), &all)?;
-    let locks = locks::merge(&tree, &good, &all, config)?;
+    let locks = locks::merge(&tree, &good, &all, config, &decided)?;
     let mut changes: Vec<Change> = [files.changes, ignores, locks.changes].into_iter().flatten().collect();
     collection.conflicts = [files.conflicts, locks.conflicts].into_iter().flatten().collect();
     (collection.contested, collection.stages) = (files.contested, locks.stages);
@@ -151,6 +153,7 @@ pub(crate) fn merge(
     if !collection.conflicts.is_empty() || config.dry_run {
         return Ok(collection);
     }
+    [files.decided, locks.decided].into_iter().try_for_each(|decided| decided.add_to(run))?;
     note_refusals(run, &believed, &collection)?;
     if changes.is_empty() {
         return Ok(collection);

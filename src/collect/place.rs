@@ -19,6 +19,7 @@ use crate::dvc::pipeline::ignore::DvcIgnore;
 use crate::dvc::pipeline::path::is_within;
 use crate::model::collection::Rejected;
 use crate::model::run::StageState;
+use crate::state::decided::Decided;
 use crate::state::format::{Plan, PlannedOut, PlannedStage, ResultFile, WorkItem};
 use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
@@ -40,6 +41,7 @@ pub(crate) fn outs(
     // What was pulled, and what another clone of the project never had.
     let brings_missing = pull || fs::exists(&run.brought_here());
     let store = Store::of(&project.config);
+    let decided = Decided::read(run)?;
     let rejected: HashSet<_> = rejected.iter().map(|rejected| (rejected.index, rejected.attempt)).collect();
     let place = |item: &WorkItem| -> Result<Known, Diagnostic> {
         let mut known = Known::default();
@@ -52,6 +54,10 @@ pub(crate) fn outs(
         }
         for planned in &item.stages {
             let state = published.result.stages.iter().find(|stage| stage.address == planned.address);
+            let entry = state.and_then(|stage| stage.entry.as_deref());
+            if entry.is_some_and(|entry| decided.keeps_stage(&planned.address, entry)) {
+                continue;
+            }
             match state.map(|stage| stage.state) {
                 Some(StageState::Ran) if planned.records => relink::outs(root, &store, planned, &published)?,
                 _ if planned.records && !pull => {}

@@ -81,9 +81,10 @@ impl Section<'_> {
         let setting = |flag: clap::Arg| {
             let name = flag.get_long()?.to_owned();
             let set = values.get(&name).cloned();
-            let origin = match set {
-                Some(_) => self.origin(self.cli.origins.get(&name), &flag),
-                None => "default".to_owned(),
+            let origin = match (&set, self.cli.origins.get(&name)) {
+                (None, None) => "default".to_owned(),
+                // A switch that is off has no value of its own.
+                (Some(_), origin) | (None, origin @ Some(_)) => self.origin(origin, &flag),
             };
             let value = set.or_else(|| default(&name)).unwrap_or_default();
             let name = self.name.map_or_else(|| name.clone(), |section| format!("{section}.{name}"));

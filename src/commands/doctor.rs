@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::adapters::dvc::files::DiskFiles;
 use crate::adapters::dvc::links;
 use crate::adapters::dvc::{Dvc, DvcError};
-use crate::adapters::machine;
+use crate::adapters::{fs, machine};
 use crate::cli::{Cli, DoctorArgs, Format};
 use crate::commands::settings::{self, Settings};
 use crate::diagnostic::Diagnostic;
@@ -74,7 +74,7 @@ fn this_machine() -> Finding {
 
 /// What can be said of a project that was found.
 fn project(args: &DoctorArgs, home: &ProjectHome) -> Vec<Finding> {
-    let mut findings = vec![Finding::good("project", home.root.display().to_string()), git(home), pipelines(home)];
+    let mut findings = vec![folder(home), git(home), pipelines(home)];
     findings.extend(cache(home));
     findings.push(workspaces(home));
     findings.push(remotes(home));
@@ -163,6 +163,19 @@ fn workspaces(home: &ProjectHome) -> Finding {
     });
     let beside = |why: String| format!("commands see them at paths of their own, since mounts are not possible: {why}");
     Finding::good("workspaces", possible.unwrap_or_else(beside))
+}
+
+/// Whether results can be brought into the project.
+fn folder(home: &ProjectHome) -> Finding {
+    match fs::temporary_dir(&home.root) {
+        Ok(_) => Finding::good("project", home.root.display().to_string()),
+        Err(error) => Finding::bad(
+            "project",
+            Diagnostic::project(format!("`{}` cannot be written to", home.root.display()))
+                .source(&error)
+                .hint("results could not be brought there: make it writable for this user"),
+        ),
+    }
 }
 
 fn remotes(home: &ProjectHome) -> Finding {

@@ -157,8 +157,9 @@ pub(crate) fn finalize(
         if let Err(error) = report::write(run, plan) {
             text::note(&format!("no report was written: {}", text::render_error(&error)));
         }
-        if cli.format == Format::Text {
-            summary::print(run, plan, &counts)?;
+        match cli.format {
+            Format::Text => summary::print(run, plan, &counts)?,
+            Format::Json => text::result(&summary::document(run, &counts).to_string()),
         }
     }
     if exit == Exit::Success && ending.full {

@@ -52,6 +52,12 @@ fn merge(args: &MergeDriverArgs) -> Result<Result<GitMerge, LockfileError>, Diag
 /// Makes git use the driver in this clone, and says so in `.gitattributes` for all clones.
 pub(crate) fn install(cli: &Cli) -> Result<Exit, Diagnostic> {
     let project = ProjectHome::find(cli.directory.as_deref())?;
+    if project.config.no_scm {
+        return Err(Diagnostic::usage(
+            "git merges with the driver, and the project does without git (`core.no_scm` is set)",
+        )
+        .hint("run `git init` and `dvc config --unset core.no_scm` first"));
+    }
     let command = format!("{} merge-driver %O %A %B %P %L", program()?);
     let config = git_merge::set_driver(&project.root, DRIVER, "DVC lock files, entry by entry", &command)?;
     let attributes = project.root.join(".gitattributes");

@@ -9,7 +9,7 @@ use crate::collect::place;
 use crate::commands;
 use crate::commands::finalize::Trailing;
 use crate::commands::settings::Settings;
-use crate::commands::{commit, earlier, finalize, launch, store};
+use crate::commands::{commit, earlier, finalize, launch, open_runs, store};
 use crate::diagnostic::Diagnostic;
 use crate::engine::Scene;
 use crate::exit::Exit;
@@ -17,7 +17,7 @@ use crate::output::text::{self, count};
 use crate::plan::{self, Planned};
 use crate::state::format::{Plan, PlanOptions};
 use crate::state::home::ProjectHome;
-use crate::state::journal::{self, Journaled};
+use crate::state::journal;
 use crate::state::paths::RunDir;
 use crate::state::{kept, run_lock, worklist};
 use crate::worker::salvage;
@@ -38,10 +38,10 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
             (run, plan)
         }
         None => {
-            earlier::bring(&project, &earlier::open(&project)?, &args.ending)?;
+            earlier::bring(&project, &open_runs::all(&project)?, &args.ending)?;
             let Planned { run, plan, items } =
                 plan::make(&project, &args.selection.targets, options, settings.requests()?)?;
-            if let Err(error) = earlier::refuse_overlap(&project, &plan, &items) {
+            if let Err(error) = open_runs::refuse_overlap(&project, &plan, &items) {
                 worklist::remove(&run)?;
                 return Err(error);
             }
@@ -96,12 +96,12 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
 
 /// Leaves in the project what the latest run made of outs that persist, if it was cut off.
 fn bring_persisted_of_latest(project: &ProjectHome) -> Result<(), Diagnostic> {
-    if worklist::runs(&project.fanout())?.is_empty() {
+    let Some((run, _)) = open_runs::all(project)?.pop() else { return Ok(()) };
+    // One that cannot be read is told of when it is to be resumed.
+    if run_lock::is_held(&run)? || worklist::read_briefly(&run).is_err() {
         return Ok(());
     }
-    let (run, plan) = worklist::open(&project.fanout(), None)?;
-    let ended = journal::read(&run)?.iter().any(|line| matches!(line.event, Journaled::Finalized { .. }));
-    if ended || plan.work_items == 0 || run_lock::is_held(&run)? { Ok(()) } else { bring_persisted(project, &run) }
+    bring_persisted(project, &run)
 }
 
 /// Leaves in the project what a run made of outs that persist.
@@ -117,9 +117,13 @@ fn unfinished(
     targets: &[String],
     options: &PlanOptions,
 ) -> Result<Option<(RunDir, Plan)>, Diagnostic> {
-    let mut open = earlier::open(project)?;
+    let mut open = open_runs::all(project)?;
     let Some((run, plan)) = open.pop() else { return Ok(None) };
     let is_same = plan.targets == targets && plan.options == *options;
+    if let Err(error) = worklist::read_briefly(&run) {
+        text::note(&format!("run {} cannot be resumed, and is planned anew: {error}", plan.run));
+        return Ok(None);
+    }
     if !is_same || !launch::base::is_as_planned(project, &run, &plan)? {
         return Ok(None);
     }

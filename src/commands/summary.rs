@@ -1,10 +1,11 @@
 //! The last lines of a command that ran work items: counts, and the failures with the ends of their logs.
 
+use crate::adapters::clock;
 use crate::diagnostic::Diagnostic;
 use crate::model::numbers::{AttemptNumber, ItemIndex};
 use crate::model::status::ItemState;
 use crate::output::text::{self, count};
-use crate::state::format::Plan;
+use crate::state::format::{Plan, VERSION};
 use crate::state::paths::RunDir;
 use crate::state::{shards, status, worklist};
 
@@ -47,6 +48,14 @@ pub(crate) fn counts(run: &RunDir, plan: &Plan, phases: &[usize]) -> Result<Coun
         }
     }
     Ok(counts)
+}
+
+/// The last line of a stream of events: how the work items stand once a run is finalized.
+pub(crate) fn document(run: &RunDir, counts: &Counts) -> serde_json::Value {
+    serde_json::json!({
+        "version": VERSION, "time": clock::now(), "event": "run_ended", "run": run.name(), "succeeded": counts.succeeded,
+        "failed": counts.failed.len(), "skipped": counts.skipped, "not_run": counts.not_run,
+    })
 }
 
 /// Prints counts and, last, the failures: stage, command, reason and the end of the log.

@@ -18,7 +18,7 @@ use crate::model::event::{Event, Stop, Task};
 use crate::model::numbers::ItemIndex;
 use crate::output::text;
 use crate::state::format::{Plan, WorkItem};
-use crate::state::journal::Journaled;
+use crate::state::journal::{self, Journaled};
 use crate::state::paths::RunDir;
 use crate::state::run_lock::RunLock;
 
@@ -154,9 +154,8 @@ impl Launch<'_> {
         }
         if ready.given_up > 0 {
             let what = text::count(ready.given_up, "work item");
-            self.recorder.advise(&format!(
-                "{what} failed before and will not run again (`dvc-fanout retry` has them run again)"
-            ));
+            let command = if journal::has_ended(run)? { "run` plans them anew" } else { "retry` has them run again" };
+            self.recorder.advise(&format!("{what} failed before and will not run again (`dvc-fanout {command})"));
             self.exit = Exit::WorkItemsFailed;
         }
         if phase.count > 0 {

@@ -184,6 +184,11 @@ impl RunDir {
         self.0.join("taken")
     }
 
+    /// What somebody has decided against results of this run.
+    pub(crate) fn decided(&self) -> PathBuf {
+        self.0.join("decided.json")
+    }
+
     /// Present when somebody asked to end the launch.
     pub(crate) fn cancel(&self) -> PathBuf {
         self.0.join("cancel")

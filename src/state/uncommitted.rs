@@ -27,8 +27,8 @@ pub(crate) type Uncommitted = BTreeMap<String, Option<String>>;
 
 /// Reads all that is there; a line that a crash cut off is skipped, since its file was not changed yet.
 pub(crate) fn read(fanout: &FanoutDir) -> Result<Uncommitted, FsError> {
-    let text = fs::read_text_if_any(&fanout.uncommitted())?.unwrap_or_default();
-    let lines = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
+    let text = fs::read_if_any(&fanout.uncommitted())?.unwrap_or_default();
+    let lines = text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Line>(line).ok());
     Ok(lines.map(|line| (line.path, line.head)).collect())
 }
 

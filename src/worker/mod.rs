@@ -169,6 +169,9 @@ pub(crate) fn attempt(
             (Outcome::ToolFailed { message: if is_gone { gone } else { error.one_line() } }, Left::default())
         }
     };
+    if let Outcome::TimedOut { .. } = &outcome {
+        begun.say(&format!("ERROR: {outcome}: its commands were ended"));
+    }
     if is_part {
         for &at in &blocked.stages {
             left.stages.insert(at.min(left.stages.len()), StageResult::not_run(&whole.stages[at].address));

@@ -54,6 +54,8 @@ pub(crate) enum Reason {
     RemovedThere,
     /// A file is not what the plan saw and not what the work item made of it.
     FileMovedOn,
+    /// Work items made different things of a file that only one of them can have written.
+    EditedDifferently,
 }
 
 impl Reason {
@@ -69,6 +71,9 @@ impl Reason {
             Reason::WorkersDisagree => "several results hold different entries of the stage: two runs overlapped",
             Reason::RemovedHere => "the project's lock file lost the entry after the plan was made",
             Reason::FileMovedOn => "the file changed in the project after the plan was made",
+            Reason::EditedDifferently => {
+                "several work items edited it, and what they did cannot be united; the last one's version is shown"
+            }
             Reason::RemovedThere => "the other side removed the entry that this side changed",
         }
     }
@@ -82,6 +87,7 @@ impl Reason {
             Reason::RemovedHere => "removed_here",
             Reason::RemovedThere => "removed_there",
             Reason::FileMovedOn => "file_moved_on",
+            Reason::EditedDifferently => "edited_differently",
         }
     }
 }

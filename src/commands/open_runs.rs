@@ -1,0 +1,66 @@
+//! Runs that have not come to their end, and what they are at: nothing of that is begun a second time.
+
+use std::collections::HashSet;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::status::ItemState;
+use crate::output::text::count;
+use crate::state::format::{Plan, WorkItem};
+use crate::state::home::ProjectHome;
+use crate::state::paths::RunDir;
+use crate::state::{journal, run_lock, status, worklist};
+
+/// The runs since the last one that came to its end, the oldest first.
+pub(crate) fn all(project: &ProjectHome) -> Result<Vec<(RunDir, Plan)>, Diagnostic> {
+    let fanout = project.fanout();
+    let mut open = vec![];
+    for name in worklist::runs(&fanout)?.iter().rev() {
+        // What another release has written is its own.
+        let Ok((run, plan)) = worklist::open(&fanout, Some(name)) else { continue };
+        if journal::has_ended(&run)? {
+            break;
+        }
+        if plan.work_items > 0 {
+            open.push((run, plan));
+        }
+    }
+    open.reverse();
+    Ok(open)
+}
+
+/// Refuses work items whose stages another run is at, on this machine or in a cluster.
+pub(crate) fn refuse_overlap(project: &ProjectHome, plan: &Plan, items: &[WorkItem]) -> Result<(), Diagnostic> {
+    let own: HashSet<&str> = items.iter().flat_map(addresses).collect();
+    for (run, other) in all(project)?.iter().filter(|(_, other)| other.run != plan.run) {
+        let is_held = run_lock::is_held(run)?;
+        if !is_held && status::left_to(run)?.is_none() {
+            continue;
+        }
+        let mut both = vec![];
+        for (index, state) in status::item_states(run, other.indexes())? {
+            let is_over = matches!(state, ItemState::Done { .. } | ItemState::Failed { again: false, .. });
+            if !is_over {
+                let item = worklist::read_one(run, other, index)?;
+                both.extend(addresses(&item).filter(|address| own.contains(address)).map(str::to_owned));
+            }
+        }
+        let Some(first) = both.first() else { continue };
+        let by = match run_lock::holder(run) {
+            Some(holder) if is_held => format!(", by {holder}"),
+            _ => String::new(),
+        };
+        let (what, are) = match both.len() {
+            1 => (format!("stage `{first}`"), "is"),
+            number => (format!("{} (`{first}` is one)", count(number, "stage")), "are"),
+        };
+        return Err(Diagnostic::tool(format!("{what} {are} part of run {}, which is on{by}", other.run))
+            .cause("commands would run twice at the same time")
+            .hint(format!("watch it with `dvc-fanout status {}`, or stop it with `dvc-fanout cancel {0}`", other.run))
+            .hint("name targets that have nothing to do with it"));
+    }
+    Ok(())
+}
+
+fn addresses(item: &WorkItem) -> impl Iterator<Item = &str> {
+    item.stages.iter().map(|stage| stage.address.as_str())
+}
