@@ -3,14 +3,14 @@
 
 use crate::adapters::fs;
 use crate::cli::EndingArgs;
-use crate::commands::{finalize, open_runs};
+use crate::commands::finalize;
 use crate::diagnostic::Diagnostic;
 use crate::output::text::{self, count};
 use crate::state::format::Plan;
 use crate::state::home::ProjectHome;
 use crate::state::paths::RunDir;
 use crate::state::run_lock::{self, RunLock};
-use crate::state::{status, worklist};
+use crate::state::{open_runs, status, worklist};
 
 /// Whether work items of a run are done that nobody has brought into the project, or tried to, and nobody is at it.
 pub(crate) fn has_something(run: &RunDir, plan: &Plan) -> Result<bool, Diagnostic> {

@@ -14,7 +14,6 @@ mod guard;
 mod launch;
 mod logs;
 mod merge_driver;
-mod open_runs;
 mod plan;
 mod report;
 mod retry;

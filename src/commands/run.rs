@@ -9,7 +9,7 @@ use crate::collect::place;
 use crate::commands;
 use crate::commands::finalize::Trailing;
 use crate::commands::settings::Settings;
-use crate::commands::{commit, earlier, finalize, launch, open_runs, store};
+use crate::commands::{commit, earlier, finalize, launch, store};
 use crate::diagnostic::Diagnostic;
 use crate::engine::Scene;
 use crate::exit::Exit;
@@ -19,7 +19,7 @@ use crate::state::format::{Plan, PlanOptions};
 use crate::state::home::ProjectHome;
 use crate::state::journal;
 use crate::state::paths::RunDir;
-use crate::state::{kept, run_lock, worklist};
+use crate::state::{kept, open_runs, run_lock, worklist};
 use crate::worker::salvage;
 
 pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
@@ -41,7 +41,7 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
             earlier::bring(&project, &open_runs::all(&project)?, &args.ending)?;
             let Planned { run, plan, items } =
                 plan::make(&project, &args.selection.targets, options, settings.requests()?)?;
-            if let Err(error) = open_runs::refuse_overlap(&project, &plan, &items) {
+            if let Err(error) = launch::overlap::refuse(&project, &plan, &items) {
                 worklist::remove(&run)?;
                 return Err(error);
             }

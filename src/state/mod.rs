@@ -12,6 +12,7 @@ pub(crate) mod log;
 pub(crate) mod looks;
 pub(crate) mod mailbox;
 pub(crate) mod needs;
+pub(crate) mod open_runs;
 pub(crate) mod paths;
 pub(crate) mod published;
 pub(crate) mod results;

@@ -1,6 +1,7 @@
 //! `launch`: runs the work items of a plan, phase after phase, and watches them to the end.
 
 pub(crate) mod base;
+pub(crate) mod overlap;
 
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
@@ -11,7 +12,7 @@ use crate::adapters::{fs, signals};
 use crate::cli::settings::Origin;
 use crate::cli::{Cli, Format, LaunchArgs};
 use crate::commands::settings::Settings;
-use crate::commands::{differences, open_runs, store, summary};
+use crate::commands::{differences, store, summary};
 use crate::diagnostic::Diagnostic;
 use crate::engine::launch::{self as engine, Launched, Work, cannot_listen};
 use crate::engine::recorder::Audience;
@@ -105,7 +106,7 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
         return Ok(Exit::Success);
     }
     let mut lock = hold(&run)?;
-    open_runs::refuse_overlap(&project, &plan, &worklist::read_briefly(&run)?)?;
+    overlap::refuse(&project, &plan, &worklist::read_briefly(&run)?)?;
     kept::hold(&run)?;
     let items = prepare(&scene, &phases, &engine)?;
     if args.detach {

@@ -1,4 +1,4 @@
-//! Runs that have not come to their end, and what they are at: nothing of that is begun a second time.
+//! What another run is at is not begun a second time.
 
 use std::collections::HashSet;
 
@@ -7,31 +7,12 @@ use crate::model::status::ItemState;
 use crate::output::text::count;
 use crate::state::format::{Plan, WorkItem};
 use crate::state::home::ProjectHome;
-use crate::state::paths::RunDir;
-use crate::state::{journal, run_lock, status, worklist};
-
-/// The runs since the last one that came to its end, the oldest first.
-pub(crate) fn all(project: &ProjectHome) -> Result<Vec<(RunDir, Plan)>, Diagnostic> {
-    let fanout = project.fanout();
-    let mut open = vec![];
-    for name in worklist::runs(&fanout)?.iter().rev() {
-        // What another release has written is its own.
-        let Ok((run, plan)) = worklist::open(&fanout, Some(name)) else { continue };
-        if journal::has_ended(&run)? {
-            break;
-        }
-        if plan.work_items > 0 {
-            open.push((run, plan));
-        }
-    }
-    open.reverse();
-    Ok(open)
-}
+use crate::state::{open_runs, run_lock, status, worklist};
 
 /// Refuses work items whose stages another run is at, on this machine or in a cluster.
-pub(crate) fn refuse_overlap(project: &ProjectHome, plan: &Plan, items: &[WorkItem]) -> Result<(), Diagnostic> {
+pub(crate) fn refuse(project: &ProjectHome, plan: &Plan, items: &[WorkItem]) -> Result<(), Diagnostic> {
     let own: HashSet<&str> = items.iter().flat_map(addresses).collect();
-    for (run, other) in all(project)?.iter().filter(|(_, other)| other.run != plan.run) {
+    for (run, other) in open_runs::all(project)?.iter().filter(|(_, other)| other.run != plan.run) {
         let is_held = run_lock::is_held(run)?;
         if !is_held && status::left_to(run)?.is_none() {
             continue;
