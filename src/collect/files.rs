@@ -51,9 +51,6 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// Files of results by path.
-type Versions<'a> = HashMap<&'a str, Vec<&'a ResultFile>>;
-
 type Candidates<'a> = BTreeMap<&'a str, Candidate<'a>>;
 
 /// What merging files comes to.
@@ -90,7 +87,7 @@ pub(super) fn merge(
     let mut left_out = vec![];
     if let Some(git) = &git {
         for result in believed {
-            left_out.extend(undeclared(project, git, plan, result, &versions, &mut candidates)?);
+            left_out.extend(undeclared(project, git, plan, result, &mut candidates)?);
         }
     }
     let present: Vec<Present> =
@@ -304,7 +301,6 @@ fn undeclared<'a>(
     (git, prefix): &(Git, String),
     plan: &Plan,
     result: &'a Believed<'_>,
-    versions: &Versions<'a>,
     candidates: &mut Candidates<'a>,
 ) -> Result<Vec<LeftOut>, Diagnostic> {
     let published = &result.published;
@@ -335,8 +331,8 @@ fn undeclared<'a>(
             });
             continue;
         }
-        let base = match before_run(file, versions) {
-            Some(md5) => Content::File { md5: md5.to_owned() },
+        let base = match &file.before {
+            Some(md5) => Content::File { md5: md5.clone() },
             None if has_below(&deleted, &file.path) => Content::Directory,
             None => Content::Nothing,
         };
@@ -366,22 +362,6 @@ fn undeclared<'a>(
     Ok(left_out)
 }
 
-/// The MD5 of what was at the path of a file before any work item of this run wrote there: one may have begun with what
-/// another one had made.
-fn before_run<'a>(file: &'a ResultFile, versions: &Versions<'a>) -> Option<&'a str> {
-    let all = versions.get(file.path.as_str()).map(Vec::as_slice).unwrap_or_default();
-    let mut before = file.before.as_deref()?;
-    // One may have put things back as they were, so that there is no first one.
-    for _ in all {
-        let is_it = |version: &&&ResultFile| !version.passed && version.content_md5() == before;
-        match all.iter().find(is_it) {
-            Some(version) => before = version.before.as_deref()?,
-            None => break,
-        }
-    }
-    Some(before)
-}
-
 /// The files that no stage declares and that work items of one phase made differently, sorted.
 ///
 /// Several may have appended to a log. Whether they did, or wrote it anew each, cannot be told where there was none.
@@ -399,7 +379,7 @@ fn contested(believed: &[Believed<'_>]) -> Vec<String> {
 }
 
 /// Every version of every path that this run made: where the project holds one of them, only this run changed it.
-fn versions<'a>(believed: &'a [Believed<'_>]) -> Versions<'a> {
+fn versions<'a>(believed: &'a [Believed<'_>]) -> HashMap<&'a str, Vec<&'a ResultFile>> {
     let mut versions: HashMap<&str, Vec<&ResultFile>> = HashMap::new();
     let published = believed.iter().flat_map(|result| result.others.iter().chain([result.published.as_ref()]));
     for file in published.flat_map(|published| &published.result.files) {

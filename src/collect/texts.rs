@@ -62,8 +62,9 @@ impl<'a> Texts<'a> {
         }
         let planned = planned(project, plan, &path::join(prefix, path))?;
         let before = |file: &ResultFile| {
-            let known = planned.as_ref().filter(|(md5, _)| file.before.as_ref() == Some(md5)).map(|(_, text)| text);
-            known.or_else(|| texts.get(file.before.as_deref()?))
+            let md5 = file.given.as_ref().or(file.before.as_ref())?;
+            let known = planned.as_ref().filter(|(planned, _)| planned == md5).map(|(_, text)| text);
+            known.or_else(|| texts.get(md5.as_str()))
         };
         let mut united = ours.map(str::to_owned);
         for (file, _) in versions.values() {

@@ -39,9 +39,9 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
         }
         None => {
             earlier::bring(&project, &open_runs::all(&project)?, &args.ending)?;
-            let Planned { run, plan, items } =
+            let Planned { run, plan, .. } =
                 plan::make(&project, &args.selection.targets, options, settings.requests()?)?;
-            if let Err(error) = launch::overlap::refuse(&project, &plan, &items) {
+            if let Err(error) = launch::overlap::refuse(&project, &run, &plan) {
                 worklist::remove(&run)?;
                 return Err(error);
             }

@@ -578,8 +578,11 @@ pub(crate) struct ResultFile {
     pub passed: bool,
     /// The stage that declares it; `None` for any other file that changed.
     pub stage: Option<String>,
-    /// The MD5 of what was there when the work item began.
+    /// The MD5 of what the plan saw there.
     pub before: Option<String>,
+    /// The MD5 of what the work item began with there, where an earlier one had left it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<String>,
 }
 
 impl ResultFile {

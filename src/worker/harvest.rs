@@ -72,7 +72,7 @@ impl Harvest<'_> {
         for file in left.files.iter_mut().filter(|file| file.stage.is_none()) {
             if let Some(given) = workspace.given(&file.path) {
                 file.passed = file.is_as(given);
-                file.before = Some(given.content_md5());
+                file.given = Some(given.content_md5());
             }
         }
         Ok(left)
@@ -430,5 +430,6 @@ fn publish_file(
         passed: false,
         stage: stage.map(str::to_owned),
         before: None,
+        given: None,
     })
 }

@@ -47,6 +47,7 @@ pub(super) struct Template {
     in_wdir: bool,
     /// What it makes may be run.
     executable: bool,
+    note: Note,
     /// Only an edit freezes a template, once its stages have run.
     pub frozen: bool,
 }
@@ -100,6 +101,18 @@ enum Out {
     Persistent,
 }
 
+/// What a command leaves that nobody declares.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Note {
+    Nothing,
+    /// A line in a text of its own.
+    Own,
+    /// A line in a text that all write to.
+    Common,
+    /// A new file.
+    New,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Edit {
     Raw(usize),
@@ -146,10 +159,16 @@ fn template() -> impl Strategy<Value = Template> {
         1 => Just(Shape::Matrix),
         1 => Just(Shape::Grid),
     ];
+    let note = prop_oneof![
+        4 => Just(Note::Nothing),
+        1 => Just(Note::Own),
+        1 => Just(Note::Common),
+        1 => Just(Note::New),
+    ];
     let seldom = || prop::bool::weighted(0.3);
     let flags = (seldom(), seldom(), seldom(), seldom(), seldom());
-    (shape, 1..16_u8, prop::collection::vec(wire, 0..3), out, flags).prop_map(
-        |(shape, keys, wires, out, (lossy, params, in_folder, in_wdir, executable))| Template {
+    (shape, 1..16_u8, prop::collection::vec(wire, 0..3), out, note, flags).prop_map(
+        |(shape, keys, wires, out, note, (lossy, params, in_folder, in_wdir, executable))| Template {
             shape,
             keys,
             wires,
@@ -159,6 +178,7 @@ fn template() -> impl Strategy<Value = Template> {
             in_folder,
             in_wdir,
             executable,
+            note,
             frozen: false,
         },
     )
@@ -194,6 +214,11 @@ impl Graph {
                 (0..KEYS.len()).filter(|at| bits & (1 << at) != 0).map(|at| KEYS[at]).collect()
             }
         }
+    }
+
+    /// The names of a template's texts, of all keys that it may ever have.
+    fn keys_ever(template: usize) -> impl Iterator<Item = String> {
+        KEYS.into_iter().chain(["all"]).map(move |key| format!("{template}-{key}"))
     }
 
     fn address(&self, template: usize, key: &str) -> String {
@@ -342,6 +367,10 @@ impl Graph {
         for name in KEYS.into_iter().chain(["all", "shared", "other1", "other2"]) {
             project.write(&format!("raw/{name}.txt"), &format!("{name}\n"));
         }
+        for text in (0..self.templates.len()).flat_map(Graph::keys_ever) {
+            project.write(&format!("notes/{text}"), "begun\n");
+        }
+        project.write("notes/common", "begun\n");
         project.write(".dvc/config", &format!("[cache]\n    {}\n    slow_link_warning = false\n", LINKS[self.links]));
         self.write(project);
         if self.has(&|wire| matches!(wire, Wire::Tracked | Wire::AllTracked)) {
@@ -436,6 +465,9 @@ impl Template {
                 format!("cp {to} {up}p{number}/{key}/copy && echo {key} > {up}p{number}/{key}/x"),
             ),
             (true, format!("test ! -e {up}raw/fail{number}-{key}")),
+            (self.note == Note::Own, format!("echo {key} >> {up}notes/{number}-{key}")),
+            (self.note == Note::Common, format!("echo {number}-{key} >> {up}notes/common")),
+            (self.note == Note::New, format!("mkdir -p {up}left && echo {key} >> {up}left/{number}-{key}")),
         ];
         for (_, step) in more.into_iter().filter(|(is_wanted, _)| *is_wanted) {
             command.push_str(" && ");

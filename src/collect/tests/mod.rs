@@ -234,6 +234,7 @@ fn file(path: &str, blob: &str, text: &str, stage: Option<&str>) -> ResultFile {
         symlink: None,
         stage: stage.map(str::to_owned),
         before: None,
+        given: None,
     }
 }
 

@@ -106,7 +106,7 @@ pub(crate) fn run(cli: &Cli, args: &LaunchArgs) -> Result<Exit, Diagnostic> {
         return Ok(Exit::Success);
     }
     let mut lock = hold(&run)?;
-    overlap::refuse(&project, &plan, &worklist::read_briefly(&run)?)?;
+    overlap::refuse(&project, &run, &plan)?;
     kept::hold(&run)?;
     let items = prepare(&scene, &phases, &engine)?;
     if args.detach {

@@ -7,39 +7,45 @@ use crate::model::status::ItemState;
 use crate::output::text::count;
 use crate::state::format::{Plan, WorkItem};
 use crate::state::home::ProjectHome;
+use crate::state::paths::RunDir;
 use crate::state::{open_runs, run_lock, status, worklist};
 
-/// Refuses work items whose stages another run is at, on this machine or in a cluster.
-pub(crate) fn refuse(project: &ProjectHome, plan: &Plan, items: &[WorkItem]) -> Result<(), Diagnostic> {
-    let own: HashSet<&str> = items.iter().flat_map(addresses).collect();
-    for (run, other) in open_runs::all(project)?.iter().filter(|(_, other)| other.run != plan.run) {
-        let is_held = run_lock::is_held(run)?;
-        if !is_held && status::left_to(run)?.is_none() {
-            continue;
+/// Refuses a run some of whose stages another run is at, on this machine or in a cluster.
+pub(crate) fn refuse(project: &ProjectHome, run: &RunDir, plan: &Plan) -> Result<(), Diagnostic> {
+    for (at_work, other) in open_runs::all(project)?.iter().filter(|(_, other)| other.run != plan.run) {
+        let is_held = run_lock::is_held(at_work)?;
+        if is_held || status::left_to(at_work)?.is_some() {
+            let items = worklist::read_briefly(run)?;
+            refuse_those_of(at_work, other, is_held, &items)?;
         }
-        let mut both = vec![];
-        for (index, state) in status::item_states(run, other.indexes())? {
-            let is_over = matches!(state, ItemState::Done { .. } | ItemState::Failed { again: false, .. });
-            if !is_over {
-                let item = worklist::read_one(run, other, index)?;
-                both.extend(addresses(&item).filter(|address| own.contains(address)).map(str::to_owned));
-            }
-        }
-        let Some(first) = both.first() else { continue };
-        let by = match run_lock::holder(run) {
-            Some(holder) if is_held => format!(", by {holder}"),
-            _ => String::new(),
-        };
-        let (what, are) = match both.len() {
-            1 => (format!("stage `{first}`"), "is"),
-            number => (format!("{} (`{first}` is one)", count(number, "stage")), "are"),
-        };
-        return Err(Diagnostic::tool(format!("{what} {are} part of run {}, which is on{by}", other.run))
-            .cause("commands would run twice at the same time")
-            .hint(format!("watch it with `dvc-fanout status {}`, or stop it with `dvc-fanout cancel {0}`", other.run))
-            .hint("name targets that have nothing to do with it"));
     }
     Ok(())
+}
+
+/// Refuses work items with stages that this run is at.
+fn refuse_those_of(run: &RunDir, plan: &Plan, is_held: bool, items: &[WorkItem]) -> Result<(), Diagnostic> {
+    let own: HashSet<&str> = items.iter().flat_map(addresses).collect();
+    let mut both = vec![];
+    for (index, state) in status::item_states(run, plan.indexes())? {
+        let is_over = matches!(state, ItemState::Done { .. } | ItemState::Failed { again: false, .. });
+        if !is_over {
+            let item = worklist::read_one(run, plan, index)?;
+            both.extend(addresses(&item).filter(|address| own.contains(address)).map(str::to_owned));
+        }
+    }
+    let Some(first) = both.first() else { return Ok(()) };
+    let by = match run_lock::holder(run) {
+        Some(holder) if is_held => format!(", by {holder}"),
+        _ => String::new(),
+    };
+    let (what, are) = match both.len() {
+        1 => (format!("stage `{first}`"), "is"),
+        number => (format!("{} (`{first}` is one)", count(number, "stage")), "are"),
+    };
+    Err(Diagnostic::tool(format!("{what} {are} part of run {}, which is on{by}", plan.run))
+        .cause("commands would run twice at the same time")
+        .hint(format!("watch it with `dvc-fanout status {}`, or stop it with `dvc-fanout cancel {0}`", plan.run))
+        .hint("name targets that have nothing to do with it"))
 }
 
 fn addresses(item: &WorkItem) -> impl Iterator<Item = &str> {
