@@ -19,7 +19,8 @@ use crate::state::format::{Plan, PlanOptions};
 use crate::state::home::ProjectHome;
 use crate::state::journal;
 use crate::state::paths::RunDir;
-use crate::state::{kept, open_runs, run_lock, worklist};
+use crate::state::worklist::{self, WorklistError};
+use crate::state::{kept, open_runs, run_lock};
 use crate::worker::salvage;
 
 pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
@@ -117,13 +118,18 @@ fn unfinished(
     targets: &[String],
     options: &PlanOptions,
 ) -> Result<Option<(RunDir, Plan)>, Diagnostic> {
+    let is_whole = |(run, _): (RunDir, Plan)| worklist::read_briefly(&run).map(drop);
+    match worklist::open(&project.fanout(), None).and_then(is_whole) {
+        Ok(()) | Err(WorklistError::NoPlan) => {}
+        Err(error @ WorklistError::Newer { .. }) => return Err(error.into()),
+        Err(error) => {
+            text::note(&format!("the latest run cannot be resumed, and all is planned anew: {error}"));
+            return Ok(None);
+        }
+    }
     let mut open = open_runs::all(project)?;
     let Some((run, plan)) = open.pop() else { return Ok(None) };
     let is_same = plan.targets == targets && plan.options == *options;
-    if let Err(error) = worklist::read_briefly(&run) {
-        text::note(&format!("run {} cannot be resumed, and is planned anew: {error}", plan.run));
-        return Ok(None);
-    }
     if !is_same || !launch::base::is_as_planned(project, &run, &plan)? {
         return Ok(None);
     }

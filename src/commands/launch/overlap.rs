@@ -15,7 +15,7 @@ pub(crate) fn refuse(project: &ProjectHome, run: &RunDir, plan: &Plan) -> Result
     for (at_work, other) in open_runs::all(project)?.iter().filter(|(_, other)| other.run != plan.run) {
         let is_held = run_lock::is_held(at_work)?;
         if is_held || status::left_to(at_work)?.is_some() {
-            let items = worklist::read_briefly(run)?;
+            let items = worklist::read_all(run)?;
             refuse_those_of(at_work, other, is_held, &items)?;
         }
     }
