@@ -9,6 +9,8 @@ use crate::support::Project;
 use crate::support::oracle::Oracle;
 
 pub(super) const KEYS: [&str; 4] = ["k1", "k2", "k3", "k4"];
+/// The text that some of all commands add a line to.
+pub(super) const COMMON: &str = "notes/common";
 /// What `cache.type` may be; the first is DVC's own choice.
 const LINKS: [&str; 6] = [
     "",
@@ -370,7 +372,7 @@ impl Graph {
         for text in (0..self.templates.len()).flat_map(Graph::keys_ever) {
             project.write(&format!("notes/{text}"), "begun\n");
         }
-        project.write("notes/common", "begun\n");
+        project.write(COMMON, "begun\n");
         project.write(".dvc/config", &format!("[cache]\n    {}\n    slow_link_warning = false\n", LINKS[self.links]));
         self.write(project);
         if self.has(&|wire| matches!(wire, Wire::Tracked | Wire::AllTracked)) {
@@ -466,7 +468,7 @@ impl Template {
             ),
             (true, format!("test ! -e {up}raw/fail{number}-{key}")),
             (self.note == Note::Own, format!("echo {key} >> {up}notes/{number}-{key}")),
-            (self.note == Note::Common, format!("echo {number}-{key} >> {up}notes/common")),
+            (self.note == Note::Common, format!("echo {number}-{key} >> {up}{COMMON}")),
             (self.note == Note::New, format!("mkdir -p {up}left && echo {key} >> {up}left/{number}-{key}")),
         ];
         for (_, step) in more.into_iter().filter(|(is_wanted, _)| *is_wanted) {
