@@ -117,9 +117,12 @@ fn copies_are_kept_where_asked_to() {
 #[test]
 fn a_project_that_cannot_be_copied_says_so() {
     let project = project("cp in made/${item}");
-    let said = fails_with(&project, 5, ["verify", "--scratch", "in/there"]);
-    assert!(said.stderr.starts_with("error: the project cannot be copied\n"), "{said:#?}");
-    assert!(said.stderr.contains("hint: `--scratch DIR`"), "{said:#?}");
+    for path in ["in/there", "nowhere"] {
+        let said = fails_with(&project, 2, ["verify", "--scratch", path]);
+        assert!(said.stderr.contains(&format!("{path}` is no folder\n")), "{said:#?}");
+        assert!(said.stderr.contains("`--scratch DIR`"), "{said:#?}");
+        assert!(!project.path("nowhere").exists());
+    }
     // A file system that is full before anything is written to it.
     let said = fails_with(&project, 5, ["verify", "--scratch", "/proc/self"]);
     assert!(said.stderr.starts_with("error: the project cannot be copied\n"), "{said:#?}");
@@ -138,6 +141,7 @@ fn a_check_that_is_cut_off_leaves_neither_copies_nor_processes() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let project = project("echo > made/${item}; sleep 300");
         let scratch = project.path("../scratch");
+        std::fs::create_dir(&scratch).expect("made");
         let log = std::fs::File::create(project.path("../stderr")).expect("created");
         let mut command = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
         command.args(["verify", "make@a", "--scratch", "../scratch"]).stderr(log);
