@@ -12,18 +12,15 @@ use crate::state::{open_runs, run_lock, status, worklist};
 
 /// Refuses a run some of whose stages another run is at, on this machine or in a cluster.
 pub(crate) fn refuse(project: &ProjectHome, run: &RunDir, plan: &Plan) -> Result<(), Diagnostic> {
-    for (at_work, other) in open_runs::all(project)?.iter().filter(|(_, other)| other.run != plan.run) {
-        let is_held = run_lock::is_held(at_work)?;
-        if is_held || status::left_to(at_work)?.is_some() {
-            let items = worklist::read_all(run)?;
-            refuse_those_of(at_work, other, is_held, &items)?;
-        }
+    for (at_work, other) in open_runs::at_work(project)?.iter().filter(|(_, other)| other.run != plan.run) {
+        let items = worklist::read_all(run)?;
+        refuse_those_of(at_work, other, &items)?;
     }
     Ok(())
 }
 
 /// Refuses work items with stages that this run is at.
-fn refuse_those_of(run: &RunDir, plan: &Plan, is_held: bool, items: &[WorkItem]) -> Result<(), Diagnostic> {
+fn refuse_those_of(run: &RunDir, plan: &Plan, items: &[WorkItem]) -> Result<(), Diagnostic> {
     let own: HashSet<&str> = items.iter().flat_map(addresses).collect();
     let mut both = vec![];
     for (index, state) in status::item_states(run, plan.indexes())? {
@@ -35,7 +32,7 @@ fn refuse_those_of(run: &RunDir, plan: &Plan, is_held: bool, items: &[WorkItem])
     }
     let Some(first) = both.first() else { return Ok(()) };
     let by = match run_lock::holder(run) {
-        Some(holder) if is_held => format!(", by {holder}"),
+        Some(holder) if run_lock::is_held(run)? => format!(", by {holder}"),
         _ => String::new(),
     };
     let (what, are) = match both.len() {
