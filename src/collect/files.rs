@@ -107,11 +107,11 @@ pub(super) fn merge(
         let has_strangers =
             candidate.source.is_some() && *ours == Content::Directory && has_strangers(project, path, &candidates)?;
         let chosen = |resolution| choose(candidate, ours, *is_own, has_strangers, resolution);
-        let theirs = said(&candidate.theirs).unwrap_or_default();
+        let theirs = || said(&candidate.theirs).unwrap_or_default();
         match chosen(config.resolution) {
-            Choice::Ours if chosen(Resolution::Report) == Choice::Neither => kept.keep_file(path, &theirs),
+            Choice::Ours if chosen(Resolution::Report) == Choice::Neither => kept.keep_file(path, &theirs()),
             Choice::Ours => {}
-            Choice::Neither if decided.keeps_file(path, &theirs) => {}
+            Choice::Neither if decided.keeps_file(path, &theirs()) => {}
             Choice::Theirs if candidate.source.is_none() => removals.extend(change_of(tree, path, candidate, ours)?),
             Choice::Theirs => writes.extend(change_of(tree, path, candidate, ours)?),
             Choice::Neither => conflicts.push(explain(tree, path, candidate, ours)),
@@ -306,7 +306,7 @@ fn undeclared<'a>(
     let published = &result.published;
     let mut left_out = vec![];
     let order = result.order();
-    let files: Vec<_> = published.result.files.iter().filter(|file| file.stage.is_none() && !file.passed).collect();
+    let files: Vec<_> = published.result.files.iter().filter(|file| file.is_own_beside()).collect();
     let mut add = |path: &'a str, candidate: Candidate<'a>| {
         if candidates.get(path).is_none_or(|other| other.order <= candidate.order) {
             candidates.insert(path, candidate);
@@ -368,7 +368,7 @@ fn undeclared<'a>(
 fn contested(believed: &[Believed<'_>]) -> Vec<String> {
     let mut made: BTreeMap<(&str, usize), HashSet<Content>> = BTreeMap::new();
     for result in believed {
-        for file in result.published.result.files.iter().filter(|file| file.stage.is_none() && !file.passed) {
+        for file in result.published.result.files.iter().filter(|file| file.is_own_beside()) {
             made.entry((&file.path, result.item.phase)).or_default().insert(made_content(file));
         }
     }

@@ -31,7 +31,7 @@ impl<'a> Texts<'a> {
     pub(super) fn of(believed: &'a [Believed<'a>]) -> Self {
         let mut versions: HashMap<&str, BTreeMap<usize, _>> = HashMap::new();
         for result in believed {
-            for file in result.published.result.files.iter().filter(|file| file.stage.is_none() && !file.passed) {
+            for file in result.published.result.files.iter().filter(|file| file.is_own_beside()) {
                 versions.entry(&file.path).or_default().insert(result.order(), (file, result.published.as_ref()));
             }
         }

@@ -15,7 +15,7 @@ use crate::engine::Scene;
 use crate::exit::Exit;
 use crate::output::text::{self, count};
 use crate::plan::{self, Planned};
-use crate::state::format::{Plan, PlanOptions};
+use crate::state::format::{Plan, PlanOptions, WorkItem};
 use crate::state::home::ProjectHome;
 use crate::state::journal;
 use crate::state::paths::RunDir;
@@ -32,14 +32,15 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
     if args.dry {
         return commands::plan::dry(cli, &project, &args.selection.targets, options, settings.requests()?, &running);
     }
-    bring_persisted_of_latest(&project)?;
-    let (run, plan) = match unfinished(&project, &args.selection.targets, &options)? {
+    let open = open_runs::all(&project)?;
+    bring_persisted_of_latest(&project, &open)?;
+    let (run, plan) = match unfinished(&project, &open, &args.selection.targets, &options)? {
         Some((run, plan)) => {
             text::note(&format!("resuming run {}", plan.run));
             (run, plan)
         }
         None => {
-            earlier::bring(&project, &open_runs::all(&project)?, &args.ending)?;
+            earlier::bring(&project, &open, &args.ending)?;
             let Planned { run, plan, .. } =
                 plan::make(&project, &args.selection.targets, options, settings.requests()?)?;
             if let Err(error) = launch::overlap::refuse(&project, &run, &plan) {
@@ -84,7 +85,7 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
             finalize::bring(&project, &run, &plan, &worklist::read_to_collect(&run)?, &args.ending)?;
             text::note(&format!("stopped; what is done was collected, and `dvc-fanout run{again}` does the rest"));
         } else {
-            bring_persisted(&project, &run)?;
+            bring_persisted(&project, &run, &worklist::read_to_collect(&run)?)?;
             text::note(&format!("stopped; `dvc-fanout run{again}` resumes from here"));
         }
         return Ok(launched.exit);
@@ -96,49 +97,52 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Diagnostic> {
 }
 
 /// Leaves in the project what the latest run made of outs that persist, if it was cut off.
-fn bring_persisted_of_latest(project: &ProjectHome) -> Result<(), Diagnostic> {
-    let Some((run, _)) = open_runs::all(project)?.pop() else { return Ok(()) };
-    // One that cannot be read is told of when it is to be resumed.
-    if run_lock::is_held(&run)? || worklist::read_briefly(&run).is_err() {
+fn bring_persisted_of_latest(project: &ProjectHome, open: &[(RunDir, Plan)]) -> Result<(), Diagnostic> {
+    let Some((run, _)) = open.last() else { return Ok(()) };
+    if run_lock::is_held(run)? {
         return Ok(());
     }
-    bring_persisted(project, &run)
+    // One that cannot be read is told of when it is to be resumed.
+    worklist::read_to_collect(run).map_or(Ok(()), |items| bring_persisted(project, run, &items))
 }
 
 /// Leaves in the project what a run made of outs that persist.
-fn bring_persisted(project: &ProjectHome, run: &RunDir) -> Result<(), Diagnostic> {
+fn bring_persisted(project: &ProjectHome, run: &RunDir, items: &[WorkItem]) -> Result<(), Diagnostic> {
     salvage::all(&project.fanout(), &project.fanout().slots(), Path::new(&project.config.cache_dir))?;
-    place::persisted(project, run, &worklist::read_to_collect(run)?)
+    place::persisted(project, run, items)
 }
 
 /// The latest run if it was not finalized, is of the same targets and options, and the workspace is still what it was,
 /// but for what was collected; one that was only planned does not know what runs before it have done.
 fn unfinished(
     project: &ProjectHome,
+    open: &[(RunDir, Plan)],
     targets: &[String],
     options: &PlanOptions,
 ) -> Result<Option<(RunDir, Plan)>, Diagnostic> {
-    let is_whole = |(run, _): (RunDir, Plan)| worklist::read_briefly(&run).map(drop);
-    match worklist::open(&project.fanout(), None).and_then(is_whole) {
-        Ok(()) | Err(WorklistError::NoPlan) => {}
+    let anew = |error: &WorklistError| {
+        text::note(&format!("the latest run cannot be resumed, and all is planned anew: {error}"));
+        Ok(None)
+    };
+    match worklist::open(&project.fanout(), None) {
+        Ok(_) | Err(WorklistError::NoPlan) => {}
         Err(error @ WorklistError::Newer { .. }) => return Err(error.into()),
-        Err(error) => {
-            text::note(&format!("the latest run cannot be resumed, and all is planned anew: {error}"));
-            return Ok(None);
-        }
+        Err(error) => return anew(&error),
     }
-    let mut open = open_runs::all(project)?;
-    let Some((run, plan)) = open.pop() else { return Ok(None) };
+    let Some(((run, plan), before)) = open.split_last() else { return Ok(None) };
+    if let Err(error) = worklist::read_briefly(run) {
+        return anew(&error);
+    }
     let is_same = plan.targets == targets && plan.options == *options;
-    if !is_same || !launch::base::is_as_planned(project, &run, &plan)? {
+    if !is_same || !launch::base::is_as_planned(project, run, plan)? {
         return Ok(None);
     }
-    if journal::read(&run)?.is_empty() {
-        for (before, plan) in &open {
-            if earlier::has_something(before, plan)? {
+    if journal::read(run)?.is_empty() {
+        for (run, plan) in before {
+            if earlier::has_something(run, plan)? {
                 return Ok(None);
             }
         }
     }
-    Ok(Some((run, plan)))
+    Ok(Some((run.clone(), plan.clone())))
 }

@@ -7,7 +7,6 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::adapters::fs::digest_bytes;
 use crate::dvc::oid::ObjectKey;
 use crate::model::executor::Executor;
 use crate::model::numbers::{AttemptNumber, ItemIndex};
@@ -583,18 +582,6 @@ pub(crate) struct ResultFile {
     /// The MD5 of what the work item began with there, where an earlier one had left it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given: Option<String>,
-}
-
-impl ResultFile {
-    /// The MD5 of what it is for a work item that begins with it: of a symlink, its target's.
-    pub(crate) fn content_md5(&self) -> String {
-        self.symlink.as_ref().map_or_else(|| self.md5.clone(), |target| digest_bytes(target.as_bytes()))
-    }
-
-    /// Whether it is the same file as another one.
-    pub(crate) fn is_as(&self, other: &ResultFile) -> bool {
-        self.symlink == other.symlink && self.md5 == other.md5 && self.executable == other.executable
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

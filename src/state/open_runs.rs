@@ -11,14 +11,11 @@ pub(crate) fn all(project: &ProjectHome) -> Result<Vec<(RunDir, Plan)>, Diagnost
     let fanout = project.fanout();
     let mut open = vec![];
     for name in worklist::runs(&fanout)?.iter().rev() {
-        // What another release has written is its own.
-        let Ok((run, plan)) = worklist::open(&fanout, Some(name)) else { continue };
-        if journal::has_ended(&run)? {
+        if journal::has_ended(&fanout.run(name))? {
             break;
         }
-        if plan.work_items > 0 {
-            open.push((run, plan));
-        }
+        // What another release has written is its own.
+        open.extend(worklist::open(&fanout, Some(name)).ok().filter(|(_, plan)| plan.work_items > 0));
     }
     open.reverse();
     Ok(open)

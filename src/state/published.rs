@@ -141,6 +141,23 @@ impl Published {
     }
 }
 
+impl ResultFile {
+    /// Whether no stage declares it, and this work item has made it what it is.
+    pub(crate) fn is_own_beside(&self) -> bool {
+        self.stage.is_none() && !self.passed
+    }
+
+    /// The MD5 of what it is for a work item that begins with it: of a symlink, its target's.
+    pub(crate) fn content_md5(&self) -> String {
+        self.symlink.as_ref().map_or_else(|| self.md5.clone(), |target| fs::digest_bytes(target.as_bytes()))
+    }
+
+    /// Whether it is the same file as another one.
+    pub(crate) fn is_as(&self, other: &ResultFile) -> bool {
+        self.symlink == other.symlink && self.md5 == other.md5 && self.executable == other.executable
+    }
+}
+
 /// What a good stage's lock entry, or its `.dvc` file, records of one of its outs.
 pub(crate) fn recorded_out(stages: &[StageResult], address: &str, out: &str) -> Option<Recorded> {
     let stage = stages.iter().find(|stage| stage.address == address && stage.state.is_good())?;

@@ -1,6 +1,6 @@
 //! How a run stands, read from its results, its journal and its lock.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rayon::prelude::*;
 
@@ -81,8 +81,9 @@ pub(crate) fn run(run: &RunDir, plan: &Plan) -> Result<RunStatus, Diagnostic> {
 /// The error with which the job ended that launches the run; it has no work items of its own.
 fn said_by_launcher(run: &RunDir, jobs: &[String]) -> Result<Option<String>, Diagnostic> {
     for job in jobs {
-        if shards::read(run, job)?.is_some_and(|shards| shards.items.is_empty())
-            && let Some(error) = last_error(&run.job_output(job))
+        // Few say anything, and those with work items have long files.
+        if let Some(error) = last_error(&run.job_output(job))
+            && shards::read(run, job)?.is_some_and(|shards| shards.items.is_empty())
         {
             return Ok(Some(error));
         }
@@ -134,20 +135,17 @@ pub(crate) fn left_to(run: &RunDir) -> Result<Option<String>, Diagnostic> {
 
 /// How many work items have not come to an end whose Jobs may still be there, and the engine of those.
 pub(crate) fn in_open_jobs(run: &RunDir) -> Result<Option<(usize, String)>, Diagnostic> {
-    let (mut on, mut engine) = (BTreeSet::new(), None);
+    let mut jobs: BTreeMap<ItemIndex, String> = BTreeMap::new();
     for job in made(run)? {
-        let Some(shards) = shards::read(run, &job)? else { continue };
-        let states = item_states(run, shards.items.iter().map(|item| item.index))?;
-        let is_on = |state: &ItemState| {
-            matches!(state, ItemState::Waiting | ItemState::Running { .. } | ItemState::Interrupted { .. })
-        };
-        let before = on.len();
-        on.extend(states.into_iter().filter(|(_, state)| is_on(state)).map(|(index, _)| index));
-        if on.len() > before {
-            engine = Some(shards::engine_of(run, &job)?);
-        }
+        let items = shards::read(run, &job)?.into_iter().flat_map(|shards| shards.items);
+        jobs.extend(items.map(|item| (item.index, job.clone())));
     }
-    Ok(engine.map(|engine| (on.len(), engine)))
+    let mut states = item_states(run, jobs.keys().copied())?;
+    states.retain(|(_, state)| {
+        matches!(state, ItemState::Waiting | ItemState::Running { .. } | ItemState::Interrupted { .. })
+    });
+    let engine = states.last().map(|(index, _)| shards::engine_of(run, &jobs[index])).transpose()?;
+    Ok(engine.map(|engine| (states.len(), engine)))
 }
 
 /// The Jobs whose end nobody has seen, but for those that were only printed.

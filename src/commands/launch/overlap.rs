@@ -12,16 +12,18 @@ use crate::state::{open_runs, run_lock, status, worklist};
 
 /// Refuses a run some of whose stages another run is at, on this machine or in a cluster.
 pub(crate) fn refuse(project: &ProjectHome, run: &RunDir, plan: &Plan) -> Result<(), Diagnostic> {
-    for (at_work, other) in open_runs::at_work(project)?.iter().filter(|(_, other)| other.run != plan.run) {
-        let items = worklist::read_all(run)?;
-        refuse_those_of(at_work, other, &items)?;
+    let mut others = open_runs::at_work(project)?;
+    others.retain(|(_, other)| other.run != plan.run);
+    if others.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let items = worklist::read_all(run)?;
+    let own = items.iter().flat_map(addresses).collect();
+    others.iter().try_for_each(|(at_work, other)| refuse_those_of(at_work, other, &own))
 }
 
-/// Refuses work items with stages that this run is at.
-fn refuse_those_of(run: &RunDir, plan: &Plan, items: &[WorkItem]) -> Result<(), Diagnostic> {
-    let own: HashSet<&str> = items.iter().flat_map(addresses).collect();
+/// Refuses stages that this run is at.
+fn refuse_those_of(run: &RunDir, plan: &Plan, own: &HashSet<&str>) -> Result<(), Diagnostic> {
     let mut both = vec![];
     for (index, state) in status::item_states(run, plan.indexes())? {
         let is_over = matches!(state, ItemState::Done { .. } | ItemState::Failed { again: false, .. });
