@@ -95,15 +95,15 @@ fn what_is_added_in_one_phase_is_there_once_after_all_of_them() {
         project.commit("logs");
         project
     };
+    let serial = made();
+    serial.dvc(["repro"]);
     for executor in ["native", "dvc"] {
-        let (serial, fanned) = (made(), made());
-        serial.dvc(["repro"]);
+        let fanned = made();
         fanned.fanout(["run", "-j", "2", "--executor", executor]).succeeded();
         assert_same(&serial, &fanned, executor);
     }
     // Step by step, so that each collection finds what the one before has brought.
-    let (serial, fanned) = (made(), made());
-    serial.dvc(["repro"]);
+    let fanned = made();
     fanned.fanout(["plan"]).succeeded();
     for phase in ["0", "1", "2", "3", "4"] {
         fanned.fanout(["launch", "--phase", phase]).succeeded();

@@ -156,9 +156,10 @@ fn inputs_have_the_times_and_modes_of_the_project() {
         }
         project
     };
+    let serial = made();
+    serial.dvc(["repro"]);
     for workspace in ["mounted", "linked"] {
-        let (serial, fanned) = (made(), made());
-        serial.dvc(["repro"]);
+        let fanned = made();
         fanned.fanout(["run", "-j", "2", "--workspace", workspace]).succeeded();
         let text = |project: &Project| {
             let bytes = std::fs::read(project.path("y.gz")).expect("read");

@@ -273,7 +273,7 @@ fn long_files_that_are_read_once_for_all_are_read_as_they_are() {
     let make = || {
         let project = Project::from_fixture("sessions");
         let line = |number: u32| format!("- {{n: {number}, f: 1.50, s: 'é', b: true, z: null}}\n");
-        let many = (0..400).map(line).collect::<Vec<_>>().concat();
+        let many = (0..200).map(line).collect::<Vec<_>>().concat();
         project.write("params.yaml", &format!("{}many:\n{many}", project.read("params.yaml")));
         let others = (0..600).map(|number| format!("/other-{number}*\n")).collect::<Vec<_>>().concat();
         // A pattern that is none, and one that covers an out, which then gets no line.
@@ -286,7 +286,7 @@ fn long_files_that_are_read_once_for_all_are_read_as_they_are() {
         for project in [&serial, &fanned] {
             project.write("raw/s5.txt", "five\n");
             project.edit("params.yaml", from, to);
-            project.edit("work/.gitignore", "/other-300*\n", &format!("{line}\n/other-300*\n"));
+            project.edit("work/.gitignore", "/other-300*\n", &format!("{line}\n/other-75*\n"));
         }
         serial.dvc(["repro"]);
         assert_eq!(run(&fanned, |command| command).code, Some(0));
