@@ -63,6 +63,9 @@ pub(crate) const AWS_DEFAULT_PROFILE: &str = "AWS_DEFAULT_PROFILE";
 pub(crate) const AWS_SHARED_CREDENTIALS_FILE: &str = "AWS_SHARED_CREDENTIALS_FILE";
 #[cfg(feature = "store")]
 pub(crate) const AWS_CONFIG_FILE: &str = "AWS_CONFIG_FILE";
+/// Says that a bucket is open to all.
+#[cfg(feature = "store")]
+pub(crate) const AWS_SKIP_SIGNATURE: &str = "AWS_SKIP_SIGNATURE";
 /// Set in containers that have a role.
 #[cfg(feature = "store")]
 pub(crate) const AWS_CONTAINER: [&str; 2] =
@@ -80,6 +83,16 @@ pub(crate) const AWS_UNKNOWN: [&str; 6] = [
 /// The credentials of Google's that programs are to use: a file.
 #[cfg(feature = "store")]
 pub(crate) const GOOGLE_APPLICATION_CREDENTIALS: &str = "GOOGLE_APPLICATION_CREDENTIALS";
+/// What gives a store of Google's credentials, or says that it needs none.
+#[cfg(feature = "store")]
+pub(crate) const GOOGLE_CREDENTIALS: [&str; 6] = [
+    GOOGLE_APPLICATION_CREDENTIALS,
+    "GOOGLE_SERVICE_ACCOUNT",
+    "GOOGLE_SERVICE_ACCOUNT_PATH",
+    "GOOGLE_SERVICE_ACCOUNT_KEY",
+    "GOOGLE_BEARER_TOKEN",
+    "GOOGLE_SKIP_SIGNATURE",
+];
 /// The account of Azure's, as its own tools name it.
 #[cfg(feature = "store")]
 pub(crate) const AZURE_STORAGE_CONNECTION_STRING: &str = "AZURE_STORAGE_CONNECTION_STRING";
@@ -90,6 +103,24 @@ pub(crate) const AZURE_STORAGE_KEY: &str = "AZURE_STORAGE_KEY";
 /// The folder of these tools' config.
 #[cfg(feature = "store")]
 pub(crate) const AZURE_CONFIG_DIR: &str = "AZURE_CONFIG_DIR";
+/// What gives a store of Azure's credentials, or says that it needs none.
+#[cfg(feature = "store")]
+pub(crate) const AZURE_CREDENTIALS: [&str; 14] = [
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_ACCESS_KEY",
+    "AZURE_STORAGE_MASTER_KEY",
+    "AZURE_STORAGE_SAS_KEY",
+    "AZURE_STORAGE_SAS_TOKEN",
+    "AZURE_STORAGE_TOKEN",
+    "AZURE_STORAGE_CLIENT_ID",
+    "AZURE_CLIENT_ID",
+    "AZURE_FEDERATED_TOKEN_FILE",
+    "AZURE_IDENTITY_ENDPOINT",
+    "AZURE_MSI_ENDPOINT",
+    "AZURE_SKIP_SIGNATURE",
+    "AZURE_STORAGE_USE_EMULATOR",
+    "AZURE_USE_AZURE_CLI",
+];
 /// What leads DVC to Azure in ways that only it knows.
 #[cfg(feature = "store")]
 pub(crate) const AZURE_UNKNOWN: [&str; 2] = ["AZURE_STORAGE_SAS_TOKEN", "REQUESTS_CA_BUNDLE"];

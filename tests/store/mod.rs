@@ -6,5 +6,6 @@ mod clusters;
 mod data;
 mod elsewhere;
 mod faults;
+mod google;
 mod kills;
 mod whole_job;

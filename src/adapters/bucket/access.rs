@@ -1,5 +1,9 @@
-//! How a remote in the cloud is reached, where DVC's settings, the environment and the files of Amazon's tools say it as
-//! DVC and its plugins would read them.
+//! How a store or a remote in the cloud is reached.
+//!
+//! A store has no settings of its own: the environment says it, as the crate `object_store` reads it, else the keys of a
+//! profile of Amazon's tools, or what Azure's call account and key, else the role of the machine, if it has one.
+//!
+//! Of a remote, DVC's settings, the environment and the files of Amazon's tools say it as DVC and its plugins would read them:
 //!
 //! | | the first that is there |
 //! |---|---|
@@ -12,7 +16,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{TcpStream, ToSocketAddrs as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::dvc::config::remote::{AzureAccount, PlainRemote, RemoteKind, S3Account, S3Keys};
@@ -22,6 +26,8 @@ use crate::env;
 const ROLE_LIMIT: Duration = Duration::from_secs(1);
 const AMAZONS_ROLES: &str = "169.254.169.254:80";
 const GOOGLES_ROLES: &str = "metadata.google.internal:80";
+const AZURES_ROLES: &str = AMAZONS_ROLES;
+const NO_CREDENTIALS: &str = "no credentials are where this program looks for them";
 
 /// What a client is told beside an address.
 #[derive(Default)]
@@ -33,9 +39,16 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// All is as the environment says.
-    pub(super) fn environment() -> Access {
-        Access { options: vec![], is_in_environment: true }
+    /// How a store is reached that has no settings of its own; `Err` says what is missing.
+    pub(super) fn of_store(scheme: &str) -> Result<Access, String> {
+        let access = Access { options: vec![], is_in_environment: true };
+        match scheme {
+            "s3" | "s3a" => s3_store(access),
+            "gs" if has_google() || answers(GOOGLES_ROLES) => Ok(access),
+            "gs" => Err(NO_CREDENTIALS.to_owned()),
+            "az" | "azure" | "abfs" | "abfss" => azure_store(access),
+            _ => Ok(access),
+        }
     }
 
     /// How a remote is reached; `Err` says why only DVC knows that.
@@ -51,6 +64,11 @@ impl Access {
     fn with(mut self, name: &'static str, value: Option<String>) -> Access {
         self.options.extend(value.map(|value| (name, value)));
         self
+    }
+
+    fn with_keys(self, S3Keys { id, secret, token }: S3Keys) -> Access {
+        let access = self.with("aws_access_key_id", Some(id)).with("aws_secret_access_key", Some(secret));
+        access.with("aws_session_token", token)
     }
 }
 
@@ -72,25 +90,78 @@ fn s3(account: &S3Account) -> Result<Access, String> {
     if region.is_none() && endpoint.is_none() {
         return Err("no `region` is set, which DVC looks up".to_owned());
     }
-    let from_environment = || env::is_set(env::AWS_ACCESS_KEY_ID) && env::is_set(env::AWS_SECRET_ACCESS_KEY);
-    let is_web = || env::is_set(env::AWS_WEB_IDENTITY_TOKEN_FILE) && env::is_set(env::AWS_ROLE_ARN);
-    let has_role = || env::AWS_CONTAINER.iter().any(|name| env::is_set(name)) || answers(AMAZONS_ROLES);
+    let has_role = || has_container_role() || answers(AMAZONS_ROLES);
     let keys = match (&account.keys, profile.is_named) {
         (Some(keys), _) => Some(keys.clone()),
         (None, true) if account.profile.is_some() => Some(profile.keys.ok_or("its profile has no keys")?),
-        (None, _) if from_environment() || is_web() => None,
+        (None, _) if has_keys() => None,
         (None, true) => Some(profile.keys.ok_or("the profile that the environment names has no keys")?),
         (None, false) if profile.keys.is_some() => profile.keys,
         (None, false) if has_role() => None,
-        (None, false) => return Err("no credentials are where this program looks for them".to_owned()),
+        (None, false) => return Err(NO_CREDENTIALS.to_owned()),
     };
     let is_open = is_open(endpoint.as_deref()).then(|| "true".to_owned());
     let access = Access { options: vec![], is_in_environment: keys.is_none() };
     let access = access.with("aws_endpoint_url", endpoint.clone()).with("aws_endpoint_url_s3", endpoint);
     let access = access.with("aws_region", region).with("aws_allow_http", is_open);
-    let Some(S3Keys { id, secret, token }) = keys else { return Ok(access) };
-    let access = access.with("aws_access_key_id", Some(id)).with("aws_secret_access_key", Some(secret));
-    Ok(access.with("aws_session_token", token))
+    Ok(keys.into_iter().fold(access, Access::with_keys))
+}
+
+/// A store is reached with what the environment says, else with the keys of a profile, else by the machine's role.
+fn s3_store(access: Access) -> Result<Access, String> {
+    if has_keys() || has_container_role() || env::is_set(env::AWS_SKIP_SIGNATURE) {
+        return Ok(access);
+    }
+    let profile = Profile::read(&S3Account::default());
+    if let Ok(Profile { keys: Some(keys), region, .. }) = profile {
+        let is_known = [env::AWS_REGION, env::AWS_DEFAULT_REGION].into_iter().any(env::is_set);
+        return Ok(access.with("aws_region", region.filter(|_| !is_known)).with_keys(keys));
+    }
+    let is_named = [env::AWS_PROFILE, env::AWS_DEFAULT_PROFILE].into_iter().any(env::is_set);
+    match profile {
+        Err(why) if is_named => Err(why),
+        Ok(_) if is_named => Err("the profile that the environment names has no keys".to_owned()),
+        _ if answers(AMAZONS_ROLES) => Ok(access),
+        Err(why) => Err(why),
+        Ok(_) => Err(NO_CREDENTIALS.to_owned()),
+    }
+}
+
+/// Whether the environment has keys for S3, or a token that keys are given for.
+fn has_keys() -> bool {
+    env::is_set(env::AWS_ACCESS_KEY_ID) && env::is_set(env::AWS_SECRET_ACCESS_KEY)
+        || env::is_set(env::AWS_WEB_IDENTITY_TOKEN_FILE) && env::is_set(env::AWS_ROLE_ARN)
+}
+
+fn has_container_role() -> bool {
+    env::AWS_CONTAINER.iter().any(|name| env::is_set(name))
+}
+
+/// Whether the environment has credentials of Google's, or its tools have logged in.
+fn has_google() -> bool {
+    env::GOOGLE_CREDENTIALS.iter().any(|name| env::is_set(name)) || login_of_google().exists()
+}
+
+/// What Google's tools leave of a login.
+fn login_of_google() -> PathBuf {
+    let home = env::read_text(env::HOME).unwrap_or_default();
+    Path::new(&home).join(".config/gcloud/application_default_credentials.json")
+}
+
+/// A store is reached as the environment says it, be it by the names of Azure's own tools, else by the machine's role.
+fn azure_store(access: Access) -> Result<Access, String> {
+    if env::AZURE_CREDENTIALS.iter().any(|name| env::is_set(name)) {
+        return Ok(access);
+    }
+    let is_in_environment = true;
+    if let Some(text) = env::read_text(env::AZURE_STORAGE_CONNECTION_STRING) {
+        return Ok(Access { is_in_environment, ..connected(&text)? });
+    }
+    let access = access.with("azure_storage_account_name", env::read_text(env::AZURE_STORAGE_ACCOUNT));
+    match env::read_text(env::AZURE_STORAGE_KEY) {
+        None if !answers(AZURES_ROLES) => Err(NO_CREDENTIALS.to_owned()),
+        key => Ok(access.with("azure_storage_account_key", key)),
+    }
 }
 
 /// The server that the environment names for S3.
@@ -138,7 +209,7 @@ impl Profile {
         let (token, region) = (take("aws_session_token"), take("region"));
         drop(take("output"));
         if let Some(key) = settings.keys().find(|key| !key.starts_with("cli_")) {
-            return Err(format!("its profile has a setting that only DVC knows: `{key}`"));
+            return Err(format!("its profile has more than keys and a region: `{key}`"));
         }
         let keys = id.zip(secret).map(|(id, secret)| S3Keys { id, secret, token });
         Ok(Profile { is_named: false, region, keys })
@@ -162,10 +233,8 @@ fn section(text: &str, is_wanted: impl Fn(&str) -> bool) -> BTreeMap<&str, &str>
 fn gs(credentials: Option<&str>) -> Result<Access, String> {
     let named = credentials.map(str::to_owned).or_else(|| env::read_text(env::GOOGLE_APPLICATION_CREDENTIALS));
     let Some(file) = named else {
-        let home = env::read_text(env::HOME).unwrap_or_default();
-        let has_login = Path::new(&home).join(".config/gcloud/application_default_credentials.json").exists();
-        if has_login || !answers(GOOGLES_ROLES) {
-            return Err("no credentials are where this program looks for them".to_owned());
+        if login_of_google().exists() || !answers(GOOGLES_ROLES) {
+            return Err(NO_CREDENTIALS.to_owned());
         }
         return Ok(Access::default());
     };
@@ -237,7 +306,7 @@ mod tests {
         let keys = of("profile x").unwrap_or_else(|why| panic!("{why}")).keys.expect("keys");
         assert_eq!((keys.id.as_str(), keys.secret.as_str()), ("i", "s"));
         let why = of("profile y").err().expect("only DVC");
-        assert_eq!(why, "its profile has a setting that only DVC knows: `addressing_style`");
+        assert_eq!(why, "its profile has more than keys and a region: `addressing_style`");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Calls wait for their end and may come from any thread but one that drives an async runtime. The crate tries again, with
 //! backoff, what a server refuses for a while (5xx, 429) or what a connection breaks off; what is refused for good comes
-//! back at once. Credentials come from the environment, or from the machine's role, and are never in an address.
+//! back at once. Credentials come from the environment, a profile of Amazon's tools, or from the machine's role, and are never in an address.
 
 #[cfg(feature = "store")]
 mod access;
@@ -16,6 +16,10 @@ use std::time::Duration;
 
 use crate::adapters::fs::FsError;
 use crate::diagnostic::Diagnostic;
+
+const CREDENTIALS: &str = "give credentials by the environment (AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, \
+                           AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY, and so on) or the machine's role, \
+                           with the right to list, read and write there";
 
 /// An object in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub(crate) struct Listed {
 pub(crate) enum BucketError {
     #[error("`{url}` is not the address of an object store: {why}")]
     Address { url: String, why: String },
+    #[error("there is no way into `{url}`")]
+    Access { url: String, why: String },
     #[error("there is no bucket or container at `{url}`")]
     NoBucket { url: String, why: String },
     #[error("the object store refuses to {action} `{url}`")]
@@ -60,10 +66,13 @@ impl From<BucketError> for Diagnostic {
             BucketError::Refused { why, .. } if why.contains("RequestTimeTooSkewed") => {
                 Diagnostic::project(message).cause(why).hint("set the clock of this machine: the server's is another one")
             }
-            BucketError::Refused { why, .. } => Diagnostic::project(message).cause(why).hint(
-                "give credentials by the environment (AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, \
-                 AZURE_STORAGE_ACCOUNT_NAME and so on) or the machine's role, with the right to list, read and write there",
+            // What Amazon's own tools know more ways to, they hand on.
+            BucketError::Access { why, .. } if why.contains("profile") => Diagnostic::project(message).cause(why).hint(
+                "put the profile's keys into the environment: `eval \"$(aws configure export-credentials --format env)\"`",
             ),
+            BucketError::Access { why, .. } | BucketError::Refused { why, .. } => {
+                Diagnostic::project(message).cause(why).hint(CREDENTIALS)
+            }
             BucketError::Failed { why, .. } => Diagnostic::tool(message).cause(why),
             BucketError::TooLarge { .. } => Diagnostic::project(message),
             BucketError::Fs(error) => error.into(),

@@ -83,7 +83,7 @@ impl Drop for Bucket {
 impl Bucket {
     /// Opens the store of an address; a request that fails for a while is tried again for as long as `patience`.
     pub(crate) fn open(url: &str, patience: Duration) -> Result<Bucket, BucketError> {
-        Bucket::counting(url, &Access::environment(), patience, Arc::default())
+        Bucket::of_environment(url, patience, Arc::default())
     }
 
     /// Opens a remote of DVC's; `Err` says why only DVC can.
@@ -94,7 +94,13 @@ impl Bucket {
 
     /// Opens it once more, to wait less or more; what either takes is counted together.
     pub(crate) fn again(&self, patience: Duration) -> Result<Bucket, BucketError> {
-        Bucket::counting(&self.url, &Access::environment(), patience, Arc::clone(&self.counts))
+        Bucket::of_environment(&self.url, patience, Arc::clone(&self.counts))
+    }
+
+    fn of_environment(url: &str, patience: Duration, counts: Arc<Counts>) -> Result<Bucket, BucketError> {
+        let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+        let access = Access::of_store(scheme).map_err(|why| BucketError::Access { url: shown(url), why })?;
+        Bucket::counting(url, &access, patience, counts)
     }
 
     fn counting(url: &str, access: &Access, patience: Duration, counts: Arc<Counts>) -> Result<Bucket, BucketError> {
@@ -116,7 +122,7 @@ impl Bucket {
             retry_timeout: patience,
         };
         let connector = || Connector(Arc::clone(&counts));
-        let failed = |error: Error| bad(&error.to_string());
+        let failed = |error: Error| BucketError::Access { url: shown(url), why: with_sources(&error) };
         let (host, inside) = rest.split_once('/').unwrap_or((rest, ""));
         let place = format!("{scheme}://{host}");
         let is_folder = scheme == "file";
