@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::support::s3::{S3, command};
 use crate::support::same::{assert_clean, assert_same};
-use crate::support::{Project, run_folder};
+use crate::support::{Project, Ran, run_folder};
 
 /// A project whose run is in the store, planned and posted but not begun, with the name of the run.
 pub(super) fn posted(server: &S3, project: &Project) -> String {
@@ -93,4 +93,30 @@ fn a_run_that_is_not_there_is_said_so() {
     assert!(ran.stderr.contains("there is no run `20240101-000000-0000` in `s3://bucket/runs`"), "{ran:#?}");
     let ran = work("s3://another/runs");
     assert!(ran.stderr.contains("there is no"), "{ran:#?}");
+}
+
+/// In a job of a CI system nobody sees anything but what the worker prints.
+#[test]
+fn why_a_work_item_failed_is_printed_by_its_worker() {
+    let project = Project::from_fixture("sessions");
+    let folder = |name: &str| project.root().with_file_name(name).to_str().expect("text").to_owned();
+    project.dvc(["remote", "add", "--quiet", "--default", "store", &folder("remote")]);
+    project.edit(
+        "dvc.yaml",
+        "mkdir -p work &&",
+        "test ${item} != s2 || { echo no such thing as s2 && exit 7; } && mkdir -p work &&",
+    );
+    project.commit("one fails");
+    project.fanout(["plan"]).succeeded();
+    let store = format!("file://{}", folder("bucket"));
+    project.fanout(["launch", "--detach", "--store", &store]).succeeded();
+    let run = run_folder(&project).file_name().expect("a name").to_string_lossy().into_owned();
+    std::fs::create_dir(folder("machine")).expect("made");
+    let mut worker = project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
+    worker.current_dir(folder("machine"));
+    let arguments = ["work", "--store", &store, "--run", &run, "--phase", "0", "--shards", "1", "0"];
+    let ran = Ran::of(worker.args(arguments));
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    assert!(ran.stderr.contains("work item 1 (`s2`) failed: stage `extract@s2`"), "{ran:#?}");
+    assert!(ran.stderr.contains("\n  no such thing as s2\n") && !ran.stderr.contains("`s1`"), "{ran:#?}");
 }

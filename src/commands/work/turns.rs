@@ -20,12 +20,16 @@ use crate::model::numbers::ItemIndex;
 use crate::model::run::Outcome;
 use crate::output::text::{self, count};
 use crate::state::mailbox::Site;
+use crate::state::{results, status, worklist};
 use crate::worker::child::Watch;
 
 /// The first pause before work items are tried again; it doubles.
 const PAUSE: Duration = Duration::from_secs(5);
 /// The longest one.
 const MAX_PAUSE: Duration = Duration::from_mins(1);
+
+/// What is shown of the log of a work item that failed.
+const LINES: usize = 10;
 
 /// Does the work items, unless somebody wants an end; returns the worst of their exits.
 pub(super) fn take(
@@ -56,6 +60,9 @@ pub(super) fn take(
                 }
                 Err(error) => return Err(error),
             };
+            if args.job.is_none() && outcome != Outcome::Succeeded {
+                tell(config, index, &outcome)?;
+            }
             let exit = worse(Exit::Success, &outcome);
             exits.insert(index, exit);
             let asked = watch.asked();
@@ -85,6 +92,16 @@ pub(super) fn take(
         left = again;
     }
     Ok(worst(&exits))
+}
+
+/// Says how a work item ended: whoever started this worker by hand, or as a job of a CI system, sees nothing else of it.
+fn tell(config: &WorkConfig, index: ItemIndex, outcome: &Outcome) -> Result<(), Diagnostic> {
+    let item = worklist::read_one(&config.run, &config.plan, index)?;
+    let attempts = results::attempts(&config.run, index)?;
+    let lines = attempts.last().map(|last| status::tail(&config.run.log(index, *last), LINES)).unwrap_or_default();
+    let log: String = lines.iter().map(|line| format!("\n  {line}")).collect();
+    text::note(&format!("work item {index} (`{}`) failed: {outcome}{log}", item.id));
+    Ok(())
 }
 
 /// Whether nobody has asked for an end.
