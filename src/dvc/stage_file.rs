@@ -1,7 +1,7 @@
 //! The three-way merge of a `dvc.yaml` that commands edit, as `DVCLive` does: each of them lists its own params, metrics
-//! and plots at the end.
+//! and plots at the end, and its artifacts by name.
 //!
-//! Sections (the keys at the top) are merged one by one, and of lists that both sides changed the items. What DVC's
+//! Sections (the keys at the top) are merged one by one; where both sides changed one, its items or names are. What DVC's
 //! writers do to layout comes along: text is only moved, never written anew.
 
 use std::collections::BTreeSet;
@@ -22,7 +22,53 @@ pub(crate) fn merge(base: &str, ours: &str, theirs: &str) -> Option<String> {
     let (base, ours, theirs) = (sections(base)?, sections(ours)?, sections(theirs)?);
     let mut keys: Vec<&str> = ours.iter().map(|section| section.key).collect();
     keys.extend(theirs.iter().map(|section| section.key).filter(|key| find(&ours, key).is_empty()));
-    keys.into_iter().map(|key| merge_section(find(&base, key), find(&ours, key), find(&theirs, key))).collect()
+    let merge_one = |key| {
+        let (base, ours, theirs) = (find(&base, key), find(&ours, key), find(&theirs, key));
+        merge_names(key, base, ours, theirs).or_else(|| merge_section(base, ours, theirs))
+    };
+    keys.into_iter().map(merge_one).collect()
+}
+
+/// Merges a section of names with something to each, as artifacts are, but for stages; `None` where it is none, or where
+/// both sides changed the same one.
+fn merge_names(key: &str, base: &str, ours: &str, theirs: &str) -> Option<String> {
+    if is_of_stages(key) {
+        return None;
+    }
+    let head = List::head(ours).or_else(|| List::head(theirs))?;
+    let (base, ours, theirs) = (names(base)?, names(ours)?, names(theirs)?);
+    let new = theirs.iter().filter(|name| find(&ours, name.key).is_empty());
+    let merged = ours.iter().chain(new).map(|Section { key, .. }| {
+        let (base, ours, theirs) = (find(&base, key), find(&ours, key), find(&theirs, key));
+        if ours == theirs || base == theirs { Some(ours) } else { (base == ours).then_some(theirs) }
+    });
+    Some(merged.collect::<Option<Vec<_>>>()?.into_iter().fold(head.to_owned(), |text, name| text + name))
+}
+
+/// Splits a section at its names; one that is not there has none, `None` is for one that is something else.
+fn names(section: &str) -> Option<Vec<Section<'_>>> {
+    let Some(head) = List::head(section) else { return Some(vec![]) };
+    let body = &section[head.len()..];
+    let indent = body.len() - body.trim_start_matches(' ').len();
+    if !head.trim_end().ends_with(':') || indent == 0 {
+        return None;
+    }
+    let mut starts: Vec<(&str, usize)> = vec![];
+    let mut at = 0;
+    for line in body.split_inclusive('\n') {
+        let own = line.get(indent..).filter(|_| line[..indent.min(line.len())].trim().is_empty());
+        match own.map(|own| (own, own.starts_with([' ', '\t', '-', '#', '\n', '\r']))) {
+            Some((own, false)) => starts.push((own.split_once(':')?.0, at)),
+            Some((_, true)) if !starts.is_empty() => {}
+            _ => return None,
+        }
+        at += line.len();
+    }
+    let ends = starts.iter().skip(1).map(|(_, start)| *start).chain([body.len()]);
+    let all: Vec<_> =
+        starts.iter().zip(ends).map(|((key, start), end)| Section { key, text: &body[*start..end] }).collect();
+    let keys: BTreeSet<&str> = all.iter().map(|section| section.key).collect();
+    (keys.len() == all.len()).then_some(all)
 }
 
 /// Whether two versions of a `dvc.yaml` say the same of stages: what else is listed at the top makes no difference.
@@ -141,6 +187,20 @@ mod tests {
         let list = |line: &str| keys.iter().fold(String::new(), |text, key| text + &line.replace("KEY", key));
         let (params, plots) = (list("- live/KEY/params.yaml\n"), list("- live/KEY/plots:\n    x: step\n"));
         format!("{BASE}params:\n{params}plots:\n{plots}")
+    }
+
+    #[test]
+    fn artifacts_are_united_by_name() {
+        let with = |names: &[&str]| {
+            let one = |name: &&str| format!("  {name}:\n    path: {name}.pkl\n    type: model\n");
+            format!("{BASE}artifacts:\n{}", names.iter().map(one).collect::<String>())
+        };
+        check(BASE, &with(&["a"]), &with(&["b"]), Some(&with(&["a", "b"])));
+        check(&with(&["z"]), &with(&["z", "a"]), &with(&["z", "b"]), Some(&with(&["z", "a", "b"])));
+        check(&with(&["z", "y"]), &with(&["z", "y", "a"]), &with(&["y"]), Some(&with(&["y", "a"])));
+        let other = with(&["a"]).replace("a.pkl", "other.pkl");
+        check(BASE, &with(&["a"]), &other, None);
+        check(&with(&["a"]), &with(&["a", "b"]), &other, Some(&with(&["a", "b"]).replace("a.pkl", "other.pkl")));
     }
 
     #[track_caller]

@@ -53,27 +53,30 @@ impl Undeclared {
         let mut looking = Looking::new(situation, phases);
         let mut counts: HashMap<String, usize> = HashMap::new();
         let mut rest: Vec<StageIndex> = vec![];
-        let mut texts: VecDeque<(StageIndex, String)> = VecDeque::new();
+        // With each, whether it is run: what else names a path may not read it.
+        let mut texts: VecDeque<(StageIndex, String, bool)> = VecDeque::new();
         for &stage in looking.item_of.keys().collect::<BTreeSet<_>>() {
             let count = counts.entry(survey::template(&situation.project.stages[stage])).or_default();
             *count += 1;
             if *count > OF_TEMPLATE {
                 rest.push(stage);
             } else {
-                texts.extend(commands(situation, stage).map(|text| (stage, text.to_owned())));
+                texts.extend(commands(situation, stage).map(|text| (stage, text.to_owned(), true)));
             }
         }
         let (mut tried, mut hits) = (HashSet::new(), HashSet::new());
-        while let Some((stage, text)) = texts.pop_front() {
+        while let Some((stage, text, is_run)) = texts.pop_front() {
             let definition = &situation.project.stages[stage];
-            if looking.text(stage, &text) {
+            if looking.text(stage, &text, is_run) {
                 hits.insert(survey::template(definition));
             }
             for word in making::paths(&text) {
                 let script = looking.resolve(definition, word);
                 let is_ours = situation.work_tree.has(&path::join(situation.prefix, &script));
-                if is_ours && tried.len() < MAX_SCRIPTS && tried.insert(script.clone()) {
-                    texts.extend(head_start::read(situation, &script).map(|text| (stage, text)));
+                let is_of_dvc = path::is_stage_file(&script) || path::file_name(&script) == "dvc.lock";
+                if is_ours && !is_of_dvc && tried.len() < MAX_SCRIPTS && tried.insert(script.clone()) {
+                    let text = head_start::read(situation, &script);
+                    texts.extend(text.map(|text| (stage, text, is_run && !is_data(&script))));
                 }
             }
         }
@@ -81,7 +84,7 @@ impl Undeclared {
             rest.into_iter().filter(|stage| hits.contains(&survey::template(&situation.project.stages[*stage])))
         {
             for text in commands(situation, stage) {
-                looking.text(stage, text);
+                looking.text(stage, text, true);
             }
         }
         looking.found
@@ -159,8 +162,9 @@ impl<'a> Looking<'a> {
         path::resolve(&self.root, &stage.wdir, word)
     }
 
-    /// Looks at the words of a text that a stage runs; returns whether it names something undeclared.
-    fn text(&mut self, stage: StageIndex, text: &str) -> bool {
+    /// Looks at the words of a text that a stage runs, or of one that this names; returns whether it names something
+    /// undeclared.
+    fn text(&mut self, stage: StageIndex, text: &str, is_run: bool) -> bool {
         let definition = &self.situation.project.stages[stage];
         let mut has_any = false;
         for word in making::paths(text) {
@@ -169,11 +173,14 @@ impl<'a> Looking<'a> {
                 continue;
             }
             // A bare word may be anything.
-            let is_path = word.contains(['/', '.']);
+            let is_path = is_run && word.contains(['/', '.']);
+            let own = definition.outs.iter().filter_map(|out| out.resolved.as_deref());
+            // Then it is named for what goes into it.
+            let has_own = own.into_iter().any(|own| is_within(own, &path));
             for (out, maker) in self.named(&path) {
                 if maker != stage && !is_declared(definition, out) {
                     let is_in_it = out.len() > path.len();
-                    has_any |= self.take(stage, out, maker, is_path, is_in_it);
+                    has_any |= self.take(stage, out, maker, is_path && !(is_in_it && has_own), is_in_it);
                 }
             }
         }
@@ -221,6 +228,15 @@ impl<'a> Looking<'a> {
         self.found.made.entry(survey::template(&project.stages[stage])).or_insert(made);
         true
     }
+}
+
+/// Whether a text is no program, such as params or settings with the paths of all keys.
+fn is_data(path: &str) -> bool {
+    let extension = path::file_name(path).rsplit_once('.').map(|(_, extension)| extension);
+    matches!(
+        extension,
+        Some("yaml" | "yml" | "toml" | "json" | "jsonl" | "ini" | "cfg" | "md" | "rst" | "txt" | "csv" | "tsv")
+    )
 }
 
 /// Whether a stage has something at, in or above a path as a dep or an out.

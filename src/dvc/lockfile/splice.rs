@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use super::block::{self, Anchor, Event};
 use super::{Lockfile, LockfileError};
 
-/// Puts entries into a lock file, or into a new one, and leaves every other byte as it was.
+/// Puts entries into a lock file, or into a new one, and leaves every other byte as it was, but for line ends: like DVC,
+/// it writes `\n`.
 ///
 /// Each entry is its name and its lines, as [`super::EntryRef::text`] returns them. A name that the file knows keeps
 /// its place, a new one goes to the end of `stages`, in the given order. Then the `id001` anchors of the whole file are
@@ -24,7 +25,10 @@ pub(crate) fn splice(file: Option<&str>, entries: &[(&str, &str)]) -> Result<Str
         }
     }
     let file = Lockfile::parse(text)?;
-    let spliced = file.splice(entries, &given);
+    let mut spliced = file.splice(entries, &given);
+    if text.contains("\r\n") && spliced != text {
+        spliced = spliced.replace("\r\n", "\n");
+    }
     if spliced.contains("&id") { renumber(&spliced) } else { Ok(spliced) }
 }
 

@@ -77,6 +77,15 @@ impl EntryRef<'_> {
     }
 }
 
+#[test]
+fn line_ends_become_dvcs_where_anything_changes() {
+    let file = FILE.replace('\n', "\r\n");
+    let own = Lockfile::parse(&file).expect("read").entry("a").expect("it is there").text().to_owned();
+    assert_eq!(splice(Some(&file), &[("a", &own)]).as_deref(), Ok(file.as_str()));
+    let new = [("a", "  a:\n    cmd: new\n")];
+    assert_eq!(splice(Some(&file), &new), splice(Some(FILE), &new));
+}
+
 #[track_caller]
 fn check_splice(file: &str, expected: &str) {
     assert_eq!(splice(Some(file), &[("n", "  n:\n    cmd: n\n")]).as_deref(), Ok(expected));

@@ -35,6 +35,8 @@ pub(crate) struct TargetOptions {
 pub(crate) enum TargetError {
     #[error("`{file}` does not exist")]
     NoFile { file: String, hint: Option<String> },
+    #[error("`{file}` is {by}-ignored")]
+    Ignored { file: String, by: &'static str },
     #[error("`{file}` is not a stage file: those are named `dvc.yaml` or end in `.dvc`")]
     BadName { file: String },
     #[error("`{file}` is a lock file")]
@@ -48,7 +50,7 @@ impl TargetError {
         match self {
             TargetError::NoFile { hint, .. } | TargetError::NoStage { hint, .. } => hint.clone(),
             TargetError::LockFile { meant, .. } => Some(format!("did you mean `{meant}`?")),
-            TargetError::BadName { .. } => None,
+            TargetError::BadName { .. } | TargetError::Ignored { .. } => None,
         }
     }
 }
@@ -160,6 +162,10 @@ fn name_for_dvc(
         let extension = path::file_name(written).rsplit_once('.').map(|(_, extension)| extension);
         if !path::is_stage_file(written) && matches!(extension, Some("yaml" | "yml")) {
             return TargetError::BadName { file: written.to_owned() };
+        }
+        if files.kind(&path) == Some(FileKind::File) && path::is_stage_file(written) {
+            let by = if files.is_git_ignored(&path, false).unwrap_or(false) { "git" } else { "dvc" };
+            return TargetError::Ignored { file: written.to_owned(), by };
         }
         no_file(project, cwd, written, target)
     })?;
