@@ -25,6 +25,7 @@ mod jenkins;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod last_stages;
+mod left_as_made;
 mod licences;
 mod live_report;
 mod looking_around;

@@ -53,9 +53,10 @@ fn project() -> Project {
 
 #[test]
 fn commands_find_data_that_they_name_and_no_stage_of_the_run_makes() {
+    let serial = project();
+    serial.dvc(["repro"]);
     for options in [&["--executor", "native"][..], &["--workspace", "linked"], &["--executor", "dvc"]] {
-        let (serial, fanned) = (project(), project());
-        serial.dvc(["repro"]);
+        let fanned = project();
         fanned.fanout(["run", "-j", "2"].into_iter().chain(options.iter().copied())).succeeded();
         let context = format!("{options:?}");
         assert_same(&serial, &fanned, &context);
@@ -75,6 +76,31 @@ fn a_command_that_names_what_the_run_itself_makes_is_named_before_anything_runs(
     let expected = "stage `use@a` names `ref/index` and does not declare it: stage `index` makes it in this run";
     assert!(said.contains(expected), "{said}");
     assert!(!said.contains("stage `need@"), "{said}");
+}
+
+/// The folder that its own out goes to, settings with the paths of all keys, and stage files.
+#[test]
+fn what_a_command_names_to_write_or_only_lists_is_not_said() {
+    let project = Project::without_init();
+    project.write("eval.sh", "# reads its part of config.yaml\ncp $1.in $2/$1.csv\n");
+    project.write("config.yaml", "# no stage of dvc.yaml reads it all\na: {path: res/a.csv}\nb: {path: res/b.csv}\n");
+    project.write(
+        "dvc.yaml",
+        "stages:\n  eval:\n    foreach: [a, b]\n    do:\n      cmd: mkdir -p res && sh eval.sh ${item} --out=res/ || sh eval.sh ${item} res\n\
+         \x20     deps: [eval.sh, '${item}.in']\n      outs: ['res/${item}.csv']\n  fit:\n    foreach: [a, b]\n    do:\n\
+         \x20     cmd: 'cat config.yaml res/${item}.csv > ${item}.fit'\n      deps: ['res/${item}.csv']\n      outs: ['${item}.fit']\n\
+         \x20 sum:\n    cmd: cat a.fit b.fit > sum\n    deps: [a.fit, b.fit]\n    outs: [sum]\n",
+    );
+    for key in ["a", "b"] {
+        project.write(&format!("{key}.in"), key);
+    }
+    project.commit("folders and settings");
+    let ran = project.fanout(["plan"]);
+    assert!(ran.code == Some(0) && !ran.stderr.contains("declare it"), "{ran:#?}");
+    // What a command reads is said still.
+    project.edit("dvc.yaml", "cat config.yaml", "cat res/a.csv config.yaml");
+    let ran = project.fanout(["plan"]);
+    assert!(ran.stderr.contains("stage `fit@b` names `res/a.csv` and does not declare it"), "{ran:#?}");
 }
 
 /// A folder is named for what goes into it, and what later stages put there was never there before them.
@@ -188,9 +214,10 @@ fn directories_that_commands_make_are_there_for_later_stages_and_in_the_project(
         project.commit("folders");
         project
     };
+    let serial = made();
+    serial.dvc(["repro"]);
     for workspace in ["mounted", "linked"] {
-        let (serial, fanned) = (made(), made());
-        serial.dvc(["repro"]);
+        let fanned = made();
         fanned.fanout(["run", "-j", "2", "--workspace", workspace]).succeeded();
         assert_same(&serial, &fanned, workspace);
         assert_eq!(directories(&fanned), directories(&serial), "{workspace}");
@@ -216,4 +243,68 @@ fn an_empty_folder_is_a_folder_for_who_copies_it() {
     fanned.fanout(["run", "-j", "2"]).succeeded();
     assert_same(&serial, &fanned, "an empty folder");
     assert_eq!(directories(&fanned), directories(&serial));
+}
+
+/// Each phase waits for all of the one before.
+const TAKES_AWAY: &str = "
+stages:
+  first:
+    foreach: [a, b]
+    do:
+      cmd: echo mark > mark_${item} && rm -f old_${item} && echo ${item} > ${item}.1
+      deps: ['${item}.txt']
+      outs: ['${item}.1']
+  second:
+    foreach: [a, b]
+    do:
+      cmd: rm mark_${item} && echo ${item} > ${item}.2
+      deps: [a.1, b.1]
+      outs: ['${item}.2']
+  third:
+    foreach: [a, b]
+    do:
+      cmd: test ! -e mark_${item} && test ! -e old_${item} && echo again > old_${item} && echo ${item} > ${item}.3
+      deps: [a.2, b.2, a.1, b.1]
+      outs: ['${item}.3']
+  fourth:
+    foreach: [a, b]
+    do:
+      cmd: cat old_${item} > ${item}.4 && if [ ${item} = a ]; then rm old_a; fi
+      deps: [a.3, b.3]
+      outs: ['${item}.4']
+";
+
+/// What an earlier phase left or took away is not the same as what the plan began with.
+#[test]
+fn files_that_later_stages_take_away_are_gone() {
+    let made = || {
+        let project = Project::without_init();
+        project.write("dvc.yaml", TAKES_AWAY);
+        for key in ["a", "b"] {
+            project.write(&format!("{key}.txt"), key);
+            project.write(&format!("old_{key}"), "old\n");
+        }
+        project.commit("files that come and go");
+        project
+    };
+    let serial = made();
+    serial.dvc(["repro"]);
+    for options in [&["--workspace", "mounted"][..], &["--workspace", "linked"], &["--executor", "dvc"]] {
+        let fanned = made();
+        fanned.fanout(["run", "-j", "2"].into_iter().chain(options.iter().copied())).succeeded();
+        let context = format!("{options:?}");
+        for path in ["mark_a", "mark_b", "old_a"] {
+            assert!(!fanned.path(path).exists(), "{context}: {path}");
+        }
+        assert_eq!(fanned.read("old_b"), "again\n", "{context}");
+        assert_same(&serial, &fanned, &context);
+    }
+    // Collected after each phase, what goes was in the project.
+    let fanned = made();
+    for stages in [["first@a", "first@b"], ["second@a", "second@b"], ["third@a", "third@b"]] {
+        fanned.fanout(["run"].into_iter().chain(stages)).succeeded();
+    }
+    fanned.fanout(["run"]).succeeded();
+    assert!(!fanned.path("mark_a").exists());
+    assert_same(&serial, &fanned, "one after another");
 }

@@ -92,8 +92,10 @@ pub(super) fn merge(
     }
     let present: Vec<Present> =
         candidates.keys().map(|path| Present::at(tree, path, versions.get(path))).collect::<Result<_, _>>()?;
-    for ((path, candidate), Present { ours, .. }) in candidates.iter_mut().zip(&present) {
-        if is_as_noted(project, path, &candidate.base, ours) {
+    for ((path, candidate), Present { ours, is_own }) in candidates.iter_mut().zip(&present) {
+        // What this run has made and taken away again is not in the way of its going.
+        let goes_again = candidate.source.is_none() && *is_own;
+        if goes_again || is_as_noted(project, path, &candidate.base, ours) {
             candidate.base = ours.clone();
         }
     }
@@ -249,7 +251,8 @@ fn change_of(
             None => After::Copy { from: published.blob(file), md5: file.md5.clone() },
         },
     };
-    Ok(Some(Change { mode, is_remade: file.stage.is_some(), ..change(path, after, executable) }))
+    let modified = file.modified;
+    Ok(Some(Change { mode, modified, is_remade: file.stage.is_some(), ..change(path, after, executable) }))
 }
 
 /// What a stage made of its outs that are not cached; what was there before and was not made again goes.
@@ -342,14 +345,19 @@ fn undeclared<'a>(
         // A run that was finalized with everything done has no snapshot, and nothing to delete any more.
         let Ok(store) = Store::open(&project.fanout().run(&plan.run).snapshot()) else { break };
         let snapshot = plan.snapshot.as_deref().unwrap_or_default();
-        let Some(file) = store.file_at(snapshot, &path::join(prefix, path))? else { continue };
-        let base = match file.content {
-            git::Content::Symlink(target) => Content::Symlink { target: String::from_utf8_lossy(&target).into_owned() },
-            git::Content::Bytes(bytes) => Content::File { md5: fs::digest_bytes(&bytes) },
+        let file = store.file_at(snapshot, &path::join(prefix, path))?;
+        let stamp = file.as_ref().and_then(|file| file.stamp.clone());
+        let base = match file.map(|file| file.content) {
+            // An earlier work item had left it.
+            None => Content::Nothing,
+            Some(git::Content::Symlink(target)) => {
+                Content::Symlink { target: String::from_utf8_lossy(&target).into_owned() }
+            }
+            Some(git::Content::Bytes(bytes)) => Content::File { md5: fs::digest_bytes(&bytes) },
             // It is what the project has, or somebody else's by now.
-            git::Content::Linked => {
+            Some(git::Content::Linked) => {
                 let at = project.root.join(path);
-                let is_planned = file.stamp.is_some_and(|stamp| linked::is_as_planned(&at, &stamp));
+                let is_planned = stamp.is_some_and(|stamp| linked::is_as_planned(&at, &stamp));
                 if !is_planned {
                     continue;
                 }

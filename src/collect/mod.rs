@@ -332,5 +332,13 @@ pub(crate) fn stage_in_git<'c>(
 
 /// A change whose `before` is looked up just before it is made.
 fn change(path: &str, after: After, executable: Option<bool>) -> Change {
-    Change { path: path.to_owned(), before: Content::Nothing, after, executable, mode: None, is_remade: false }
+    Change {
+        path: path.to_owned(),
+        before: Content::Nothing,
+        after,
+        executable,
+        mode: None,
+        is_remade: false,
+        modified: None,
+    }
 }

@@ -458,8 +458,11 @@ pub(crate) struct WorkResult {
     /// What failed stages left at their outs, which DVC leaves in the workspace too.
     #[serde(default)]
     pub partial: Vec<ResultFile>,
-    /// Files of the snapshot that were deleted.
+    /// Files that were deleted: of the snapshot, or left by earlier work items.
     pub deleted: Vec<String>,
+    /// Files that earlier work items had deleted and that are not there again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<String>,
     /// Outs, relative to the project's root, that persist and that `partial` brings whole: what a stage that did not come
     /// to a good end made of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -564,6 +567,9 @@ pub(crate) struct ResultFile {
     /// The permission bits, where they are not the usual ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<u32>,
+    /// When its content was written, in nanoseconds since 1970; `None` for a symlink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified: Option<i64>,
     /// Whether it lies in a cached out and DVC does not see it: its ignore rules hide it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hidden: bool,

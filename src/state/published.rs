@@ -54,14 +54,17 @@ impl Published {
         }
         match &file.symlink {
             Some(target) => fs::symlink(target, to),
-            None => match file.mode {
-                Some(mode) => fs::copy_as(&self.blob(file), to, mode),
-                None => {
-                    fs::copy(&self.blob(file), to)?;
-                    // It has the usual mode: of a program, where it is one.
-                    if file.executable { fs::set_mode(to, 0o777 & !machine::umask()) } else { Ok(()) }
+            None => {
+                match file.mode {
+                    Some(mode) => fs::copy_as(&self.blob(file), to, mode)?,
+                    None => fs::copy(&self.blob(file), to)?,
                 }
-            },
+                // It has the usual mode: of a program, where it is one.
+                if file.mode.is_none() && file.executable {
+                    fs::set_mode(to, 0o777 & !machine::umask())?;
+                }
+                file.modified.map_or(Ok(()), |time| fs::set_modified_nanoseconds(to, time))
+            }
         }
     }
 

@@ -71,7 +71,7 @@ pub(crate) fn sound(result: &WorkResult, run: &str, index: ItemIndex, attempt: A
         return Err(Rejection::Misplaced { said, expected: place(run, index, attempt) });
     }
     let count = result.files.len() + result.partial.len() + result.deleted.len() + result.ignore.len();
-    let count = count + result.empty.len();
+    let count = count + result.empty.len() + result.gone.len();
     if count > MAX_FILES {
         return Err(Rejection::TooManyFiles { count });
     }
@@ -84,7 +84,7 @@ pub(crate) fn sound(result: &WorkResult, run: &str, index: ItemIndex, attempt: A
     let undeclared = result.files.iter().filter(|file| file.stage.is_none()).map(|file| &file.path);
     let ignores = result.ignore.iter().map(|ignore| &ignore.path);
     let empty = result.empty.iter().map(|directory| &directory.path);
-    for path in undeclared.chain(&result.deleted).chain(ignores).chain(empty) {
+    for path in undeclared.chain(&result.deleted).chain(&result.gone).chain(ignores).chain(empty) {
         result_path::check(path).map_err(|why| refused(path, why))?;
     }
     for path in files.clone().chain(partial).chain(unrecorded).chain(modes).chain(&result.persisted) {
@@ -145,6 +145,7 @@ pub(crate) fn sift(published: &mut Published) {
         }
     };
     result.deleted.retain(&mut may_stay);
+    result.gone.retain(&mut may_stay);
     result.ignore.retain(|ignore| may_stay(&ignore.path));
     published.left_out.extend(left_out);
 }

@@ -31,6 +31,7 @@ pub(super) struct Left {
     pub modes: Vec<PathMode>,
     pub empty: Vec<PathMode>,
     pub deleted: Vec<String>,
+    pub gone: Vec<String>,
     pub ignore: Vec<IgnoreLines>,
     /// Where the work item was done twice.
     pub difference: Option<Difference>,
@@ -236,33 +237,35 @@ impl Harvest<'_> {
             } else if !ignores.is_ignored(&path::join(self.prefix, &path))? {
                 let before = workspace.original_md5(&path)?;
                 let file = self.publish(&root, &path, None, &mut left.files, 0)?;
-                // In the project a file that is written to keeps its mode.
-                file.mode = file.mode.filter(|_| before.is_none());
+                // In the project a file that is written to keeps its mode, unless a command gives it another one.
+                file.mode = if before.is_none() { file.mode } else { workspace.new_mode(&path) };
                 file.before = before;
             }
         }
         if are_projected && sources.is_some() {
             self.take_edits(&root, left)?;
         }
-        left.deleted = changes.deleted;
+        (left.gone, left.deleted) = changes.deleted.into_iter().partition(|path| workspace.is_gone(path));
         let usual = self.draft.usual_mode()?;
         let stages = self.item.stages.iter().zip(&left.stages).filter(|(_, became)| became.state.is_good());
         let made: Vec<&str> = stages.flat_map(|(stage, _)| &stage.outs).map(|out| out.resolved.as_str()).collect();
-        let has_files = |path: &str| {
-            left.files.iter().any(|file| file.stage.is_none() && path::is_within(&file.path, path))
-                || made.iter().any(|out| path::is_within(out, path))
-        };
-        let mut modes = vec![];
+        let mut unusual = vec![];
         for found in changes.directories {
             let is_empty =
                 !self.item.directories.contains(&found.path) && fs::names(&root.join(&found.path))?.is_empty();
             if is_empty && !ignores.is_ignored(&format!("{}/", path::join(self.prefix, &found.path)))? {
                 left.empty.push(found);
-            } else if found.mode != usual && has_files(&found.path) {
-                modes.push(found);
+            } else if found.mode != usual {
+                unusual.push(found);
             }
         }
-        left.modes.extend(modes);
+        let comes_along = |path: &str| {
+            left.files.iter().any(|file| file.stage.is_none() && path::is_within(&file.path, path))
+                || left.empty.iter().any(|empty| path::is_within(&empty.path, path))
+                || made.iter().any(|out| path::is_within(out, path))
+        };
+        unusual.retain(|found| comes_along(&found.path));
+        left.modes.extend(unusual);
         if let Some(sources) = sources {
             workspace.bring_leftovers(sources, &known)?;
             workspace.bring_odd_names(sources, &known)?;
@@ -424,6 +427,11 @@ fn publish_file(
         md5,
         executable,
         mode,
+        modified: from
+            .symlink_metadata()
+            .ok()
+            .filter(std::fs::Metadata::is_file)
+            .and_then(|found| fs::modified(&found)),
         hidden: false,
         symlink,
         projected: false,

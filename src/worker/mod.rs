@@ -412,6 +412,7 @@ impl<'a> Begun<'a> {
             modes: left.modes,
             empty: left.empty,
             deleted: left.deleted,
+            gone: left.gone,
             ignore: left.ignore,
             difference: left.difference,
             in_project,

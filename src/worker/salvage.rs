@@ -115,6 +115,7 @@ fn publish(fanout: &FanoutDir, slot: &SlotDir, cache: &Path, at_work: &AtWork) -
             modes: vec![],
             empty: vec![],
             deleted: vec![],
+            gone: vec![],
             ignore: vec![],
             difference: None,
             in_project: false,

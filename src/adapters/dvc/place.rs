@@ -12,6 +12,9 @@ use crate::dvc::config::LinkType;
 use crate::dvc::oid::{ObjectKey, Oid};
 use crate::dvc::pipeline::path::is_within;
 
+/// How a file comes about that is no link.
+const OWN: &[LinkType] = &[LinkType::Reflink, LinkType::Copy];
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PlaceError {
     #[error(transparent)]
@@ -70,7 +73,8 @@ pub(crate) fn place_cached(
     let to = root.join(out.path);
     if !Oid::parse(out.md5).is_some_and(Oid::is_directory) {
         to.parent().map_or(Ok(()), fs::create_dir)?;
-        fs::link(&object(out.md5, out.path)?, &to, placing.links)?;
+        let is_own = out.own.iter().any(|own| own == out.path);
+        fs::link(&object(out.md5, out.path)?, &to, if is_own { OWN } else { placing.links })?;
         if out.isexec {
             fs::set_executable(&to, true)?;
         }
@@ -115,7 +119,7 @@ pub(crate) fn place_cached(
             return Ok(fs::set_executable(&to, true)?);
         }
         let is_own = own.contains(out.path) || own.contains(path.as_str());
-        let links = if is_own { &[LinkType::Reflink, LinkType::Copy] } else { placing.links };
+        let links = if is_own { OWN } else { placing.links };
         Ok::<_, PlaceError>(fs::link(&object(md5, &path)?, &to, links)?)
     })?;
     Ok(make_empty(root, out.path, member, out.empty)?)

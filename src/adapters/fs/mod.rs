@@ -268,6 +268,20 @@ pub(crate) fn set_modified(path: &Path, time: std::time::SystemTime) -> Result<(
     OpenOptions::new().write(true).open(path).and_then(|file| file.set_modified(time)).at("set the time of", path)
 }
 
+/// When a file was last written to, in nanoseconds since 1970; `None` for a time that is too far from it.
+pub(crate) fn modified(found: &fs::Metadata) -> Option<i64> {
+    found.mtime().checked_mul(1_000_000_000)?.checked_add(found.mtime_nsec())
+}
+
+/// Sets when a file was last written to, in nanoseconds since 1970.
+pub(crate) fn set_modified_nanoseconds(path: &Path, time: i64) -> Result<(), FsError> {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+
+    let time = Timespec { tv_sec: time.div_euclid(1_000_000_000), tv_nsec: time.rem_euclid(1_000_000_000) };
+    let times = Timestamps { last_access: time, last_modification: time };
+    utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from).at("set the time of", path)
+}
+
 /// Gives a file that stands for another one the mode and the time of modification of that, as long as they are alike: of
 /// one size, both executable or not. A file that has second names is left.
 pub(crate) fn imitate(from: &Path, to: &Path) -> Result<(), FsError> {

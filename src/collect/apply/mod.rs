@@ -45,6 +45,8 @@ pub(crate) struct Change {
     pub mode: Option<u32>,
     /// Whether what is there was removed before it was made: its mode does not matter then.
     pub is_remade: bool,
+    /// When a file that is copied there was written, in nanoseconds since 1970.
+    pub modified: Option<i64>,
 }
 
 /// What lies at a path.
@@ -287,14 +289,15 @@ impl<'c> Transaction<'c> {
         if is_file && old.is_some() {
             self.tree.give_owner(&staged, &change.path)?;
         }
-        if matches!(change.after, After::Symlink(_)) || change.mode.is_some() {
-            return Ok(());
-        }
-        if old.is_some() || change.executable.is_some() {
+        let keeps_mode = change.mode.is_none() && (old.is_some() || change.executable.is_some());
+        if keeps_mode && !matches!(change.after, After::Symlink(_)) {
             let mode = old.map_or_else(|| fs::mode(&staged), Ok)?;
             fs::set_mode(&staged, change.executable.map_or(mode, |executable| with_executable(mode, executable)))?;
         }
-        Ok(())
+        match (&change.after, change.modified) {
+            (After::Copy { .. }, Some(time)) => Ok(fs::set_modified_nanoseconds(&staged, time)?),
+            _ => Ok(()),
+        }
     }
 
     fn sync_staged(&self) -> Result<(), ApplyError> {

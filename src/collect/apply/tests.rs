@@ -47,6 +47,7 @@ impl Fixture {
             executable,
             mode: None,
             is_remade: false,
+            modified: None,
         };
         let copied = After::Copy { from: root.join("results/0"), md5: fs::digest_bytes(b"from a result") };
         let changes = vec![

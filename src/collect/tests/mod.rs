@@ -127,6 +127,7 @@ impl Fixture {
             modes: vec![],
             empty: vec![],
             deleted: vec![],
+            gone: vec![],
             ignore: vec![IgnoreLines { path: "data/.gitignore".into(), lines: vec![format!("/{index}")] }],
             difference: None,
             in_project: false,
@@ -235,6 +236,7 @@ fn file(path: &str, blob: &str, text: &str, stage: Option<&str>) -> ResultFile {
         stage: stage.map(str::to_owned),
         before: None,
         given: None,
+        modified: None,
     }
 }
 

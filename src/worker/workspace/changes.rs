@@ -2,11 +2,13 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 
 use super::fill::CONFIG;
 use super::{Workspace, WorkspaceError, make_parent};
 use crate::adapters::fs::{self, Found, FoundKind};
 use crate::adapters::git::{ManifestFile, linked, low};
+use crate::adapters::machine;
 use crate::dvc::pipeline::path::{is_within, join};
 use crate::state::format::PathMode;
 
@@ -15,7 +17,7 @@ use crate::state::format::PathMode;
 pub(crate) struct Changes {
     /// New files, and files of the snapshot whose content or mode is another now.
     pub files: Vec<String>,
-    /// Files of the snapshot that are gone.
+    /// Files of the snapshot, or left by earlier work items, that are gone.
     pub deleted: Vec<String>,
     /// New directories.
     pub directories: Vec<PathMode>,
@@ -34,7 +36,7 @@ impl Workspace {
         let mut changes = Changes::default();
         for found in &all {
             let known = self.position(&found.path).map(|at| &self.manifest[at]);
-            if known.is_some_and(|file| is_untouched(file, found)) || self.carried.is_link(&found.path) {
+            if known.is_some_and(|file| self.is_untouched(file, found)) || self.carried.is_link(&found.path) {
                 continue;
             }
             let Some(path) = in_project(&found.path) else { continue };
@@ -52,11 +54,14 @@ impl Workspace {
         // A file in whose place a directory is has gone.
         let found = all.iter().filter(|found| found.kind != FoundKind::Directory);
         let missing = self.missing(found.map(|found| found.path.as_str()));
-        changes
-            .deleted
-            .extend(missing.into_iter().filter_map(|file| in_project(&file.path)).filter(|path| !skip(path)));
+        let missing = missing.into_iter().filter_map(|file| in_project(&file.path));
+        let root = self.root();
+        let is_there = |path: &str| root.join(path).symlink_metadata().is_ok_and(|found| !found.is_dir());
+        let taken_back = self.given.keys().filter(|path| !is_there(path)).cloned();
+        changes.deleted.extend(missing.chain(taken_back).filter(|path| !skip(path)));
         changes.files.sort_unstable();
         changes.deleted.sort_unstable();
+        changes.deleted.dedup();
         self.found = Some(all);
         Ok(changes)
     }
@@ -103,7 +108,7 @@ impl Workspace {
                 self.has_below(&found.path) || self.carried.has_below(&found.path) || is_within(&own, &found.path)
             }
             FoundKind::File | FoundKind::Symlink => {
-                self.position(&found.path).is_some_and(|at| is_untouched(&self.manifest[at], found))
+                self.position(&found.path).is_some_and(|at| self.is_untouched(&self.manifest[at], found))
                     || self.carried.is_link(&found.path)
                     || (found.kind == FoundKind::File && config.contains(&found.path))
             }
@@ -156,17 +161,61 @@ impl Workspace {
             let target = std::fs::read_link(&path).unwrap_or_default();
             return Ok(target.as_os_str().as_encoded_bytes() == blob);
         }
-        Ok(file.executable == (found.mode & 0o100 != 0) && fs::read(&path)? == blob)
+        let has_its_mode = file.executable == (found.mode & 0o100 != 0) && self.other_mode(file, found.mode).is_none();
+        Ok(has_its_mode && fs::read(&path)? == blob)
+    }
+
+    /// Whether a file is the one that git wrote, by its stat data.
+    fn is_untouched(&self, file: &ManifestFile, found: &Found) -> bool {
+        // Where each file is looked at, most have the usual mode: these are not compared one by one.
+        let is_usual = || usual_modes().contains(&(found.mode & 0o777));
+        has_same_stat(file, found)
+            && ((self.touched.is_none() && is_usual()) || self.other_mode(file, found.mode).is_none())
+    }
+
+    /// The permission bits that a command has given a file that was there; `None` where it has those that it began with, or
+    /// nobody knows which these were.
+    pub(crate) fn new_mode(&self, path: &str) -> Option<u32> {
+        let inside = join(&self.prefix, path);
+        let found = fs::find(&self.top, &inside).ok()??;
+        self.other_mode(&self.manifest[self.position(&inside)?], found.mode)
+    }
+
+    /// A mode, where it is not that of the file in the project that a file of the workspace was made from; without a project
+    /// at hand, git's own modes count.
+    fn other_mode(&self, file: &ManifestFile, mode: u32) -> Option<u32> {
+        if file.linked || file.symlink {
+            return None;
+        }
+        let was = match self.project.join(&file.path).symlink_metadata() {
+            Ok(there) => {
+                let is_its_source = there.is_file()
+                    && file.size == low(there.len())
+                    && has_time(file, (there.mtime(), there.mtime_nsec()));
+                is_its_source.then_some(there.mode())?
+            }
+            Err(_) => usual_modes()[usize::from(file.executable)],
+        };
+        ((was ^ mode) & 0o777 != 0).then_some(mode & 0o777)
     }
 }
 
-/// Whether a file is the one that git wrote, by its stat data.
-fn is_untouched(file: &ManifestFile, found: &Found) -> bool {
-    let seconds = i32::try_from(found.modified.0 & i64::from(i32::MAX)).expect("masked");
+/// The modes of files that are made without anything said of them: of those that cannot be executed, and of those that can.
+fn usual_modes() -> [u32; 2] {
+    [0o666, 0o777].map(|all| all & !machine::umask())
+}
+
+/// Whether a file has size, time and place of the one that git wrote.
+fn has_same_stat(file: &ManifestFile, found: &Found) -> bool {
     file.size == low(found.size)
         && file.inode == low(found.inode)
-        && file.modified.0 & i32::MAX == seconds
-        && i64::from(file.modified.1) == found.modified.1
+        && has_time(file, found.modified)
         && (file.linked || file.symlink == (found.kind == FoundKind::Symlink))
         && (file.linked || file.symlink || file.executable == (found.mode & 0o100 != 0))
+}
+
+/// Whether a time, in seconds and nanoseconds, is that of a file when git had written it.
+fn has_time(file: &ManifestFile, (seconds, nanoseconds): (i64, i64)) -> bool {
+    let seconds = i32::try_from(seconds & i64::from(i32::MAX)).expect("masked");
+    file.modified.0 & i32::MAX == seconds && i64::from(file.modified.1) == nanoseconds
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::{Sources, Workspace, WorkspaceError, make_parent, projection};
@@ -12,6 +13,7 @@ use crate::adapters::fs::{self, FoundKind, FsError};
 use crate::adapters::git::{Content, linked};
 use crate::adapters::mounts::Aside;
 use crate::adapters::odd_names;
+use crate::dvc::config::LinkType;
 use crate::dvc::ignore_lines;
 use crate::dvc::lockfile::splice;
 use crate::dvc::pipeline::path::{from_top, is_within, join, lock_path};
@@ -23,10 +25,14 @@ use crate::state::results;
 /// DVC's config, which stays in a workspace from one work item to the next.
 pub(super) const CONFIG: [&str; 2] = [".dvc/config", ".dvc/config.local"];
 
+/// Up to here, files of an input that are no links in the project are none in a workspace.
+const MAX_OWN: u64 = 64 << 20;
+
 impl Workspace {
     /// Puts in what a work item needs: DVC's config, inputs, and beside it the lock entries.
     pub(crate) fn fill(&mut self, item: &WorkItem, sources: &Sources<'_>) -> Result<(), WorkspaceError> {
         self.given.clear();
+        self.gone.clear();
         let root = self.root();
         let inputs = item.inputs.iter().map(Input::path);
         let written = item.files.iter().map(|file| file.path.as_str());
@@ -57,7 +63,7 @@ impl Workspace {
     }
 
     /// Puts in what earlier work items left beside their outs: lines of `.gitignore` files, and files that nobody
-    /// declares. A directory that is a dep is hashed with them.
+    /// declares; takes out what they have deleted. A directory that is a dep is hashed with them.
     fn place_by_the_way(
         &mut self,
         item: &WorkItem,
@@ -79,7 +85,17 @@ impl Workspace {
                     let to = root.join(&file.path);
                     fs::remove(&to)?;
                     published.place_file(file, &to)?;
+                    self.gone.remove(&file.path);
                     self.given.insert(file.path.clone(), file.clone());
+                }
+                let result = &published.result;
+                for path in if is_passed { &result.gone } else { &result.deleted } {
+                    let is_given = self.given.remove(path).is_some();
+                    // Of nothing else it is known that no link leads out of the workspace on the way there.
+                    if is_given || self.position(&join(&self.prefix, path)).is_some() {
+                        fs::remove(&root.join(path))?;
+                    }
+                    self.gone.insert(path.clone());
                 }
             }
         }
@@ -154,7 +170,9 @@ impl Workspace {
         let root = self.root();
         match input {
             Input::Cache { path, md5, legacy, isexec, executable, empty, member } => {
-                let object = CachedOut { path, md5, legacy: *legacy, isexec: *isexec, executable, empty, own: &[] };
+                let wanted = member.as_ref().map_or_else(|| path.clone(), |member| join(path, member));
+                let own = own_files(sources, &wanted)?;
+                let object = CachedOut { path, md5, legacy: *legacy, isexec: *isexec, executable, empty, own: &own };
                 place_cached(&root, &object, member.as_deref(), &sources.placing)?;
                 Ok(imitate(&sources.project.join(path), &root.join(path))?)
             }
@@ -282,6 +300,28 @@ impl Workspace {
         let text = splice(before.as_deref(), &made).map_err(|_| WorkspaceError::Lock { path: path.to_owned() })?;
         Ok(fs::write_plain(&self.root().join(path), text.as_bytes())?)
     }
+}
+
+/// The files at a path that are no links in the project although it links: `dvc unprotect` leaves them so, and DVC itself
+/// with some lists of types. A command may see that, or take over their modes; links stand for those that are large.
+fn own_files(sources: &Sources<'_>, path: &str) -> Result<Vec<String>, FsError> {
+    if LinkType::make_copies(sources.placing.links) {
+        return Ok(vec![]);
+    }
+    let at = sources.project.join(path);
+    let is_directory = at.symlink_metadata().is_ok_and(|found| found.is_dir());
+    let inside = if is_directory { fs::walk(&at, &|_| false)? } else { vec![] };
+    let below = inside.into_iter().filter(|found| found.kind == FoundKind::File).map(|found| join(path, &found.path));
+    let all = if is_directory { below.collect() } else { vec![path.to_owned()] };
+    let (mut own, mut size) = (vec![], 0);
+    for file in all {
+        let Ok(found) = sources.project.join(&file).symlink_metadata() else { continue };
+        if found.is_file() && found.nlink() == 1 {
+            size += found.len();
+            own.push(file);
+        }
+    }
+    Ok(if size > MAX_OWN { vec![] } else { own })
 }
 
 /// The lock files of a work item with the entries that its stages had at plan time.

@@ -108,6 +108,8 @@ pub(crate) struct Workspace {
     touched: Option<HashSet<String>>,
     /// The files that no stage declares and that earlier work items have left in it, relative to the project's root.
     given: HashMap<String, ResultFile>,
+    /// The files that earlier work items have deleted, relative to the project's root.
+    gone: HashSet<String>,
     /// The project's stage files and lock files in it, relative to the project's root.
     stage_files: Rc<[String]>,
     /// The repository in it with the inode of its folder, once it was asked for.
@@ -182,6 +184,7 @@ impl Workspace {
             watching,
             touched: None,
             given: HashMap::new(),
+            gone: HashSet::new(),
             stage_files,
             opened: RefCell::default(),
         };
@@ -210,6 +213,11 @@ impl Workspace {
     /// What an earlier work item left at a path that no stage declares, as it was put in.
     pub(crate) fn given(&self, path: &str) -> Option<&ResultFile> {
         self.given.get(path)
+    }
+
+    /// Whether an earlier work item had deleted a file.
+    pub(crate) fn is_gone(&self, path: &str) -> bool {
+        self.gone.contains(path)
     }
 
     /// The watch on it.
