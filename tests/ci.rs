@@ -125,13 +125,30 @@ fn a_branch_ends_as_dvc_repro_leaves_it_and_gets_the_report() {
     }
 }
 
+/// Changes what a stage is said to be on the branch, unless that was done before.
+const PUSH_MEANWHILE: &str = "
+set -e
+cd \"$(dirname \"$0\")\"
+test ! -e meanwhile || exit 0
+git clone --quiet --branch change origin.git meanwhile 2>/dev/null && cd meanwhile
+sed -i 's/^  prepare:$/&\\n    desc: a table for all/' dvc.yaml
+git -c user.name=x -c user.email=x@x commit --quiet --all --message meanwhile && git push --quiet origin change
+";
+
+/// On GitHub, `finish` begins with the branch as it is by then, and somebody has pushed to it.
 #[test]
 fn a_session_that_fails_fails_the_pipeline_and_the_others_are_committed() {
     for service in SERVICES {
         let team = Team::new(service, |project| {
-            project.edit("dvc.yaml", "cmd: mkdir -p work &&", "cmd: test ${item} != s3 && mkdir -p work &&");
+            project.write("../push.sh", PUSH_MEANWHILE);
+            let push = project.root().with_file_name("push.sh").display().to_string();
+            let command = format!("cmd: test ${{item}} != s3 && sh {push} && mkdir -p work &&");
+            let command = if service.0 == "github" { &command } else { "cmd: test ${item} != s3 && mkdir -p work &&" };
+            project.edit("dvc.yaml", "cmd: mkdir -p work &&", command);
         });
         let ran = team.run();
+        let pushed = team.origin(["log", "--format=%s", "change"]).contains("meanwhile\n");
+        assert_eq!(pushed, team.service == "github", "{}", team.logs());
         assert_eq!(ran.code, Some(1), "{ran:#?}\n{}", team.logs());
         assert!(ran.stdout.contains("plan: success\n") && ran.stdout.ends_with("finish: failure\n"), "{ran:#?}");
         let lock = team.origin(["show", "change:dvc.lock"]);
