@@ -58,6 +58,10 @@ fn pipelines_in_folders_end_as_dvc_repro_leaves_them() {
     assert_same(&serial, &fanned, "nested");
     assert_clean(&fanned, &["-P"]);
     assert!(!fanned.path(".dvc/fanout/sites").exists(), "workers' folders go");
+    fanned.fanout(["runs", "prune", "--keep", "0"]).succeeded();
+    let left = std::fs::read_dir(fanned.root().with_file_name("bucket")).expect("it is a folder");
+    let left: Vec<_> = left.map(|found| found.expect("listed").path()).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 /// Files that only the launcher's machine has reach workers; a project may lie below the top of its repository.

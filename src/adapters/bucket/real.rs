@@ -156,7 +156,9 @@ impl Bucket {
             "file" if rest.starts_with('/') && rest.len() > 1 => {
                 let folder = Path::new(rest);
                 fs::create_dir(folder)?;
-                Arc::new(LocalFileSystem::new_with_prefix(folder).map_err(failed)?)
+                let store = LocalFileSystem::new_with_prefix(folder).map_err(failed)?;
+                // A server knows no folders: those go with the last object in them.
+                Arc::new(store.with_automatic_cleanup(true))
             }
             "file" => return Err(bad("a folder's address is `file://` and its absolute path")),
             _ => return Err(bad(&format!("`{scheme}://` is none that is known"))),

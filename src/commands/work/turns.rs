@@ -99,7 +99,7 @@ fn tell(config: &WorkConfig, index: ItemIndex, outcome: &Outcome) -> Result<(), 
     let item = worklist::read_one(&config.run, &config.plan, index)?;
     let attempts = results::attempts(&config.run, index)?;
     let lines = attempts.last().map(|last| status::tail(&config.run.log(index, *last), LINES)).unwrap_or_default();
-    let log: String = lines.iter().map(|line| format!("\n  {line}")).collect();
+    let log = lines.iter().fold(String::new(), |text, line| text + "\n  " + line);
     text::note(&format!("work item {index} (`{}`) failed: {outcome}{log}", item.id));
     Ok(())
 }
