@@ -207,5 +207,6 @@ fn a_work_item_that_the_time_limit_ends_is_one_that_took_too_long() {
     let ran = slurm.fanout(&project, &["run", "--partition", "short", "--signal", "20"]);
     assert_eq!(ran.code, Some(1), "{ran:#?}");
     assert!(ran.stderr.contains("k0: FAILED: it took longer than"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("raise `--time`"), "{}", ran.stderr);
     assert_eq!(attempts(&project), [1], "another array would have no more time");
 }

@@ -151,6 +151,9 @@ pub(crate) enum Outcome {
     },
     TimedOut {
         seconds: u64,
+        /// Whether that was all the time that a job of the cluster had, not a limit of the work item's own.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        with_its_job: bool,
     },
     Interrupted {
         message: String,
@@ -178,7 +181,13 @@ impl std::fmt::Display for Outcome {
             Outcome::StageFailed { message, .. } if message.starts_with(LACKS) => f.write_str(message),
             Outcome::StageFailed { stage, message } => write!(f, "stage `{stage}` {message}"),
             Outcome::ToolFailed { message } | Outcome::Interrupted { message } => f.write_str(message),
-            Outcome::TimedOut { seconds } => write!(f, "it took longer than {seconds} s"),
+            Outcome::TimedOut { seconds, with_its_job: false } => write!(f, "it took longer than {seconds} s"),
+            Outcome::TimedOut { seconds, with_its_job: true } => {
+                write!(
+                    f,
+                    "it took longer than {seconds} s, all that the time limit of its task leaves it: raise `--time`"
+                )
+            }
         }
     }
 }

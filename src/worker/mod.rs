@@ -343,7 +343,7 @@ impl<'a> Begun<'a> {
         if signals::is_time_up() && self.attempt.is_first && matches!(outcome, Outcome::Interrupted { .. }) {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of seconds")]
             let seconds = clock::seconds_between(&self.started, &clock::now()) as u64;
-            outcome = Outcome::TimedOut { seconds };
+            outcome = Outcome::TimedOut { seconds, with_its_job: true };
         }
         if let Outcome::StageFailed { stage, message } = &outcome
             && let Some(message) = killed_by_somebody(message)
@@ -480,7 +480,7 @@ fn outs(item: &WorkItem, stages: &[StageResult], sources: &Sources<'_>) -> Vec<O
 /// How the attempt ended, by what became of the stages.
 fn outcome(item: &WorkItem, ran: &Ran) -> Outcome {
     let ending = match &ran.stopped {
-        Stopped::TimedOut(seconds) => return Outcome::TimedOut { seconds: *seconds },
+        Stopped::TimedOut(seconds) => return Outcome::TimedOut { seconds: *seconds, with_its_job: false },
         Stopped::Signalled(signals::TIME_IS_UP) => {
             return Outcome::Interrupted { message: "stopped because the time limit of its job was near".to_owned() };
         }

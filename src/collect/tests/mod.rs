@@ -336,7 +336,7 @@ fn only_the_named_items_are_collected_and_a_dry_run_writes_nothing() {
 fn the_first_attempt_that_succeeded_counts_even_if_an_older_one_arrives_late() {
     let fixture = Fixture::new();
     let mut failed = fixture.result(0);
-    failed.outcome = Ended::TimedOut { seconds: 1 };
+    failed.outcome = Ended::TimedOut { seconds: 1, with_its_job: false };
     failed.stages[0].entry = Some(entry("s0", 0, OTHER));
     fixture.publish(&failed);
     fixture.collect_all();

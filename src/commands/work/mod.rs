@@ -138,6 +138,7 @@ fn work(cli: &Cli, args: &WorkArgs, site: Option<Site>) -> Result<Exit, Diagnost
         store: &store,
         project: &project.root,
         placing: Placing { cache: Path::new(&project.config.cache_dir), links: &project.config.cache_types },
+        is_linked_otherwise: project.is_linked_otherwise,
         config: (&texts.0, &texts.1),
     };
     // What a pod finds in the project may be of a program that only looks like its own.

@@ -305,7 +305,7 @@ impl Workspace {
 /// The files at a path that are no links in the project although it links: `dvc unprotect` leaves them so, and DVC itself
 /// with some lists of types. A command may see that, or take over their modes; links stand for those that are large.
 fn own_files(sources: &Sources<'_>, path: &str) -> Result<Vec<String>, FsError> {
-    if LinkType::make_copies(sources.placing.links) {
+    if sources.is_linked_otherwise || LinkType::make_copies(sources.placing.links) {
         return Ok(vec![]);
     }
     let at = sources.project.join(path);

@@ -74,6 +74,8 @@ pub(crate) struct Sources<'a> {
     /// The project's root.
     pub project: &'a Path,
     pub placing: Placing<'a>,
+    /// Whether somebody asks for links of other types than the project's.
+    pub is_linked_otherwise: bool,
     /// The text of `.dvc/config` and that of `.dvc/config.local`.
     pub config: (&'a str, &'a str),
 }
