@@ -24,7 +24,8 @@ pub(crate) fn merge(base: &str, ours: &str, theirs: &str) -> Option<String> {
     keys.extend(theirs.iter().map(|section| section.key).filter(|key| find(&ours, key).is_empty()));
     let merge_one = |key| {
         let (base, ours, theirs) = (find(&base, key), find(&ours, key), find(&theirs, key));
-        merge_names(key, base, ours, theirs).or_else(|| merge_section(base, ours, theirs))
+        let chosen = choose(base, ours, theirs).map(str::to_owned);
+        chosen.or_else(|| merge_names(key, base, ours, theirs)).or_else(|| merge_list(base, ours, theirs))
     };
     keys.into_iter().map(merge_one).collect()
 }
@@ -38,10 +39,10 @@ fn merge_names(key: &str, base: &str, ours: &str, theirs: &str) -> Option<String
     let head = List::head(ours).or_else(|| List::head(theirs))?;
     let (base, ours, theirs) = (names(base)?, names(ours)?, names(theirs)?);
     let new = theirs.iter().filter(|name| find(&ours, name.key).is_empty());
-    let merged = ours.iter().chain(new).map(|Section { key, .. }| {
-        let (base, ours, theirs) = (find(&base, key), find(&ours, key), find(&theirs, key));
-        if ours == theirs || base == theirs { Some(ours) } else { (base == ours).then_some(theirs) }
-    });
+    let merged = ours
+        .iter()
+        .chain(new)
+        .map(|Section { key, .. }| choose(find(&base, key), find(&ours, key), find(&theirs, key)));
     Some(merged.collect::<Option<Vec<_>>>()?.into_iter().fold(head.to_owned(), |text, name| text + name))
 }
 
@@ -64,11 +65,7 @@ fn names(section: &str) -> Option<Vec<Section<'_>>> {
         }
         at += line.len();
     }
-    let ends = starts.iter().skip(1).map(|(_, start)| *start).chain([body.len()]);
-    let all: Vec<_> =
-        starts.iter().zip(ends).map(|((key, start), end)| Section { key, text: &body[*start..end] }).collect();
-    let keys: BTreeSet<&str> = all.iter().map(|section| section.key).collect();
-    (keys.len() == all.len()).then_some(all)
+    divide(body, &starts)
 }
 
 /// Whether two versions of a `dvc.yaml` say the same of stages: what else is listed at the top makes no difference.
@@ -109,6 +106,11 @@ fn sections(text: &str) -> Option<Vec<Section<'_>>> {
         }
         at += line.len();
     }
+    divide(text, &starts)
+}
+
+/// Divides a text where its keys begin; `None` where one is there twice.
+fn divide<'t>(text: &'t str, starts: &[(&'t str, usize)]) -> Option<Vec<Section<'t>>> {
     let ends = starts.iter().skip(1).map(|(_, start)| *start).chain([text.len()]);
     let sections: Vec<_> =
         starts.iter().zip(ends).map(|((key, start), end)| Section { key, text: &text[*start..end] }).collect();
@@ -116,14 +118,13 @@ fn sections(text: &str) -> Option<Vec<Section<'_>>> {
     (keys.len() == sections.len()).then_some(sections)
 }
 
-/// Merges a section; the empty text is that of one that is not there.
-fn merge_section(base: &str, ours: &str, theirs: &str) -> Option<String> {
-    if ours == theirs || base == theirs {
-        return Some(ours.to_owned());
-    }
-    if base == ours {
-        return Some(theirs.to_owned());
-    }
+/// The side that changed something, if only one did, or both the same; the empty text is that of what is not there.
+fn choose<'t>(base: &str, ours: &'t str, theirs: &'t str) -> Option<&'t str> {
+    if ours == theirs || base == theirs { Some(ours) } else { (base == ours).then_some(theirs) }
+}
+
+/// Merges a section that is a list.
+fn merge_list(base: &str, ours: &str, theirs: &str) -> Option<String> {
     let (head, base, ours, theirs) = (List::head(ours)?, List::of(base)?, List::of(ours)?, List::of(theirs)?);
     // What is listed anew comes last; a tool that lists its own again takes it out first.
     let kept = theirs.kept_of(&base);

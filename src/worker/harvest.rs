@@ -410,7 +410,8 @@ fn publish_file(
     let to = draft.blob(&blob);
     let symlink = std::fs::read_link(&from).ok().map(|target| target.to_string_lossy().into_owned());
     let usual = draft.usual_mode()?;
-    let mode = from.symlink_metadata().map_or(usual, |metadata| metadata.permissions().mode() & 0o777);
+    let found = from.symlink_metadata().ok();
+    let mode = found.as_ref().map_or(usual, |found| found.permissions().mode() & 0o777);
     let mode = (symlink.is_none() && mode != usual && mode != usual & 0o666).then_some(mode);
     match mode {
         _ if symlink.is_some() => fs::write_plain(&to, b"")?,
@@ -427,11 +428,7 @@ fn publish_file(
         md5,
         executable,
         mode,
-        modified: from
-            .symlink_metadata()
-            .ok()
-            .filter(std::fs::Metadata::is_file)
-            .and_then(|found| fs::modified(&found)),
+        modified: found.filter(std::fs::Metadata::is_file).and_then(|found| fs::modified(&found)),
         hidden: false,
         symlink,
         projected: false,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::whole_job::add_remote;
 use crate::support::s3::{S3, command};
 use crate::support::same::{assert_clean, assert_same};
 use crate::support::{Project, Ran, run_folder};
@@ -100,7 +101,7 @@ fn a_run_that_is_not_there_is_said_so() {
 fn why_a_work_item_failed_is_printed_by_its_worker() {
     let project = Project::from_fixture("sessions");
     let folder = |name: &str| project.root().with_file_name(name).to_str().expect("text").to_owned();
-    project.dvc(["remote", "add", "--quiet", "--default", "store", &folder("remote")]);
+    add_remote(&project, &project);
     project.edit(
         "dvc.yaml",
         "mkdir -p work &&",

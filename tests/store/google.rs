@@ -1,5 +1,6 @@
 //! The whole job at an address of Google's, whose XML protocol for objects is S3's.
 
+use super::whole_job::add_remote;
 use crate::support::s3::S3;
 use crate::support::same::{assert_clean, assert_same};
 use crate::support::{Project, Ran};
@@ -8,9 +9,7 @@ use crate::support::{Project, Ran};
 fn projects() -> (Project, Project) {
     let (serial, fanned) = (Project::from_fixture("sessions"), Project::from_fixture("sessions"));
     for project in [&serial, &fanned] {
-        let remote = fanned.root().with_file_name("remote");
-        project.dvc(["remote", "add", "--quiet", "--default", "store", remote.to_str().expect("text")]);
-        project.commit("remote");
+        add_remote(project, &fanned);
     }
     (serial, fanned)
 }

@@ -5,7 +5,7 @@ use crate::support::s3::S3;
 use crate::support::same::{assert_clean, assert_same};
 
 /// Gives a project a remote that is a folder beside a project.
-fn add_remote(project: &Project, of: &Project) {
+pub(super) fn add_remote(project: &Project, of: &Project) {
     let remote = of.root().with_file_name("remote");
     project.dvc(["remote", "add", "--quiet", "--default", "store", remote.to_str().expect("text")]);
     project.commit("remote");
