@@ -208,6 +208,26 @@ fn a_run_that_is_drained_from_another_terminal_ends_with_what_runs() {
     }
 }
 
+/// Later phases need what has never begun, and that is no failure.
+#[test]
+fn what_waits_for_work_items_that_a_drained_run_never_began_is_not_skipped() {
+    let gated = Gated::new();
+    let more = "stages:\n  all:\n    cmd: cat work/*.txt > all.txt\n    deps: [work]\n    outs: [all.txt]\n  part:\n    foreach: \
+                ${sessions}\n    do:\n      cmd: cp all.txt part-${item}\n      deps: [all.txt]\n      outs: ['part-${item}']\n";
+    gated.project.edit("dvc.yaml", "stages:\n", more);
+    gated.project.commit("more phases");
+    let mut running = gated.run();
+    let mut command = gated.project.command(env!("CARGO_BIN_EXE_dvc-fanout"));
+    let mut drain = command.args(["cancel", "--drain"]).stdout(Stdio::null()).spawn().expect("started");
+    running.wait_for("drained from another terminal");
+    gated.open();
+    assert!(drain.wait().expect("waited for").success());
+    assert_eq!(running.wait(), Some(130), "{}", running.stderr());
+    assert!(!running.stderr().contains("skipped"), "{}", running.stderr());
+    let status = gated.project.fanout(["status"]).succeeded();
+    assert!(status.contains("1 done, 9 waiting"), "{status}");
+}
+
 #[test]
 fn nothing_stays_behind_a_launcher_that_was_killed() {
     let gated = Gated::new();

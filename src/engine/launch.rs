@@ -55,6 +55,7 @@ pub(crate) fn launch(work: Work<'_>, audience: Audience, engine: &mut AnyEngine)
         work,
         recorder: Recorder::new(work.run, work.items, audience, total, !matches!(engine, AnyEngine::Local(_)))?,
         exit: Exit::Success,
+        hopeless: HashSet::new(),
         asked: None,
         stop: watch::Sender::new(Stop::No),
     };
@@ -95,6 +96,8 @@ struct Launch<'a> {
     work: Work<'a>,
     recorder: Recorder<'a>,
     exit: Exit,
+    /// The work items that have failed for good, or are skipped.
+    hopeless: HashSet<ItemIndex>,
     /// The signal that ends this launch, or stands for what ends it.
     asked: Option<u8>,
     stop: watch::Sender<Stop>,
@@ -152,16 +155,22 @@ impl Launch<'_> {
         for task in &mut ready.tasks {
             task.expected_seconds = expected.get(&task.id).copied();
         }
-        if ready.given_up > 0 {
-            let what = text::count(ready.given_up, "work item");
+        if !ready.given_up.is_empty() {
+            let what = text::count(ready.given_up.len(), "work item");
             let command = if journal::has_ended(run)? { "run` plans them anew" } else { "retry` has them run again" };
             self.recorder.advise(&format!("{what} failed before and will not run again (`dvc-fanout {command})"));
             self.exit = Exit::WorkItemsFailed;
+            self.hopeless.extend(ready.given_up);
         }
         if phase.count > 0 {
             self.recorder.record(Journaled::PhaseStarted { phase: number, work_items: ready.tasks.len() })?;
         }
         for (index, because) in ready.skipped {
+            // Where somebody wants an end, what a work item needs may only not have begun.
+            if self.is_stopping() && because.iter().all(|need| !self.hopeless.contains(need)) {
+                continue;
+            }
+            self.hopeless.insert(index);
             self.recorder.skip(index, because)?;
             self.exit = Exit::WorkItemsFailed;
         }
@@ -203,8 +212,9 @@ impl Launch<'_> {
     }
 
     fn take(&mut self, event: Event) -> Result<(), Diagnostic> {
-        if event.is_failure() {
+        if let Some(index) = event.failed() {
             self.exit = Exit::WorkItemsFailed;
+            self.hopeless.insert(index);
         }
         self.recorder.take(event)
     }

@@ -360,7 +360,7 @@ impl Failures {
     }
 
     pub(crate) fn take(&self, event: &Event) {
-        self.count.set(self.count.get() + usize::from(event.is_failure()));
+        self.count.set(self.count.get() + usize::from(event.failed().is_some()));
     }
 
     pub(crate) fn are_too_many(&self) -> bool {

@@ -15,8 +15,8 @@ pub(super) struct Ready {
     pub tasks: Vec<Task>,
     /// Work items of which no stage can run, each with those that it waits for in vain.
     pub skipped: Vec<(ItemIndex, Vec<ItemIndex>)>,
-    /// The number of work items whose failure stands.
-    pub given_up: usize,
+    /// Work items whose failure stands.
+    pub given_up: HashSet<ItemIndex>,
 }
 
 /// The work items of a phase that are to run, and those that cannot. Failures of those that are `unsettled` do not stand.
@@ -29,12 +29,12 @@ pub(super) fn of_phase(
 ) -> Result<Ready, Diagnostic> {
     let mut given_up: HashSet<ItemIndex> = status::given_up(run, items, phase.indexes())?;
     given_up.retain(|index| !unsettled.contains(index));
-    let mut ready = Ready { tasks: vec![], skipped: vec![], given_up: given_up.len() };
+    let mut ready = Ready { tasks: vec![], skipped: vec![], given_up };
     let mut needed = Needed::default();
     for index in phase.indexes() {
         let item = &items[index];
         let is_done = results::is_done(run, index)?;
-        if is_done || given_up.contains(&index) {
+        if is_done || ready.given_up.contains(&index) {
             continue;
         }
         let because = needed.lacking(run, plan, item)?;

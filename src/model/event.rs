@@ -39,11 +39,13 @@ pub(crate) enum Event {
 }
 
 impl Event {
-    /// Whether a work item has failed for good.
-    pub(crate) fn is_failure(&self) -> bool {
+    /// The work item that has failed for good.
+    pub(crate) fn failed(&self) -> Option<ItemIndex> {
         match self {
-            Event::AttemptFinished { ending, retry_after, .. } => ending.kind().is_failure() && retry_after.is_none(),
-            Event::AttemptStarted { .. } | Event::Noticed { .. } => false,
+            Event::AttemptFinished { index, ending, retry_after: None, .. } if ending.kind().is_failure() => {
+                Some(*index)
+            }
+            Event::AttemptFinished { .. } | Event::AttemptStarted { .. } | Event::Noticed { .. } => None,
         }
     }
 }

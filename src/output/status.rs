@@ -128,7 +128,8 @@ pub(crate) fn text(status: &RunStatus, all: bool) -> String {
     }
     for item in &status.items {
         if let ItemState::Failed { attempt, why, again: retried } = &item.state {
-            let next = if *retried { "; the next launch tries it again" } else { "" };
+            let next =
+                if *retried && status.state != RunState::Finalized { "; the next launch tries it again" } else { "" };
             line(format!("failed: {} [{}] ({why}){}{next}", item.id, item.index, again(*attempt)));
             for logged in &item.tail {
                 line(format!("    {logged}"));

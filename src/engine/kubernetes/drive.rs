@@ -441,7 +441,7 @@ impl<'a> Drive<'a> {
     fn tell(&mut self, events: Vec<Event>) {
         for event in events {
             self.failures.take(&event);
-            self.failed += usize::from(event.is_failure());
+            self.failed += usize::from(event.failed().is_some());
             self.channels.send(event);
         }
     }
