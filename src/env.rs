@@ -16,6 +16,8 @@ pub(crate) const DVC_FANOUT_EXECUTOR: &str = "DVC_FANOUT_EXECUTOR";
 pub(crate) const DVC_FANOUT_LOG: &str = "DVC_FANOUT_LOG";
 /// The folder of the slot that a `dvc` and its commands work in; also how those that are left over are found.
 pub(crate) const DVC_FANOUT_SLOT: &str = "DVC_FANOUT_SLOT";
+/// Tells the program that runs DVC where the stage files are that commands see; not seen by them.
+pub(crate) const DVC_FANOUT_STAGE_FILES: &str = "DVC_FANOUT_STAGE_FILES";
 /// DVC's folder for its own per-project databases; each slot has its own.
 pub(crate) const DVC_SITE_CACHE_DIR: &str = "DVC_SITE_CACHE_DIR";
 /// Any value turns DVC's usage statistics off.

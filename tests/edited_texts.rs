@@ -1,8 +1,10 @@
 //! Commands that edit texts of the project which no stage declares: what several sessions did to one is united as if they
 //! had run one after the other.
 
-use crate::support::Project;
+use std::os::unix::fs::PermissionsExt as _;
+
 use crate::support::same::{assert_clean, assert_same};
+use crate::support::{Project, Ran, tool};
 
 /// Lists what a session made in the `dvc.yaml`, in the place of what it listed before; then edits two other texts.
 const TRAIN: &str = r#"
@@ -49,15 +51,17 @@ fn project(script: &str) -> Project {
 
 #[test]
 fn what_sessions_add_to_one_text_is_united() {
-    let (serial, fanned) = (project(TRAIN), project(TRAIN));
+    let [serial, fanned, by_dvc] = [(); 3].map(|()| project(TRAIN));
     for round in ["all", "one again"] {
         serial.dvc(["repro"]);
-        let ran = fanned.fanout(["run", "-j", "2"]);
-        assert_eq!(ran.code, Some(0), "{ran:#?}");
-        assert!(!ran.stderr.contains("notes.txt"), "{ran:#?}");
-        assert_same(&serial, &fanned, round);
-        assert_clean(&fanned, &[]);
-        for project in [&serial, &fanned] {
+        for (fanned, executor) in [(&fanned, "native"), (&by_dvc, "dvc")] {
+            let ran = fanned.fanout(["run", "-j", "2", "--executor", executor]);
+            assert_eq!(ran.code, Some(0), "{ran:#?}");
+            assert!(!ran.stderr.contains("notes.txt"), "{ran:#?}");
+            assert_same(&serial, fanned, &format!("{round}, {executor}"));
+        }
+        assert_clean(&by_dvc, &[]);
+        for project in [&serial, &fanned, &by_dvc] {
             project.write("p.txt", "other");
         }
     }
@@ -145,10 +149,16 @@ fn edits_of_a_pipeline_that_cannot_be_united_are_shown() {
     assert_eq!(fanned.read("dvc.yaml"), PIPELINE);
 }
 
+/// A DVC that is started by something else than the script of an installer cannot be told to look away.
 #[test]
 fn edits_of_stages_that_dvc_is_shown_are_refused_by_name() {
     let fanned = project(TRAIN);
-    let ran = fanned.fanout(["run", "-j", "2", "--executor", "dvc"]);
+    let wrapper = fanned.path("../dvc");
+    let script = format!("#!/bin/sh\nexec '{}' \"$@\"\n", tool("dvc").expect("it is there").display());
+    std::fs::write(&wrapper, script).expect("written");
+    std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).expect("set");
+    let mut run = fanned.command(env!("CARGO_BIN_EXE_dvc-fanout"));
+    let ran = Ran::of(run.args(["run", "-j", "2", "--executor", "dvc"]).env("DVC_FANOUT_DVC", &wrapper));
     assert_eq!(ran.code, Some(1), "{ran:#?}");
     assert!(ran.stderr.contains("`dvc.yaml` is refused: DVC itself ran its stage"), "{ran:#?}");
     assert_eq!(fanned.read("dvc.yaml"), PIPELINE);

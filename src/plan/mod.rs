@@ -25,7 +25,6 @@ use crate::dvc::pipeline::path;
 use crate::dvc::pipeline::path::lock_path;
 use crate::dvc::pipeline::project::Project;
 use crate::dvc::pipeline::stage::Stage;
-use crate::model::executor::Executor;
 use crate::model::plan;
 use crate::model::requests::ByStage;
 use crate::output::text::{self, count};
@@ -200,10 +199,8 @@ fn write_down(
         (plan.phases, items, plan.pulled) = (made.phases, made.items, made.pulled);
         plan.work_items = items.len();
         let outs = outs(project);
-        // Where DVC does all stages it reads all that are there.
-        let projected = if plan.options.executor == Executor::Dvc { &dvc_files } else { &HashMap::new() };
         (plan.linked, plan.nested) = (work_tree.linked.clone(), work_tree.nested.clone());
-        let snapshot = store.snapshot(&plan.run, work_tree, &|path| is_left_out(path, &prefix, projected, &outs))?;
+        let snapshot = store.snapshot(&plan.run, work_tree, &|path| is_left_out(path, &prefix, &outs))?;
         plan.snapshot = Some(snapshot.commit);
         plan.workspace = Some(snapshot.workspace);
         for (file, paths) in [(run.declared(), declared), (run.deps(), deps)] {
@@ -271,12 +268,8 @@ fn dvc_files(project: &Project) -> HashMap<String, DvcFile> {
     files
 }
 
-/// Whether slots begin without a file of the git work tree: DVC's own, outs and what lies below them.
-fn is_left_out(file: &str, prefix: &str, own: &HashMap<String, DvcFile>, outs: &HashSet<&str>) -> bool {
+/// Whether slots begin without a file of the git work tree: DVC's settings, outs and what lies below them.
+fn is_left_out(file: &str, prefix: &str, outs: &HashSet<&str>) -> bool {
     let Some(inside) = path::inside(prefix, file) else { return false };
-    // What DVC reads is written where it does a stage, as it needs it.
-    if inside == ".dvc/config" || own.contains_key(inside) {
-        return true;
-    }
-    path::at_and_above(inside).any(|path| outs.contains(path))
+    inside == ".dvc/config" || path::at_and_above(inside).any(|path| outs.contains(path))
 }

@@ -387,6 +387,11 @@ impl SlotDir {
         self.0.join("locks")
     }
 
+    /// Stage files that a DVC and its commands take turns to see in the workspace.
+    pub(crate) fn stage_files(&self) -> PathBuf {
+        self.0.join("stage-files")
+    }
+
     /// What this program made of a work item, to be compared with what DVC makes of it.
     pub(crate) fn aside(&self) -> PathBuf {
         self.0.join("aside")

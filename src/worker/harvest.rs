@@ -63,8 +63,7 @@ impl Harvest<'_> {
     ) -> Result<Left, Diagnostic> {
         let root = workspace.root();
         let mut left = self.take_stages(&root, projection.locks(), ran, true)?;
-        // What DVC is shown is not compared with what is there without it.
-        let are_projected = projection.has_entered() || sources.is_none();
+        let are_projected = projection.is_shown();
         self.take_others(workspace, sources, are_projected, &mut left)?;
         self.take_partial(&root, ran, &mut left)?;
         for target in left.files.iter_mut().chain(&mut left.partial).filter_map(|file| file.symlink.as_mut()) {
@@ -197,7 +196,7 @@ impl Harvest<'_> {
 
     /// Takes lines of `.gitignore` files and other files that changed and that git does not ignore.
     ///
-    /// Where DVC was shown other stage files than the project's, these are nothing that a command has written.
+    /// Where a command has changed the stage files that DVC was shown, these are not the project's.
     fn take_others(
         &self,
         workspace: &mut Workspace,

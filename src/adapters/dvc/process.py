@@ -45,6 +45,47 @@ def keep_objects():
     system.reflink = reflink
 
 
+def show_stage_files():
+    """Has commands see the project's own stage files, though DVC is shown others: they take turns in the workspace.
+
+    Where they are is said by the worker, whose `workspace/projection.rs` tells what lies there.
+    """
+    import os
+
+    aside = os.environb.pop(b"DVC_FANOUT_STAGE_FILES", None)
+    if aside is None:
+        return
+    try:
+        import dvc.stage.run as stage_run
+
+        run = stage_run._run
+    except (ImportError, AttributeError):
+        return
+    root, whole, own = os.getcwdb(), os.path.join(aside, b"whole"), os.path.join(aside, b"own")
+    with open(os.path.join(aside, b"paths"), "rb") as file:
+        paths = file.read().split(b"\0")[:-1]
+
+    def move(path, source, target):
+        source, target = os.path.join(source, path), os.path.join(target, path)
+        if os.path.lexists(source):
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.rename(source, target)
+
+    def run_among_them(*arguments, **named):
+        for path in paths:
+            move(path, root, own)
+            move(path, whole, root)
+        try:
+            return run(*arguments, **named)
+        finally:
+            # A command may have removed the workspace.
+            for path in paths if os.path.isdir(root) else []:
+                move(path, root, whole)
+                move(path, own, root)
+
+    stage_run._run = run_among_them
+
+
 def name_process():
     """Names the process as the kernel names one that was started from the script."""
     import ctypes
@@ -297,5 +338,6 @@ if what == "serve":
 else:
     keep_objects()
     name_process()
+show_stage_files()
 sys.argv = [SCRIPT, *rest]
 exec(*script_module(SCRIPT))

@@ -1,10 +1,18 @@
 //! The stages that a real DVC sees in a workspace: the work item's alone, since it reads all there are for each command.
 //!
 //! Commands see the project's own stage files. A DVC that is to do a stage gets the projected ones in their place, with the
-//! lock entries that are there by then, for as long as the attempt lasts. The entries themselves lie beside the workspace,
-//! in the slot: there they cost the same however many others the project has.
+//! lock entries that are there by then, until it ends; the program that runs it (`adapters/dvc/process.py`) puts the
+//! project's own back for as long as a command runs. Where DVC is no Python script, commands see what it sees. The entries
+//! themselves lie beside the workspace, in the slot: there they cost the same however many others the project has.
+//!
+//! | in the slot's folder for stage files | is |
+//! |---|---|
+//! | `paths` | what takes turns, each path ended by a NUL |
+//! | `whole` | the project's own while DVC sees the projected ones |
+//! | `own` | the projected ones while a command sees the project's own |
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -16,6 +24,11 @@ use crate::state::format::{Input, WorkItem};
 use crate::state::paths::SlotDir;
 use crate::state::vetting::has_dvc_extension;
 
+/// The files and folders in the slot's folder for stage files.
+const PATHS: &str = "paths";
+const WHOLE: &str = "whole";
+const OWN: &str = "own";
+
 /// Where the lock entries of an attempt are, and what DVC finds when it is called.
 pub(crate) struct Projection<'a> {
     item: &'a WorkItem,
@@ -23,16 +36,22 @@ pub(crate) struct Projection<'a> {
     root: PathBuf,
     /// The folder of the lock files, which lie there as in the project.
     locks: PathBuf,
+    /// The folder of the stage files that are not to be seen.
+    aside: PathBuf,
     /// The project's stage files and lock files that are in the workspace.
     all: Rc<[String]>,
+    /// Whether DVC's stage files are in the workspace.
+    is_shown: Cell<bool>,
     has_entered: Cell<bool>,
 }
 
 impl<'a> Projection<'a> {
     /// That of a workspace which is being filled for the work item.
     pub(crate) fn of(workspace: &Workspace, item: &'a WorkItem) -> Self {
-        let (root, locks, all) = (workspace.root(), workspace.slot.locks(), Rc::clone(&workspace.stage_files));
-        Projection { item, root, locks, all, has_entered: Cell::new(false) }
+        let slot = &workspace.slot;
+        let (root, locks, aside) = (workspace.root(), slot.locks(), slot.stage_files());
+        let (is_shown, has_entered) = (Cell::new(false), Cell::new(false));
+        Projection { item, root, locks, aside, all: Rc::clone(&workspace.stage_files), is_shown, has_entered }
     }
 
     /// None, where stages run in the project itself.
@@ -41,7 +60,9 @@ impl<'a> Projection<'a> {
             item,
             root: root.to_owned(),
             locks: root.to_owned(),
+            aside: root.to_owned(),
             all: Rc::new([]),
+            is_shown: Cell::new(false),
             has_entered: Cell::new(false),
         }
     }
@@ -55,9 +76,15 @@ impl<'a> Projection<'a> {
         &self.locks
     }
 
-    /// Whether a DVC was called, and stage files in the workspace are not what they are in the project.
-    pub(crate) fn has_entered(&self) -> bool {
-        self.has_entered.get()
+    /// The folder of the stage files that are not to be seen; `None` where stages run in the project itself.
+    pub(crate) fn aside(&self) -> Option<&Path> {
+        (!self.is_none()).then_some(&*self.aside)
+    }
+
+    /// Whether stage files in the workspace are still not what they are in the project: a command has changed those that
+    /// DVC was shown.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.is_shown.get()
     }
 
     /// Puts projected files and lock entries where DVC reads them.
@@ -65,34 +92,74 @@ impl<'a> Projection<'a> {
         if self.is_none() {
             return Ok(());
         }
-        if !self.has_entered.replace(true) {
-            let written = |path: &str| self.item.files.iter().any(|file| file.path == path);
-            let read = |path: &str| self.item.inputs.iter().map(Input::path).any(|input| is_within(path, input));
-            for path in self.all.iter().filter(|path| !written(path) && !read(path)) {
-                fs::remove(&self.root.join(path))?;
-            }
-            for file in &self.item.files {
+        if !self.is_shown.replace(true) {
+            fs::remove(&self.aside)?;
+            let turns = self.turns();
+            let paths: String = turns.iter().flat_map(|path| [path.as_str(), "\0"]).collect();
+            write(&self.aside.join(PATHS), &paths)?;
+            let whole = self.aside.join(WHOLE);
+            turns.iter().try_for_each(|path| move_if_any(path, &self.root, &whole))?;
+            // A `.dvc` file stays what DVC makes of it.
+            let is_first = !self.has_entered.replace(true);
+            for file in self.item.files.iter().filter(|file| is_first || is_pipeline(&file.path)) {
                 write(&self.root.join(&file.path), &file.text)?;
             }
         }
-        // One that is a dep stays what the dep says, and has these entries as well.
-        let is_input = |path: &String| self.item.inputs.iter().any(|input| input.path() == path);
-        self.lock_files().filter(|path| !is_input(path)).try_for_each(|path| copy(&self.locks, &self.root, &path))
+        self.lock_files().try_for_each(|path| copy(&self.locks, &self.root, &path))
     }
 
-    /// Takes the lock entries that DVC has written.
+    /// Takes the lock entries that DVC has written, and puts the project's own files back.
     pub(crate) fn leave(&self) -> Result<(), WorkspaceError> {
-        if self.is_none() {
+        // A command may have removed the workspace.
+        if self.is_none() || !self.root.is_dir() {
             return Ok(());
         }
-        self.lock_files().try_for_each(|path| copy(&self.root, &self.locks, &path))
+        let (turns, whole, own) = (self.turns(), self.aside.join(WHOLE), self.aside.join(OWN));
+        // DVC was killed while a command ran.
+        for path in turns.iter().filter(|path| fs::exists(&own.join(path))) {
+            move_if_any(path, &self.root, &whole)?;
+            move_if_any(path, &own, &self.root)?;
+        }
+        self.pipelines().map(lock_path).try_for_each(|path| copy(&self.root, &self.locks, &path))?;
+        for file in self.item.files.iter().filter(|file| is_pipeline(&file.path)) {
+            if fs::read_text_if_any(&self.root.join(&file.path))?.is_none_or(|now| now != file.text) {
+                return Ok(());
+            }
+        }
+        let shown: Vec<String> = self.pipelines().map(str::to_owned).chain(self.lock_files()).collect();
+        for path in &turns {
+            if shown.contains(path) || fs::exists(&whole.join(path)) {
+                fs::remove(&self.root.join(path))?;
+            }
+            move_if_any(path, &whole, &self.root)?;
+        }
+        self.is_shown.set(false);
+        Ok(())
     }
 
-    /// The lock files that entries are kept in.
-    fn lock_files(&self) -> impl Iterator<Item = String> {
-        let files = self.item.files.iter().filter(|file| file_name(&file.path) == "dvc.yaml");
-        files.map(|file| lock_path(&file.path))
+    /// The files that look otherwise for DVC: the pipelines of the work item, and what other stages are read from. What is
+    /// a dep of its stages stays.
+    fn turns(&self) -> Vec<String> {
+        let written = |path: &str| self.item.files.iter().any(|file| file.path == path);
+        let read = |path: &str| self.item.inputs.iter().map(Input::path).any(|input| is_within(path, input));
+        let others = self.all.iter().filter(|path| !written(path) && !read(path)).cloned();
+        let shown = self.pipelines().map(str::to_owned).chain(self.lock_files());
+        others.chain(shown).collect::<BTreeSet<_>>().into_iter().collect()
     }
+
+    fn pipelines(&self) -> impl Iterator<Item = &str> {
+        self.item.files.iter().map(|file| file.path.as_str()).filter(|path| is_pipeline(path))
+    }
+
+    /// The lock files that DVC is shown; one that is a dep stays what the dep says.
+    fn lock_files(&self) -> impl Iterator<Item = String> {
+        let is_input = |path: &String| self.item.inputs.iter().any(|input| input.path() == path);
+        self.pipelines().map(lock_path).filter(move |path| !is_input(path))
+    }
+}
+
+fn is_pipeline(path: &str) -> bool {
+    file_name(path) == "dvc.yaml"
 }
 
 /// The files of the snapshot that DVC reads stages and their entries from, relative to the project's root.
@@ -119,6 +186,16 @@ fn write(to: &Path, text: &str) -> Result<(), WorkspaceError> {
     make_parent(to)?;
     fs::remove(to)?;
     Ok(fs::write_plain(to, text.as_bytes())?)
+}
+
+/// Moves what has this path in a folder, if anything has, to where it has it in another.
+fn move_if_any(path: &str, from: &Path, to: &Path) -> Result<(), WorkspaceError> {
+    let (from, to) = (from.join(path), to.join(path));
+    if fs::exists(&from) {
+        make_parent(&to)?;
+        fs::rename(&from, &to)?;
+    }
+    Ok(())
 }
 
 /// Has a file look as it does in another folder.

@@ -139,6 +139,10 @@ impl<'a> DvcExecutor<'a> {
         program.input = stdin::open(scene.stdin)
             .map_err(|error| Diagnostic::project(format!("cannot run `{}`", program.shown())).source(&error))?;
         scene.projection.enter()?;
+        // The DVC that is forked or started through the script has commands see the project's own.
+        if let Some(aside) = scene.projection.aside().filter(|_| self.script.is_some()) {
+            program = program.env(env::DVC_FANOUT_STAGE_FILES, aside);
+        }
         let spared = self.spared();
         let folder = first.and_then(|stage| scene.keeps(stage));
         let begin = begin(&mut self.warm, self.script.as_ref(), &program, folder.as_deref(), scene);
