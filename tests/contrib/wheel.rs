@@ -6,8 +6,8 @@ use std::process::Command;
 use crate::support::same::{assert_clean, assert_same};
 use crate::support::{Project, Ran};
 
-/// Gives another target folder the crates that were compiled for the tests: they take minutes, the program itself one.
-fn lend_dependencies(target: &Path) {
+/// Gives another target folder all that was compiled for the tests: the crates take minutes, the program one more.
+fn lend_what_is_compiled(target: &Path) {
     let (from, to) = (Path::new(env!("CARGO_BIN_EXE_dvc-fanout")).parent().expect("a folder"), target.join("debug"));
     if to.exists() {
         return;
@@ -19,8 +19,11 @@ fn lend_dependencies(target: &Path) {
     for file in from.join("deps").read_dir().expect("listed").map(|file| file.expect("listed").path()) {
         let name = file.file_name().expect("it has a name");
         // Cargo writes these anew, and never into one that is there.
-        if file.extension().is_some_and(|extension| ["rlib", "rmeta", "so"].iter().any(|kind| extension == *kind)) {
+        if file.extension().is_some_and(|extension| ["rlib", "rmeta", "so", "a"].iter().any(|kind| extension == *kind))
+        {
             std::fs::hard_link(&file, to.join("deps").join(name)).expect("linked");
+        } else if name.as_encoded_bytes().starts_with(b"dvc_fanout-") {
+            Ran::of(Command::new("cp").arg("-p").arg(&file).arg(to.join("deps"))).succeeded();
         }
     }
 }
@@ -33,7 +36,7 @@ fn a_wheel_brings_the_program_next_to_dvc() {
     make.arg("--out").arg(folder.path()).args(["--profile", "dev", "--compatibility", "linux"]);
     // In a folder of its own: the other tests use the program meanwhile that they were built with.
     let target = root.join("target/wheel");
-    lend_dependencies(&target);
+    lend_what_is_compiled(&target);
     make.env("CARGO_TARGET_DIR", target);
     let wheel = Ran::of(&mut make).succeeded();
     let environment = folder.path().join("venv");

@@ -68,10 +68,13 @@ pub(crate) fn assert_same(serial: &Project, fanned: &Project, what: &str) {
     }
 }
 
-/// DVC has nothing to say and nothing to do.
+/// DVC has nothing to say, and so nothing to do: it asks each stage the same before it runs it. Targets are tried.
 #[track_caller]
 pub(crate) fn assert_clean(project: &Project, targets: &[&str]) {
     assert_eq!(project.dvc(["status", "--json"]).trim(), "{}", "dvc status");
+    if targets.is_empty() {
+        return;
+    }
     let dry = project.dvc(["repro", "--dry"].iter().chain(targets).copied());
     assert!(!dry.contains("Running stage") && !dry.contains("\n> "), "dvc repro would still run:\n{dry}");
 }
