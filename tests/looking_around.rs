@@ -233,3 +233,52 @@ fn files_and_folders_that_commands_replace_by_each_other_are_replaced() {
     same("echo 1 > o_${item}; rm -rf fold; ln -s in fold", "'o_${item}'", &both);
     same("echo 1 > o_${item}; rm -rf file; mkdir -p file/in; echo z > file/in/h", "'o_${item}'", &both);
 }
+
+/// The default branch, settings of one work tree, submodules that are not as recorded, and filters that nobody tracks.
+#[test]
+fn git_says_what_it_says_in_the_project() {
+    let made = || {
+        let project = Project::without_init();
+        project.write("../library/code", "code\n");
+        let library = project.path("../library").to_str().expect("it is UTF-8").to_owned();
+        for arguments in [&["init", "--quiet"][..], &["add", "."], &["commit", "--quiet", "-m", "library"]] {
+            project.git(["-C", &library].iter().chain(arguments).copied());
+        }
+        project.git(["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", &library, "lib"]);
+        project.git(["config", "-f", ".gitmodules", "submodule.lib.url", "../library"]);
+        project.write("notes/n.dat", "output\n");
+        project.write(
+            "look.sh",
+            "git symbolic-ref refs/remotes/origin/HEAD; git rev-parse --abbrev-ref origin/HEAD; git config my.setting; git describe \
+             --always --dirty | sed s/.*-//; git status --porcelain lib; git diff --name-only lib; cat notes/n.dat\n",
+        );
+        project.write(
+            "dvc.yaml",
+            "stages:\n  look:\n    foreach: [a, b]\n    do:\n      cmd: sh look.sh > ${item}.out\n      deps: [look.sh, notes/n.dat]\n      outs: \
+             ['${item}.out']\n",
+        );
+        project.git(["config", "filter.shout.clean", "tr a-z A-Z"]);
+        project.git(["config", "filter.shout.smudge", "tr A-Z a-z"]);
+        project.write("notes/.gitattributes", "*.dat filter=shout\n");
+        project.write(".git/info/exclude", ".gitattributes\n");
+        project.commit("what git knows");
+        project.git(["update-ref", "refs/remotes/origin/main", "HEAD"]);
+        project.git(["symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/main"]);
+        project.git(["config", "extensions.worktreeConfig", "true"]);
+        project.git(["config", "--worktree", "my.setting", "hello"]);
+        project.write("lib/code", "edited\n");
+        // Later than the index, git trusts what it has seen.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        project.write("later", "later\n");
+        project.git(["add", "later"]);
+        project
+    };
+    let serial = made();
+    serial.dvc(["repro"]);
+    assert_eq!(serial.read("a.out"), "refs/remotes/origin/main\norigin/main\nhello\ndirty\n M lib\nlib\noutput\n");
+    for workspace in ["auto", "linked"] {
+        let fanned = made();
+        fanned.fanout(["run", "-j", "2", "--workspace", workspace]).succeeded();
+        assert_same(&serial, &fanned, workspace);
+    }
+}

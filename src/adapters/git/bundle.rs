@@ -74,7 +74,7 @@ impl Store {
         let opened = git.opened()?;
         let repository = &opened.repository;
         let head = git.head()?;
-        let Refs { branch, others: mut refs } = Refs::of(repository)?;
+        let Refs { branch, others: mut refs, .. } = Refs::of(repository)?;
         refs.retain(|(name, _)| {
             let commit = repository.find_reference(name).and_then(|found| found.peel_to_commit());
             commit.is_ok_and(|commit| Some(commit.id().to_string()) == head)
@@ -107,7 +107,7 @@ impl Store {
         if let Some(head) = &essence.head {
             write("shallow", &format!("{head}\n"))?;
         }
-        let refs = Refs { branch: essence.branch.clone(), others: essence.refs.clone() };
+        let refs = Refs { branch: essence.branch.clone(), others: essence.refs.clone(), ..Refs::default() };
         let (packed, head) = refs.texts(essence.head.as_deref());
         write("packed-refs", &packed)?;
         write("HEAD", &head)?;

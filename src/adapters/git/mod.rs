@@ -20,6 +20,7 @@ use git2::ErrorCode;
 
 use crate::adapters::fs::NO_ACCESS;
 use crate::diagnostic::Diagnostic;
+use crate::env;
 use open::Opened;
 
 pub(crate) use bundle::Essence;
@@ -206,6 +207,12 @@ fn is_in(index: &git2::Index, path: &str) -> bool {
 /// The lower 32 bits, all that an index has room for.
 pub(crate) fn low(number: u64) -> u32 {
     u32::try_from(number & u64::from(u32::MAX)).expect("masked")
+}
+
+/// The user's file of this name (`ignore`, `attributes`), which holds where no setting names another one.
+fn users_file(name: &str) -> Option<PathBuf> {
+    let config = env::read(env::XDG_CONFIG_HOME).map(PathBuf::from);
+    Some(config.or_else(|| Some(Path::new(&env::read(env::HOME)?).join(".config")))?.join("git").join(name))
 }
 
 /// Which side of a merge an index entry is of; 0 outside of one.

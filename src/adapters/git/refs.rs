@@ -11,23 +11,29 @@ pub(super) struct Refs {
     pub branch: Option<String>,
     /// The others: name and object.
     pub others: Vec<(String, String)>,
+    /// Those that stand for another one (`refs/remotes/origin/HEAD`): name and name.
+    pub symbolic: Vec<(String, String)>,
 }
 
 impl Refs {
     pub(super) fn of(repository: &Repository) -> Result<Refs, GitError> {
         let head = repository.find_reference("HEAD").doing("read HEAD")?;
         let branch = head.symbolic_target().doing("read HEAD")?.map(str::to_owned);
-        let mut others = vec![];
+        let (mut others, mut symbolic) = (vec![], vec![]);
         for found in repository.references().doing("list refs")? {
             let found = found.doing("list refs")?;
             // A name that is not UTF-8 cannot be asked for here either.
-            if let (Ok(name), Some(target)) = (found.name(), found.target())
+            let Ok(name) = found.name() else { continue };
+            if let Ok(Some(target)) = found.symbolic_target() {
+                symbolic.push((name.to_owned(), target.to_owned()));
+            } else if let Some(target) = found.target()
                 && Some(name) != branch.as_deref()
             {
                 others.push((name.to_owned(), target.to_string()));
             }
         }
-        Ok(Refs { branch, others })
+        symbolic.sort_unstable();
+        Ok(Refs { branch, others, symbolic })
     }
 
     /// The text of `packed-refs` with the same refs and of `HEAD` on the same branch, where HEAD is that commit.

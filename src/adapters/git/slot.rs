@@ -20,6 +20,10 @@ use crate::adapters::mounts::Aside;
 
 /// Files of the project's repository that a slot's has too.
 const COPIED: [&str; 3] = ["info/exclude", "info/attributes", "shallow"];
+/// What is there of a sparse work tree; each of a repository's work trees has its own.
+const SPARSE: &str = "info/sparse-checkout";
+/// The settings of one work tree, which hold where `extensions.worktreeConfig` is set.
+const OF_WORK_TREE: &str = "config.worktree";
 
 /// What a slot begins with.
 #[derive(Clone, Copy)]
@@ -137,6 +141,8 @@ impl Git {
                     let flags = (entry.flags, entry.flags_extended);
                     entry = IndexEntry { path, mode, flags: flags.0, flags_extended: flags.1, ..written };
                 }
+                // Git asks the one that is there.
+                None if entry.mode == SUBMODULE && begin.nested.iter().any(|nested| Path::new(nested) == path) => {}
                 None if entry.mode == SUBMODULE || planned() == Some(entry.id) => {
                     entry.flags_extended |= IndexEntryExtendedFlag::SKIP_WORKTREE.bits();
                 }
@@ -154,18 +160,25 @@ impl Git {
     /// The digest of what a slot's repository copies beside objects and index.
     pub(crate) fn setting(&self) -> Result<String, GitError> {
         let Some(opened) = &self.opened else { return Ok(String::new()) };
-        let (refs, head) = Refs::of(&opened.repository)?.texts(self.head()?.as_deref());
-        let mut all = format!("{refs}{head}").into_bytes();
-        for name in COPIED {
-            all.extend(std::fs::read(opened.common.join(name)).unwrap_or_default());
+        let found = Refs::of(&opened.repository)?;
+        let (refs, head) = found.texts(self.head()?.as_deref());
+        let mut all = format!("{refs}{head}{:?}", found.symbolic).into_bytes();
+        for path in
+            COPIED.map(|name| opened.common.join(name)).into_iter().chain([opened.repository.path().join(SPARSE)])
+        {
+            all.extend(std::fs::read(path).unwrap_or_default());
         }
         Ok(fs::digest_bytes(&all))
     }
 
     /// Has the same refs, the same branch, and HEAD as planned.
     fn imitate_refs(&self, head: Option<&str>, repository: &Repository) -> Result<(), GitError> {
-        let (refs, head) = Refs::of(&self.opened()?.repository)?.texts(head);
+        let found = Refs::of(&self.opened()?.repository)?;
+        let (refs, head) = found.texts(head);
         write(repository, "packed-refs", refs.as_bytes())?;
+        for (name, target) in &found.symbolic {
+            write(repository, name, format!("ref: {target}\n").as_bytes())?;
+        }
         write(repository, "HEAD", head.as_bytes())
     }
 
@@ -173,8 +186,8 @@ impl Git {
     fn imitate_settings(&self, begin: Beginning<'_>, repository: &Repository) -> Result<(), GitError> {
         let opened = self.opened()?;
         let project = &opened.common;
-        for name in COPIED {
-            let from = project.join(name);
+        let common = COPIED.map(|name| (project.join(name), name));
+        for (from, name) in common.into_iter().chain([(opened.repository.path().join(SPARSE), SPARSE)]) {
             if from.is_file() {
                 let bytes = fs::read(&from)?;
                 write(repository, name, &bytes)?;
@@ -189,7 +202,15 @@ impl Git {
                 path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
             )
         };
-        text.push_str(&format!("[include]\n\tpath = {}\n", quoted(&begin.as_seen(&project.join("config")))));
+        let mut include =
+            |path: &Path| text.push_str(&format!("[include]\n\tpath = {}\n", quoted(&begin.as_seen(path))));
+        include(&project.join("config"));
+        let settings = opened.repository.config().and_then(|config| config.get_bool("extensions.worktreeConfig"));
+        if settings.unwrap_or(false)
+            && let Ok(own) = opened.repository.path().join(OF_WORK_TREE).canonicalize()
+        {
+            include(&own);
+        }
         // What the project says about its own work tree does not hold for this one.
         text.push_str("[core]\n\tbare = false\n\tfsmonitor = false\n");
         if is_elsewhere {

@@ -25,7 +25,7 @@ use git2::{AttrCheckFlags, Index, IndexEntry, IndexEntryExtendedFlag, IndexEntry
 use rayon::prelude::*;
 
 use super::store::{Alternate, Store};
-use super::{Doing as _, EXECUTABLE, FILE, Git, GitError, SUBMODULE, SYMLINK, linked, low, stage_of};
+use super::{Doing as _, EXECUTABLE, FILE, Git, GitError, SUBMODULE, SYMLINK, linked, low, stage_of, users_file};
 use crate::adapters::fs;
 use crate::adapters::git::tree::{Skip, WorkTree};
 
@@ -239,6 +239,9 @@ impl Seen {
     }
 }
 
+/// Where git looks for attributes that hold for all users, as Linux distributions build it.
+const SYSTEM_ATTRIBUTES: &str = "/etc/gitattributes";
+
 /// How git may keep other contents than the work tree has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Converting {
@@ -263,17 +266,16 @@ impl Git {
         if config.get_string("core.autocrlf").is_ok_and(|value| value != "false") {
             converting = Converting::InSize;
         }
-        let is_attributes =
-            |entry: &&IndexEntry| entry.path == b".gitattributes" || entry.path.ends_with(b"/.gitattributes");
-        let mut files: Vec<PathBuf> = tracked
-            .iter()
-            .filter(is_attributes)
-            .map(|entry| self.workdir.join(OsStr::from_bytes(&entry.path)))
-            .collect();
-        files.push(self.workdir.join(".gitattributes"));
-        files.push(opened.common.join("info/attributes"));
-        files.extend(config.get_path("core.attributesfile").ok());
-        for file in files {
+        // Git reads one that it does not track, too, or ignores.
+        let folder = |entry: &IndexEntry| {
+            let end = entry.path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+            entry.path[..end].to_owned()
+        };
+        let folders: BTreeSet<Vec<u8>> = tracked.iter().map(folder).chain([vec![]]).collect();
+        let own = folders.iter().map(|folder| self.workdir.join(OsStr::from_bytes(folder)).join(".gitattributes"));
+        let users = config.get_path("core.attributesfile").ok().or_else(|| users_file("attributes"));
+        let all = [opened.common.join("info/attributes"), PathBuf::from(SYSTEM_ATTRIBUTES)];
+        for file in own.chain(all).chain(users) {
             let Ok(text) = std::fs::read(&file) else { continue };
             let text = String::from_utf8_lossy(&text);
             if text.contains("filter") || text.contains("working-tree-encoding") {

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 
 use git2::Repository;
 
-use super::{Git, GitError};
+use super::{Git, GitError, users_file};
 use crate::dvc::git_ignore::{GitIgnore, IgnoreFiles};
-use crate::env;
 
 /// The ignore rules of a work tree, none without git, as they were when each of their files was first needed.
 pub(crate) struct Ignores(Option<GitIgnore<OnDisk>>);
@@ -62,17 +61,11 @@ fn read(repository: &Repository, top: &Path) -> GitIgnore<OnDisk> {
         Some(Ok(path)) => Some(top.join(path)),
         // An empty name is none.
         Some(Err(error)) if error.code() != git2::ErrorCode::NotFound => None,
-        _ => users_file(),
+        _ => users_file("ignore"),
     };
     let global = [Some(own), users].into_iter().flatten().filter_map(|path| std::fs::read(path).ok());
     let folds_case = config.is_some_and(|config| config.get_bool("core.ignoreCase").unwrap_or(false));
     GitIgnore::new(OnDisk(top.to_owned()), &global.collect::<Vec<_>>(), folds_case)
-}
-
-/// The file that holds where `core.excludesFile` is not set.
-fn users_file() -> Option<PathBuf> {
-    let config = env::read(env::XDG_CONFIG_HOME).map(PathBuf::from);
-    Some(config.or_else(|| Some(Path::new(&env::read(env::HOME)?).join(".config")))?.join("git/ignore"))
 }
 
 #[cfg(test)]

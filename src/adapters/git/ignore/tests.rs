@@ -10,6 +10,7 @@ use super::*;
 use crate::adapters::dvc::Dvc;
 use crate::adapters::dvc::script::DvcScript;
 use crate::adapters::fs;
+use crate::env;
 
 /// Answers for each `[WORK TREE, PATHS]`: whether DVC holds each path for ignored.
 const PYTHON: &str = r#"
