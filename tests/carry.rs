@@ -2,8 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::support::Project;
 use crate::support::same::{assert_clean, assert_same, fails_with};
+use crate::support::{Project, Ran};
 
 /// A project whose only pipeline runs a command for each of some keys, and makes `KEY.txt`.
 fn project(command: &str, ignored: &str) -> Project {
@@ -289,4 +289,35 @@ fn what_git_ignores_is_not_copied_as_a_link_where_only_dvc_can_do_the_stage() {
     project.edit("dvc.yaml", "      outs", "      deps: [skel]\n      outs");
     project.fanout(["run", "-j", "2", "--executor", "dvc"]).succeeded();
     assert_eq!(project.read("a.txt/build/data"), "data\n");
+}
+
+/// `tar` puts a folder of its own in the place of a link, which is none under `dvc repro`.
+#[test]
+fn what_is_unpacked_over_an_ignored_folder_loses_nothing() {
+    same(&|| {
+        let command = "tar xf ${item}.tar && cp cache/${item} ${item}.txt";
+        let project = project(command, "cache/\n");
+        for key in ["a", "b", "c", "d"] {
+            project.write(&format!("cache/{key}"), key);
+            let archive = format!("{key}.tar");
+            Ran::of(project.command("tar").args(["--mtime", "@0", "-cf", &archive, "cache"])).succeeded();
+            std::fs::remove_file(project.path("cache").join(key)).expect("removed");
+        }
+        project.write("cache/model.bin", "precious");
+        finished(project, &|_| {})
+    });
+}
+
+/// A link there would be one that DVC refuses to write through.
+#[test]
+fn a_gitignore_that_git_ignores_is_no_link() {
+    for flags in [&["--executor", "native"], &["--executor", "dvc"]] {
+        same_with(flags, &|| {
+            let project = project("echo ${item} > ${item}.txt", "");
+            project.git(["rm", "--quiet", "--cached", ".gitignore"]);
+            project.write(".gitignore", "/mine\n");
+            project.write(".git/info/exclude", ".gitignore\n");
+            finished(project, &|_| {})
+        });
+    }
 }

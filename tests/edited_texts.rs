@@ -164,3 +164,37 @@ fn edits_of_stages_that_dvc_is_shown_are_refused_by_name() {
     assert_eq!(fanned.read("dvc.yaml"), PIPELINE);
     assert_eq!(fanned.read("p.model"), "p");
 }
+
+/// The names of the last session, and a flag that one takes away and another one sets again.
+#[test]
+fn who_writes_last_counts_though_it_writes_what_was_there() {
+    let made = || {
+        let project = Project::without_init();
+        let command = "sed -i \"s/mode = .*/mode = ${item}/\" cfg.ini; ln -sfn ${item}.in latest; echo ${item} > last.txt; rm -f STOP; \
+                       case ${item} in a) echo A >> base.txt;; b) rm base.txt;; c) echo base > base.txt; echo stop > STOP;; esac; sed -i \
+                       \"s/^${item}: open/${item}: done/\" table.txt; cp ${item}.in ${item}.out";
+        project.write(
+            "dvc.yaml",
+            &format!(
+                "stages:\n  run:\n    foreach: [a, b, c]\n    do:\n      cmd: '{command}'\n      deps: ['${{item}}.in']\n      outs: ['${{item}}.out']\n"
+            ),
+        );
+        for key in ["a", "b", "c"] {
+            project.write(&format!("{key}.in"), key);
+        }
+        for (name, text) in [("cfg.ini", "mode = c\n"), ("last.txt", "c\n"), ("STOP", "stop\n"), ("base.txt", "base\n")]
+        {
+            project.write(name, text);
+        }
+        // Two have nothing to say here any more, and are not to take back what the third one says.
+        project.write("table.txt", "a: done\nb: open\nc: done\n");
+        std::os::unix::fs::symlink("c.in", project.path("latest")).expect("linked");
+        project.commit("what sessions write anew");
+        project
+    };
+    let (serial, fanned) = (made(), made());
+    serial.dvc(["repro"]);
+    fanned.fanout(["run", "-j", "2"]).succeeded();
+    assert_same(&serial, &fanned, "the last word");
+    assert_eq!(fanned.read("table.txt"), "a: done\nb: done\nc: done\n");
+}

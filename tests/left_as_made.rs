@@ -123,3 +123,31 @@ fn data_that_are_no_links_in_the_project_are_none_for_commands() {
         assert_same(&serial, &fanned, &format!("{types} {unprotected:?}"));
     }
 }
+
+/// A token in a file that an earlier run has left stays what only its owner may read.
+#[test]
+fn outs_that_persist_in_git_keep_the_mode_that_they_had() {
+    let made = || {
+        let project = Project::without_init();
+        project.write(
+            "dvc.yaml",
+            "stages:\n  get:\n    foreach: ['600', '640', '755']\n    do:\n      cmd: echo t >> tok${item}\n      deps: [s]\n      outs: \
+             [{'tok${item}': {cache: false, persist: true}}]\n",
+        );
+        project.write("s", "1\n");
+        for mode in ["600", "640", "755"] {
+            project.write(&format!("tok{mode}"), "secret\n");
+            set_mode(&project, &format!("tok{mode}"), mode);
+        }
+        project.commit("tokens");
+        project
+    };
+    let serial = made();
+    serial.dvc(["repro"]);
+    for options in [&["--executor", "native"][..], &["--workspace", "linked"], &["--executor", "dvc"]] {
+        let fanned = made();
+        fanned.fanout(["run", "-j", "2"].into_iter().chain(options.iter().copied())).succeeded();
+        assert_same(&serial, &fanned, options[1]);
+        assert_eq!(listed(&fanned), listed(&serial), "{options:?}");
+    }
+}

@@ -308,3 +308,95 @@ fn files_that_later_stages_take_away_are_gone() {
     assert!(!fanned.path("mark_a").exists());
     assert_same(&serial, &fanned, "one after another");
 }
+
+/// `dvc repro` runs it after all sessions, and so it finds what they made.
+#[test]
+fn a_summary_that_declares_nothing_of_what_it_reads_comes_last() {
+    let made = || {
+        let project = Project::empty();
+        project.write(
+            "dvc.yaml",
+            "stages:\n  single:\n    foreach: [a, b]\n    do:\n      cmd: mkdir -p results; test ${item} != \"$(cat bad)\" && echo ${item} > \
+             results/${item}.json\n      deps: [bad]\n      outs: ['results/${item}.json']\n  summary:\n    cmd: mkdir -p results; ls results > \
+             results/summary.csv\n    deps: [x.py]\n    outs: [results/summary.csv]\n",
+        );
+        project.write("x.py", "");
+        project.write("bad", "none\n");
+        project.commit("a summary");
+        project
+    };
+    let (serial, fanned) = (made(), made());
+    for project in [&serial, &fanned] {
+        project.write("bad", "b\n");
+    }
+    assert_eq!(serial.try_dvc(["repro"]).code, Some(255));
+    let ran = fanned.fanout(["run", "-j", "2"]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("summary: skipped"), "{ran:#?}");
+    for project in [&serial, &fanned] {
+        assert!(!project.path("results/summary.csv").exists());
+        project.write("bad", "none\n");
+    }
+    serial.dvc(["repro"]);
+    let ran = fanned.fanout(["run", "-j", "2"]);
+    assert!(ran.code == Some(0) && !ran.stderr.contains("does not declare"), "{ran:#?}");
+    assert_eq!(fanned.read("results/summary.csv"), "a.json\nb.json\nsummary.csv\n");
+    assert_same(&serial, &fanned, "summary");
+    assert_clean(&fanned, &[]);
+}
+
+/// Its entry records the dep as it is then: without the change it would be changed for ever.
+#[test]
+fn what_a_session_changes_in_data_that_it_reads_stays() {
+    let made = || {
+        let project = Project::without_init();
+        project.write(
+            "dvc.yaml",
+            "stages:\n  use:\n    foreach: [a, b]\n    do:\n      cmd: sh use.sh ${item} && cat ${item}.h5 data/${item}/* > ${item}.out\n      \
+             deps: ['${item}.h5', 'data/${item}', use.sh]\n      outs: ['${item}.out']\n",
+        );
+        project.write(
+            "use.sh",
+            "test $1 = b && exit 0; echo p >> $1.h5; echo i > data/$1/r.bai; echo more >> data/$1/r.bam\n",
+        );
+        for key in ["a", "b"] {
+            project.write(&format!("{key}.h5"), key);
+            project.write(&format!("data/{key}/r.bam"), key);
+            project.write(&format!("data/{key}/r.txt"), key);
+        }
+        project.dvc(["add", "-q", "a.h5", "b.h5", "data/a", "data/b"]);
+        project.commit("data");
+        project
+    };
+    let serial = made();
+    serial.dvc(["repro"]);
+    for options in [&["--executor", "native"][..], &["--workspace", "linked"], &["--executor", "dvc"]] {
+        let fanned = made();
+        fanned.fanout(["run", "-j", "2"].into_iter().chain(options.iter().copied())).succeeded();
+        assert_same(&serial, &fanned, options[1]);
+        assert_eq!(fanned.dvc(["status", "--json"]), serial.dvc(["status", "--json"]));
+    }
+}
+
+/// Others may have read it by then.
+#[test]
+fn a_session_that_edits_the_out_of_another_stage_is_told_and_loses_nothing() {
+    for executor in ["native", "dvc"] {
+        let project = Project::empty();
+        project.write(
+            "dvc.yaml",
+            "stages:\n  make:\n    foreach: [a, b]\n    do:\n      cmd: cp ${item}.txt ${item}.made\n      deps: ['${item}.txt']\n      outs: \
+             ['${item}.made']\n  use:\n    foreach: [a, b]\n    do:\n      cmd: sh use.sh ${item} && cat ${item}.made > ${item}.out\n      deps: \
+             ['${item}.made', use.sh]\n      outs: ['${item}.out']\n",
+        );
+        project.write("use.sh", "test $1 = b || echo p >> $1.made\n");
+        for key in ["a", "b"] {
+            project.write(&format!("{key}.txt"), key);
+        }
+        project.commit("texts");
+        let ran = project.fanout(["run", "-j", "2", "--executor", executor]);
+        assert_eq!(ran.code, Some(1), "{ran:#?}");
+        assert!(ran.stderr.contains("`a.made` is refused: it is an out that another way brings"), "{ran:#?}");
+        assert!(!ran.stderr.contains("b.made"), "{ran:#?}");
+        assert_eq!(project.read("a.out"), "ap\n");
+    }
+}

@@ -14,7 +14,7 @@ use crate::diagnostic::{Diagnostic, Place};
 use crate::dvc::lockfile::conflict::{Conflict, Difference, Reason, Subject};
 use crate::dvc::lockfile::merge::{Merge, merge_value};
 use crate::dvc::pipeline::path;
-use crate::model::carry::has_below;
+use crate::model::carry::{has_below, is_at_or_below};
 use crate::model::collection::LeftOut;
 use crate::state::decided::Decided;
 use crate::state::format::{Plan, ResultFile};
@@ -321,7 +321,10 @@ fn undeclared<'a>(
     let made: BTreeSet<String> = made.map(|file| file.path.clone()).collect();
     let ignores = git.ignores();
     for file in files {
-        if ignores.is_ignored(&path::join(prefix, &file.path))? {
+        let inside = path::join(prefix, &file.path);
+        // Git ignores data of `.dvc` files, too.
+        let is_data = file.is_data && is_declared(project, plan, &inside)?;
+        if !is_data && ignores.is_ignored(&inside)? {
             let content = published.blob(file);
             left_out.push(LeftOut {
                 index: result.item.index,
@@ -368,6 +371,13 @@ fn undeclared<'a>(
         add(path, Candidate::gone(order, base, theirs));
     }
     Ok(left_out)
+}
+
+/// Whether a path from the top of the git work tree is, or lies in, something that a stage or a `.dvc` file declares.
+fn is_declared(project: &ProjectHome, plan: &Plan, path: &str) -> Result<bool, Diagnostic> {
+    let text = fs::read_text_if_any(&project.fanout().run(&plan.run).declared())?.unwrap_or_default();
+    let declared: BTreeSet<String> = serde_json::from_str(&text).unwrap_or_default();
+    Ok(is_at_or_below(&declared, path))
 }
 
 /// The files that no stage declares and that work items of one phase made differently, sorted.

@@ -6,8 +6,9 @@
 //! | edited other lines | all of it |
 //! | listed params, metrics or plots in a `dvc.yaml` | all of it, by item |
 //! | wrote the whole anew, or edited the same lines | it cannot be united |
+//! | wrote it as it was | what the others made of it, where that has anything of it |
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use similar::TextMerge;
 
@@ -25,7 +26,11 @@ use crate::state::published::Published;
 const MAX_SIZE: u64 = 1 << 20;
 
 /// The versions of files that no stage declares, in the order of `dvc repro`.
-pub(super) struct Texts<'a>(HashMap<&'a str, BTreeMap<usize, (&'a ResultFile, &'a Published)>>);
+pub(super) struct Texts<'a> {
+    versions: HashMap<&'a str, BTreeMap<usize, (&'a ResultFile, &'a Published)>>,
+    /// The paths that work items have deleted.
+    deleted: HashSet<&'a str>,
+}
 
 impl<'a> Texts<'a> {
     pub(super) fn of(believed: &'a [Believed<'a>]) -> Self {
@@ -35,12 +40,13 @@ impl<'a> Texts<'a> {
                 versions.entry(&file.path).or_default().insert(result.order(), (file, result.published.as_ref()));
             }
         }
-        Texts(versions)
+        let deleted = believed.iter().flat_map(|result| &result.published.result.deleted);
+        Texts { versions, deleted: deleted.map(String::as_str).collect() }
     }
 
     /// Whether several work items wrote a path.
     pub(super) fn are_several(&self, path: &str) -> bool {
-        self.0.get(path).is_some_and(|versions| versions.len() > 1)
+        self.versions.get(path).is_some_and(|versions| versions.len() > 1)
     }
 
     /// What all versions of a path make of `ours`, the text that the project has: `None` where this run alone changed it.
@@ -54,7 +60,7 @@ impl<'a> Texts<'a> {
         path: &str,
         ours: Option<&str>,
     ) -> Result<Option<String>, Diagnostic> {
-        let Some(versions) = self.0.get(path) else { return Ok(None) };
+        let Some(versions) = self.versions.get(path) else { return Ok(None) };
         let mut texts = HashMap::new();
         for (file, published) in versions.values() {
             let Some(text) = text_of(file, published)? else { return Ok(None) };
@@ -67,15 +73,25 @@ impl<'a> Texts<'a> {
             known.or_else(|| texts.get(md5.as_str()))
         };
         let mut united = ours.map(str::to_owned);
-        for (file, _) in versions.values() {
+        let is_as_before = |(file, _): &&(&ResultFile, &Published)| file.is_as_before();
+        let some_as_before = versions.values().any(|version| is_as_before(&version));
+        for (file, _) in versions.values().filter(|version| !is_as_before(version)) {
             let Some(base) = before(file) else { return Ok(None) };
             let theirs = &texts[file.md5.as_str()];
+            if some_as_before && (self.deleted.contains(path) || !have_a_line_in_common(base, theirs)) {
+                return Ok(None);
+            }
             let so_far = united.unwrap_or_else(|| base.clone());
             let Some(merged) = merge(path, base, &so_far, theirs, ours.is_some()) else { return Ok(None) };
             united = Some(merged);
         }
         Ok(united)
     }
+}
+
+fn have_a_line_in_common(a: &str, b: &str) -> bool {
+    let lines: HashSet<&str> = a.lines().collect();
+    b.lines().any(|line| lines.contains(line))
 }
 
 /// The text of a version, if it is one.

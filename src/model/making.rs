@@ -1,7 +1,9 @@
-//! Whether commands may make something that is not there, by their texts and those of the scripts that they name.
+//! Whether commands may make something that is not there, or make it anew, by their texts and those of the scripts that they
+//! name.
 //!
-//! It is a guess, and only decides whether the first work item gets a head start: a wrong one costs seconds, or has several
-//! work items make the same.
+//! It is a guess. It decides whether the first work item gets a head start: a wrong one costs seconds, or has several work
+//! items make the same. And whether a folder that a command put in the place of another one takes that place, or comes over
+//! it: then a wrong one leaves old files there, and none is lost.
 
 use crate::dvc::pipeline::path::file_name;
 
@@ -53,6 +55,10 @@ const MAKERS: [&str; 45] = [
     "virtualenv",
     "yarn",
 ];
+/// What removes folders: programs, their flags, and functions.
+const REMOVERS: [&str; 12] = [
+    "--clean", "--clear", "--delete", "--fresh", "clean", "mv", "remove", "rename", "rimraf", "rm", "rmtree", "unlink",
+];
 /// What may stand before the program of a command.
 const BEFORE: [&str; 12] = ["!", "command", "do", "else", "env", "exec", "if", "nice", "nohup", "sudo", "then", "time"];
 /// What may stand before the name of a file or folder that is made or looked for.
@@ -94,6 +100,12 @@ pub(crate) fn runs_a_maker(script: &str) -> bool {
         let program = words.next().unwrap_or_default();
         MAKERS.contains(&file_name(program))
     })
+}
+
+/// Whether a text has words by which programs remove folders, or a program that makes environments anew.
+pub(crate) fn may_remove(text: &str) -> bool {
+    let ends = |c: char| !(c.is_alphanumeric() || c == '_' || c == '-');
+    text.split(ends).any(|word| REMOVERS.contains(&word) || MAKERS.contains(&word))
 }
 
 /// Whether a text is a shell's script, by its first line or its name.
@@ -150,6 +162,16 @@ mod tests {
         }
         for script in ["python train.py", "echo make sure", "cat uv", "remake all"] {
             assert!(!runs_a_maker(script), "{script}");
+        }
+    }
+
+    #[test]
+    fn what_removes_folders_is_known_by_its_words() {
+        for text in ["rm -rf build && mkdir build", "shutil.rmtree(path)", "python -m venv --clear .venv", "uv venv"] {
+            assert!(may_remove(text), "{text}");
+        }
+        for text in ["tar xf a.tar && cp cache/a a.out", "python -m farm x", "unzip -o rm_all.zip"] {
+            assert!(!may_remove(text), "{text}");
         }
     }
 

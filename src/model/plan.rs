@@ -12,7 +12,7 @@
 //! The depth of a cell among the cells of its level is its phase; every phase is a set of work items that do not need
 //! one another. Whatever an item needs lies in an earlier phase.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::dvc::pipeline::stage_index::StageIndex;
 use crate::model::run::PhaseKind;
@@ -40,12 +40,17 @@ pub(crate) struct Candidate {
     pub needs: Vec<StageIndex>,
 }
 
-/// Groups candidates, which come in the order of `dvc repro` (so after what they need), into phases.
-pub(crate) fn phases(candidates: &[Candidate]) -> Vec<Phase> {
+/// Groups candidates, which come in the order of `dvc repro` (so after what they need), into phases. The shared stages that
+/// are `last`, which nothing needs, come after all map stages.
+pub(crate) fn phases(candidates: &[Candidate], last: &HashSet<StageIndex>) -> Vec<Phase> {
     let position: HashMap<StageIndex, usize> = candidates.iter().enumerate().map(|(at, c)| (c.stage, at)).collect();
     let needs: Vec<Vec<usize>> =
         candidates.iter().map(|c| c.needs.iter().filter_map(|need| position.get(need).copied()).collect()).collect();
-    let levels = levels(candidates, &needs);
+    let mut levels = levels(candidates, &needs);
+    let behind = levels.iter().max().map_or(0, |deepest| deepest - deepest % 2 + 2);
+    for (at, _) in candidates.iter().enumerate().filter(|(_, candidate)| last.contains(&candidate.stage)) {
+        levels[at] = behind;
+    }
     let mut by_level: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (at, level) in levels.iter().enumerate() {
         by_level.entry(*level).or_default().push(at);
@@ -252,7 +257,7 @@ mod tests {
             })
             .collect();
         let names: PerStage<&str> = stages.iter().map(|(name, _)| *name).collect();
-        let got: Vec<String> = phases(&candidates)
+        let got: Vec<String> = phases(&candidates, &HashSet::new())
             .into_iter()
             .map(|phase| {
                 let items: Vec<String> = phase
@@ -343,6 +348,19 @@ mod tests {
     fn what_is_no_candidate_is_done_already() {
         let [stage, need] = [7, 3].map(StageIndex::new);
         let candidates = [Candidate { stage, key: Some("k".into()), needs: vec![need] }];
-        assert_eq!(phases(&candidates)[0].work_items, vec![vec![stage]]);
+        assert_eq!(phases(&candidates, &HashSet::new())[0].work_items, vec![vec![stage]]);
+    }
+
+    #[test]
+    fn what_is_last_comes_after_all_keys() {
+        let [a, b, sum] = [0, 1, 2].map(StageIndex::new);
+        let candidate = |stage, key: Option<&str>| Candidate { stage, key: key.map(str::to_owned), needs: vec![] };
+        let candidates = [candidate(a, Some("1")), candidate(b, Some("2")), candidate(sum, None)];
+        let kinds = |last: &[StageIndex]| -> Vec<(PhaseKind, bool)> {
+            let phases = phases(&candidates, &last.iter().copied().collect());
+            phases.iter().map(|phase| (phase.kind, phase.trailing)).collect()
+        };
+        assert_eq!(kinds(&[]), [(PhaseKind::Shared, false), (PhaseKind::Map, false)]);
+        assert_eq!(kinds(&[sum]), [(PhaseKind::Map, false), (PhaseKind::Shared, true)]);
     }
 }

@@ -88,8 +88,8 @@ impl Search<'_> {
         entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         for (name, entry) in entries {
             let path = join(folder, &name);
-            // A repository knows where its own `.git` is.
-            if name != ".git" && !self.taken.contains(&path) {
+            // A repository knows where its own `.git` is, and DVC writes no lines through a link.
+            if ![".git", ".gitignore"].contains(&name.as_str()) && !self.taken.contains(&path) {
                 self.entry(path, entry.file_type().is_ok_and(|kind| kind.is_dir()));
             }
         }

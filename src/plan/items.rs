@@ -37,8 +37,13 @@ pub(super) struct Made {
     pub pulled: Vec<String>,
 }
 
-/// Makes the work items of all phases, with consecutive indexes.
-pub(super) fn make(situation: &Situation<'_>, phases: &[Phase], order: &[StageIndex]) -> Result<Made, Diagnostic> {
+/// Makes the work items of all phases, with consecutive indexes. Stages that are `last` wait for all of them.
+pub(super) fn make(
+    situation: &Situation<'_>,
+    phases: &[Phase],
+    order: &[StageIndex],
+    last: &HashSet<StageIndex>,
+) -> Result<Made, Diagnostic> {
     let place: HashMap<StageIndex, usize> = order.iter().enumerate().map(|(place, stage)| (*stage, place)).collect();
     let mut item_of: HashMap<StageIndex, ItemIndex> = HashMap::new();
     for (at, stages) in phases.iter().flat_map(|phase| &phase.work_items).enumerate() {
@@ -65,6 +70,7 @@ pub(super) fn make(situation: &Situation<'_>, phases: &[Phase], order: &[StageIn
         for stages in &phase.work_items {
             let id = maker.id(stages, &mut ids);
             let mut item = maker.work_item(ItemIndex::new(items.len()), id, number, stages)?;
+            item.is_last = stages.iter().any(|stage| last.contains(stage));
             item.shrink();
             items.push(item);
         }
@@ -151,6 +157,7 @@ impl Maker<'_> {
             directories: directories.into_iter().collect(),
             needs: needs.into_iter().collect(),
             one_by_one,
+            is_last: false,
             datasets: self.datasets(stages),
             resources: self.resources(stages, requests)?,
         })

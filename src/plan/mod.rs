@@ -163,7 +163,7 @@ fn write_down(
         pulled: vec![],
     };
     let mut items = vec![];
-    let phases = plan::phases(candidates);
+    let mut phases = plan::phases(candidates, &HashSet::new());
     refuse_too_many(&plan.options, phases.iter().map(|phase| phase.work_items.len()).sum())?;
     let run = home.make_fanout()?.run(&plan.run);
     if !candidates.is_empty() {
@@ -191,11 +191,16 @@ fn write_down(
             locks,
             requests,
         };
-        let undeclared = Undeclared::find(&situation, &phases);
+        let mut undeclared = Undeclared::find(&situation, &phases);
+        let last = undeclared.last(candidates);
+        if !last.is_empty() {
+            phases = plan::phases(candidates, &last);
+            undeclared = Undeclared::find(&situation, &phases);
+        }
         undeclared.tell();
         plan.carry = carry::find(&situation, &git, &plan.options.carry, &undeclared.there)?;
         let (declared, deps) = (carry::declared(&situation), carry::deps(&situation));
-        let made = items::make(&situation, &phases, order)?;
+        let made = items::make(&situation, &phases, order, &last)?;
         (plan.phases, items, plan.pulled) = (made.phases, made.items, made.pulled);
         plan.work_items = items.len();
         let outs = outs(project);

@@ -16,7 +16,7 @@ use crate::dvc::pipeline::path::{self, is_within};
 use crate::dvc::pipeline::stage::{Out, Stage};
 use crate::dvc::pipeline::stage_index::{PerStage, StageIndex};
 use crate::model::making;
-use crate::model::plan::Phase;
+use crate::model::plan::{Candidate, Phase};
 use crate::output::text;
 
 /// The number of stages of one template whose commands are looked at, unless they name something of the kind.
@@ -35,6 +35,8 @@ pub(super) struct Undeclared {
     pub there: BTreeSet<String>,
     /// What stages of the run make, by template that names it.
     made: BTreeMap<String, Made>,
+    /// The stages that may read what a stage before them makes in the run: they name it, or a folder that it is in.
+    readers: HashSet<StageIndex>,
 }
 
 /// What a stage of the run makes, and another one names.
@@ -88,6 +90,17 @@ impl Undeclared {
             }
         }
         looking.found
+    }
+
+    /// The shared stages that may read what they do not declare and that can come last, as under `dvc repro`: after all map
+    /// stages in its order, which `candidates` have, and needed by none.
+    pub(super) fn last(&self, candidates: &[Candidate]) -> HashSet<StageIndex> {
+        let Some(last_map) = candidates.iter().rposition(|candidate| candidate.key.is_some()) else {
+            return HashSet::new();
+        };
+        let needed: HashSet<StageIndex> = candidates.iter().flat_map(|candidate| &candidate.needs).copied().collect();
+        let behind = candidates[last_map + 1..].iter().map(|candidate| candidate.stage);
+        behind.filter(|stage| self.readers.contains(stage) && !needed.contains(stage)).collect()
     }
 
     /// Says which outs commands name that will not be there.
@@ -215,6 +228,9 @@ impl<'a> Looking<'a> {
         }
         // In one work item, stages run in their order.
         let together = self.item_of.get(&stage) == self.item_of.get(&maker) && maker < stage;
+        if self.places[maker] < self.places[stage] {
+            self.found.readers.insert(stage);
+        }
         if !is_path || together {
             return false;
         }

@@ -194,6 +194,9 @@ pub(crate) struct WorkItem {
     /// Whether DVC runs the stages one by one, by name: then it does not look at stage files that are inputs.
     #[serde(default)]
     pub one_by_one: bool,
+    /// Whether it comes after all work items of earlier phases, since it seems to read what it does not declare.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_last: bool,
     /// Lock files without their entries, where they say of which version the datasets are that stages read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub datasets: Vec<TextFile>,
@@ -578,6 +581,9 @@ pub(crate) struct ResultFile {
     /// Whether it is what a command made of a stage file that a real DVC was shown in place of the project's own.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub projected: bool,
+    /// Whether it is data of a `.dvc` file that a stage has as a dep and has changed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_data: bool,
     /// Whether it is as an earlier work item left it, for later ones to find it as well; this one has not touched it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub passed: bool,

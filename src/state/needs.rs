@@ -1,12 +1,12 @@
 //! Whether what a work item needs of earlier ones is there.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::adapters::fs::FsError;
 use crate::model::numbers::ItemIndex;
 use crate::model::run::PhaseKind;
-use crate::state::format::{Input, Plan, WorkItem};
+use crate::state::format::{Input, Phase, Plan, WorkItem};
 use crate::state::paths::RunDir;
 use crate::state::results;
 
@@ -46,6 +46,15 @@ impl Needed {
         let mut lacking: Vec<ItemIndex> =
             sources.filter(|(index, stage)| !self.has(*index, stage)).map(|(index, _)| index).collect();
         lacking.dedup();
+        if item.is_last {
+            let known: HashSet<ItemIndex> = lacking.iter().copied().collect();
+            let before = plan.phases[..item.phase].iter().flat_map(Phase::indexes);
+            for index in before.filter(|index| !known.contains(index)) {
+                if !results::is_done(run, index)? {
+                    lacking.push(index);
+                }
+            }
+        }
         Ok(lacking)
     }
 

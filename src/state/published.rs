@@ -155,6 +155,11 @@ impl ResultFile {
         self.symlink.as_ref().map_or_else(|| self.md5.clone(), |target| fs::digest_bytes(target.as_bytes()))
     }
 
+    /// Whether it was written anew as the plan saw it.
+    pub(crate) fn is_as_before(&self) -> bool {
+        self.before.as_ref() == Some(&self.content_md5())
+    }
+
     /// Whether it is the same file as another one.
     pub(crate) fn is_as(&self, other: &ResultFile) -> bool {
         self.symlink == other.symlink && self.md5 == other.md5 && self.executable == other.executable

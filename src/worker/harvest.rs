@@ -10,10 +10,12 @@ use crate::diagnostic::Diagnostic;
 use crate::dvc::config::LinkType;
 use crate::dvc::ignore_lines;
 use crate::dvc::pipeline::path;
+use crate::model::making;
 use crate::model::run::{Difference, Moved, StageState};
 use crate::state::format::{self, IgnoreLines, PathMode, PlannedOut, ResultFile, StageResult, WorkItem};
 use crate::state::published;
 use crate::state::results::Draft;
+use crate::worker::edited_deps;
 use crate::worker::executor::Ran;
 use crate::worker::workspace::projection::{Projection, is_stage_file};
 use crate::worker::workspace::{self, Sources, Workspace};
@@ -241,8 +243,23 @@ impl Harvest<'_> {
                 file.before = before;
             }
         }
-        if are_projected && sources.is_some() {
-            self.take_edits(&root, left)?;
+        // Where others have written something else before, this is the last word.
+        for path in changes.rewritten.iter().filter(|path| path::file_name(path) != ".gitignore") {
+            if !ignores.is_ignored(&path::join(self.prefix, path))? {
+                let before = workspace.original_md5(path)?;
+                let file = self.publish(&root, path, None, &mut left.files, 0)?;
+                (file.mode, file.before) = (None, before);
+            }
+        }
+        if let Some(sources) = sources {
+            if are_projected {
+                self.take_edits(&root, left)?;
+            }
+            for (path, before) in edited_deps::find(self.item, &left.stages, sources, &root, &self.cache)? {
+                let is_data = edited_deps::is_data(self.item, &path);
+                let file = self.publish(&root, &path, None, &mut left.files, 0)?;
+                (file.is_data, file.before) = (is_data, before);
+            }
         }
         (left.gone, left.deleted) = changes.deleted.into_iter().partition(|path| workspace.is_gone(path));
         let usual = self.draft.usual_mode()?;
@@ -266,11 +283,20 @@ impl Harvest<'_> {
         unusual.retain(|found| comes_along(&found.path));
         left.modes.extend(unusual);
         if let Some(sources) = sources {
-            workspace.bring_leftovers(sources, &known)?;
+            workspace.bring_leftovers(sources, &known, &|| self.may_remove(&root))?;
             workspace.bring_odd_names(sources, &known)?;
         }
         // Without git, DVC writes no such lines.
         if git.is_there() { self.take_lines(&ignores, left) } else { Ok(()) }
+    }
+
+    /// Whether commands, or scripts that they name, may remove a folder before they make it anew.
+    fn may_remove(&self, root: &Path) -> bool {
+        let texts = self.item.files.iter().map(|file| file.text.as_str());
+        texts.into_iter().any(|text| {
+            let scripts = || making::paths(text).filter_map(|word| std::fs::read_to_string(root.join(word)).ok());
+            making::may_remove(text) || scripts().any(|script| making::may_remove(&script))
+        })
     }
 
     /// Takes what commands wrote into a `dvc.yaml` that shows DVC the stages of this work item alone: it cannot become
@@ -431,6 +457,7 @@ fn publish_file(
         hidden: false,
         symlink,
         projected: false,
+        is_data: false,
         passed: false,
         stage: stage.map(str::to_owned),
         before: None,

@@ -4,6 +4,7 @@
 pub(crate) mod check;
 pub(crate) mod child;
 mod earlier;
+mod edited_deps;
 pub(crate) mod executor;
 mod first;
 mod harvest;

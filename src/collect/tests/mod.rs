@@ -216,6 +216,7 @@ fn item(index: usize) -> WorkItem {
         directories: vec![],
         needs: vec![],
         one_by_one: false,
+        is_last: false,
         datasets: vec![],
         resources: Resources::default(),
     }
@@ -231,6 +232,7 @@ fn file(path: &str, blob: &str, text: &str, stage: Option<&str>) -> ResultFile {
         mode: None,
         hidden: false,
         projected: false,
+        is_data: false,
         passed: false,
         symlink: None,
         stage: stage.map(str::to_owned),

@@ -17,6 +17,8 @@ use crate::state::format::PathMode;
 pub(crate) struct Changes {
     /// New files, and files of the snapshot whose content or mode is another now.
     pub files: Vec<String>,
+    /// Files of the snapshot that were written anew as they were.
+    pub rewritten: Vec<String>,
     /// Files of the snapshot, or left by earlier work items, that are gone.
     pub deleted: Vec<String>,
     /// New directories.
@@ -49,6 +51,8 @@ impl Workspace {
             }
             if !self.is_same(known, found)? {
                 changes.files.push(path);
+            } else if known.is_some_and(|file| !file.linked) {
+                changes.rewritten.push(path);
             }
         }
         // A file in whose place a directory is has gone.
@@ -60,6 +64,7 @@ impl Workspace {
         let taken_back = self.given.keys().filter(|path| !is_there(path)).cloned();
         changes.deleted.extend(missing.chain(taken_back).filter(|path| !skip(path)));
         changes.files.sort_unstable();
+        changes.rewritten.sort_unstable();
         changes.deleted.sort_unstable();
         changes.deleted.dedup();
         self.found = Some(all);

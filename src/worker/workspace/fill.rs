@@ -187,6 +187,7 @@ impl Workspace {
                         Content::Bytes(bytes) => {
                             fs::write_plain(&to, bytes)?;
                             fs::set_executable(&to, found.executable)?;
+                            fs::imitate(&self.project.join(&file), &to)?;
                         }
                         Content::Linked => {
                             if !linked::bring(&self.project.join(&file), &to)? {

@@ -6,6 +6,7 @@
 //! | a new folder | a folder | what is missing there moves |
 //! | a new file | something | the other was first: it stays |
 //! | something in place of a link | what the link led to | they change places |
+//! | a folder in place of a link, by a command that removes none | a folder | what is in it comes over what is there |
 //!
 //! Later work items find what was moved as a link, in a folder that is a dep as a copy, which DVC counts as a part of it. What was moved tells of its old place (environments do, in their
 //! scripts); there the project's name stands afterwards.
@@ -42,18 +43,20 @@ impl Declared {
 }
 
 impl Workspace {
-    /// Puts leftovers in the project. `known` says which paths of the project are no leftovers whatever they are.
+    /// Puts leftovers in the project. `known` says which paths of the project are no leftovers whatever they are,
+    /// `may_remove` whether commands remove folders.
     pub(crate) fn bring_leftovers(
         &mut self,
         sources: &Sources<'_>,
         known: &dyn Fn(&str) -> bool,
+        may_remove: &dyn Fn() -> bool,
     ) -> Result<(), WorkspaceError> {
         let mut found = match self.found.take() {
             Some(found) => found,
             None => self.look()?,
         };
         found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        let brought = self.bring(&found, sources, known);
+        let brought = self.bring(&found, sources, known, may_remove);
         self.found = Some(found);
         brought
     }
@@ -63,6 +66,7 @@ impl Workspace {
         found: &[Found],
         sources: &Sources<'_>,
         known: &dyn Fn(&str) -> bool,
+        may_remove: &dyn Fn() -> bool,
     ) -> Result<(), WorkspaceError> {
         let plan = sources.plan;
         let known = |path: &str| self.in_project(path).is_some_and(|path| known(&path));
@@ -103,14 +107,20 @@ impl Workspace {
             let may_come = !declared.deps.contains(path) && !is_at_or_below(&declared.others, path);
             if may_come && carry.takes(&from_root, is_dir) {
                 let list = if is_in_dep { sources.run.brought_into_deps() } else { sources.run.brought() };
-                self.bring_one(path, sources, &list)?;
+                self.bring_one(path, sources, &list, may_remove)?;
             }
         }
         Ok(())
     }
 
     /// Brings one, and lists it for later work items.
-    fn bring_one(&self, path: &str, sources: &Sources<'_>, list: &Path) -> Result<(), WorkspaceError> {
+    fn bring_one(
+        &self,
+        path: &str,
+        sources: &Sources<'_>,
+        list: &Path,
+        may_remove: &dyn Fn() -> bool,
+    ) -> Result<(), WorkspaceError> {
         let (from, to) = (self.top.join(path), self.carried.project().join(path));
         if !is_plain_way(self.carried.project(), path) {
             return Ok(());
@@ -123,7 +133,10 @@ impl Workspace {
             rehome(&from, aside.name(), self.carried.project())?;
         }
         if self.carried.has(path) && fs::exists(&to) {
-            return Ok(exchange(&from, &to)?);
+            // A program that only unpacks does not follow a link to a folder, as it would have gone into the folder.
+            let is_over = is_folder(&from) && is_folder(&to) && !may_remove();
+            let put = if is_over { lay_over } else { exchange };
+            return Ok(put(&from, &to)?);
         }
         if merge(&from, &to, sources)? {
             fs::append_text(list, &format!("{path}\n"))?;
@@ -184,8 +197,7 @@ fn merge(from: &Path, to: &Path, sources: &Sources<'_>) -> Result<bool, FsError>
         Moved::Taken => {}
         Moved::Elsewhere => return move_over(from, to, sources),
     }
-    let is_dir = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
-    if is_dir(from) && is_dir(to) {
+    if is_folder(from) && is_folder(to) {
         for name in fs::names(from)? {
             merge(&from.join(&name), &to.join(&name), sources)?;
         }
@@ -200,6 +212,25 @@ fn move_over(from: &Path, to: &Path, sources: &Sources<'_>) -> Result<bool, FsEr
     fs::copy_exactly(from, &copy)?;
     // The run's folder and the project's may be on two file systems as well; then the session's own is lost.
     if fs::move_to_free(&copy, to)? == Moved::Elsewhere { Ok(false) } else { merge(&copy, to, sources) }
+}
+
+fn is_folder(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
+}
+
+/// Puts what is in a folder into another one, over what has the same names there.
+fn lay_over(from: &Path, to: &Path) -> Result<(), FsError> {
+    for name in fs::names(from)? {
+        let (from, to) = (from.join(&name), to.join(&name));
+        if is_folder(&from) && is_folder(&to) {
+            lay_over(&from, &to)?;
+        } else if fs::exists(&to) {
+            exchange(&from, &to)?;
+        } else if fs::move_to_free(&from, &to)? == Moved::Elsewhere {
+            fs::copy_exactly(&from, &to)?;
+        }
+    }
+    Ok(())
 }
 
 /// Has two things change places, so that at every moment one of them is there.

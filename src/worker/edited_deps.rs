@@ -1,0 +1,123 @@
+//! Deps that commands changed although another stage makes them, or a `.dvc` file records them.
+//!
+//! Under `dvc repro` such a change stays in the project. Without it the stage would be changed for ever, since its entry
+//! records the dep with the change. So the files are taken along: data come into the project, and of an out, which other work
+//! items may have read by now, a person decides.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use crate::adapters::dvc::cache::Cache;
+use crate::adapters::fs::{self, FoundKind};
+use crate::diagnostic::Diagnostic;
+use crate::dvc::lockfile::EntryRef;
+use crate::dvc::pipeline::path::is_within;
+use crate::model::run::StageState;
+use crate::state::format::{Input, Object, StageResult, WorkItem};
+use crate::state::{published, results};
+use crate::worker::workspace::Sources;
+
+/// Finds the files that are not as the stage that makes them, or the `.dvc` file, has recorded them, relative to the
+/// project's root, each with the MD5 that was recorded; new ones have none. `made` is what became of the stages in the workspace whose project is at `root`.
+pub(super) fn find(
+    item: &WorkItem,
+    made: &[StageResult],
+    sources: &Sources<'_>,
+    root: &Path,
+    cache: &Cache,
+) -> Result<BTreeMap<String, Option<String>>, Diagnostic> {
+    let mut found = BTreeMap::new();
+    let mut given: Option<Vec<(String, Object)>> = None;
+    for (planned, stage) in item.stages.iter().zip(made).filter(|(_, stage)| stage.state == StageState::Ran) {
+        let (Some(name), Some(text)) = (&planned.name, &stage.entry) else { continue };
+        let Ok(entry) = EntryRef::of(name, text).parse() else { continue };
+        let given = match &given {
+            Some(given) => given,
+            None => given.insert(all_given(item, made, sources)?),
+        };
+        for dep in &entry.deps {
+            let Some(now) = &dep.recorded.md5 else { continue };
+            for (path, object) in given.iter().filter(|(path, _)| may_be(path, &dep.path)) {
+                if object.md5 != *now {
+                    found.extend(differing(root, path, object, cache)?);
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a path lies in data that a work item was given.
+pub(super) fn is_data(item: &WorkItem, path: &str) -> bool {
+    item.inputs.iter().any(|input| matches!(input, Input::Cache { .. }) && is_within(path, input.path()))
+}
+
+/// What is in the workspace at paths of their own: data of `.dvc` files, and outs of other stages.
+fn all_given(
+    item: &WorkItem,
+    made: &[StageResult],
+    sources: &Sources<'_>,
+) -> Result<Vec<(String, Object)>, Diagnostic> {
+    let mut given = vec![];
+    for input in &item.inputs {
+        match input {
+            Input::Cache { path, md5, legacy: false, member: None, .. } => {
+                given.push((path.clone(), Object { md5: md5.clone(), legacy: false }));
+            }
+            Input::Result { path, index, stage, out, member: None, .. } => {
+                let published = results::best(sources.run, *index)?;
+                let recorded = published.and_then(|published| published.recorded_out(stage, out));
+                given.extend(recorded.as_ref().and_then(Object::recorded).map(|object| (path.clone(), object)));
+            }
+            _ => {}
+        }
+    }
+    for (planned, stage) in item.stages.iter().zip(made).filter(|(_, stage)| stage.state.is_good()) {
+        for out in planned.outs.iter().filter(|out| out.cache) {
+            let recorded = published::recorded_out(std::slice::from_ref(stage), &stage.address, &out.path);
+            given.extend(recorded.as_ref().and_then(Object::recorded).map(|object| (out.resolved.clone(), object)));
+        }
+    }
+    given.retain(|(_, object)| !object.legacy);
+    Ok(given)
+}
+
+/// Whether a path of the project may be the one that an entry has, as seen from the directory of the stage's commands.
+fn may_be(path: &str, written: &str) -> bool {
+    let inside = written.trim_start_matches("./").trim_start_matches("../").trim_end_matches('/');
+    path == inside || path.strip_suffix(inside).is_some_and(|before| before.ends_with('/'))
+}
+
+/// The files of an object that are there in another way, or are new, each with the MD5 that it had.
+fn differing(
+    root: &Path,
+    path: &str,
+    object: &Object,
+    cache: &Cache,
+) -> Result<Vec<(String, Option<String>)>, Diagnostic> {
+    let at = root.join(path);
+    let is_as = |file: &Path, md5: &str| fs::digest(file).is_ok_and(|(now, _)| now == md5);
+    let Some(key) = object.key() else { return Ok(vec![]) };
+    if !key.oid.is_directory() {
+        let differs = at.is_file() && !is_as(&at, &object.md5);
+        return Ok(if differs { vec![(path.to_owned(), Some(object.md5.clone()))] } else { vec![] });
+    }
+    let Some(members) = cache.members(key).filter(|_| at.is_dir()) else { return Ok(vec![]) };
+    let members: HashMap<&str, String> =
+        members.iter().map(|member| (member.relpath.as_str(), member.md5.to_string())).collect();
+    let is_member = |relative: &str| members.get(relative).is_some_and(|md5| is_as(&at.join(relative), md5));
+    let files = fs::walk(&at, &|_| false)?.into_iter().filter(|found| found.kind != FoundKind::Directory);
+    let others = files.filter(|found| found.kind != FoundKind::Other && !is_member(&found.path));
+    Ok(others.map(|found| (format!("{path}/{}", found.path), members.get(found.path.as_str()).cloned())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_be;
+
+    #[test]
+    fn a_dep_is_found_by_the_end_of_its_path() {
+        assert!(may_be("data/a.h5", "data/a.h5") && may_be("sub/data/a", "../data/a") && may_be("sub/a", "./a/"));
+        assert!(!may_be("data/a.h5", "a.h") && !may_be("data", "data/a") && !may_be("xa", "a"));
+    }
+}
