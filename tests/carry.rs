@@ -321,3 +321,31 @@ fn a_gitignore_that_git_ignores_is_no_link() {
         });
     }
 }
+
+/// Python's `venv` goes into a folder that is there, and refuses a link.
+#[test]
+fn an_environment_is_made_again_by_the_stage_that_made_it() {
+    let made = || {
+        let project = Project::empty();
+        project.write(".gitignore", "/.venv/\n");
+        project.write("req", "1\n");
+        project.write(
+            "dvc.yaml",
+            "stages:\n  env:\n    cmd: python3 -m venv --without-pip .venv && cp req .venv/$(cat req) && cp req env.ok\n    deps: [req]\n    \
+             outs: [env.ok]\n  go:\n    foreach: [a, b]\n    do:\n      cmd: .venv/bin/python -c 'open(\"${item}.out\", \
+             \"w\").write(\"x\")' && ls .venv/? >> ${item}.out\n      deps: [env.ok]\n      outs: ['${item}.out']\n",
+        );
+        project.commit("an environment");
+        project
+    };
+    let (serial, fanned) = (made(), made());
+    for text in ["1\n", "2\n"] {
+        for project in [&serial, &fanned] {
+            project.write("req", text);
+        }
+        serial.dvc(["repro"]);
+        fanned.fanout(["run", "-j", "2"]).succeeded();
+        assert_eq!(fanned.read("a.out"), serial.read("a.out"));
+        assert_eq!(fanned.read("dvc.lock"), serial.read("dvc.lock"));
+    }
+}

@@ -102,10 +102,26 @@ pub(crate) fn runs_a_maker(script: &str) -> bool {
     })
 }
 
-/// Whether a text has words by which programs remove folders, or a program that makes environments anew.
+/// Whether a text, a `dvc.yaml` or a script, has words by which programs remove folders, or runs a program that makes
+/// environments anew.
 pub(crate) fn may_remove(text: &str) -> bool {
     let ends = |c: char| !(c.is_alphanumeric() || c == '_' || c == '-');
-    text.split(ends).any(|word| REMOVERS.contains(&word) || MAKERS.contains(&word))
+    let command = |line: &str| {
+        let line = line.trim_start().trim_start_matches("- ").trim_start_matches("cmd:");
+        runs_a_maker(line.trim_start_matches([' ', '"', '\'']))
+    };
+    text.split(ends).any(|word| REMOVERS.contains(&word)) || text.lines().any(command)
+}
+
+/// The folders that a text has Python's `venv` make, or make again: it goes into one that is there.
+pub(crate) fn environments(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        words.find(|word| *word == "-m")?;
+        words.next().filter(|module| *module == "venv")?;
+        let folder = words.find(|word| !word.starts_with('-'))?;
+        Some(folder.trim_matches(['"', '\'', ';', '&']).trim_start_matches("./").trim_end_matches('/'))
+    })
 }
 
 /// Whether a text is a shell's script, by its first line or its name.
@@ -167,12 +183,22 @@ mod tests {
 
     #[test]
     fn what_removes_folders_is_known_by_its_words() {
-        for text in ["rm -rf build && mkdir build", "shutil.rmtree(path)", "python -m venv --clear .venv", "uv venv"] {
+        for text in
+            ["rm -rf build && mkdir build", "shutil.rmtree(path)", "python -m venv --clear .venv", "cmd: uv venv"]
+        {
             assert!(may_remove(text), "{text}");
         }
-        for text in ["tar xf a.tar && cp cache/a a.out", "python -m farm x", "unzip -o rm_all.zip"] {
+        for text in ["tar xf a.tar && cp cache/a a.out", "python -m farm x", "unzip -o rm_all.zip", "go:\n  cmd: tar x"]
+        {
             assert!(!may_remove(text), "{text}");
         }
+    }
+
+    #[test]
+    fn environments_are_named_behind_their_module() {
+        let found = |text: &str| environments(text).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(found("cmd: python3 -m venv --without-pip ./.venv/ && cp a b"), [".venv"]);
+        assert_eq!(found("- python -m venv \"env\";\n- python -m pip install venv"), ["env"]);
     }
 
     #[test]

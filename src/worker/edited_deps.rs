@@ -11,6 +11,7 @@ use crate::adapters::dvc::cache::Cache;
 use crate::adapters::fs::{self, FoundKind};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::lockfile::EntryRef;
+use crate::dvc::oid::ObjectKey;
 use crate::dvc::pipeline::path::is_within;
 use crate::model::run::StageState;
 use crate::state::format::{Input, Object, StageResult, WorkItem};
@@ -18,7 +19,8 @@ use crate::state::{published, results};
 use crate::worker::workspace::Sources;
 
 /// Finds the files that are not as the stage that makes them, or the `.dvc` file, has recorded them, relative to the
-/// project's root, each with the MD5 that was recorded; new ones have none. `made` is what became of the stages in the workspace whose project is at `root`.
+/// project's root, each with the MD5 that was recorded; new ones have none. `made` is what became of the stages in the
+/// workspace whose project is at `root`.
 pub(super) fn find(
     item: &WorkItem,
     made: &[StageResult],
@@ -27,19 +29,18 @@ pub(super) fn find(
     cache: &Cache,
 ) -> Result<BTreeMap<String, Option<String>>, Diagnostic> {
     let mut found = BTreeMap::new();
-    let mut given: Option<Vec<(String, Object)>> = None;
     for (planned, stage) in item.stages.iter().zip(made).filter(|(_, stage)| stage.state == StageState::Ran) {
         let (Some(name), Some(text)) = (&planned.name, &stage.entry) else { continue };
         let Ok(entry) = EntryRef::of(name, text).parse() else { continue };
-        let given = match &given {
-            Some(given) => given,
-            None => given.insert(all_given(item, made, sources)?),
-        };
         for dep in &entry.deps {
             let Some(now) = &dep.recorded.md5 else { continue };
-            for (path, object) in given.iter().filter(|(path, _)| may_be(path, &dep.path)) {
-                if object.md5 != *now {
-                    found.extend(differing(root, path, object, cache)?);
+            // What is in the cache is as somebody has recorded it; most are.
+            if ObjectKey::parse(now, false).is_none_or(|key| cache.has(key)) {
+                continue;
+            }
+            for (path, object) in given(item, made, sources, &dep.path)? {
+                if object.md5 != *now && !object.legacy {
+                    found.extend(differing(root, path, &object, cache)?);
                 }
             }
         }
@@ -52,33 +53,32 @@ pub(super) fn is_data(item: &WorkItem, path: &str) -> bool {
     item.inputs.iter().any(|input| matches!(input, Input::Cache { .. }) && is_within(path, input.path()))
 }
 
-/// What is in the workspace at paths of their own: data of `.dvc` files, and outs of other stages.
-fn all_given(
-    item: &WorkItem,
+/// What the workspace was given at a path as an entry writes it, by `.dvc` files and by other stages, and where that is.
+fn given<'i>(
+    item: &'i WorkItem,
     made: &[StageResult],
     sources: &Sources<'_>,
-) -> Result<Vec<(String, Object)>, Diagnostic> {
+    written: &str,
+) -> Result<Vec<(&'i str, Object)>, Diagnostic> {
     let mut given = vec![];
-    for input in &item.inputs {
-        match input {
-            Input::Cache { path, md5, legacy: false, member: None, .. } => {
-                given.push((path.clone(), Object { md5: md5.clone(), legacy: false }));
-            }
-            Input::Result { path, index, stage, out, member: None, .. } => {
+    for input in item.inputs.iter().filter(|input| input.member().is_none() && may_be(input.path(), written)) {
+        let object = match input {
+            Input::Cache { .. } => input.object(),
+            Input::Result { index, stage, out, .. } => {
                 let published = results::best(sources.run, *index)?;
                 let recorded = published.and_then(|published| published.recorded_out(stage, out));
-                given.extend(recorded.as_ref().and_then(Object::recorded).map(|object| (path.clone(), object)));
+                recorded.as_ref().and_then(Object::recorded)
             }
-            _ => {}
-        }
+            _ => None,
+        };
+        given.extend(object.map(|object| (input.path(), object)));
     }
     for (planned, stage) in item.stages.iter().zip(made).filter(|(_, stage)| stage.state.is_good()) {
-        for out in planned.outs.iter().filter(|out| out.cache) {
+        for out in planned.outs.iter().filter(|out| out.cache && may_be(&out.resolved, written)) {
             let recorded = published::recorded_out(std::slice::from_ref(stage), &stage.address, &out.path);
-            given.extend(recorded.as_ref().and_then(Object::recorded).map(|object| (out.resolved.clone(), object)));
+            given.extend(recorded.as_ref().and_then(Object::recorded).map(|object| (out.resolved.as_str(), object)));
         }
     }
-    given.retain(|(_, object)| !object.legacy);
     Ok(given)
 }
 

@@ -219,7 +219,8 @@ impl Harvest<'_> {
             path == ".dvc"
                 || path.starts_with(".dvc/")
                 || (are_projected && is_stage_file(path))
-                || written.iter().any(|file| path == path::lock_path(file))
+                // The `.dvc` files come with their stages.
+                || written.iter().any(|file| path == path::lock_path(file) || (path == *file && path::is_dvc_file(path)))
                 || outs.iter().chain(&inputs).any(|top| below(path, top))
         };
         let changes = workspace.changes(&known)?;

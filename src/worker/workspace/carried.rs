@@ -121,6 +121,16 @@ impl Carried {
         self.folders.contains(folder)
     }
 
+    /// Puts a copy in the place of a link to a folder that a program goes into and refuses as a link.
+    pub(crate) fn copy_in_place(&self, path: &str) -> Result<(), FsError> {
+        let (from, to) = (self.project.join(path), self.workspace.join(path));
+        if self.is_link(path) && from.is_dir() {
+            fs::remove(&to)?;
+            fs::copy_exactly(&from, &to)?;
+        }
+        Ok(())
+    }
+
     /// Removes the links at or above a path, so that what is put there does not land in the project.
     pub(crate) fn make_way(&self, path: &str) -> Result<(), FsError> {
         let links = at_and_above(path).filter(|path| self.is_link(path));

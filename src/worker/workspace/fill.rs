@@ -17,6 +17,7 @@ use crate::dvc::config::LinkType;
 use crate::dvc::ignore_lines;
 use crate::dvc::lockfile::splice;
 use crate::dvc::pipeline::path::{from_top, is_within, join, lock_path};
+use crate::model::making;
 use crate::model::numbers::ItemIndex;
 use crate::state::format::{Input, LockSource, PlannedOut, ResultFile, WorkItem};
 use crate::state::published::Published;
@@ -38,6 +39,9 @@ impl Workspace {
         let written = item.files.iter().map(|file| file.path.as_str());
         for path in inputs.chain(written).chain(item.directories.iter().map(String::as_str)) {
             self.make_way(path)?;
+        }
+        for path in item.files.iter().flat_map(|file| making::environments(&file.text)) {
+            self.carried.copy_in_place(&join(&self.prefix, path))?;
         }
         fs::create_dir(&root.join(".dvc"))?;
         for (path, text) in CONFIG.into_iter().zip([sources.config.0, sources.config.1]) {
