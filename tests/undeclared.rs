@@ -369,7 +369,7 @@ fn what_a_session_changes_in_data_that_it_reads_stays() {
     };
     let serial = made();
     serial.dvc(["repro"]);
-    for options in [&["--executor", "native"][..], &["--workspace", "linked"], &["--executor", "dvc"]] {
+    for options in [&["--executor", "native"][..], &["--workspace", "linked"], &["--executor", "check"]] {
         let fanned = made();
         fanned.fanout(["run", "-j", "2"].into_iter().chain(options.iter().copied())).succeeded();
         assert_same(&serial, &fanned, options[1]);

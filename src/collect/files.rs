@@ -320,10 +320,11 @@ fn undeclared<'a>(
     let made = published.result.files.iter().filter(|_| !deleted.is_empty());
     let made: BTreeSet<String> = made.map(|file| file.path.clone()).collect();
     let ignores = git.ignores();
+    // Git ignores data of `.dvc` files, too.
+    let data = if files.iter().any(|file| file.edited) { declared_paths(project, plan)? } else { BTreeSet::new() };
     for file in files {
         let inside = path::join(prefix, &file.path);
-        // Git ignores data of `.dvc` files, too.
-        let is_data = file.is_data && is_declared(project, plan, &inside)?;
+        let is_data = file.edited && is_at_or_below(&data, &inside);
         if !is_data && ignores.is_ignored(&inside)? {
             let content = published.blob(file);
             left_out.push(LeftOut {
@@ -373,11 +374,10 @@ fn undeclared<'a>(
     Ok(left_out)
 }
 
-/// Whether a path from the top of the git work tree is, or lies in, something that a stage or a `.dvc` file declares.
-fn is_declared(project: &ProjectHome, plan: &Plan, path: &str) -> Result<bool, Diagnostic> {
+/// What stages and `.dvc` files declare, from the top of the git work tree.
+fn declared_paths(project: &ProjectHome, plan: &Plan) -> Result<BTreeSet<String>, Diagnostic> {
     let text = fs::read_text_if_any(&project.fanout().run(&plan.run).declared())?.unwrap_or_default();
-    let declared: BTreeSet<String> = serde_json::from_str(&text).unwrap_or_default();
-    Ok(is_at_or_below(&declared, path))
+    Ok(serde_json::from_str(&text).unwrap_or_default())
 }
 
 /// The files that no stage declares and that work items of one phase made differently, sorted.

@@ -581,9 +581,9 @@ pub(crate) struct ResultFile {
     /// Whether it is what a command made of a stage file that a real DVC was shown in place of the project's own.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub projected: bool,
-    /// Whether it is data of a `.dvc` file that a stage has as a dep and has changed.
+    /// Whether it lies in data of a `.dvc` file, or in an out of another stage, that a stage has as a dep and has changed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub is_data: bool,
+    pub edited: bool,
     /// Whether it is as an earlier work item left it, for later ones to find it as well; this one has not touched it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub passed: bool,

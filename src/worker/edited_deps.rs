@@ -4,7 +4,7 @@
 //! records the dep with the change. So the files are taken along: data come into the project, and of an out, which other work
 //! items may have read by now, a person decides.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use crate::adapters::dvc::cache::Cache;
@@ -12,7 +12,6 @@ use crate::adapters::fs::{self, FoundKind};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::lockfile::EntryRef;
 use crate::dvc::oid::ObjectKey;
-use crate::dvc::pipeline::path::is_within;
 use crate::model::run::StageState;
 use crate::state::format::{Input, Object, StageResult, WorkItem};
 use crate::state::{published, results};
@@ -29,13 +28,14 @@ pub(super) fn find(
     cache: &Cache,
 ) -> Result<BTreeMap<String, Option<String>>, Diagnostic> {
     let mut found = BTreeMap::new();
+    let own: HashSet<String> = own_outs(item, made).map(|(_, object)| object.md5).collect();
     for (planned, stage) in item.stages.iter().zip(made).filter(|(_, stage)| stage.state == StageState::Ran) {
         let (Some(name), Some(text)) = (&planned.name, &stage.entry) else { continue };
         let Ok(entry) = EntryRef::of(name, text).parse() else { continue };
         for dep in &entry.deps {
             let Some(now) = &dep.recorded.md5 else { continue };
-            // What is in the cache is as somebody has recorded it; most are.
-            if ObjectKey::parse(now, false).is_none_or(|key| cache.has(key)) {
+            // What is in the cache is as somebody has recorded it, if it did not come there now.
+            if !own.contains(now) && ObjectKey::parse(now, false).is_none_or(|key| cache.has(key)) {
                 continue;
             }
             for (path, object) in given(item, made, sources, &dep.path)? {
@@ -46,11 +46,6 @@ pub(super) fn find(
         }
     }
     Ok(found)
-}
-
-/// Whether a path lies in data that a work item was given.
-pub(super) fn is_data(item: &WorkItem, path: &str) -> bool {
-    item.inputs.iter().any(|input| matches!(input, Input::Cache { .. }) && is_within(path, input.path()))
 }
 
 /// What the workspace was given at a path as an entry writes it, by `.dvc` files and by other stages, and where that is.
@@ -73,13 +68,19 @@ fn given<'i>(
         };
         given.extend(object.map(|object| (input.path(), object)));
     }
-    for (planned, stage) in item.stages.iter().zip(made).filter(|(_, stage)| stage.state.is_good()) {
-        for out in planned.outs.iter().filter(|out| out.cache && may_be(&out.resolved, written)) {
-            let recorded = published::recorded_out(std::slice::from_ref(stage), &stage.address, &out.path);
-            given.extend(recorded.as_ref().and_then(Object::recorded).map(|object| (out.resolved.as_str(), object)));
-        }
-    }
+    given.extend(own_outs(item, made).filter(|(path, _)| may_be(path, written)));
     Ok(given)
+}
+
+/// The cached outs of a work item's good stages: where they are, and what their entries record.
+fn own_outs<'i>(item: &'i WorkItem, made: &[StageResult]) -> impl Iterator<Item = (&'i str, Object)> {
+    let stages = item.stages.iter().zip(made).filter(|(_, stage)| stage.state.is_good());
+    stages.flat_map(|(planned, stage)| {
+        planned.outs.iter().filter(|out| out.cache).filter_map(|out| {
+            let recorded = published::recorded_out(std::slice::from_ref(stage), &stage.address, &out.path);
+            Some((out.resolved.as_str(), recorded.as_ref().and_then(Object::recorded)?))
+        })
+    })
 }
 
 /// Whether a path of the project may be the one that an entry has, as seen from the directory of the stage's commands.

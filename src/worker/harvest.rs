@@ -245,7 +245,8 @@ impl Harvest<'_> {
             }
         }
         // Where others have written something else before, this is the last word.
-        for path in changes.rewritten.iter().filter(|path| path::file_name(path) != ".gitignore") {
+        let takes_turns = |path: &String| path::file_name(path) == ".gitignore" || is_stage_file(path);
+        for path in changes.rewritten.iter().filter(|path| !takes_turns(path)) {
             if !ignores.is_ignored(&path::join(self.prefix, path))? {
                 let before = workspace.original_md5(path)?;
                 let file = self.publish(&root, path, None, &mut left.files, 0)?;
@@ -257,9 +258,8 @@ impl Harvest<'_> {
                 self.take_edits(&root, left)?;
             }
             for (path, before) in edited_deps::find(self.item, &left.stages, sources, &root, &self.cache)? {
-                let is_data = edited_deps::is_data(self.item, &path);
                 let file = self.publish(&root, &path, None, &mut left.files, 0)?;
-                (file.is_data, file.before) = (is_data, before);
+                (file.edited, file.before) = (true, before);
             }
         }
         (left.gone, left.deleted) = changes.deleted.into_iter().partition(|path| workspace.is_gone(path));
@@ -458,7 +458,7 @@ fn publish_file(
         hidden: false,
         symlink,
         projected: false,
-        is_data: false,
+        edited: false,
         passed: false,
         stage: stage.map(str::to_owned),
         before: None,

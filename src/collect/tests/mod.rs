@@ -232,7 +232,7 @@ fn file(path: &str, blob: &str, text: &str, stage: Option<&str>) -> ResultFile {
         mode: None,
         hidden: false,
         projected: false,
-        is_data: false,
+        edited: false,
         passed: false,
         symlink: None,
         stage: stage.map(str::to_owned),

@@ -288,8 +288,9 @@ impl Lister<'_> {
     /// What no stage declares.
     fn others(&mut self) {
         let left = self.side.left;
-        // What DVC is shown is not there without it.
-        for file in left.files.iter().filter(|file| file.stage.is_none() && !file.projected) {
+        // What DVC is shown is not there without it; changed deps are in the entries.
+        let is_other = |file: &&ResultFile| file.stage.is_none() && !file.projected && !file.edited;
+        for file in left.files.iter().filter(is_other) {
             self.add(format!("undeclared `{}`", file.path), described(file));
         }
         for path in &left.deleted {

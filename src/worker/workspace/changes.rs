@@ -17,7 +17,7 @@ use crate::state::format::PathMode;
 pub(crate) struct Changes {
     /// New files, and files of the snapshot whose content or mode is another now.
     pub files: Vec<String>,
-    /// Files of the snapshot that were written anew as they were.
+    /// Files of the snapshot that were written anew as they were, as far as that is known.
     pub rewritten: Vec<String>,
     /// Files of the snapshot, or left by earlier work items, that are gone.
     pub deleted: Vec<String>,
@@ -51,7 +51,7 @@ impl Workspace {
             }
             if !self.is_same(known, found)? {
                 changes.files.push(path);
-            } else if known.is_some_and(|file| !file.linked) {
+            } else if known.is_some_and(|file| !file.linked) && (self.is_exact || self.touched.is_some()) {
                 changes.rewritten.push(path);
             }
         }
@@ -143,6 +143,14 @@ impl Workspace {
         }
         let folders = staying.into_iter().filter(|found| found.kind == FoundKind::Directory);
         let folders: Vec<String> = folders.map(|found| found.path.clone()).collect();
+        for path in &restored {
+            if let (Some(at), Some(found)) = (self.position(path), fs::find(&self.top, path)?) {
+                let (seconds, nanoseconds) = found.modified;
+                let file = &mut self.manifest[at];
+                (file.size, file.inode) = (low(found.size), low(found.inode));
+                file.modified = (whole_seconds(seconds), u32::try_from(nanoseconds).unwrap_or_default());
+            }
+        }
         Ok(self.settle(&restored, &folders)?)
     }
 
@@ -221,6 +229,10 @@ fn has_same_stat(file: &ManifestFile, found: &Found) -> bool {
 
 /// Whether a time, in seconds and nanoseconds, is that of a file when git had written it.
 fn has_time(file: &ManifestFile, (seconds, nanoseconds): (i64, i64)) -> bool {
-    let seconds = i32::try_from(seconds & i64::from(i32::MAX)).expect("masked");
-    file.modified.0 & i32::MAX == seconds && i64::from(file.modified.1) == nanoseconds
+    file.modified.0 & i32::MAX == whole_seconds(seconds) && i64::from(file.modified.1) == nanoseconds
+}
+
+/// The seconds of a time, as far as an index has room for them.
+fn whole_seconds(seconds: i64) -> i32 {
+    i32::try_from(seconds & i64::from(i32::MAX)).expect("masked")
 }

@@ -108,6 +108,8 @@ pub(crate) struct Workspace {
     watching: Rc<Watching>,
     /// What something happened to since the workspace was clean; `None` for anything.
     touched: Option<HashSet<String>>,
+    /// Whether the manifest tells of all files how they were written last: another process may have reset it before.
+    is_exact: bool,
     /// The files that no stage declares and that earlier work items have left in it, relative to the project's root.
     given: HashMap<String, ResultFile>,
     /// The files that earlier work items have deleted, relative to the project's root.
@@ -185,6 +187,7 @@ impl Workspace {
             found: None,
             watching,
             touched: None,
+            is_exact: !is_clean,
             given: HashMap::new(),
             gone: HashSet::new(),
             stage_files,
