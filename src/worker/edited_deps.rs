@@ -12,6 +12,7 @@ use crate::adapters::fs::{self, FoundKind};
 use crate::diagnostic::Diagnostic;
 use crate::dvc::lockfile::EntryRef;
 use crate::dvc::oid::ObjectKey;
+use crate::dvc::pipeline::path::is_within;
 use crate::model::run::StageState;
 use crate::state::format::{Input, Object, StageResult, WorkItem};
 use crate::state::{published, results};
@@ -56,7 +57,11 @@ fn given<'i>(
     written: &str,
 ) -> Result<Vec<(&'i str, Object)>, Diagnostic> {
     let mut given = vec![];
-    for input in item.inputs.iter().filter(|input| input.member().is_none() && may_be(input.path(), written)) {
+    // Its own outs are there as they were, if it may find them unchanged.
+    let is_own =
+        |path: &str| item.stages.iter().flat_map(|stage| &stage.outs).any(|out| is_within(path, &out.resolved));
+    let is_meant = |input: &&Input| input.member().is_none() && may_be(input.path(), written) && !is_own(input.path());
+    for input in item.inputs.iter().filter(is_meant) {
         let object = match input {
             Input::Cache { .. } => input.object(),
             Input::Result { index, stage, out, .. } => {

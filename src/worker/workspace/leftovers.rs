@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use super::{Sources, Workspace, WorkspaceError};
 use crate::adapters::fs::{self, Found, FoundKind, FsError, Moved};
 use crate::adapters::mounts::moved;
-use crate::dvc::pipeline::path::{at_and_above, inside};
+use crate::dvc::pipeline::path::{at_and_above, file_name, inside};
 use crate::model::carry::{Carry, has_below, is_at_or_below};
 
 /// The longest file in which the old place is looked for.
@@ -72,7 +72,9 @@ impl Workspace {
         let known = |path: &str| self.in_project(path).is_some_and(|path| known(&path));
         let is_new = |found: &&Found| {
             let there = self.position(&found.path).is_some() || self.carried.is_link(&found.path);
-            !there && found.kind != FoundKind::Other && !known(&found.path)
+            // The lines of one come one by one, also where git ignores it.
+            let is_rules = file_name(&found.path) == ".gitignore";
+            !there && !is_rules && found.kind != FoundKind::Other && !known(&found.path)
         };
         let mut new = found.iter().filter(is_new).peekable();
         if new.peek().is_none() {
