@@ -17,6 +17,7 @@ use crate::dvc::pipeline::path;
 use crate::model::carry::{has_below, is_at_or_below};
 use crate::model::collection::LeftOut;
 use crate::state::decided::Decided;
+use crate::state::declared;
 use crate::state::format::{Plan, ResultFile};
 use crate::state::home::ProjectHome;
 use crate::state::published::Published;
@@ -321,7 +322,11 @@ fn undeclared<'a>(
     let made: BTreeSet<String> = made.map(|file| file.path.clone()).collect();
     let ignores = git.ignores();
     // Git ignores data of `.dvc` files, too.
-    let data = if files.iter().any(|file| file.edited) { declared_paths(project, plan)? } else { BTreeSet::new() };
+    let data = if files.iter().any(|file| file.edited) {
+        declared::read(&project.fanout().run(&plan.run).declared())?
+    } else {
+        BTreeSet::new()
+    };
     for file in files {
         let inside = path::join(prefix, &file.path);
         let is_data = file.edited && is_at_or_below(&data, &inside);
@@ -372,12 +377,6 @@ fn undeclared<'a>(
         add(path, Candidate::gone(order, base, theirs));
     }
     Ok(left_out)
-}
-
-/// What stages and `.dvc` files declare, from the top of the git work tree.
-fn declared_paths(project: &ProjectHome, plan: &Plan) -> Result<BTreeSet<String>, Diagnostic> {
-    let text = fs::read_text_if_any(&project.fanout().run(&plan.run).declared())?.unwrap_or_default();
-    Ok(serde_json::from_str(&text).unwrap_or_default())
 }
 
 /// The files that no stage declares and that work items of one phase made differently, sorted.

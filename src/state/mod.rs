@@ -1,6 +1,7 @@
 //! `.dvc/fanout`: paths, the run lock, the journal, file formats and their versions.
 
 pub(crate) mod decided;
+pub(crate) mod declared;
 pub(crate) mod durations;
 pub(crate) mod dvc_version;
 pub(crate) mod format;

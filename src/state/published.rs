@@ -168,12 +168,21 @@ impl ResultFile {
 
 /// What a good stage's lock entry, or its `.dvc` file, records of one of its outs.
 pub(crate) fn recorded_out(stages: &[StageResult], address: &str, out: &str) -> Option<Recorded> {
-    let stage = stages.iter().find(|stage| stage.address == address && stage.state.is_good())?;
-    if let Some(text) = &stage.dvc_file {
-        return recorded_outs(text).into_iter().find(|(path, _)| path == out).map(|(_, recorded)| recorded);
+    let stage = stages.iter().find(|stage| stage.address == address)?;
+    all_recorded(stage).into_iter().find(|(path, _)| path == out).map(|(_, recorded)| recorded)
+}
+
+/// What a good stage's lock entry, or its `.dvc` file, records of all its outs, by their paths as written there.
+pub(crate) fn all_recorded(stage: &StageResult) -> Vec<(String, Recorded)> {
+    if !stage.state.is_good() {
+        return vec![];
     }
-    let entry = EntryRef::of(stage_name(address), stage.entry.as_deref()?).parse().ok()?;
-    entry.outs.into_iter().find(|item| item.path == out).map(|item| item.recorded)
+    if let Some(text) = &stage.dvc_file {
+        return recorded_outs(text);
+    }
+    let text = stage.entry.as_deref().unwrap_or_default();
+    let entry = EntryRef::of(stage_name(&stage.address), text).parse();
+    entry.map_or_else(|_| vec![], |entry| entry.outs.into_iter().map(|item| (item.path, item.recorded)).collect())
 }
 
 /// The entry of the run cache that the run of a good stage belongs in; `None` for a `.dvc` file and for a stage without

@@ -13,6 +13,7 @@ use crate::diagnostic::Diagnostic;
 use crate::dvc::lockfile::EntryRef;
 use crate::dvc::oid::ObjectKey;
 use crate::dvc::pipeline::path::is_within;
+use crate::dvc::pipeline::stage::Recorded;
 use crate::model::run::StageState;
 use crate::state::format::{Input, Object, StageResult, WorkItem};
 use crate::state::{published, results};
@@ -29,17 +30,18 @@ pub(super) fn find(
     cache: &Cache,
 ) -> Result<BTreeMap<String, Option<String>>, Diagnostic> {
     let mut found = BTreeMap::new();
-    let own: HashSet<String> = own_outs(item, made).map(|(_, object)| object.md5).collect();
+    let own = own_outs(item, made);
+    let new: HashSet<&str> = own.iter().map(|(_, object)| object.md5.as_str()).collect();
     for (planned, stage) in item.stages.iter().zip(made).filter(|(_, stage)| stage.state == StageState::Ran) {
         let (Some(name), Some(text)) = (&planned.name, &stage.entry) else { continue };
         let Ok(entry) = EntryRef::of(name, text).parse() else { continue };
         for dep in &entry.deps {
             let Some(now) = &dep.recorded.md5 else { continue };
             // What is in the cache is as somebody has recorded it, if it did not come there now.
-            if !own.contains(now) && ObjectKey::parse(now, false).is_none_or(|key| cache.has(key)) {
+            if !new.contains(now.as_str()) && ObjectKey::parse(now, false).is_none_or(|key| cache.has(key)) {
                 continue;
             }
-            for (path, object) in given(item, made, sources, &dep.path)? {
+            for (path, object) in given(item, &own, sources, &dep.path)? {
                 if object.md5 != *now && !object.legacy {
                     found.extend(differing(root, path, &object, cache)?);
                 }
@@ -52,7 +54,7 @@ pub(super) fn find(
 /// What the workspace was given at a path as an entry writes it, by `.dvc` files and by other stages, and where that is.
 fn given<'i>(
     item: &'i WorkItem,
-    made: &[StageResult],
+    own: &[(&'i str, Object)],
     sources: &Sources<'_>,
     written: &str,
 ) -> Result<Vec<(&'i str, Object)>, Diagnostic> {
@@ -73,19 +75,24 @@ fn given<'i>(
         };
         given.extend(object.map(|object| (input.path(), object)));
     }
-    given.extend(own_outs(item, made).filter(|(path, _)| may_be(path, written)));
+    given.extend(own.iter().filter(|(path, _)| may_be(path, written)).cloned());
     Ok(given)
 }
 
 /// The cached outs of a work item's good stages: where they are, and what their entries record.
-fn own_outs<'i>(item: &'i WorkItem, made: &[StageResult]) -> impl Iterator<Item = (&'i str, Object)> {
-    let stages = item.stages.iter().zip(made).filter(|(_, stage)| stage.state.is_good());
-    stages.flat_map(|(planned, stage)| {
-        planned.outs.iter().filter(|out| out.cache).filter_map(|out| {
-            let recorded = published::recorded_out(std::slice::from_ref(stage), &stage.address, &out.path);
-            Some((out.resolved.as_str(), recorded.as_ref().and_then(Object::recorded)?))
-        })
-    })
+fn own_outs<'i>(item: &'i WorkItem, made: &[StageResult]) -> Vec<(&'i str, Object)> {
+    let mut own = vec![];
+    for (planned, stage) in item.stages.iter().zip(made) {
+        let recorded: HashMap<String, Recorded> = published::all_recorded(stage).into_iter().collect();
+        own.extend(
+            planned
+                .outs
+                .iter()
+                .filter(|out| out.cache)
+                .filter_map(|out| Some((out.resolved.as_str(), recorded.get(&out.path).and_then(Object::recorded)?))),
+        );
+    }
+    own
 }
 
 /// Whether a path of the project may be the one that an entry has, as seen from the directory of the stage's commands.

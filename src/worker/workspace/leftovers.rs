@@ -19,6 +19,7 @@ use crate::adapters::fs::{self, Found, FoundKind, FsError, Moved};
 use crate::adapters::mounts::moved;
 use crate::dvc::pipeline::path::{at_and_above, file_name, inside};
 use crate::model::carry::{Carry, has_below, is_at_or_below};
+use crate::state::declared;
 
 /// The longest file in which the old place is looked for.
 const MAX_TEXT: u64 = 1 << 20;
@@ -32,11 +33,7 @@ struct Declared {
 
 impl Declared {
     fn read(sources: &Sources<'_>) -> Result<Declared, FsError> {
-        let read = |path: &Path| -> Result<BTreeSet<String>, FsError> {
-            let text = fs::read_text_if_any(path)?.unwrap_or_default();
-            Ok(serde_json::from_str(&text).unwrap_or_default())
-        };
-        let (deps, all) = (read(&sources.run.deps())?, read(&sources.run.declared())?);
+        let (deps, all) = (declared::read(&sources.run.deps())?, declared::read(&sources.run.declared())?);
         let others = all.difference(&deps).cloned().collect();
         Ok(Declared { deps, others })
     }
@@ -250,7 +247,7 @@ fn exchange(from: &Path, to: &Path) -> Result<(), FsError> {
 fn rehome(at: &Path, workspace: &Path, project: &Path) -> Result<(), FsError> {
     let (old, new) = (workspace.to_string_lossy().into_owned(), project.to_string_lossy().into_owned());
     let mut paths = vec![at.to_owned()];
-    if at.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+    if is_folder(at) {
         paths = fs::walk(at, &|_| false)?.into_iter().map(|found| at.join(found.path)).collect();
     }
     for path in paths {
